@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The id of a job is derived, never invented: whoever asks again comes to the same job.
+
+A *cycle* is the life of a task instance from one user clear to the next. Within a cycle the first job has generation
+0, and every job that failed is followed by one of the next generation. Walking the generations from 0 tells, after
+any crash, whether there is a job to adopt or one to submit, without a store of our own.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, JobNotFound
+from airflow_provider_jobapi.training.status import JobState
+
+NAMESPACE = uuid.UUID("6f2d9b0e-53b5-5c8e-9d0f-6a1f2f6f0c1a")
+"""Our own namespace of version 5 UUIDs. It must never change: jobs are found again by it."""
+
+GENERATIONS = 1_000
+"""The longest walk; a service that calls every id used is broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cycle:
+    """What tells one cycle from every other, on this Airflow and on any other that shares the service.
+
+    ``max_tries`` is written only when a user clears the task, so it names the cycle and no edit of ``retries`` in the
+    DAG file changes it. ``run_start`` tells apart two Airflows, and a run that was deleted and made again.
+    """
+
+    dag_id: str
+    run_id: str
+    run_start: datetime | None
+    task_id: str
+    map_index: int
+    max_tries: int
+
+    def job_id(self, generation: int) -> str:
+        """The id of the job of this generation."""
+        start = None if self.run_start is None else self.run_start.astimezone(UTC).isoformat(timespec="microseconds")
+        key = [self.dag_id, self.run_id, start, self.task_id, self.map_index, self.max_tries, generation]
+        return str(uuid.uuid5(NAMESPACE, json.dumps(key, ensure_ascii=False, separators=(",", ":"))))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the walk ended: the job to submit (``state`` is None) or to adopt."""
+
+    generation: int
+    job_id: str
+    state: JobState | None
+
+
+def walk(cycle: Cycle, look_up: Callable[[str], JobState]) -> Place:
+    """Walk the generations of a cycle to the job that this try is about.
+
+    :param cycle: The cycle of the task instance.
+    :param look_up: Tells a job's state by its id; raises :class:`JobNotFound` for an id that was never used and
+        :class:`JobGone` for one whose job is gone.
+    :raises BrokenContract: when no id is free, which no honest service says.
+    """
+    for generation in range(GENERATIONS):
+        job_id = cycle.job_id(generation)
+        try:
+            state = look_up(job_id)
+        except JobNotFound:
+            return Place(generation, job_id, None)
+        except JobGone:
+            continue
+        if state is JobState.SUCCESSFUL or not state.ended:
+            return Place(generation, job_id, state)
+    raise BrokenContract(
+        f"The service calls {GENERATIONS} job ids of this task used and failed; that cannot be true. "
+        "Check that the connection points to a jobAPI."
+    )

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What to run: a training job, with every field of SAP's ``trainingClient``, before it becomes a job file."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+
+from pydantic import BeforeValidator, Field
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.job_file import (
+    NAME,
+    EnvVar,
+    Execution,
+    InputFile,
+    JobFile,
+    JobSpec,
+    Resources,
+    check_path,
+)
+from airflow_provider_jobapi.training.validation import NumberAsText, Strict, refuse_twins, validated
+
+SCRIPT_NAME = "train.py"
+REQUIREMENTS_NAME = "requirements.txt"
+
+
+@runtime_checkable
+class DataPath(Protocol):
+    """A file that can be opened: ``pathlib.Path``, Airflow's ``ObjectStoragePath``, any ``UPath``."""
+
+    def open(self, mode: str) -> Any:
+        """Open the file for reading bytes."""
+
+
+DataSource = str | bytes | DataPath
+"""The content of a data file: a text, bytes, or a path to read it from."""
+
+
+def _env(value: object) -> object:
+    """A mapping is a list of name and value too, in its own order."""
+    return [{"name": name, "value": text} for name, text in value.items()] if isinstance(value, Mapping) else value
+
+
+def _requirements(value: object) -> object:
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return "\n".join(str(line) for line in value)
+    return "" if value is None else value
+
+
+class TrainingJob(Strict):
+    """A training job.
+
+    :ivar name: The job's name; part of its directory on the service.
+    :ivar script: The source text of the script that defines and trains the model.
+    :ivar env: Name and value pairs; each reaches the script as ``--name=value``, the name in lower case.
+    :ivar image: The container image to run in, where the service runs containers.
+    :ivar completion_time: The time allowed for the run, free text such as ``20h``.
+    :ivar resources: CPUs, GPUs and megabytes of memory.
+    :ivar requirements: What to install before the script runs, one requirement a line.
+    :ivar python_major_version: 2 or 3; chooses ``pip``/``python`` or ``pip3``/``python3``.
+    :ivar data: Files for the script, by their name in the working directory.
+    """
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=f"^{NAME}$",
+            description="1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        ),
+    ]
+    script: str = Field(min_length=1, description="the source text of the training script")
+    env: Annotated[
+        tuple[EnvVar, ...],
+        BeforeValidator(_env),
+        Field(default=(), description='a list of {"name": …, "value": …} objects'),
+    ]
+    image: str = Field(
+        default="", max_length=500, description="a container image's name, such as tensorflow/tensorflow:2.21.0"
+    )
+    completion_time: Annotated[
+        str,
+        NumberAsText,
+        Field(default="", max_length=200, description="a time such as 20h, or a number of seconds"),
+    ]
+    resources: Resources = Field(
+        default_factory=Resources,
+        description='an object of cpus, gpus and memory, such as {"cpus": 1, "gpus": 0, "memory": 2048}',
+    )
+    requirements: Annotated[
+        str,
+        BeforeValidator(_requirements),
+        Field(default="", description="pip requirements as a text or a list, such as tensorflow==2.21.0"),
+    ]
+    python_major_version: Literal[2, 3] = Field(default=3, description="2 or 3")
+    data: dict[str, Any] = Field(default_factory=dict, description="an object of file names and their contents")
+
+    @classmethod
+    def of(cls, **fields: Any) -> TrainingJob:
+        """Make a job of its fields.
+
+        :raises InvalidJob: naming the field and saying what is allowed.
+        """
+        job = validated(cls, fields)
+        refuse_twins("env", [variable.name.lower() for variable in job.env])
+        for name, source in job.data.items():
+            _check_data(name, source)
+        return job
+
+    def command(self) -> str:
+        """The shell command that installs the requirements and runs the script, every value quoted.
+
+        ``[{"name": "TEST_DATA", "value": "…"}]`` is passed as ``--test_data=…``.
+        """
+        suffix = "3" if self.python_major_version == 3 else ""
+        run = [f"python{suffix}", SCRIPT_NAME, *(f"--{each.name.lower()}={each.value}" for each in self.env)]
+        install = [f"pip{suffix}", "install", "-r", REQUIREMENTS_NAME]
+        return " && ".join(shlex.join(part) for part in ([install, run] if self.requirements.strip() else [run]))
+
+    def files(self) -> dict[str, DataSource]:
+        """Every file of the working directory and where its content comes from."""
+        own: dict[str, DataSource] = {SCRIPT_NAME: self.script}
+        if self.requirements.strip():
+            own[REQUIREMENTS_NAME] = re.sub(r"\s*\Z", "\n", self.requirements)
+        return own | self.data
+
+    def job_file(self, inputs: Iterable[InputFile]) -> JobFile:
+        """The job as it is submitted.
+
+        :param inputs: The files of :meth:`files` with their sizes and hashes, in any order.
+        """
+        execution = Execution(
+            image=self.image,
+            command=self.command(),
+            completion_time=self.completion_time,
+            resources=self.resources,
+        )
+        ordered = tuple(sorted(inputs, key=lambda file: file.path))
+        return JobFile(job=JobSpec(name=self.name, env=self.env, execution=execution, inputs=ordered))
+
+
+def _check_data(name: str, source: object) -> None:
+    field = f"data[{name!r}]"
+    try:
+        check_path(name)
+    except ValueError:
+        raise InvalidJob(
+            f"{field} cannot be a file's name: it is a relative path without '..', backslashes and control "
+            "characters, such as data/train.csv.",
+            field=field,
+        ) from None
+    if name in {SCRIPT_NAME, REQUIREMENTS_NAME}:
+        raise InvalidJob(f"{field} would replace the job's own {name}; give the file another name.", field=field)
+    if not isinstance(source, str | bytes | DataPath):
+        raise InvalidJob(
+            f"{field} is a {type(source).__name__}: it must be a text, bytes, a Path or an ObjectStoragePath.",
+            field=field,
+        )

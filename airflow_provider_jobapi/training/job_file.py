@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The job file: a job as it travels to a jobAPI, in YAML or JSON.
+
+The shape is the one of two public job files of SAP's service (an ``.sapml`` file of 2018 and a submit of 2019)::
+
+    job:
+      name: train-digits
+      env: [{name: EPOCHS, value: "5"}]
+      execution:
+        image: tensorflow/tensorflow:2.21.0
+        command: pip3 install -r requirements.txt && python3 train.py --epochs=5
+        completionTime: 20h
+        resources: {cpus: 2, gpus: 0, memory: 4096}
+        retries: 0
+      inputs: [{path: train.py, size: 1200, sha256: "…"}]
+
+``inputs`` is ours: what the job may read, checked and kept as it was when the job was submitted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, Field
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.validation import NumberAsText, Strict, refuse_twins, validated
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+"""A job's name is part of a path, so it is made of harmless characters."""
+
+ENV_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,199}"
+MEMORY_DEFAULT = 2048
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("NUL")
+    return value
+
+
+def check_path(path: str) -> str:
+    """Check a file's path inside the job's working directory.
+
+    :raises ValueError: when the path is absolute, climbs, or cannot be a file's name on every system.
+    """
+    parts = PurePosixPath(path).parts
+    climbs = path.startswith("/") or any(part in {".", ".."} for part in path.split("/"))
+    if (
+        not parts
+        or climbs
+        or path != "/".join(parts)
+        or len(path.encode()) > 1024
+        or re.search(r"[\x00-\x1f\x7f\\]", path)
+    ):
+        raise ValueError(path)
+    return path
+
+
+class Resources(Strict):
+    """What a job needs."""
+
+    cpus: int = Field(default=1, ge=1, le=4096, strict=True, description="a whole number of CPUs from 1, such as 2")
+    gpus: int = Field(default=0, ge=0, le=1024, strict=True, description="a whole number of GPUs from 0, such as 1")
+    memory: int = Field(
+        default=MEMORY_DEFAULT,
+        ge=1,
+        le=2**31,
+        strict=True,
+        description="a whole number of megabytes from 1, such as 2048, without quotes or unit",
+    )
+
+
+class EnvVar(Strict):
+    """One environment variable of the job; the operator passes it to the script as ``--name=value`` too."""
+
+    name: Annotated[str, Field(pattern=f"^{ENV_NAME}$", description="letters, digits, _ . and -, such as TEST_DATA")]
+    value: Annotated[
+        str,
+        NumberAsText,
+        AfterValidator(_no_nul),
+        Field(max_length=65_536, description="a text or a number, at most 65,536 characters and no NUL"),
+    ]
+
+
+class InputFile(Strict):
+    """A file that the job may read, as it must be in the storage when the job is submitted."""
+
+    path: Annotated[
+        str,
+        AfterValidator(check_path),
+        Field(description="a relative path without '..', backslashes and control characters, such as data/train.csv"),
+    ]
+    size: int = Field(ge=0, strict=True, description="the file's size in bytes")
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="the SHA-256 of the file in 64 lower-case hex digits")
+
+
+class Execution(Strict):
+    """How a job runs."""
+
+    image: Annotated[
+        str,
+        Field(default="", max_length=500, description="a container image's name, such as tensorflow/tensorflow:2.21.0"),
+    ]
+    command: Annotated[
+        str,
+        AfterValidator(_no_nul),
+        Field(min_length=1, max_length=131_072, description="the shell command that runs the job"),
+    ]
+    completion_time: Annotated[
+        str,
+        NumberAsText,
+        Field(
+            default="", alias="completionTime", max_length=200, description="the time allowed for the run, such as 20h"
+        ),
+    ]
+    resources: Resources = Field(default_factory=Resources, description="an object of cpus, gpus and memory")
+    resource_plan_id: str = Field(
+        default="", alias="resourcePlanId", max_length=200, description="a plan's name, recorded only"
+    )
+    retries: int = Field(
+        default=0, ge=0, le=0, strict=True, description="0: whoever submits the job repeats it, under the next id"
+    )
+
+
+class JobSpec(Strict):
+    """The job of a job file."""
+
+    name: Annotated[
+        str,
+        Field(
+            pattern=f"^{NAME}$",
+            description="1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        ),
+    ]
+    env: tuple[EnvVar, ...] = Field(default=(), max_length=1_000, description="a list of objects of name and value")
+    execution: Execution = Field(description="an object with the command")
+    inputs: tuple[InputFile, ...] | None = Field(
+        default=None, max_length=100_000, description="a list of objects of path, size and sha256"
+    )
+
+
+class JobFile(Strict):
+    """A whole job file."""
+
+    job: JobSpec = Field(description="an object with name and execution")
+
+    @classmethod
+    def parse(cls, text: str | bytes) -> JobFile:
+        """Read a job file in YAML or JSON.
+
+        Aliases, tags and double keys are refused: a job file is data, and each field has one value.
+
+        :raises InvalidJob: naming the field and saying what is allowed.
+        """
+        content = _load(text)
+        if not isinstance(content, dict):
+            raise InvalidJob("The job file holds no job; it begins with 'job:' and names name and execution below it.")
+        parsed = validated(cls, content)
+        refuse_twins("job.env", [variable.name for variable in parsed.job.env])
+        refuse_twins("job.inputs", [file.path for file in parsed.job.inputs or ()])
+        return parsed
+
+    def canonical(self) -> bytes:
+        """The job as bytes that are equal exactly when the job is: defaults filled, keys sorted, env in its order."""
+        content = self.model_dump(mode="json", by_alias=True)
+        return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def digest(self) -> str:
+        """The SHA-256 of the canonical bytes, in hex."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    def directory(self, job_id: str) -> str:
+        """Where the job's files stand in the client's bucket."""
+        return directory(self.job.name, job_id)
+
+
+def directory(name: str, job_id: str) -> str:
+    """The working directory of a job in the client's bucket, as SAP's own clients named it."""
+    return f"jobs/{name}-{job_id}"
+
+
+def _load(text: str | bytes) -> Any:
+    try:
+        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        if decoded.lstrip().startswith("{"):
+            try:
+                return json.loads(decoded, object_pairs_hook=_object)
+            except json.JSONDecodeError:
+                pass  # YAML's own flow style begins with a brace as well
+        return yaml.load(decoded, Loader=_Loader)  # noqa: S506 -- a SafeLoader that refuses even more
+    except UnicodeDecodeError:
+        raise InvalidJob("The job file is not UTF-8; save it as UTF-8.") from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, InvalidJob):
+            raise
+        raise InvalidJob(f"The job file is neither YAML nor JSON: {' '.join(str(error).split())[:300]}.") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    refuse_twins("The job file", [key for key, _ in pairs])
+    return dict(pairs)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases, tags and double keys; times stay texts."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 -- PyYAML's own way
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            raise InvalidJob("The job file uses a YAML anchor or alias; write the value out.")
+        if getattr(event, "tag", None):
+            raise InvalidJob(f"The job file uses the YAML tag {event.tag!r}; write plain values.")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        refuse_twins("The job file", [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+        return super().construct_mapping(node, deep=deep)

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Spans of time as people write them: ``20h``, ``1h30m``, ``90 minutes``, ``PT4H``, ``10000``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+_UNITS = {
+    "d": 86_400, "day": 86_400, "days": 86_400,
+    "h": 3_600, "hour": 3_600, "hours": 3_600,
+    "m": 60, "min": 60, "mins": 60, "minute": 60, "minutes": 60,
+    "s": 1, "sec": 1, "secs": 1, "second": 1, "seconds": 1,
+}  # fmt: skip
+_PART = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]+)\s*")
+_NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,6})?")
+_ISO = re.compile(r"p(?:(?P<d>\d{1,6})d)?(?:t(?=\d)(?:(?P<h>\d{1,6})h)?(?:(?P<m>\d{1,6})m)?(?:(?P<s>\d{1,9})s)?)?")
+_LONGEST = timedelta(days=3_650)
+
+
+def read_span(text: str | float | None) -> timedelta | None:
+    """Read a span of time, or answer None where the text is not one.
+
+    A bare number means seconds. SAP's documents call ``completionTime`` a free-form string, so a text
+    that is no span is not an error here; whoever enforces the span says that it could not be read.
+
+    :param text: Such as ``"20h"``, ``"1h30m"``, ``"PT4H"``, ``"10000"`` or ``10000``.
+    """
+    lowered = str("" if text is None else text).strip().lower()
+    seconds = _seconds(lowered)
+    if not seconds or seconds > _LONGEST.total_seconds():
+        return None
+    return timedelta(seconds=seconds)
+
+
+def _seconds(text: str) -> float | None:
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if iso := _ISO.fullmatch(text):
+        return sum(float(value) * _UNITS[unit] for unit, value in iso.groupdict().items() if value)
+    total, position = 0.0, 0
+    while part := _PART.match(text, position):
+        if part[2] not in _UNITS:
+            return None
+        total += float(part[1]) * _UNITS[part[2]]
+        position = part.end()
+    return total if position == len(text) else None

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a job stands: the states, and the status object of the jobAPI.
+
+The object is the one that SAP's ``trainingClient`` documents, ``{"containerID", "finishTime", "job_id", "name",
+"startTime", "status", "submissionTime"}``, and three fields of ours: ``message``, ``reason``, ``exitCode``.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+
+class JobState(StrEnum):
+    """The states of a job, in the words that our server says."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCESSFUL = "SUCCESSFUL"
+    FAILED = "FAILED"
+    STOPPED = "STOPPED"
+    UNKNOWN = "UNKNOWN"
+    """A word that we have never seen. The job is taken as still going on: only a known word ends it."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is over, whatever its end."""
+        return self in _ENDED
+
+    @classmethod
+    def read(cls, word: object) -> JobState:
+        """Understand a status word in every spelling that the services and their documents have used."""
+        return _WORDS.get(str(word).strip().upper(), cls.UNKNOWN)
+
+
+_ENDED = frozenset({JobState.SUCCESSFUL, JobState.FAILED, JobState.STOPPED})
+_SPELLINGS = {
+    JobState.PENDING: ("PENDING", "QUEUED", "SUBMITTED", "SCHEDULED", "WAITING", "NEW"),
+    JobState.RUNNING: ("RUNNING", "STARTED", "PROCESSING", "STORING", "STOPPING"),
+    JobState.SUCCESSFUL: ("SUCCESSFUL", "SUCCEEDED", "SUCCESS", "COMPLETED", "FINISHED"),
+    JobState.FAILED: ("FAILED", "FAILURE", "ERROR", "DEAD"),
+    JobState.STOPPED: ("STOPPED", "CANCELLED", "CANCELED", "KILLED", "TERMINATED", "ABORTED"),
+}
+_WORDS = {word: state for state, words in _SPELLINGS.items() for word in words}
+
+
+class Reason(StrEnum):
+    """Why a job ended FAILED or STOPPED."""
+
+    NON_ZERO_EXIT = "NonZeroExit"
+    OUT_OF_MEMORY = "OutOfMemory"
+    COMPLETION_TIME_EXCEEDED = "CompletionTimeExceeded"
+    ENVIRONMENT_FAILED = "EnvironmentFailed"
+    STORAGE_FULL = "StorageFull"
+    MODEL_UNREADABLE = "ModelUnreadable"
+    LOST = "Lost"
+    STOPPED = "Stopped"
+
+
+def read_time(value: object) -> datetime | None:
+    """Read a time of the wire; null, missing, blank and the year 1 (Go's zero time) all mean that it is not set.
+
+    :raises ValueError: when the text is neither unset nor a time.
+    """
+    if value is None or isinstance(value, datetime):
+        return value
+    text = str(value).strip()
+    if not text or text.startswith("0001-01-01"):
+        return None
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def write_time(moment: datetime | None) -> str | None:
+    """Write a time as the service does: RFC 3339, UTC, milliseconds."""
+    if moment is None:
+        return None
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Moment = Annotated[
+    datetime | None,
+    BeforeValidator(read_time),
+    PlainSerializer(write_time, return_type=str | None),
+]
+
+
+class JobStatus(BaseModel):
+    """Where a job stands, as the service says it; fields that we do not know are left aside."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
+
+    container_id: str = Field(
+        default="", alias="containerID", description="where the job runs, in the engine's own words"
+    )
+    finish_time: Moment = Field(default=None, alias="finishTime", description="when the job ended")
+    job_id: str = Field(default="", description="the id under which the job was submitted")
+    name: str = Field(default="", description="the job's name")
+    start_time: Moment = Field(default=None, alias="startTime", description="when the job began to run")
+    status: Annotated[JobState, BeforeValidator(JobState.read)] = Field(description="the state of the job")
+    submission_time: Moment = Field(default=None, alias="submissionTime", description="when the job was accepted")
+    message: str = Field(default="", description="why it waits, how it ended: a sentence for people")
+    reason: str | None = Field(default=None, description="why it failed or stopped, in one word")
+    exit_code: int | None = Field(default=None, alias="exitCode", description="the exit code of the job's command")
+
+    def to_wire(self) -> dict[str, Any]:
+        """The status object as it travels."""
+        return self.model_dump(mode="json", by_alias=True)

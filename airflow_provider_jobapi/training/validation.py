@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Validation errors as one sentence: the field, what came, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A value that cannot change and has no field that we do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+def number_as_text(value: object) -> object:
+    """Let a number stand where a text is wanted: people write ``completionTime: 10000`` and ``value: 50``."""
+    return str(value) if isinstance(value, int | float) else value
+
+
+NumberAsText = BeforeValidator(number_as_text)
+
+
+def refuse_twins(field: str, names: Iterable[str]) -> None:
+    """Refuse a name that stands twice where each must have one value.
+
+    :raises InvalidJob: naming the field and the name.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InvalidJob(f"{field} has {name!r} twice; name it once.", field=field)
+        seen.add(name)
+
+
+def validated(model: type[Model], value: Mapping[str, Any] | Any, *, at: str = "") -> Model:
+    """Validate a value against a model.
+
+    :param model: The model; the descriptions of its fields say what is allowed.
+    :param value: What somebody gave us.
+    :param at: Where the value stands, put before the names of its fields.
+    :raises InvalidJob: with one sentence about the first field that is wrong.
+    """
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _first(error, model, at) from None
+
+
+def _first(error: ValidationError, model: type[BaseModel], at: str) -> InvalidJob:
+    details = error.errors(include_url=False)[0]
+    location = details["loc"]
+    path = _path((at, *location) if at else location) or "The job"
+    if details["type"] == "extra_forbidden":
+        known = ", ".join(_names(_owner(model, location[:-1])))
+        return InvalidJob(f"{path} is not a known field; the known ones are {known}.", field=path)
+    allowed = _description(model, location)
+    if details["type"] == "missing":
+        return InvalidJob(f"{path} is missing: it is {allowed}." if allowed else f"{path} is missing.", field=path)
+    given = repr(details["input"])
+    given = given if len(given) <= 80 else f"{given[:80]}…"
+    said = f"it is {allowed}" if allowed else details["msg"].lower()
+    return InvalidJob(f"{path} cannot be {given}: {said}.", field=path)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _names(model: type[BaseModel] | None) -> list[str]:
+    return [] if model is None else [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _owner(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel] | None:
+    current: type[BaseModel] | None = model
+    for part in location:
+        if isinstance(part, int) or current is None:
+            continue
+        current = _inner(_annotation(current, part))
+    return current
+
+
+def _description(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    names = [part for part in location if isinstance(part, str)]
+    for depth in range(len(names), 0, -1):
+        owner = _owner(model, tuple(names[: depth - 1]))
+        field = _field(owner, names[depth - 1])
+        if field is not None and field.description:
+            return str(field.description)
+    return ""
+
+
+def _field(model: type[BaseModel] | None, name: str) -> Any:
+    for key, field in ({} if model is None else model.model_fields).items():
+        if name in {key, field.alias}:
+            return field
+    return None
+
+
+def _annotation(model: type[BaseModel], name: str) -> Any:
+    field = _field(model, name)
+    return None if field is None else field.annotation
+
+
+def _inner(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _inner(part))), None)

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.job_file import InputFile, JobFile
+
+MINIMAL = {"name": "digits", "script": "print('hello')"}
+PRINTABLE = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=60)
+
+
+def test_the_documented_env_example_becomes_an_argument():
+    job = TrainingJob.of(**MINIMAL, env=[{"name": "TEST_DATA", "value": "..."}])
+    assert job.command() == "python3 train.py --test_data=..."
+
+
+@pytest.mark.parametrize(
+    ("version", "command"),
+    [
+        (3, "pip3 install -r requirements.txt && python3 train.py"),
+        (2, "pip install -r requirements.txt && python train.py"),
+    ],
+)
+def test_the_major_version_chooses_pip_and_python(version, command):
+    job = TrainingJob.of(**MINIMAL, requirements="tensorflow==1.4.0", python_major_version=version)
+    assert job.command() == command
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(PRINTABLE, min_size=1, max_size=5))
+def test_a_shell_gives_the_script_exactly_the_values(values):
+    job = TrainingJob.of(**MINIMAL, env=[{"name": f"V{i}", "value": value} for i, value in enumerate(values)])
+    script = f"printf '%s\\0' {job.command().removeprefix('python3 train.py')}"
+    out = subprocess.run(["/bin/sh", "-c", script], capture_output=True, check=True).stdout
+    assert out.decode().split("\0")[:-1] == [f"--v{i}={value}" for i, value in enumerate(values)]
+
+
+def test_env_values_of_numbers_and_truth_become_texts_in_their_order():
+    job = TrainingJob.of(**MINIMAL, env={"B": 50, "A": 0.00003, "C": True})
+    assert shlex.split(job.command())[2:] == ["--b=50", "--a=3e-05", "--c=True"]
+
+
+def test_files_hold_the_script_the_requirements_and_the_data():
+    job = TrainingJob.of(**MINIMAL, requirements=["numpy", "pandas"], data={"data/a.csv": b"1,2", "b.txt": "text"})
+    assert job.files() == {
+        "train.py": "print('hello')",
+        "requirements.txt": "numpy\npandas\n",
+        "data/a.csv": b"1,2",
+        "b.txt": "text",
+    }
+
+
+def test_braces_in_a_script_are_python():
+    script = 'x = f"{{literal}}"  # {# not a comment #} {% nor a block %}'
+    assert TrainingJob.of(name="a", script=script).files()["train.py"] == script
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "part"),
+    [
+        ({"name": ""}, "name", "letters"),
+        ({"name": "../up"}, "name", "letters"),
+        ({"script": ""}, "script", "source text"),
+        ({"resources": {"memory": "2048"}}, "resources.memory", "without quotes"),
+        ({"resources": {"cpus": 0}}, "resources.cpus", "from 1"),
+        ({"resources": {"gpus": -1}}, "resources.gpus", "from 0"),
+        ({"resources": {"cpus": True}}, "resources.cpus", "whole number"),
+        ({"resources": {"ram": 1}}, "resources.ram", "cpus, gpus, memory"),
+        ({"env": [{"name": "A=B", "value": 1}]}, "env[0].name", "letters"),
+        ({"env": [{"name": "A", "value": None}]}, "env[0].value", "text or a number"),
+        ({"env": [{"name": "A", "value": "1"}, {"name": "a", "value": "2"}]}, "env", "twice"),
+        ({"python_major_version": 4}, "python_major_version", "2 or 3"),
+        ({"completion_time": None}, "completion_time", "20h"),
+        ({"data": {"../secret": b""}}, "data['../secret']", "relative path"),
+        ({"data": {"/etc/passwd": b""}}, "data['/etc/passwd']", "relative path"),
+        ({"data": {"a\\b": b""}}, "data['a\\\\b']", "relative path"),
+        ({"data": {"train.py": b""}}, "data['train.py']", "another name"),
+        ({"data": {"x": 3}}, "data['x']", "must be a text"),
+        ({"colour": "blue"}, "colour", "known ones"),
+    ],
+)
+def test_an_error_names_the_field_and_says_what_is_allowed(fields, field, part):
+    with pytest.raises(InvalidJob) as caught:
+        TrainingJob.of(**{**MINIMAL, **fields})
+    assert caught.value.field == field
+    assert part in str(caught.value)
+    assert field in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_is_a_source_of_data(tmp_path: Path):
+    assert TrainingJob.of(**MINIMAL, data={"x.csv": tmp_path}).data == {"x.csv": tmp_path}
+
+
+def test_the_job_file_of_a_job_is_read_back_equal():
+    job = TrainingJob.of(**MINIMAL, env={"A": "ü\n'"}, completion_time=10_000, resources={"cpus": 2})
+    files = [InputFile(path=name, size=1, sha256="0" * 64) for name in ("train.py", "b", "a")]
+    job_file = job.job_file(files)
+    assert JobFile.parse(job_file.canonical()) == job_file
+    assert [file.path for file in job_file.job.inputs or ()] == ["a", "b", "train.py"]
