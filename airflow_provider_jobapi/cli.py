@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``jobapi``: run the server, tend its clients, free its disk."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.server.config import Settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    :returns: The exit code: 0, or 2 with one sentence on stderr.
+    """
+    try:
+        from sqlalchemy.exc import OperationalError
+
+        from airflow_provider_jobapi.server.config import Settings, SettingsError
+    except ImportError as error:
+        print(f"jobapi: {error.name} is missing: pip install 'airflow-provider-jobapi[server]'", file=sys.stderr)
+        return 2
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(Settings.load(vars(options), os.environ), options))
+    except SettingsError as error:
+        print(f"jobapi: {error}", file=sys.stderr)
+    except OperationalError as error:
+        print(f"jobapi: The server's database cannot be used: {error.orig}.", file=sys.stderr)
+    except OSError as error:
+        print(f"jobapi: {error.filename or 'The system'}: {error.strerror}.", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    from airflow_provider_jobapi.server.config import add_options
+
+    parser = argparse.ArgumentParser(prog="jobapi", description="A service that runs training jobs.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text, settings in (
+        ("serve", _serve, "run the server", ()),
+        ("gc", _gc, "remove what has had its time: old jobs, environments beyond their bound", _GC),
+        ("openapi", _openapi, "print the OpenAPI document", ("root",)),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        add_options(command, *settings)
+    _add_client_commands(commands.add_parser("client", help="who may use the server"))
+    return parser
+
+
+_GC = ("root", "retention", "environment_bound")
+_CLIENT = ("root", "host", "port", "url", "users", "trust_all_clients")
+
+
+def _add_client_commands(parser: argparse.ArgumentParser) -> None:
+    from airflow_provider_jobapi.server.config import add_options
+
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, run, text, settings in (
+        ("add", _client_add, "make a client and print its connection", _CLIENT),
+        ("renew", _client_renew, "give a client another secret and print its connection", _CLIENT),
+        ("remove", _client_remove, "remove a client with its jobs and objects", ("root",)),
+        ("list", _client_list, "name the clients", ("root",)),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        if name != "list":
+            command.add_argument("client", help="the client's id")
+        add_options(command, *settings)
+
+
+def _serve(settings: Settings, _options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.server.serve import serve
+
+    return serve(settings)
+
+
+def _gc(settings: Settings, _options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.server.housekeeping import collect_now
+
+    print(collect_now(settings))
+    return 0
+
+
+def _openapi(_settings: Settings, _options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.server.app import create_app
+    from airflow_provider_jobapi.server.openapi import text
+
+    sys.stdout.write(text(create_app()))
+    return 0
+
+
+def _client_add(settings: Settings, options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.server.clients import open_registry
+
+    with open_registry(settings, make=True) as registry:
+        secret = registry.add(options.client)
+    return _print_connection(settings, options.client, secret)
+
+
+def _client_renew(settings: Settings, options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.server.clients import open_registry
+
+    with open_registry(settings) as registry:
+        secret = registry.renew(options.client)
+    return _print_connection(settings, options.client, secret)
+
+
+def _client_remove(settings: Settings, options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.server.clients import open_registry
+
+    with open_registry(settings) as registry:
+        registry.remove(options.client)
+    print(f"The client {options.client!r} is removed; its files go when the server starts next.")
+    return 0
+
+
+def _client_list(settings: Settings, _options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.server.clients import open_registry
+    from airflow_provider_jobapi.server.config import size_text
+
+    with open_registry(settings) as registry:
+        for client in registry.all():
+            uid = "" if client.uid is None else f", user id {client.uid}"
+            print(f"{client.client_id}: {size_text(client.used)} stored{uid}")
+    return 0
+
+
+def _print_connection(settings: Settings, client_id: str, secret: str) -> int:
+    from airflow_provider_jobapi.server.clients import connection_help
+
+    url = settings.url or f"http://{settings.host}:{settings.port}"
+    print(f"The secret of {client_id!r} is shown this once. Give Airflow the connection:\n")
+    print(connection_help(url, client_id, secret))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Makes one Python environment: the first step of a job, run as the job's own user by the job's own Python.
+
+Standard library only, Python 3.8 and newer. ``python -I -S build_environment.py UV PYTHON REQUIREMENTS TARGET`` makes
+TARGET of the file REQUIREMENTS, unless it is there. It is made under another name and renamed, so it exists exactly
+when it is whole; and under a lock, so that two jobs with the same requirements make it once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+_PIP = """\
+#!/bin/sh
+# The environment is shared with every job of the same requirements, so no job changes it.
+here=$(dirname -- "$(dirname -- "$0")")
+if [ "$#" = 3 ] && [ "$1" = install ] && [ "$2" = -r ] && [ -f "$3" ] &&
+    [ "$(cat -- "$3")" = "$(cat -- "$here/requirements.txt")" ]; then
+  echo "jobapi: the packages of $3 are installed."
+  exit 0
+fi
+echo "jobapi: pip can only do 'pip3 install -r requirements.txt' here, with the job's own requirements:" \\
+  "the environment is shared; name what the job needs in requirements." >&2
+exit 2
+"""
+
+
+def say(text: str) -> None:
+    """Write a line that nobody takes for one of the job."""
+    print("jobapi: " + text, flush=True)  # noqa: T201 -- its output is the job's log
+
+
+def take(lock: Path) -> int:
+    """Hold the lock of an environment, and say so when that takes a while."""
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("Another job makes the same Python environment; waiting for it.")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle
+
+
+def build(uv: str, python: str, requirements: Path, target: Path) -> int:
+    """Make the environment; answers the exit code."""
+    text = requirements.read_text(encoding="utf-8")
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(str(part), ignore_errors=True)
+    if text.strip():
+        say("Making the Python environment of requirements.txt.")
+    commands = [[uv, "venv", "--quiet", "--relocatable", "--python", python, str(part)]]
+    if text.strip():
+        commands.append([uv, "pip", "install", "--python", str(part / "bin" / "python"), "-r", str(requirements)])
+    for command in commands:
+        code = subprocess.call(command)
+        if code:
+            shutil.rmtree(str(part), ignore_errors=True)
+            return code if code > 0 else 128 - code
+    (part / "requirements.txt").write_text(text, encoding="utf-8")
+    for name in ("pip", "pip3"):
+        shim = part / "bin" / name
+        if shim.is_symlink() or shim.exists():
+            shim.unlink()
+        shim.write_text(_PIP, encoding="utf-8")
+        shim.chmod(0o755)
+    part.rename(target)
+    return 0
+
+
+def main(uv: str, python: str, requirements: str, target: str) -> int:
+    """Make the environment unless it is there; answers the exit code."""
+    place = Path(target)
+    lock = take(place.with_name(place.name + ".lock"))
+    try:
+        if place.is_dir():
+            return 0
+        return build(uv, python, Path(requirements), place)
+    except OSError as error:
+        say("The Python environment cannot be made: " + str(error) + ".")
+        return 1
+    finally:
+        os.close(lock)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of the server: one table from which the command line, the JOBAPI_* variables and the help are made."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from airflow_provider_jobapi.server import machine
+from airflow_provider_jobapi.training.spans import read_span
+
+_SIZES = {"": 1, "b": 1}
+_SIZES |= {f"{letter}{unit}": base**power for power, letter in enumerate("kmgt", 1)
+           for unit, base in (("", 1000), ("b", 1000), ("ib", 1024))}  # fmt: skip
+
+
+class SettingsError(Exception):
+    """A setting that the server cannot start with; one sentence that names it and says what to do."""
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _program(text: str) -> Path:
+    return _path(text if "/" in text else shutil.which(text) or text)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text) if re.fullmatch(r"\d{1,12}", text.strip()) else -1
+        if not least <= number <= most:
+            raise ValueError(f"it is a whole number from {least} to {most}")
+        return number
+
+    return read
+
+
+def _span(text: str) -> timedelta:
+    span = read_span(text)
+    if span is None:
+        raise ValueError("it is a span of time, such as 1h, 90 minutes, 30d or a number of seconds")
+    return span
+
+
+def _size(text: str) -> int:
+    matched = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower())
+    if matched is None or matched[2] not in _SIZES:
+        raise ValueError("it is a size, such as 20GB, 512MiB or a number of bytes")
+    return int(float(matched[1]) * _SIZES[matched[2]])
+
+
+def _switch(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in {"1", "true", "yes", "on", "0", "false", "no", "off", ""}:
+        raise ValueError("it is 1 or 0")
+    return word in {"1", "true", "yes", "on"}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name for name in re.split(r"[,\s]+", text) if name)
+    if hidden := [name for name in names if name.startswith("JOBAPI_") or "=" in name]:
+        raise ValueError(f"it is a list of variable names, and {hidden[0]} is none that jobs may see")
+    return names
+
+
+def _users(text: str) -> tuple[int, int]:
+    matched = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text)
+    if matched is None or not 0 < int(matched[1]) <= int(matched[2]):
+        raise ValueError("it is a range of user ids above 0 that nobody else uses, such as 200000-200099")
+    return int(matched[1]), int(matched[2])
+
+
+def _is(read: Callable[[str], Any], text: str) -> dict[str, Any]:
+    return {"read": read, "help": text}
+
+
+def _default_root() -> Path:
+    return _path(f"{os.environ.get('XDG_DATA_HOME') or '~/.local/share'}/jobapi")
+
+
+_ROOT = _is(_path, "where everything is kept")
+_HOST = _is(_text, "the address to listen on")
+_PORT = _is(_whole(0, 65_535), "the port to listen on; 0 takes a free one")
+_URL = _is(_text, "the address that clients use where a proxy stands in front, such as https://jobs.example.com")
+_INSECURE = _is(_switch, "listen on an address beyond this machine without TLS")
+_TRUST = _is(_switch, "let several clients share one user id, so that their jobs can read each other's files")
+_USERS = _is(_users, "FIRST-LAST: run each client's jobs under a user id of its own (needs root)")
+_TOKENS = _is(_span, "how long a token is good for")
+_STORAGE = _is(_size, "the most bytes that one client may store")
+_LOG = _is(_size, "the most bytes of one job's log")
+_ENVIRONMENTS = _is(_size, "the most bytes of all Python environments that are kept for later jobs")
+_QUEUE = _is(_whole(1, 100_000), "the most jobs of one client that may wait")
+_RETENTION = _is(_span, "how long an ended job is kept, with its log, its files and its model")
+_GRACE = _is(_span, "the time from SIGTERM to SIGKILL when a job is stopped")
+_CPUS = _is(_whole(1, 4096), "CPUs that jobs may use together")
+_GPUS = _is(_whole(0, 1024), "GPUs that jobs may use together")
+_MEMORY = _is(_whole(1, 2**31), "megabytes that jobs may use together")
+_PYTHON = _is(_program, "the Python that runs the jobs")
+_JOB_ENV = _is(_names, "names of the server's environment variables that jobs may see")
+_URLS = _is(_switch, "let requirements name addresses")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the server is told at its start. Spans are ``timedelta``, sizes are bytes, ``memory`` is megabytes."""
+
+    root: Path = field(default_factory=_default_root, metadata=_ROOT)
+    host: str = field(default="127.0.0.1", metadata=_HOST)
+    port: int = field(default=8787, metadata=_PORT)
+    url: str = field(default="", metadata=_URL)
+    insecure: bool = field(default=False, metadata=_INSECURE)
+    trust_all_clients: bool = field(default=False, metadata=_TRUST)
+    users: tuple[int, int] | None = field(default=None, metadata=_USERS)
+    token_lifetime: timedelta = field(default=timedelta(hours=1), metadata=_TOKENS)
+    storage_bound: int = field(default=20 * 10**9, metadata=_STORAGE)
+    log_bound: int = field(default=100 * 10**6, metadata=_LOG)
+    environment_bound: int = field(default=20 * 10**9, metadata=_ENVIRONMENTS)
+    queue_bound: int = field(default=100, metadata=_QUEUE)
+    retention: timedelta = field(default=timedelta(days=30), metadata=_RETENTION)
+    grace: timedelta = field(default=timedelta(seconds=30), metadata=_GRACE)
+    cpus: int = field(default_factory=machine.cpus, metadata=_CPUS)
+    gpus: int = field(default_factory=machine.gpus, metadata=_GPUS)
+    memory: int = field(default_factory=machine.memory, metadata=_MEMORY)
+    python: Path = field(default=Path(sys.executable), metadata=_PYTHON)
+    job_env: tuple[str, ...] = field(default=(), metadata=_JOB_ENV)
+    allow_requirement_urls: bool = field(default=False, metadata=_URLS)
+
+    @classmethod
+    def load(cls, options: Mapping[str, str | None], environ: Mapping[str, str]) -> Self:
+        """Read the settings; an option on the command line wins over its variable.
+
+        :param options: Texts by the name of the field; None where the option was not given.
+        :param environ: Where the JOBAPI_* variables are.
+        :raises SettingsError: naming the option or the variable.
+        """
+        values: dict[str, Any] = {}
+        for each in fields(cls):
+            variable = f"JOBAPI_{each.name.upper()}"
+            given, text = f"--{each.name.replace('_', '-')}", options.get(each.name)
+            if text is None:
+                given, text = variable, environ.get(variable)
+            if text is None:
+                continue
+            try:
+                values[each.name] = each.metadata["read"](text)
+            except ValueError as error:
+                raise SettingsError(f"{given} cannot be {text!r}: {error}.") from None
+        settings = cls(**values)
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        if not (self.insecure or is_loopback(self.host)):
+            raise SettingsError(
+                f"--host {self.host} would send secrets over the network in plain text: listen on 127.0.0.1 and put a "
+                "proxy with TLS in front, or pass --insecure on a network that you trust."
+            )
+        if self.users and os.geteuid() != 0:
+            raise SettingsError("--users needs root, since each client's jobs run under a user id of their own.")
+        if self.url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", self.url):
+            raise SettingsError(f"--url cannot be {self.url!r}: it is an address such as https://jobs.example.com.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Give a parser one option for every setting, or for some of them; all texts, read by :meth:`Settings.load`."""
+    for each in fields(Settings):
+        if names and each.name not in names:
+            continue
+        option, variable = f"--{each.name.replace('_', '-')}", f"JOBAPI_{each.name.upper()}"
+        text = f"{each.metadata['help']} [{variable}]"
+        if each.metadata["read"] is _switch:
+            parser.add_argument(option, dest=each.name, action="store_const", const="1", help=text)
+        else:
+            parser.add_argument(option, dest=each.name, metavar="X", help=text)
+
+
+def size_text(size: float) -> str:
+    """A size in bytes as people read it: ``1.5 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tables of the server and how it talks to SQLite.
+
+Every write is one transaction that begins with the write lock (``BEGIN IMMEDIATE``), so what it read stays true until
+its commit. A commit is on the disk when it returns (``synchronous=FULL``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    create_engine,
+    event,
+)
+
+from airflow_provider_jobapi.server.config import SettingsError
+
+VERSION = 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Moment(TypeDecorator[datetime]):
+    """A time as whole microseconds since 1970, which sort and compare in every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
+        """To the database."""
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """From the database."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+metadata = MetaData()
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("client_id", String(64), primary_key=True),
+    Column("secret_hash", String(64), nullable=False),
+    Column("uid", Integer, unique=True),
+    Column("used", BigInteger, nullable=False, default=0),  # the bytes of its objects, and of those its jobs keep
+    Column("created", Moment, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", Integer, primary_key=True),  # the order of submission
+    Column("client_id", ForeignKey("clients.client_id", ondelete="CASCADE"), nullable=False),
+    Column("job_id", String(36), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("job_file", Text, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("reason", String(40)),
+    Column("message", Text, nullable=False, default=""),
+    Column("exit_code", Integer),
+    Column("submitted", Moment, nullable=False),
+    Column("started", Moment),
+    Column("finished", Moment),
+    Column("gpu_ids", JSON, nullable=False, default=list),
+    Column("stop_requested_by", String(200)),
+    Column("model", JSON(none_as_null=True)),
+    Column("deleted", Moment),  # a tombstone: the id is used for ever
+    Index("jobs_by_id", "client_id", "job_id", unique=True),
+    Index("jobs_by_state", "state", "number"),
+    sqlite_autoincrement=True,
+)
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("client_id", ForeignKey("clients.client_id", ondelete="CASCADE"), primary_key=True),
+    Column("key", String(1024), primary_key=True),
+    Column("blob", String(32), nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("modified", Moment, nullable=False),
+)
+
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("client_id", String(64), primary_key=True),
+    Column("job_id", String(36), primary_key=True),
+    Column("path", String(1024), primary_key=True),
+    Column("blob", String(32), nullable=False, index=True),
+    Column("size", BigInteger, nullable=False),
+    Column("alone", Boolean, nullable=False, default=False),  # the object is gone; the job still has its bytes
+    ForeignKeyConstraint(["client_id", "job_id"], ["jobs.client_id", "jobs.job_id"], ondelete="CASCADE"),
+)
+
+
+class Database:
+    """The database file of one root."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the database and make its tables.
+
+        :raises SettingsError: when another version of the server made it.
+        """
+        self._engine = create_engine(
+            f"sqlite:///{path}", connect_args={"timeout": 5}, pool_size=10, max_overflow=50, pool_timeout=10
+        )
+        event.listen(self._engine, "connect", _on_connect)
+        event.listen(self._engine, "begin", _on_begin)
+        self._reader = self._engine.execution_options(jobapi_read=True)
+        with self.write() as connection:
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            if version not in {0, VERSION}:
+                raise SettingsError(
+                    f"{path} was made by another version of this server (its tables are of version {version}, not "
+                    f"{VERSION}); use that version, or another --root."
+                )
+            metadata.create_all(connection)
+            connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One transaction that holds the write lock from its beginning."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent view; never waits for a writer."""
+        with self._reader.connect() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def _on_connect(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions of its own
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _on_begin(connection: Connection) -> None:
+    read = connection.get_execution_options().get("jobapi_read")
+    connection.exec_driver_sql("BEGIN" if read else "BEGIN IMMEDIATE")

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors as they are told to clients: RFC 9457 problem+json, one sentence that says what happened and what to do."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import uuid
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+TITLES = {
+    "disk-full": "The server's disk is full",
+    "input-changed": "An input is not what was announced",
+    "input-missing": "An input is not in the storage",
+    "invalid-job": "The job cannot be run as it is",
+    "invalid-key": "An object cannot have this key",
+    "job-active": "The job has not ended",
+    "job-conflict": "The id belongs to another job",
+    "job-gone": "The job is gone",
+    "no-such-job": "There is no such job",
+    "no-such-object": "There is no such object",
+    "offset": "The log has no record at this offset",
+    "queue-full": "Too many jobs wait",
+    "resources": "The server does not have what the job asks for",
+    "storage-full": "The client's storage is full",
+    "token": "The token is not accepted",
+    "wrong-digest": "The bytes are not the announced ones",
+}
+"""The problem types, ``/problems/<word>``, and their titles."""
+
+
+class Problem(Exception):
+    """An error for the client.
+
+    :param status: The HTTP status.
+    :param word: The problem type, one of :data:`TITLES`; None where the status says it all.
+    :param detail: One sentence: what happened and what to do.
+    :param field: The field of the job file that is to blame, where there is one.
+    :param headers: Headers of the answer, such as Retry-After.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        word: str | None,
+        detail: str,
+        *,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.word = word
+        self.detail = detail
+        self.field = field
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """The problem as it travels."""
+        word = self.word
+        content: dict[str, Any] = {
+            "type": f"/problems/{word}" if word else "about:blank",
+            "title": TITLES[word] if word else HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.field:
+            content["field"] = self.field
+        return content
+
+    def response(self) -> JSONResponse:
+        """The problem as an answer."""
+        return JSONResponse(self.body(), self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+
+def disk_full() -> Problem:
+    """The disk below the server is full."""
+    return Problem(
+        507,
+        "disk-full",
+        "The server's disk is full and nothing of this request was kept: ask the server's operator to free some space, "
+        "then repeat it.",
+    )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error means that the disk, or the quota of the server's user, is full."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return isinstance(error, OperationalError) and "disk is full" in str(error.orig)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of an application travel as a problem."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(InvalidJob, _on_invalid_job)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_validation)
+    app.add_exception_handler(OperationalError, _on_database)
+    app.add_exception_handler(OSError, _on_system)
+    app.add_exception_handler(Exception, _on_exception)
+
+
+def _on_problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)  # noqa: S101 -- for the type checker
+    return error.response()
+
+
+def _on_invalid_job(_request: Request, error: Exception) -> JSONResponse:
+    return Problem(422, "invalid-job", str(error), field=getattr(error, "field", None)).response()
+
+
+def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 -- for the type checker
+    path = request.url.path
+    details = {
+        404: f"There is nothing at {path}; this server's calls begin with /api/v2, its tokens are at /oauth/token.",
+        405: f"{request.method} is not possible at {path}; the Allow header names what is.",
+    }
+    detail = details.get(error.status_code, str(error.detail))
+    return Problem(error.status_code, None, detail, headers=error.headers).response()
+
+
+def _on_validation(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 -- for the type checker
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    given = f" cannot be {first['input']!r}"[:100] if first["type"] != "missing" else ""
+    return Problem(422, None, f"{place}{given}: {first['msg']}.", field=place).response()
+
+
+def _on_database(request: Request, error: Exception) -> JSONResponse:
+    if is_disk_full(error):
+        return disk_full().response()
+    if "locked" not in str(error) and "busy" not in str(error):
+        return _on_fault(request, error)
+    detail = "The server's database is busy; repeat the request in a moment."
+    return Problem(503, None, detail, headers={"Retry-After": "1"}).response()
+
+
+def _on_system(request: Request, error: Exception) -> JSONResponse:
+    return disk_full().response() if is_disk_full(error) else _on_fault(request, error)
+
+
+def _on_exception(request: Request, _error: Exception) -> JSONResponse:
+    return _on_fault(request, None)  # the error itself goes on to uvicorn, which logs it
+
+
+def _on_fault(request: Request, error: Exception | None) -> JSONResponse:
+    number = uuid.uuid4().hex[:12]
+    log.error("Fault %s at %s %s", number, request.method, request.url.path, exc_info=error)
+    detail = f"The server failed on this request; its log says why, under {number}. Tell the server's operator."
+    return Problem(500, None, detail).response()

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``jobapi serve``: the listening process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shlex
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+
+from airflow_provider_jobapi import __version__
+from airflow_provider_jobapi.server import root
+from airflow_provider_jobapi.server.app import build, create_app
+from airflow_provider_jobapi.server.clients import FIRST_CLIENT, ClientRegistry, connection_help
+from airflow_provider_jobapi.server.config import Settings, SettingsError
+from airflow_provider_jobapi.server.database import Database
+from airflow_provider_jobapi.server.routes.common import Parts
+
+_GRACEFUL = 10
+"""Seconds that open requests get when the server ends."""
+
+_HEADERS_AT_ALL = 256 * 1024
+"""Bytes of headers after which the connection is cut; below that, ``limits`` answers politely."""
+
+
+def serve(settings: Settings) -> int:
+    """Run the server until a signal ends it; answers the exit code.
+
+    :raises SettingsError: when it cannot start.
+    """
+    os.umask(0o077)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("airflow_provider_jobapi").setLevel(logging.INFO)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # `jobapi gc` may come before the server is up
+    signal.signal(signal.SIGTERM, _interrupt)
+    root.prepare(settings.root)
+    with root.locked(settings.root):
+        database = Database(settings.root / "jobapi.sqlite")
+        try:
+            return _run(settings, build(settings, database))
+        except KeyboardInterrupt:  # uvicorn raises the signal again that ended it
+            return 0
+        finally:
+            database.close()
+
+
+def _run(settings: Settings, parts: Parts) -> int:
+    listener = _listen(settings)
+    url = settings.url.rstrip("/") or _url(listener)
+    welcome = _welcome(settings, parts.clients, url)
+    config = uvicorn.Config(
+        create_app(parts),
+        # h11 bounds the memory of headers; the faster parser does not.
+        http="h11",
+        h11_max_incomplete_event_size=_HEADERS_AT_ALL,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=65,
+        timeout_graceful_shutdown=_GRACEFUL,
+    )
+    server = _Server(config, parts, welcome)
+    server.run(sockets=[listener])
+    return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, parts: Parts, welcome: str) -> None:
+        super().__init__(config)
+        self._parts = parts
+        self._welcome = welcome
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._parts.housekeeper.wake)
+            print(self._welcome, flush=True)  # noqa: T201 -- what the person at the terminal waits for
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._parts.watch.close()
+        await super().shutdown(sockets)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(
+            f"The server cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another with "
+            "--host and --port."
+        ) from None
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _welcome(settings: Settings, clients: ClientRegistry, url: str) -> str:
+    place = f"jobAPI server {__version__} at {url}, its files below {settings.root}"
+    if names := [client.client_id for client in clients.all()]:
+        renew = f"`jobapi client renew {names[0]} --root {shlex.quote(str(settings.root))}`"
+        return f"{place}\nClients: {', '.join(names)}. A lost secret is replaced by {renew}."
+    help_text = connection_help(url, FIRST_CLIENT, clients.add(FIRST_CLIENT))
+    return (
+        f"{place}\n\nThis is its first start: the client {FIRST_CLIENT!r} was made, and its secret is shown this once. "
+        f"Give Airflow the connection:\n\n{help_text}"
+    )

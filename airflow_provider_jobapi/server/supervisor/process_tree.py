@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The processes of a job, all of them: whom they descend from, what they hold in memory, and their end.
+
+A part of the supervisor and, like it, standard library only, Python 3.8 and newer. On Linux nothing escapes: orphans
+come to the supervisor (it is their subreaper), daemons included. Elsewhere there is only the process group, and memory
+is not watched; :data:`WATCHES` tells.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Iterable  # noqa: UP035 -- Python 3.8 has the others only as annotations
+
+WATCHES = sys.platform.startswith("linux") and Path("/proc/self/statm").exists()
+"""Whether processes can be found and their memory seen."""
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 36, 38
+
+
+def _find_prctl() -> Callable[..., int] | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        import ctypes
+
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+        prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+    except (ImportError, OSError, AttributeError):
+        return None
+    return prctl
+
+
+_prctl = _find_prctl()
+
+
+def adopt_orphans() -> bool:
+    """Make this process the parent of every orphan below it; answers whether that is possible here."""
+    return _prctl is not None and _prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def die_with_parent(parent: int) -> None:
+    """Make this process end when the process ``parent`` ends; called between fork and exec, after any change of uid."""
+    if _prctl is None:
+        return
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(137)
+
+
+def renounce_privileges() -> None:
+    """Make programs with a set-uid bit harmless for this process and all below it."""
+    if _prctl is not None:
+        _prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def offer_to_the_oom_killer() -> None:
+    """Let the kernel end this process rather than the server when the machine's memory is full."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("500")
+    except OSError:
+        pass
+
+
+def _read(path: str) -> bytes:
+    """A file of /proc; nothing where the process has gone in the meantime."""
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return b""
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()] if WATCHES else []
+
+
+def _children(process: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for thread in Path(f"/proc/{process}/task").iterdir():
+            found += map(int, _read(f"{thread}/children").split())
+    except OSError:
+        pass
+    return found
+
+
+def _below() -> dict[int, list[int]]:
+    """The children of every process, for kernels that do not list them."""
+    below: dict[int, list[int]] = {}
+    for process in _processes():
+        parent = _read(f"/proc/{process}/stat").rpartition(b")")[2].split()[1:2]
+        if parent:
+            below.setdefault(int(parent[0]), []).append(process)
+    return below
+
+
+_LISTS_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()
+
+
+def descendants(ancestor: int) -> list[int]:
+    """Every process below ``ancestor``, zombies included; without /proc an empty list."""
+    if not WATCHES:
+        return []
+    below = None if _LISTS_CHILDREN else _below()
+    found: list[int] = []
+    queue = [ancestor]
+    while queue:
+        process = queue.pop()
+        children = _children(process) if below is None else below.get(process, [])
+        found += children
+        queue += children
+    return found
+
+
+def resident(processes: Iterable[int]) -> int:
+    """The bytes of memory that the processes hold, what they share counted for each of them (RSS)."""
+    return sum(int((_read(f"/proc/{process}/statm").split() or (b"0", b"0"))[1]) for process in processes) * _PAGE
+
+
+def proportional(processes: Iterable[int]) -> int:
+    """The bytes of memory that the processes hold, what they share counted once (PSS).
+
+    It costs some milliseconds a gigabyte, so it is for making sure and not for watching.
+    """
+    total = 0
+    for process in processes:
+        shares = [line for line in _read(f"/proc/{process}/smaps_rollup").splitlines() if line.startswith(b"Pss:")]
+        total += int(shares[0].split()[1]) * 1024 if shares else resident([process])
+    return total
+
+
+def kills_by_the_kernel() -> int:
+    """How many processes of this machine were ended because its memory was full, as far as the kernel tells."""
+    counts = [line for line in _read("/proc/vmstat").splitlines() if line.startswith(b"oom_kill ")]
+    return int(counts[0].split()[1]) if counts else 0
+
+
+def send(number: int, processes: Iterable[int]) -> None:
+    """Send a signal to each process that is still there."""
+    for process in processes:
+        try:
+            os.kill(process, number)
+        except (ProcessLookupError, PermissionError):
+            pass
+
+
+def send_group(number: int, leader: int) -> None:
+    """Send a signal to a process group, if there is one."""
+    try:
+        os.killpg(leader, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def marked(mark: bytes) -> list[int]:
+    """The processes that were started with this ``NAME=value`` in their environment, as far as we may look."""
+    candidates = (process for process in _processes() if process != os.getpid())
+    return [process for process in candidates if mark in _read(f"/proc/{process}/environ").split(b"\0")]
+
+
+def end_marked(mark: bytes, patience: float = 5.0) -> list[int]:
+    """End every process with this mark; answers those that would not go within ``patience`` seconds."""
+    deadline = time.monotonic() + patience
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        send(signal.SIGKILL, left)
+        time.sleep(0.02)
+    return left
