@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two names that moved between Airflow 3.1 and 3.3."""
+
+from __future__ import annotations
+
+try:
+    from airflow.sdk import conf
+    from airflow.sdk.exceptions import AirflowFailException
+except ImportError:  # before 3.2
+    from airflow.configuration import conf
+    from airflow.exceptions import AirflowFailException
+
+__all__ = ["AirflowFailException", "conf"]

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows one job from the triggerer: shows each line of its log, keeps its deadline, stops it when the user does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_jobapi.exceptions import JobGone, ServiceUnavailable
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline
+from airflow_provider_jobapi.triggers.event import End, TrainingEvent
+from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.services.base import LogFollower
+
+JOB_ID_KEY = "training_job_id"
+"""The XCom that names the job of a task. It must never change: the guard of ``on_kill`` looks it up."""
+
+HANG = 120.0
+"""Seconds after which a read that never comes back counts as lost contact; a long poll is at most 25 seconds."""
+
+STOP_WAIT = 120.0
+"""Seconds that a job which was told to stop gets to end, so that its last lines are shown."""
+
+DRAIN = 30.0
+"""Seconds without a line after which the log of a job that is over is taken as complete."""
+
+GUARD_WAIT = 10.0
+STOP_ATTEMPTS_WAIT = 15.0
+"""Seconds for the two steps of ``on_kill``; together below ``[triggerer] on_kill_timeout``, which is 30."""
+
+_PACE = Pace()
+
+
+class TrainingTrigger(BaseTrigger):
+    """Follow a job until it is over, showing each line of its log once, in order and with its own time.
+
+    A triggerer that takes over replays the log from its start under the very same times, which Airflow's log reader
+    merges (see :class:`~airflow_provider_jobapi.training.logs.Timeline`). So no position is kept anywhere.
+
+    :param conn_id: The connection whose type tells the service.
+    :param job_id: The job.
+    :param handle: How the service finds the job again. Airflow stores it in clear, so it holds no secret.
+    :param floor: No line is shown before this time, ISO 8601: the time of the deferral.
+    :param skew: Our clock minus the service's, in seconds.
+    :param deadline: When the job is stopped, ISO 8601; None for never. Absolute, so that a restart does not extend it.
+    :param limit: What the deadline is, in the words of the error.
+    :param patience: Seconds for which a service that does not answer is waited for.
+    """
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        job_id: str,
+        handle: dict[str, Any],
+        floor: str,
+        skew: float = 0.0,
+        deadline: str | None = None,
+        limit: str = "deadline",
+        patience: float = 600.0,
+    ) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+        self.job_id = job_id
+        self.handle = handle
+        self.floor = floor
+        self.skew = skew
+        self.deadline = deadline
+        self.limit = limit
+        self.patience = patience
+        self._fired = False
+        self._cursor: Any = None
+        self._told_to_stop_at: float | None = None
+        self._quiet_since: float | None = None
+        self._timeline = Timeline(timedelta(seconds=skew), datetime.fromisoformat(floor))
+        self._thinning = Thinning()
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """How Airflow makes this trigger again, on any triggerer."""
+        names = ("conn_id", "job_id", "handle", "floor", "skew", "deadline", "limit", "patience")
+        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Follow the job; ends with one :class:`~airflow_provider_jobapi.triggers.event.TrainingEvent`."""
+        try:
+            event = await self._follow()
+        except asyncio.CancelledError:
+            # From 3.3 on Airflow calls on_kill where a user acted; before, this is the only sign that one did.
+            if not hasattr(BaseTrigger, "on_kill"):
+                await self._stop_unless_still_wanted()
+            raise
+        # Airflow may cancel a trigger whose event it has taken; that is no kill.
+        self._fired = True
+        yield TriggerEvent(event.payload())
+
+    async def on_kill(self) -> None:
+        """Stop the job, since a user marked the task failed or success, cleared it, or failed the dag run."""
+        await self._stop_unless_still_wanted()
+
+    async def _follow(self) -> TrainingEvent:
+        contact = Contact(self.patience, self.log.warning)
+        async with AsyncExitStack() as stack:
+            follower: LogFollower | None = None
+            while not self._waited_long_enough():
+                try:
+                    if follower is None:
+                        follower = await stack.enter_async_context(await self._open())
+                    chunk = await self._next(follower)
+                except JobGone:
+                    break
+                except Exception as error:  # noqa: BLE001 -- no trouble with the log may fail a job that trains
+                    pause = contact.lost(error)
+                    if pause is None:
+                        return self._event(End.UNREACHABLE, describe(error))
+                    await asyncio.sleep(min(pause, self._until_deadline() or pause))
+                    continue
+                contact.back()
+                await self._show(self._thinning.feed(chunk.lines))
+                self._cursor = chunk.cursor
+                if self._is_last(chunk):
+                    break
+            await self._show(self._thinning.end())
+        return self._event(End.OVER) if self._told_to_stop_at is None else self._event(End.TIMEOUT, self.limit)
+
+    async def _open(self) -> LogFollower:
+        from airflow_provider_jobapi.hooks.base import TrainingHook
+
+        return (await TrainingHook.async_service_of(self.conn_id)).follower(self.handle)
+
+    async def _next(self, follower: LogFollower) -> LogChunk:
+        """The next lines; none when the deadline came first."""
+        if self._told_to_stop_at is None and self._until_deadline() == 0:
+            await follower.stop()
+            self._told_to_stop_at = time.monotonic()
+            self.log.warning(f"The {self.limit} is over; the job was told to stop.")
+        left = self._until_deadline() or HANG
+        try:
+            async with asyncio.timeout(min(left, HANG)):
+                return await follower.read(self._cursor)
+        except TimeoutError:
+            if left < HANG:
+                return LogChunk((), self._cursor)
+            raise ServiceUnavailable(f"The service did not answer within {HANG:g} seconds.") from None
+
+    def _until_deadline(self) -> float:
+        """Seconds until the deadline, 0 when it has passed, infinite when there is none."""
+        if self.deadline is None:
+            return float("inf")
+        return max(0.0, (datetime.fromisoformat(self.deadline) - datetime.now(UTC)).total_seconds())
+
+    def _waited_long_enough(self) -> bool:
+        return self._told_to_stop_at is not None and time.monotonic() - self._told_to_stop_at > STOP_WAIT
+
+    def _is_last(self, chunk: LogChunk) -> bool:
+        if chunk.complete:
+            return True
+        if chunk.lines or chunk.state is None or not chunk.state.ended:
+            self._quiet_since = None
+            return False
+        # The job is over and its log should be; a service that never says so must not hold the task.
+        self._quiet_since = self._quiet_since or time.monotonic()
+        return time.monotonic() - self._quiet_since > DRAIN
+
+    async def _show(self, lines: Iterable[LogLine]) -> None:
+        for line in lines:
+            shown = self._timeline.place(line.time).isoformat(timespec="milliseconds")
+            # No arguments, hence no formatting: a % or {} of the job's stays what it is.
+            self.log.info(line.text, timestamp=shown)
+            await _PACE.step()
+
+    def _event(self, end: End, detail: str = "") -> TrainingEvent:
+        return TrainingEvent(end, self.job_id, self.handle, detail)
+
+    async def _stop_unless_still_wanted(self) -> None:
+        if self._fired or self.task_instance is None:
+            return
+        try:
+            wanted = await asyncio.wait_for(self._is_still_wanted(), GUARD_WAIT)
+        except Exception as error:  # noqa: BLE001 -- whatever it is: not knowing is no reason to stop a training
+            self.log.warning(
+                f"Whether job {self.job_id} is still wanted could not be found out, so it goes on: {describe(error)}"
+            )
+            return
+        if not wanted:
+            await asyncio.wait_for(self._stop(), STOP_ATTEMPTS_WAIT)
+
+    async def _is_still_wanted(self) -> bool:
+        """Whether a live deferral waits for this very job.
+
+        Airflow 3.3 calls ``on_kill`` also where a triggerer that stalled has lost the trigger to another one, and the
+        job must go on then. After a clear the new try may be deferred already, but with another job.
+        """
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+        from airflow.sdk.execution_time.xcom import XCom
+        from asgiref.sync import sync_to_async
+
+        ti = self.task_instance
+        place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        name = f"{ti.task_id}_{ti.map_index}" if ti.map_index >= 0 else ti.task_id
+        if states.get(ti.run_id, {}).get(name) != "deferred":
+            return False
+        return await sync_to_async(XCom.get_one)(key=JOB_ID_KEY, **place) == self.job_id
+
+    async def _stop(self) -> None:
+        contact = Contact(STOP_ATTEMPTS_WAIT, self.log.warning)
+        while True:
+            try:
+                async with await self._open() as follower:
+                    await follower.stop()
+            except Exception as error:  # noqa: BLE001 -- tried again until Airflow's patience with on_kill ends
+                await asyncio.sleep(min(2.0, contact.lost(error) or 0.0))
+            else:
+                self.log.info(f"Job {self.job_id} was told to stop.")
+                return

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests start for real: Airflow and the jobAPI server."""

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A log follower that says what a test tells it to, for what no real service can be made to say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine
+from airflow_provider_jobapi.training.status import JobState
+from airflow_provider_jobapi.triggers.training import TrainingTrigger
+
+START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+class ScriptedFollower:
+    """Answers each read with the next step: a chunk, an error to raise, or ``None`` to wait for ever.
+
+    :param steps: The steps.
+    :param after_stop: The steps once the job was told to stop.
+    """
+
+    def __init__(self, steps: Iterable[LogChunk | Exception | None], after_stop: Iterable[LogChunk] = ()) -> None:
+        self.steps = list(steps)
+        self.after_stop = list(after_stop)
+        self.cursors: list[Any] = []
+        self.stops = 0
+        self.open = 0
+
+    async def __aenter__(self) -> Self:
+        self.open += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.open -= 1
+
+    async def read(self, cursor: Any) -> LogChunk:
+        self.cursors.append(cursor)
+        step = self.steps.pop(0) if self.steps else None
+        if isinstance(step, Exception):
+            raise step
+        if step is None:
+            await asyncio.Event().wait()
+        assert step is not None
+        return step
+
+    async def stop(self) -> None:
+        self.stops += 1
+        self.steps = list(self.after_stop)
+
+
+class Recorder:
+    """A logger that keeps what Airflow's would write."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def _log(self, level: str, event: str, **fields: Any) -> None:
+        self.records.append({"level": level, "event": event} | fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._log("info", event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._log("warning", event, **fields)
+
+    def lines(self, level: str = "info") -> list[str]:
+        """The texts of one level."""
+        return [record["event"] for record in self.records if record["level"] == level]
+
+
+class ScriptedTrigger(TrainingTrigger):
+    """The trigger, with its service replaced by a script and its log by a recorder."""
+
+    def __init__(self, follower: ScriptedFollower, **changes: Any) -> None:
+        given = {"conn_id": "c", "job_id": "j", "handle": {"job_id": "j"}, "floor": START.isoformat(), "patience": 60.0}
+        super().__init__(**given | changes)
+        self.follower = follower
+        self._log = Recorder()
+
+    async def _open(self) -> Any:
+        return self.follower
+
+    @property
+    def recorder(self) -> Recorder:
+        assert isinstance(self._log, Recorder)
+        return self._log
+
+    def events(self) -> list[dict[str, Any]]:
+        """Run to the end; answers the events."""
+
+        async def run() -> list[dict[str, Any]]:
+            return [event.payload async for event in self.run()]
+
+        return asyncio.run(run())
+
+
+def chunk(*texts: str, cursor: Any = None, state: JobState | None = JobState.RUNNING, complete: bool = False) -> LogChunk:
+    """A chunk of lines, all written at the same instant."""
+    return LogChunk(tuple(LogLine(START + timedelta(seconds=1), text) for text in texts), cursor, state, complete)
+
+
+def end(*texts: str, state: JobState = JobState.SUCCESSFUL) -> LogChunk:
+    """The last chunk."""
+    return chunk(*texts, state=state, complete=True)

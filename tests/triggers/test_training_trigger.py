@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trigger by itself: what it shows, how patient it is, when it stops the job and when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from airflow.triggers.base import BaseTrigger
+
+from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable
+from airflow_provider_jobapi.training.status import JobState
+from airflow_provider_jobapi.triggers import training, watch
+from airflow_provider_jobapi.triggers.event import TrainingEvent
+from airflow_provider_jobapi.triggers.training import TrainingTrigger
+from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
+from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
+
+OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": ""}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No test waits for what only people need."""
+    monkeypatch.setattr(watch, "_SHORTEST_PAUSE", 0.01)
+
+
+def soon(seconds: float = 0.3) -> str:
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def test_lines_are_shown_as_they_are_and_with_their_own_times():
+    trigger = ScriptedTrigger(ScriptedFollower([chunk("100% {} %s", "", cursor=7), end("done")]))
+    assert trigger.events() == [OVER]
+    assert trigger.recorder.records == [
+        {"level": "info", "event": "100% {} %s", "timestamp": "2026-11-21T12:00:01.000+00:00"},
+        {"level": "info", "event": "", "timestamp": "2026-11-21T12:00:01.001+00:00"},
+        {"level": "info", "event": "done", "timestamp": "2026-11-21T12:00:01.002+00:00"},
+    ]
+    assert trigger.follower.cursors == [None, 7]
+    assert trigger.follower.open == 0
+
+
+def test_a_trigger_comes_back_from_its_serialized_form():
+    made = TrainingTrigger(
+        conn_id="c", job_id="j", handle={"job_id": "j", "name": "n"}, floor="2026-11-21T12:00:00.000+00:00",
+        skew=-1.25, deadline="2026-11-22T12:00:00+00:00", limit="timeout of 1 day", patience=5.0,
+    )  # fmt: skip
+    path, kwargs = made.serialize()
+    assert path == "airflow_provider_jobapi.triggers.training.TrainingTrigger"
+    again = TrainingTrigger(**json.loads(json.dumps(kwargs)))
+    assert again.serialize() == made.serialize()
+
+
+def test_contact_lost_is_told_once_and_once_that_it_is_back():
+    steps = [ServiceUnavailable("No answer."), ConnectionError("gone"), BrokenContract("Bad page."), chunk("a"), end()]
+    trigger = ScriptedTrigger(ScriptedFollower(steps))
+    assert trigger.events() == [OVER]
+    lost, back = trigger.recorder.lines("warning")
+    assert lost.startswith("Contact with the job service is lost: No answer. ")
+    assert back.startswith("Contact with the job service is back")
+    assert trigger.recorder.lines() == ["a"]
+
+
+def test_contact_is_lost_where_the_follower_cannot_even_be_opened(mocker):
+    follower = ScriptedFollower([end("a")])
+    trigger = ScriptedTrigger(follower)
+    mocker.patch.object(trigger, "_open", side_effect=[ServiceUnavailable("No answer."), follower])
+    assert trigger.events() == [OVER]
+    assert trigger.recorder.lines() == ["a"]
+
+
+def test_patience_ends():
+    trigger = ScriptedTrigger(ScriptedFollower([ServiceUnavailable("No answer.")] * 1_000), patience=0.2)
+    assert trigger.events() == [OVER | {"end": "unreachable", "detail": "No answer."}]
+    assert len(trigger.recorder.lines("warning")) == 1
+
+
+def test_patience_begins_anew_with_each_good_answer():
+    failures = [ServiceUnavailable("No answer.", retry_after=0.1)] * 2
+    steps = [step for _ in range(4) for step in (*failures, chunk())]
+    assert ScriptedTrigger(ScriptedFollower([*steps, end()]), patience=0.35).events() == [OVER]
+
+
+def test_a_read_that_never_comes_back_is_lost_contact(monkeypatch):
+    monkeypatch.setattr(training, "HANG", 0.05)
+    trigger = ScriptedTrigger(ScriptedFollower([None, end("a")]))
+    assert trigger.events() == [OVER]
+    assert "did not answer within 0.05 seconds" in trigger.recorder.lines("warning")[0]
+
+
+def test_the_deadline_interrupts_a_read_and_stops_the_job_once():
+    follower = ScriptedFollower([chunk("a"), None], after_stop=[chunk("stopping"), end("gone", state=JobState.STOPPED)])
+    trigger = ScriptedTrigger(follower, deadline=soon(), limit="timeout of 0:00:01")
+    assert trigger.events() == [OVER | {"end": "timeout", "detail": "timeout of 0:00:01"}]
+    assert follower.stops == 1
+    assert trigger.recorder.lines() == ["a", "stopping", "gone"]
+
+
+def test_a_deadline_that_passed_while_no_triggerer_was_there_counts():
+    follower = ScriptedFollower([None], after_stop=[end()])
+    assert ScriptedTrigger(follower, deadline=soon(-60)).events()[0]["end"] == "timeout"
+
+
+def test_a_job_that_does_not_end_when_told_to_does_not_hold_the_task(monkeypatch):
+    monkeypatch.setattr(training, "STOP_WAIT", 0.1)
+    follower = ScriptedFollower([], after_stop=[chunk()] * 1_000_000)
+    assert ScriptedTrigger(follower, deadline=soon(0)).events()[0]["end"] == "timeout"
+
+
+def test_a_log_that_is_never_called_complete_does_not_hold_the_task(monkeypatch):
+    monkeypatch.setattr(training, "DRAIN", 0.1)
+    trigger = ScriptedTrigger(ScriptedFollower([chunk("last", state=JobState.FAILED)] + [chunk(state=JobState.FAILED)] * 1_000_000))
+    assert trigger.events() == [OVER]
+    assert trigger.recorder.lines() == ["last"]
+
+
+def test_a_job_that_is_gone_is_over():
+    assert ScriptedTrigger(ScriptedFollower([JobGone("Its retention is over.")])).events() == [OVER]
+
+
+# Who stops the job, and who does not
+
+
+def killed(mocker, *, state: str | None, job: str | None, map_index: int = -1) -> ScriptedFollower:
+    """Call on_kill while Airflow says that the task is in this state and waits for this job."""
+    name = "t" if map_index < 0 else f"t_{map_index}"
+    states = {"r": {} if state is None else {name: state}}
+    mocker.patch("airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", return_value=states)
+    mocker.patch("airflow.sdk.execution_time.xcom.XCom.get_one", return_value=job)
+    follower = ScriptedFollower([])
+    trigger = ScriptedTrigger(follower)
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=map_index)
+    asyncio.run(trigger.on_kill())
+    return follower
+
+
+@pytest.mark.parametrize("map_index", [-1, 0, 3])
+@pytest.mark.parametrize(
+    ("state", "job", "stopped"),
+    [
+        ("failed", "j", 1),
+        ("success", "j", 1),
+        ("scheduled", None, 1),
+        (None, None, 1),
+        ("deferred", "another", 1),
+        ("deferred", None, 1),
+        ("deferred", "j", 0),
+    ],
+)
+def test_only_a_live_deferral_for_this_very_job_keeps_it_going(mocker, state, job, stopped, map_index):
+    assert killed(mocker, state=state, job=job, map_index=map_index).stops == stopped
+
+
+def test_not_knowing_is_no_reason_to_stop_a_training(mocker):
+    mocker.patch(
+        "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", side_effect=RuntimeError("closed")
+    )
+    trigger = ScriptedTrigger(ScriptedFollower([]))
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    asyncio.run(trigger.on_kill())
+    assert trigger.follower.stops == 0
+    assert "so it goes on: RuntimeError: closed." in trigger.recorder.lines("warning")[0]
+
+
+def test_a_stop_that_fails_is_tried_again(mocker):
+    follower = ScriptedFollower([])
+    trigger = ScriptedTrigger(follower)
+    mocker.patch.object(trigger, "_is_still_wanted", return_value=False)
+    mocker.patch.object(trigger, "_open", side_effect=[ServiceUnavailable("Busy."), ServiceUnavailable("Busy."), follower])
+    trigger.task_instance = SimpleNamespace()
+    asyncio.run(trigger.on_kill())
+    assert follower.stops == 1
+
+
+def test_no_kill_after_the_event():
+    trigger = ScriptedTrigger(ScriptedFollower([end()]))
+    trigger.task_instance = SimpleNamespace()
+    trigger.events()
+    asyncio.run(trigger.on_kill())
+    assert trigger.follower.stops == 0
+
+
+@pytest.mark.parametrize(("wanted", "stops"), [(True, 0), (False, 1)])
+def test_before_airflow_3_3_a_cancellation_is_the_only_sign_of_a_kill(monkeypatch, mocker, wanted, stops):
+    monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
+    assert cancelled(mocker, wanted).stops == stops
+
+
+def test_from_airflow_3_3_on_a_cancellation_alone_is_no_kill(monkeypatch, mocker):
+    monkeypatch.setattr(BaseTrigger, "on_kill", lambda _: None, raising=False)
+    assert cancelled(mocker, wanted=False).stops == 0
+
+
+def cancelled(mocker, wanted: bool) -> ScriptedFollower:
+    """Cancel a trigger in the middle of a read, as a triggerer does."""
+    follower = ScriptedFollower([chunk("a"), None])
+    trigger = ScriptedTrigger(follower)
+    trigger.task_instance = SimpleNamespace()
+    mocker.patch.object(trigger, "_is_still_wanted", return_value=wanted)
+
+    async def run() -> None:
+        task = asyncio.ensure_future(anext(trigger.run()))
+        while len(follower.cursors) < 2:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert follower.open == 0
+    return follower
+
+
+# Its parts
+
+
+def test_the_pace_holds_the_rate_and_leaves_the_loop_free():
+    async def run() -> tuple[float, int]:
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.ensure_future(count_turns())
+        pace, begin = Pace(rate=1_000), time.monotonic()
+        await asyncio.gather(*(steps(pace, 150) for _ in range(2)))
+        other.cancel()
+        return time.monotonic() - begin, turns
+
+    async def steps(pace: Pace, count: int) -> None:
+        for _ in range(count):
+            await pace.step()
+
+    seconds, turns = asyncio.run(run())
+    assert seconds >= 0.29
+    assert turns > 10
+
+
+def test_waits_grow_and_are_spread(monkeypatch):
+    monkeypatch.setattr(watch, "_SHORTEST_PAUSE", 0.5)
+    contact = Contact(1_000_000.0, lambda _: None)
+    waits = [contact.lost(ServiceUnavailable("x")) for _ in range(30)]
+    assert waits[0] < 0.5
+    assert 15 <= waits[-1] <= 30
+    assert len(set(waits)) > 20
+
+
+def test_the_services_own_word_on_waiting_is_kept():
+    assert Contact(1_000.0, lambda _: None).lost(ServiceUnavailable("x", retry_after=77)) == 77
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [(ValueError(), "ValueError."), (ValueError("a\n b"), "ValueError: a b."), (BrokenContract("It is so."), "It is so.")],
+)
+def test_errors_are_sentences(error, sentence):
+    assert describe(error) == sentence
+
+
+@pytest.mark.parametrize("payload", [None, {}, {"status": "success"}, OVER | {"end": "sideways"}, OVER | {"more": 1}, "x"])
+def test_an_event_that_is_not_ours_is_refused(payload):
+    with pytest.raises(BrokenContract, match="which is no event of TrainingTrigger"):
+        TrainingEvent.read(payload)
+
+
+def test_an_event_comes_back_from_its_payload():
+    assert TrainingEvent.read(OVER).payload() == OVER
