@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Airflow asks of a provider: its connection types, their forms, and where its classes are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_INTEGRATION = "jobAPI"
+
+_JOBAPI_FIELDS: dict[str, Any] = {
+    "token_url": {
+        "label": "Token URL",
+        "description": "Where OAuth2 tokens are; by default the host and /oauth/token.",
+        "schema": {"type": ["string", "null"], "format": "url"},
+    },
+    "token_method": {
+        "label": "Token method",
+        "description": "How the token server wants to be asked: with POST or GET, with HTTP Basic or a form.",
+        "schema": {
+            "type": ["string", "null"],
+            "enum": ["post_basic", "post_form", "get_basic"],
+            "default": "post_basic",
+        },
+    },
+    "scope": {
+        "label": "Scope",
+        "description": "The OAuth2 scope, where the token server wants one.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "version": {
+        "label": "API version",
+        "description": "The API's version, a part of every path.",
+        "schema": {"type": ["string", "null"], "default": "v2"},
+    },
+    "verify": {
+        "label": "Verify TLS",
+        "description": "Whether certificates are checked.",
+        "schema": {"type": ["boolean", "null"], "default": True},
+    },
+    "ca_bundle": {
+        "label": "CA bundle",
+        "description": "A PEM file, on workers and triggerers, of the authorities to trust and no others.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "client_cert": {
+        "label": "Client certificate",
+        "description": "A PEM file, on workers and triggerers, where the service asks for a certificate.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "client_key": {
+        "label": "Client key",
+        "description": "The key of the client certificate, where it is in a file of its own.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "proxy": {
+        "label": "Proxy",
+        "description": "An HTTP proxy for everything; by default the environment says it.",
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+    "timeout": {
+        "label": "Timeout",
+        "description": "Seconds of silence after which an answer is given up.",
+        "schema": {"type": ["integer", "null"], "default": 30},
+    },
+}
+
+
+def get_provider_info() -> dict[str, Any]:
+    """The provider, in the shape of Airflow's ``provider_info.schema.json``."""
+    return {
+        "package-name": "airflow-provider-jobapi",
+        "name": "jobAPI",
+        "description": "Train models on a job service, watch them live, and get the SavedModel back.",
+        "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
+        "connection-types": [
+            {
+                "connection-type": "jobapi",
+                "hook-name": "jobAPI",
+                "hook-class-name": "airflow_provider_jobapi.hooks.jobapi.JobApiHook",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema"],
+                    "relabeling": {"host": "Address", "login": "Client ID", "password": "Client secret"},
+                    "placeholders": {"host": "https://jobs.example.com"},
+                },
+                "conn-fields": _JOBAPI_FIELDS,
+            }
+        ],
+        "hooks": _modules("hooks.base", "hooks.jobapi"),
+        "operators": _modules("operators.training", "operators.saved_model"),
+        "triggers": _modules("triggers.training"),
+        "config": {
+            "jobapi": {
+                "description": "Training on job services.",
+                "options": {
+                    "log_resume": {
+                        "description": (
+                            "How a triggerer that takes over goes on with a job's log. ``replay`` writes it again from "
+                            "its start under the same times, which Airflow's own log reader merges. ``cursor`` goes on "
+                            "where the last one was, for log handlers that do not merge: CloudWatch, Elasticsearch, "
+                            "OpenSearch."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "cursor",
+                        "default": "replay",
+                    },
+                },
+            }
+        },
+    }
+
+
+def field_behaviour(conn_type: str) -> dict[str, Any]:
+    """How the form of a connection type names and hides the fields that every connection has."""
+    found: dict[str, Any] = _connection_type(conn_type)["ui-field-behaviour"]
+    return found
+
+
+def connection_fields(conn_type: str) -> dict[str, Any]:
+    """The fields of a connection type's own, which are kept in the connection's extra."""
+    found: dict[str, Any] = _connection_type(conn_type)["conn-fields"]
+    return found
+
+
+def _connection_type(conn_type: str) -> dict[str, Any]:
+    types: list[dict[str, Any]] = get_provider_info()["connection-types"]
+    return next(each for each in types if each["connection-type"] == conn_type)
+
+
+def _modules(*names: str) -> list[dict[str, Any]]:
+    return [{"integration-name": _INTEGRATION, "python-modules": [f"airflow_provider_jobapi.{name}" for name in names]}]

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an Airflow connection to a service; one hook a connection type."""

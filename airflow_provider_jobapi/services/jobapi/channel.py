@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all followers of one connection share in one event loop: a session, its TLS, and one login at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.jobapi import contract
+from airflow_provider_jobapi.services.jobapi.client import Mask, lowered
+from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
+from airflow_provider_jobapi.services.jobapi.contract import Answer, Request
+from airflow_provider_jobapi.services.jobapi.refusals import refusal
+from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
+from airflow_provider_jobapi.services.jobapi.transport import fault
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+
+class Channel:
+    """The way from one event loop to one jobAPI; made by :func:`join` and closed when the last one leaves."""
+
+    def __init__(self, connection: JobApiConnection, tokens: TokenSource) -> None:
+        self.connection = connection
+        self.users = 0
+        self._tokens = tokens
+        self._session: ClientSession | None = None
+        self._proxy: str | None = None
+        self._opening = asyncio.Lock()
+        self._login: asyncio.Task[str] | None = None
+        self._masked: str | None = None
+
+    async def send(
+        self, request: Request, mask: Mask, *, wait: float = 0.0, accept: frozenset[int] = frozenset()
+    ) -> Answer:
+        """Send a request once; only a token that is refused is replaced and the request sent again.
+
+        :param wait: Seconds for which the service may hold the request, on top of the connection's timeout.
+        :raises TrainingError: for every answer that is not a success, by what it asks of the user.
+        """
+        token = await self._token(mask)
+        answer = await self._exchange(request, token, wait)
+        if answer.status == 401:
+            token = await self._token(mask, refused=token)
+            answer = await self._exchange(request, token, wait)
+        if not 200 <= answer.status < 300 and answer.status not in accept:
+            raise refusal(request, answer, self.connection.base_url, (token, self.connection.client_secret))
+        return answer
+
+    async def close(self) -> None:
+        """Close the session."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _token(self, mask: Mask, refused: str | None = None) -> str:
+        token = self._tokens.cached()
+        if token is None or token == refused:
+            # One login for all who wait for it; a follower that is cancelled does not take it away from the others.
+            if self._login is None or self._login.done():
+                self._login = asyncio.create_task(asyncio.to_thread(self._tokens.token, refused))
+                self._login.add_done_callback(_seen)
+            token = await asyncio.shield(self._login)
+        if token != self._masked:
+            from asgiref.sync import sync_to_async
+
+            # Airflow's masker may speak to its supervisor, which it can from this kind of thread only.
+            await sync_to_async(mask)(token)
+            self._masked = token
+        return token
+
+    async def _exchange(self, request: Request, token: str, wait: float) -> Answer:
+        import aiohttp
+        from yarl import URL
+
+        session = await self._opened()
+        connection = self.connection
+        url = URL(connection.api_url + request.path, encoded=True).with_query(dict(request.params))
+        timeout = aiohttp.ClientTimeout(
+            total=wait + connection.timeout + CONNECT_TIMEOUT,
+            sock_connect=CONNECT_TIMEOUT,
+            sock_read=wait + connection.timeout,
+        )
+        headers = {"Accept": "application/json", "Authorization": f"Bearer {token}", **request.headers}
+        sent = datetime.now(UTC)
+        try:
+            async with session.request(
+                request.method,
+                url,
+                headers=headers,
+                data=request.body,
+                proxy=self._proxy,
+                timeout=timeout,
+                allow_redirects=False,
+            ) as response:
+                at = sent + (datetime.now(UTC) - sent) / 2
+                body = await self._body(response)
+                return Answer(response.status, lowered(response.headers), body, at)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise fault(error, connection.base_url) from None
+
+    async def _body(self, response: ClientResponse) -> bytes:
+        address = self.connection.base_url
+        if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
+            raise BrokenContract(f"{address} compresses its answers unasked; a proxy on the way may be doing it.")
+        parts: list[bytes] = []
+        total = 0
+        async for part in response.content.iter_any():
+            parts.append(part)
+            total += len(part)
+            if total > contract.LARGEST_ANSWER:
+                raise BrokenContract(f"{address} sent more than {contract.LARGEST_ANSWER:,} bytes in one answer.")
+        return b"".join(parts)
+
+    async def _opened(self) -> ClientSession:
+        async with self._opening:
+            if self._session is None:
+                import aiohttp
+
+                context = await asyncio.to_thread(self.connection.ssl_context)
+                self._proxy = await asyncio.to_thread(self.connection.proxy_for, self.connection.base_url)
+                # Every long poll holds a socket; beyond half of what the process may open, polls wait for each other.
+                files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=context, limit=max(64, files // 2)),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    headers={"Accept-Encoding": "identity", "User-Agent": "airflow-provider-jobapi"},
+                    auto_decompress=False,
+                )
+            return self._session
+
+
+def _seen(login: asyncio.Task[str]) -> None:
+    """Look at a login's error even if everybody who waited for it is gone, lest asyncio complain."""
+    if not login.cancelled():
+        login.exception()  # noqa: LOG004 -- a task, not a logger
+
+
+_channels: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[JobApiConnection, Channel]] = WeakKeyDictionary()
+
+
+def join(connection: JobApiConnection, tokens: TokenSource) -> Channel:
+    """The channel of this connection in the running event loop. Whoever joins must leave."""
+    channels = _channels.setdefault(asyncio.get_running_loop(), {})
+    channel = channels.setdefault(connection, Channel(connection, tokens))
+    channel.users += 1
+    return channel
+
+
+async def leave(channel: Channel) -> None:
+    """Leave a channel; the last one closes it."""
+    channel.users -= 1
+    if channel.users == 0:
+        channels = _channels.get(asyncio.get_running_loop(), {})
+        if channels.get(channel.connection) is channel:
+            del channels[channel.connection]
+        await channel.close()

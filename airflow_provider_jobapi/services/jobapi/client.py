@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's side: sends requests, repeats what may be repeated, logs in again once, never follows a redirect."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.services.jobapi import contract
+from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
+from airflow_provider_jobapi.services.jobapi.contract import Answer, Request
+from airflow_provider_jobapi.services.jobapi.refusals import refusal
+from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
+from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.source import Checked
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+THREADS = 8
+"""Connections that are kept open for parallel transfers."""
+
+Mask = Callable[[str], Any]
+"""Told each secret that was not in the connection, so that logs can hide it."""
+
+Body = Callable[[], Checked | bytes]
+"""Opens the body of a request."""
+
+
+class Client:
+    """Sends requests to one jobAPI. Safe for threads.
+
+    :param tokens: Where the token comes from.
+    :param mask: Told each new token.
+    :param patience: What a service that cannot be reached is given; every request of the contract may be repeated.
+    """
+
+    def __init__(
+        self,
+        connection: JobApiConnection,
+        tokens: TokenSource,
+        mask: Mask,
+        *,
+        patience: Patience | None = None,
+        log: logging.Logger | None = None,
+    ) -> None:
+        self.connection = connection
+        self._tokens = tokens
+        self._mask = mask
+        self._patience = patience or Patience()
+        self._log = log
+        self._masked: str | None = None
+        self._session: Session | None = None
+
+    def send(self, request: Request) -> Answer:
+        """Send a request, repeated as far as patience goes, and read the whole answer.
+
+        :raises TrainingError: for every answer that is not a success, by what it asks of the user.
+        """
+        return self._patience.repeat(lambda: self.send_once(request), self._log)
+
+    def send_once(self, request: Request) -> Answer:
+        """Send a request once; only a token that is refused is replaced and the request sent again."""
+        with self.open(request) as response:
+            return self._answer(response)
+
+    @contextmanager
+    def open(self, request: Request, body: Body | None = None, accept: Collection[int] = ()) -> Iterator[Response]:
+        """Send a request once and leave the body of the answer to the caller.
+
+        :param body: Opens what is sent, anew for each time it is.
+        :param accept: What counts as a success besides 200 to 299.
+        """
+        token = self.token()
+        response = self._exchange(request, token, body)
+        if response.status_code == 401:
+            response.close()
+            token = self.token(refused=token)
+            response = self._exchange(request, token, body)
+        try:
+            if not 200 <= response.status_code < 300 and response.status_code not in accept:
+                answer = self._answer(response)
+                raise refusal(request, answer, self.connection.base_url, (token, self.connection.client_secret))
+            yield response
+        finally:
+            response.close()
+
+    def token(self, refused: str | None = None) -> str:
+        """A good token of this connection, known to the masker."""
+        token = self._tokens.token(refused)
+        if token != self._masked:
+            self._mask(token)
+            self._masked = token
+        return token
+
+    @contextmanager
+    def apart(self, patience: Patience) -> Iterator[Client]:
+        """A client like this one that shares no socket with it.
+
+        A signal handler interrupts whatever the main thread is doing, which may be holding the lock of the connection
+        pool; taking it again in the handler would never end.
+        """
+        connection = replace(self.connection, timeout=min(self.connection.timeout, patience.total / 2))
+        other = Client(connection, self._tokens, self._mask, patience=patience, log=self._log)
+        other._masked = self._masked  # noqa: SLF001 -- another one of ourselves
+        try:
+            yield other
+        finally:
+            other.close()
+
+    def close(self) -> None:
+        """Close the sockets."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _exchange(self, request: Request, token: str, body: Body | None) -> Response:
+        from airflow_provider_jobapi.services.jobapi.transport import fault
+
+        connection = self.connection
+        session = self._opened()
+        data = request.body if body is None else body()
+        try:
+            return session.request(
+                request.method,
+                connection.api_url + request.path,
+                params=dict(request.params),
+                headers=_headers(request, token),
+                data=data,
+                timeout=(min(CONNECT_TIMEOUT, connection.timeout), connection.timeout),
+                verify=session.verify,
+                allow_redirects=False,
+                stream=True,
+            )
+        except OSError as error:
+            raise fault(error, connection.base_url) from None
+        except UnicodeError:
+            raise ConnectionProblem(
+                f"{connection.base_url} is not an address that can be called; check the connection's host."
+            ) from None
+        finally:
+            if data is not None and not isinstance(data, bytes):
+                data.close()
+
+    def _opened(self) -> Session:
+        if self._session is None:
+            from requests import Session
+
+            from airflow_provider_jobapi.services.jobapi.transport import configure
+
+            session = Session()
+            configure(session, self.connection, self.connection.base_url, THREADS)
+            self._session = session
+        return self._session
+
+    def _answer(self, response: Response) -> Answer:
+        from airflow_provider_jobapi.services.jobapi.transport import read_bounded
+
+        at = datetime.now(UTC) - response.elapsed / 2
+        body = read_bounded(response, contract.LARGEST_ANSWER, self.connection.base_url)
+        return Answer(response.status_code, lowered(response.headers), body, at)
+
+
+def lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers by lower-case name."""
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _headers(request: Request, token: str) -> dict[str, str]:
+    return {"Accept": "application/json", "Authorization": f"Bearer {token}", **request.headers}

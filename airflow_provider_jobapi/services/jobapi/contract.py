@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a jobAPI is asked and what its answers mean. Pure: the worker's side and the triggerer's differ only in I/O.
+
+A service is not trusted to be right: an answer of another shape than the contract's is a :class:`BrokenContract`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from pydantic import ValidationError
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.training.job_file import JobFile
+from airflow_provider_jobapi.training.logs import LogLine, parse_records
+from airflow_provider_jobapi.training.status import JobState, JobStatus
+
+PAGE = 1024 * 1024
+"""The most bytes of log in one answer."""
+
+LONGEST_WAIT = 25
+"""The most seconds for which a log request may be held open (RFC 7240 ``Prefer: wait``)."""
+
+LARGEST_ANSWER = 4 * PAGE
+"""The most bytes of any answer that is read into memory; a model's listing may be long."""
+
+_SENTENCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as a value.
+
+    :ivar path: The path below the API's own, quoted.
+    :ivar subject: What it is about, for the sentences of errors, such as ``job 1234``.
+    """
+
+    method: str
+    path: str
+    subject: str
+    params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer, as a value.
+
+    :ivar headers: By lower-case name.
+    :ivar at: Our clock halfway between the request and the answer.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where the files of jobs are kept, and the keys to it.
+
+    :ivar protocol: ``s3``, or ``http`` for the storage that the jobAPI is itself.
+    """
+
+    protocol: str
+    endpoint: str
+    bucket: str
+    region: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    state: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Log lines and what the service told with them."""
+
+    lines: tuple[LogLine, ...]
+    next_offset: int
+    size: int
+    complete: bool
+    state: JobState | None
+
+
+def _job(job_id: str, *more: str) -> str:
+    return "/".join(("/jobs", quote(job_id, safe=""), *more))
+
+
+def submit(job_id: str, job_file: JobFile) -> Request:
+    """Submit a job; the same id and the same job are the same submit."""
+    headers = {"Content-Type": "application/json"}
+    return Request("POST", _job(job_id), f"job {job_id}", headers=headers, body=job_file.canonical())
+
+
+def status(job_id: str) -> Request:
+    """Ask where a job stands."""
+    return Request("GET", _job(job_id), f"job {job_id}")
+
+
+def stop(job_id: str) -> Request:
+    """Ask to stop a job."""
+    return Request("POST", _job(job_id, "stop"), f"job {job_id}")
+
+
+def jobs(limit: int) -> Request:
+    """Ask for the newest jobs of the client."""
+    return Request("GET", "/jobs", "the jobs", params={"limit": str(limit)})
+
+
+def log_page(
+    job_id: str, offset: int, *, limit: int = PAGE, wait: int = 0, known: JobState | None = None
+) -> Request:
+    """Ask for the log from an offset on.
+
+    :param limit: The most bytes.
+    :param wait: Seconds for which the service may hold the request until there is news.
+    :param known: The state that we know; another one is news.
+    """
+    params = {"offset": str(offset), "limit": str(limit)}
+    if known is not None and known is not JobState.UNKNOWN:
+        params["known"] = known.value
+    return Request(
+        "GET",
+        _job(job_id, "logs"),
+        f"the log of job {job_id}",
+        params=params,
+        headers={"Prefer": f"wait={wait}"} if wait else {},
+    )
+
+
+def model(job_id: str) -> Request:
+    """Ask which SavedModel the job left."""
+    return Request("GET", _job(job_id, "model"), f"the model of job {job_id}")
+
+
+def storage() -> Request:
+    """Ask where the files of jobs are kept."""
+    return Request("GET", "/storage", "the storage")
+
+
+def read_status(answer: Answer, job_id: str) -> JobStatus:
+    """Read a status object.
+
+    :raises BrokenContract: when it is none, or another job's.
+    """
+    content = {name: value for name, value in _object(answer, "status").items() if value is not None}
+    content.setdefault("job_id", content.pop("id", ""))
+    try:
+        read = JobStatus.model_validate(content)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BrokenContract(f"The service's status of job {job_id} has no usable {where}.") from None
+    if read.job_id not in {"", job_id}:
+        raise BrokenContract(f"The service was asked for job {job_id} and spoke of job {sentence(read.job_id, 60)}.")
+    return read.model_copy(update={"job_id": job_id, "message": sentence(read.message, 4 * _SENTENCE)})
+
+
+def read_skew(answer: Answer) -> timedelta:
+    """Our clock minus the service's; zero where the service does not tell its time."""
+    try:
+        theirs = datetime.fromisoformat(answer.headers.get("job-time", ""))
+        return answer.at - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return timedelta(0)
+
+
+def read_log_page(answer: Answer, offset: int) -> LogPage:
+    """Read a page of a log.
+
+    :raises BrokenContract: when its offsets, its size or its records cannot be true.
+    """
+    if len(answer.body) > PAGE:
+        raise BrokenContract(f"The service sent {len(answer.body):,} bytes of log where {PAGE:,} are the most.")
+    next_offset, size = _count(answer, "job-log-next-offset"), _count(answer, "job-log-size")
+    if next_offset != offset + len(answer.body) or size < next_offset:
+        raise BrokenContract(
+            f"The service sent {len(answer.body)} bytes of log from offset {offset} and says that they end at "
+            f"{next_offset} of {size}; that cannot be."
+        )
+    word = answer.headers.get("job-status")
+    state = None if word is None else JobState.read(word)
+    complete = answer.headers.get("job-log-complete", "").strip().lower() == "true"
+    ended = state is not None and state.ended
+    return LogPage(parse_records(answer.body), next_offset, size, complete and ended, state)
+
+
+def read_size(answer: Answer) -> int:
+    """The size of a log that does not reach to where we asked (a 416)."""
+    return _count(answer, "job-log-size")
+
+
+def read_storage(answer: Answer) -> Storage:
+    """Read where the files of jobs are kept. SAP's service says endpoint and keys only: that is S3 over TLS."""
+    content = _object(answer, "storage")
+
+    def text(name: str, default: str = "") -> str:
+        value = content.get(name)
+        if not isinstance(value, str | None):
+            raise BrokenContract(f"The service's storage has a {name} that is no text.")
+        return value or default
+
+    read = Storage(
+        protocol=text("protocol", "s3").lower(),
+        endpoint=text("endpoint"),
+        bucket=text("bucket", "data"),
+        region=text("region"),
+        access_key=text("accessKey"),
+        secret_key=text("secretKey"),
+        state=text("status", "READY").upper(),
+        message=sentence(text("message")),
+    )
+    if read.protocol not in {"s3", "http"}:
+        raise BrokenContract(f"The service's storage speaks {read.protocol[:40]!r}; http and s3 are the contract.")
+    return read
+
+
+def read_model(answer: Answer) -> list[dict[str, Any]] | None:
+    """Read which files the SavedModel of a job is made of, as the service lists them; None when it wrote none."""
+    content = _object(answer, "model")
+    found = content.get("model")
+    if found is None and "model" in content:
+        return None
+    files = found.get("files") if isinstance(found, dict) else None
+    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+        raise BrokenContract("The service's listing of the model has no list of files.")
+    return files
+
+
+def read_objects(answer: Answer) -> tuple[list[tuple[str, int, str | None]], str | None]:
+    """Read a page of the storage's listing: key, size and SHA-256 of each object, and where the next page begins."""
+    content = _object(answer, "listing")
+    objects, following = content.get("objects"), content.get("next")
+    if not isinstance(objects, list) or not isinstance(following, str | None):
+        raise BrokenContract("The service's listing of the storage has no list of objects.")
+    read = []
+    for entry in objects:
+        key, size, sha256 = (entry.get(name) if isinstance(entry, dict) else None for name in ("key", "size", "sha256"))
+        if not isinstance(key, str) or not isinstance(size, int) or not isinstance(sha256, str | None):
+            raise BrokenContract("The service's listing of the storage has an object without key or size.")
+        read.append((key, size, sha256))
+    return read, following
+
+
+def sentence(text: object, longest: int = _SENTENCE) -> str:
+    """What a service said, fit for a log: one line, no control characters, not too long."""
+    clean = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\s]+", " ", str(text)).strip()
+    return clean if len(clean) <= longest else f"{clean[:longest]}…"
+
+
+def _object(answer: Answer, what: str) -> dict[str, Any]:
+    try:
+        content = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        start = sentence(answer.body[:200].decode("utf-8", errors="replace"), 60)
+        raise BrokenContract(
+            f"The service's {what} is not a JSON object but begins with {start!r}; check that the connection's host is "
+            "the address of a jobAPI."
+        )
+    return content
+
+
+def _count(answer: Answer, name: str) -> int:
+    text = answer.headers.get(name, "")
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise BrokenContract(
+            f"The service sent a log page whose header {name} is {sentence(text, 40)!r}, not a number."
+        )
+    return int(text)

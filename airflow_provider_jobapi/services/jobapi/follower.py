@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows one job from the triggerer by long polls; one request carries the log's news and the job's state."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
+from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services.jobapi import channel, contract
+from airflow_provider_jobapi.services.jobapi.client import Mask
+from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
+from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
+from airflow_provider_jobapi.training.logs import LogChunk
+from airflow_provider_jobapi.training.status import JobState
+
+log = logging.getLogger(__name__)
+
+LEAST_INTERVAL = 0.2
+"""Seconds from one request of a job to its next, at the least."""
+
+QUIET_INTERVAL = 1.0
+"""The same for a service that answers at once although there is no news, as one does that knows no long poll."""
+
+MOST_REQUESTS = 1_000
+"""Requests a second that all followers of a process send together, at the most."""
+
+_STOP_ATTEMPTS = 3
+
+
+class _Crowd:
+    """How many followers this process has, in whichever event loops."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self, number: int) -> None:
+        with self._lock:
+            self._count += number
+
+    def interval(self) -> float:
+        """Seconds from request to request of each one, so that all together keep the pace."""
+        return max(LEAST_INTERVAL, self._count / MOST_REQUESTS)
+
+
+_crowd = _Crowd()
+
+
+class JobApiFollower:
+    """Follows one job; see :class:`~airflow_provider_jobapi.services.base.LogFollower`.
+
+    :param tokens: Where the token comes from; asked in a thread.
+    :param mask: Told each new token.
+    """
+
+    def __init__(self, connection: JobApiConnection, tokens: TokenSource, job_id: str, mask: Mask) -> None:
+        self._connection = connection
+        self._tokens = tokens
+        self._job_id = job_id
+        self._mask = mask
+        self._channel: channel.Channel | None = None
+        self._next = 0.0
+        self._state: JobState | None = None
+
+    async def __aenter__(self) -> Self:
+        """Join the others that follow jobs of this connection."""
+        self._channel = channel.join(self._connection, self._tokens)
+        _crowd.add(1)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave them."""
+        left, self._channel = self._channel, None
+        if left is not None:
+            _crowd.add(-1)
+            await channel.leave(left)
+
+    async def read(self, cursor: Any) -> LogChunk:
+        """The lines after the cursor, ``{"offset": bytes}``; waits for news up to 25 seconds.
+
+        A read that was cancelled is repeated by reading at the same cursor again.
+
+        :raises ServiceUnavailable: when it is worth trying again.
+        :raises ConnectionProblem: when the service refuses the connection.
+        :raises JobNotFound: when the service never had the job.
+        :raises JobGone: when it had it.
+        :raises BrokenContract: when its answer cannot be true.
+        """
+        offset = _offset(cursor)
+        await self._pace()
+        asked = time.monotonic()
+        request = contract.log_page(self._job_id, offset, wait=contract.LONGEST_WAIT, known=self._state)
+        answer = await self._joined().send(request, self._mask, wait=contract.LONGEST_WAIT, accept=frozenset({416}))
+        if answer.status == 416:
+            return self._shrunk(contract.read_size(answer), offset)
+        page = contract.read_log_page(answer, offset)
+        self._state = page.state
+        if not page.lines and not page.complete and time.monotonic() - asked < QUIET_INTERVAL:
+            self._next = asked + max(QUIET_INTERVAL, _crowd.interval())
+        return LogChunk(page.lines, {"offset": page.next_offset}, page.state, page.complete)
+
+    async def stop(self) -> None:
+        """Ask the service to stop the job; a job that has ended is no error."""
+        for attempt in range(_STOP_ATTEMPTS):
+            try:
+                await self._joined().send(contract.stop(self._job_id), self._mask)
+            except ServiceUnavailable as error:
+                if attempt == _STOP_ATTEMPTS - 1:
+                    raise
+                await _sleep(min(2.0, error.retry_after or 0.5))
+            else:
+                return
+
+    def _joined(self) -> channel.Channel:
+        if self._channel is None:
+            raise RuntimeError("A follower is an asynchronous context manager: use it within 'async with'.")
+        return self._channel
+
+    async def _pace(self) -> None:
+        await _sleep(self._next - time.monotonic())
+        self._next = time.monotonic() + _crowd.interval()
+
+    def _shrunk(self, size: int, offset: int) -> LogChunk:
+        """The log is shorter than what was read of it: a machine that lost power had not written all of it.
+
+        What is left of it has been read, so the only sensible thing is to go on at its end.
+
+        :raises BrokenContract: when the log is long enough, and the offset was refused none the less.
+        """
+        if size >= offset:
+            raise BrokenContract(
+                f"The service's log of job {self._job_id} has no record at offset {offset} of {size}, where the last "
+                "one ended; offsets never change by the contract."
+            )
+        log.warning(
+            f"The service has lost the end of the log of job {self._job_id}; following it from where it ends now."
+        )
+        return LogChunk((), {"offset": size})
+
+
+async def _sleep(seconds: float) -> None:
+    if patience.waits() and seconds > 0:
+        await asyncio.sleep(seconds)
+
+
+def _offset(cursor: Any) -> int:
+    if cursor is None:
+        return 0
+    offset = cursor.get("offset") if isinstance(cursor, dict) else None
+    if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
+        raise BrokenContract(f"The cursor {str(cursor)[:80]} is none of a jobAPI's log; it holds an offset.")
+    return offset

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The storage that a jobAPI is itself: objects under ``/storage/objects``, with the same token as everything else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.jobapi import contract
+from airflow_provider_jobapi.services.jobapi.client import Client
+from airflow_provider_jobapi.services.jobapi.contract import Request
+from airflow_provider_jobapi.services.jobapi.transport import fault
+from airflow_provider_jobapi.services.object_store import StoredObject
+from airflow_provider_jobapi.services.source import CHUNK, Source, Told
+
+if TYPE_CHECKING:
+    from requests import Response
+
+_OBJECTS = "/storage/objects"
+
+
+class HttpStore:
+    """The objects of one client on a jobAPI.
+
+    It is always asked at the connection's own address: the endpoint of the storage answer could send our token
+    elsewhere.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def head(self, key: str) -> StoredObject | None:
+        """What is under a key; its SHA-256 is the ETag."""
+        with self._client.open(Request("HEAD", _path(key), f"the file {key}"), accept=(404,)) as response:
+            if response.status_code == 404:
+                return None
+            size, tag = response.headers.get("Content-Length", ""), response.headers.get("ETag", "").strip('"')
+            if not size.isdecimal():
+                raise BrokenContract(f"The service does not say how large {key} is.")
+            return StoredObject(key, int(size), tag if len(tag) == 64 else None)
+
+    def put(self, key: str, source: Source, told: Told) -> None:
+        """Keep a file under a key; the service checks its SHA-256."""
+        digest = base64.b64encode(bytes.fromhex(source.sha256)).decode()
+        request = Request(
+            "PUT",
+            _path(key),
+            f"the file {key}",
+            headers={"Content-Type": "application/octet-stream", "Content-Digest": f"sha-256=:{digest}:"},
+        )
+        # requests sends a file without bytes in chunks, which says nothing about its length.
+        with self._client.open(request, lambda: source.open(told) if source.size else b""):
+            pass
+
+    @contextmanager
+    def read(self, key: str, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Open an object at an offset."""
+        request = Request("GET", _path(key), f"the file {key}", headers={"Range": f"bytes={start}-"} if start else {})
+        with self._client.open(request, accept=(404,)) as response:
+            if response.status_code == 404:
+                raise BrokenContract(f"The storage has no {key}, which the service names.")
+            yield start if response.status_code == 206 else 0, self._chunks(response)
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Everything under keys that begin with ``prefix``."""
+        after: str | None = None
+        while True:
+            page, following = self._page(prefix, after)
+            yield from page
+            if following is None:
+                return
+            if after is not None and following <= after:
+                raise BrokenContract("The service's listing of the storage goes round in a circle.")
+            after = following
+
+    def _page(self, prefix: str, after: str | None) -> tuple[list[StoredObject], str | None]:
+        params = {"prefix": prefix} | ({} if after is None else {"after": after})
+        answer = self._client.send_once(Request("GET", _OBJECTS, "the storage", params=params))
+        objects, following = contract.read_objects(answer)
+        return [StoredObject(*each) for each in objects], following
+
+    def _chunks(self, response: Response) -> Iterator[bytes]:
+        try:
+            while chunk := response.raw.read(CHUNK):
+                yield chunk
+        except Exception as error:  # noqa: BLE001 -- urllib3's, http.client's and ssl's have nothing in common
+            raise fault(error, self._client.connection.base_url) from None
+
+
+def _path(key: str) -> str:
+    return f"{_OBJECTS}/{quote(key, safe='/')}"

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A jobAPI as a :class:`~airflow_provider_jobapi.services.base.TrainingService`."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.exceptions import (
+    BrokenContract,
+    JobConflict,
+    JobNotFound,
+    NoSavedModel,
+    ServiceUnavailable,
+    TrainingError,
+)
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
+from airflow_provider_jobapi.services.jobapi import contract
+from airflow_provider_jobapi.services.jobapi.client import Client, Mask
+from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
+from airflow_provider_jobapi.services.jobapi.contract import Request, Storage
+from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
+from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.job_file import InputFile
+from airflow_provider_jobapi.training.status import JobStatus
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.services.jobapi.follower import JobApiFollower
+    from airflow_provider_jobapi.services.object_store import ObjectStore
+    from airflow_provider_jobapi.services.source import Source
+
+_log = logging.getLogger(__name__)
+
+STOP = Patience(total=10.0, attempts=5)
+"""A stop is asked for while a worker is being killed, which has seconds left."""
+
+LONGEST_TAIL = 128 * 1024 * 1024
+"""Bytes of log that are read for its last lines; the contract reads a log from its beginning."""
+
+
+class JobApiService:
+    """Runs jobs on a jobAPI. Opens nothing before it is used.
+
+    :param connection: Where, and as whom.
+    :param mask: Told each secret that was not in the connection, a token or a key, so that logs can hide it.
+    :param log: Where transfers tell how far they are.
+    :param patience: What a service that cannot be reached is given.
+    """
+
+    def __init__(
+        self,
+        connection: JobApiConnection,
+        *,
+        mask: Mask = lambda _: None,
+        log: logging.Logger = _log,
+        patience: Patience | None = None,
+    ) -> None:
+        self.connection = connection
+        self._mask = mask
+        self._log = log
+        self._patience = patience or Patience()
+        self._client = Client(connection, tokens_of(connection), mask, patience=self._patience, log=log)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.connection.base_url!r})"
+
+    def token(self) -> str:
+        """A good token of this connection."""
+        return self._patience.repeat(self._client.token, self._log)
+
+    def submit(self, job: TrainingJob, job_id: str) -> Submission:
+        """Upload what differs and submit the job; the same id is the same job.
+
+        The job is looked up first: a job that is there needs no files, and the files of an active one are not touched.
+
+        :raises JobConflict: when the id belongs to a job with another content.
+        """
+        from airflow_provider_jobapi.services.source import measure
+
+        sources = {path: measure(path, data) for path, data in job.files().items()}
+        inputs = [InputFile(path=path, size=each.size, sha256=each.sha256) for path, each in sources.items()]
+        job_file = job.job_file(inputs)
+        directory = job_file.directory(job_id)
+        request = contract.submit(job_id, job_file)
+        for _ in range(3):
+            there = self._is_there(job_id)
+            try:
+                if not there:
+                    self._upload(directory, sources, job_id)
+                return self._submission(request, job_id)
+            except JobConflict as error:
+                # Between our look and our request another worker submitted this job, or changed its files.
+                if there:
+                    raise
+                conflict = error
+        raise conflict
+
+    def find(self, job_id: str) -> Submission:
+        """Find a job by its id.
+
+        :raises JobNotFound: when the id was never used.
+        :raises JobGone: when it was, and the job is gone.
+        """
+        return self._submission(contract.status(job_id), job_id)
+
+    def status(self, handle: Handle) -> JobStatus:
+        """Where the job stands."""
+        job_id = _job_id(handle)
+        return contract.read_status(self._client.send(contract.status(job_id)), job_id)
+
+    def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
+        """The last lines of the job's log, at most ``count``; none when the log cannot be read."""
+        lines: deque[str] = deque(maxlen=max(0, count))
+        job_id, offset = _job_id(handle), 0
+        try:
+            while offset < LONGEST_TAIL:
+                page = contract.read_log_page(self._client.send(contract.log_page(job_id, offset)), offset)
+                lines.extend(line.text for line in page.lines)
+                if page.next_offset == offset or page.next_offset >= page.size:
+                    break
+                offset = page.next_offset
+        except TrainingError as error:
+            self._log.warning(f"The log of job {job_id} cannot be read to its end: {error}")
+        return tuple(lines)
+
+    def stop(self, handle: Handle) -> None:
+        """Ask the service to stop the job; may be called from a signal handler."""
+        with self._client.apart(STOP) as client:
+            client.send(contract.stop(_job_id(handle)))
+
+    def fetch_model(self, handle: Handle, destination: Any, version: str | int | None = None) -> FetchedModel:
+        """Fetch the job's SavedModel into ``<destination>/<version>/``, all of it or none.
+
+        :raises NoSavedModel: when the job wrote none.
+        :raises JobConflict: when the job has not ended, or another model is there.
+        """
+        from airflow_provider_jobapi.services.destination import place_of
+        from airflow_provider_jobapi.services.jobapi.listing import read_listing
+        from airflow_provider_jobapi.services.transfer import download, run
+
+        job_id = _job_id(handle)
+        listed = contract.read_model(self._client.send(contract.model(job_id)))
+        if listed is None:
+            raise NoSavedModel(
+                f"Job {job_id} wrote no SavedModel: let the script write one into the directory that the environment "
+                "variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR'])."
+            )
+        keys = read_listing(listed)
+        place = place_of(destination, self._version(handle) if version is None else str(version))
+        files = tuple(keys)
+        if place.holds(files):
+            self._log.info(f"The model of job {job_id} is in {place.location} already.")
+            return FetchedModel(place.location, files)
+        store = self._store()
+        title = f"Fetching the model of job {job_id}"
+        place.publish(
+            files,
+            lambda file, target, told: download(store, keys[file], file, target, self._patience, told),
+            lambda tasks: run(title, tasks, self._log),
+        )
+        return FetchedModel(place.location, files)
+
+    def follower(self, handle: Handle) -> JobApiFollower:
+        """A follower of this job for the triggerer."""
+        from airflow_provider_jobapi.services.jobapi.follower import JobApiFollower
+
+        return JobApiFollower(self.connection, tokens_of(self.connection), _job_id(handle), self._mask)
+
+    def storage(self) -> Storage:
+        """Where the files of jobs are kept, once the service calls it ready.
+
+        :raises ServiceUnavailable: when it is not ready, with the service's own words.
+        """
+        return self._patience.repeat(self._ready_storage, self._log)
+
+    def impatient(self) -> JobApiService:
+        """The same service, asked once and with a short timeout: for a person who waits."""
+        connection = replace(self.connection, timeout=min(10.0, self.connection.timeout))
+        return JobApiService(connection, mask=self._mask, log=self._log, patience=Patience(attempts=1))
+
+    def probe(self) -> None:
+        """Ask the API for anything.
+
+        :raises TrainingError: when it does not answer as a jobAPI.
+        """
+        self._client.send(contract.jobs(1))
+
+    def probe_storage(self) -> Storage:
+        """Ask for the storage and look into it.
+
+        :raises TrainingError: when it is not ready, or cannot be looked into.
+        """
+        storage = self.storage()
+        next(iter(self._open(storage).list_objects("jobs/")), None)
+        return storage
+
+    def _ready_storage(self) -> Storage:
+        storage = contract.read_storage(self._client.send_once(contract.storage()))
+        if storage.secret_key:
+            self._mask(storage.secret_key)
+        if storage.state != "READY":
+            said = f" ({storage.message.rstrip('.')})" if storage.message else ""
+            advice = "wait and run the task again" if storage.state == "PENDING" else "tell the service's operator"
+            raise ServiceUnavailable(f"The service's storage is {storage.state[:40]}, not READY{said}; {advice}.")
+        return storage
+
+    def _store(self) -> ObjectStore:
+        return self._open(self.storage())
+
+    def _open(self, storage: Storage) -> ObjectStore:
+        from airflow_provider_jobapi.services.jobapi.http_store import HttpStore
+
+        return HttpStore(self._client) if storage.protocol == "http" else s3_store(self.connection, storage)
+
+    def _upload(self, directory: str, sources: Mapping[str, Source], job_id: str) -> None:
+        from airflow_provider_jobapi.services.transfer import upload
+
+        upload(self._store(), directory, sources, self._patience, self._log, f"Uploading the files of job {job_id}")
+
+    def _submission(self, request: Request, job_id: str) -> Submission:
+        answer = self._client.send(request)
+        contract.read_status(answer, job_id)
+        return Submission({"job_id": job_id}, contract.read_skew(answer))
+
+    def _is_there(self, job_id: str) -> bool:
+        try:
+            self.find(job_id)
+        except JobNotFound:
+            return False
+        return True
+
+    def _version(self, handle: Handle) -> str:
+        """The Unix time at which the job ended, as TensorFlow Serving's examples number their versions."""
+        ended = self.status(handle).finish_time
+        if ended is None:
+            raise BrokenContract(f"The service does not say when job {_job_id(handle)} ended; pass a version.")
+        return str(max(1, int(ended.timestamp())))
+
+
+def s3_store(connection: JobApiConnection, storage: Storage) -> ObjectStore:
+    """The S3 bucket that the service told, reached in the way that the connection says.
+
+    :raises BrokenContract: when the service told half of what is needed.
+    """
+    from airflow_provider_jobapi.services.object_store import S3Access, S3Store, endpoint_url
+
+    if not (storage.endpoint and storage.access_key and storage.secret_key):
+        raise BrokenContract("The service's storage is S3 without endpoint, accessKey and secretKey.")
+    url = endpoint_url(storage.endpoint)
+    return S3Store(
+        S3Access(
+            url=url,
+            bucket=storage.bucket,
+            access_key=storage.access_key,
+            secret_key=storage.secret_key,
+            region=storage.region or "us-east-1",
+            verify=connection.verify,
+            roots=Path(connection.ca_bundle).read_bytes() if connection.ca_bundle else None,
+            proxy=connection.proxy_for(url),
+            timeout=connection.timeout,
+        )
+    )
+
+
+def _job_id(handle: Handle) -> str:
+    job_id = handle.get("job_id") if isinstance(handle, dict) else None
+    if not isinstance(job_id, str) or not job_id:
+        raise BrokenContract(f"The handle {handle!r} is none of a jobAPI; it holds a job_id.")
+    return job_id

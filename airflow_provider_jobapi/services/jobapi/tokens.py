@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tokens of a connection: one source for each connection and process, for the worker and the triggerer alike.
+
+Authlib fetches them (client credentials). It is synchronous, so the triggerer asks in a thread.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable
+from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection, TokenMethod
+from airflow_provider_jobapi.services.jobapi.contract import Answer, sentence
+from airflow_provider_jobapi.services.jobapi.refusals import retry_after
+
+LEEWAY = 60.0
+"""Seconds before its end from which a token is no longer used; a quarter of its life, where that is less."""
+
+_LARGEST = 64 * 1024
+
+
+class TokenSource:
+    """Gives the token of one connection, fetching one where there is none that is good. Safe for threads.
+
+    The lock may be taken again by the thread that holds it: ``on_kill`` runs in a signal handler, in the middle of
+    whatever the main thread was doing.
+    """
+
+    def __init__(self, connection: JobApiConnection) -> None:
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._token: str | None = None
+        self._good_until = 0.0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection!r})"
+
+    def cached(self) -> str | None:
+        """The token if it is good, at once and without a request."""
+        return self._token if time.monotonic() < self._good_until else None
+
+    def token(self, refused: str | None = None) -> str:
+        """A good token.
+
+        :param refused: The token that the service has just refused. A thousand followers are refused at the same
+            time when a token ends early, and one login is enough for all.
+        :raises ConnectionProblem: when the token server refuses this client, or is not where the connection says.
+        :raises ServiceUnavailable: when it cannot be reached.
+        """
+        with self._lock:
+            token = self.cached()
+            if token is None or token == refused:
+                token, lifetime = self._fetch()
+                self._good_until = time.monotonic() + lifetime - min(LEEWAY, lifetime / 4)
+                self._token = token
+            return token
+
+    def _fetch(self) -> tuple[str, float]:
+        from authlib.integrations.base_client import OAuthError
+
+        connection = self._connection
+        try:
+            content = _login(connection)
+        except OAuthError as error:
+            said = sentence(f"{error.error}: {error.description}" if error.description else error.error)
+            raise ConnectionProblem(
+                f"The token server {connection.token_url} refuses the client {connection.client_id!r} "
+                f"({said.replace(connection.client_secret, '***').rstrip(' .')}); check the connection's login, "
+                "password and token_method."
+            ) from None
+        except (ValueError, TypeError, OverflowError):
+            raise BrokenContract(
+                f"What {connection.token_url} answers is no OAuth2 token; check the connection's token_url."
+            ) from None
+        return _read(content, connection.token_url)
+
+
+def _login(connection: JobApiConnection) -> dict[str, Any]:
+    from authlib.integrations.requests_client import OAuth2Session
+
+    from airflow_provider_jobapi.services.jobapi.transport import configure, fault
+
+    method = "GET" if connection.token_method is TokenMethod.GET_BASIC else "POST"
+    form = connection.token_method is TokenMethod.POST_FORM
+    # A session of its own each time: logins are rare, and a session that is shared would need a lock of its own.
+    with OAuth2Session(
+        connection.client_id,
+        connection.client_secret,
+        token_endpoint_auth_method="client_secret_post" if form else "client_secret_basic",
+        scope=connection.scope,
+    ) as session:
+        configure(session, connection, connection.token_url)
+        session.register_compliance_hook("access_token_response", lambda response: _checked(response, connection))
+        try:
+            return dict(
+                session.fetch_token(
+                    connection.token_url,
+                    method=method,
+                    grant_type="client_credentials",
+                    timeout=(min(CONNECT_TIMEOUT, connection.timeout), connection.timeout),
+                    verify=session.verify,
+                    allow_redirects=False,
+                    stream=True,
+                )
+            )
+        except OSError as error:  # every error of requests is one
+            raise fault(error, connection.token_url) from None
+
+
+def _checked(response: Any, connection: JobApiConnection) -> Any:
+    """Read the answer of the token server, bounded, and tell apart what Authlib would not."""
+    from airflow_provider_jobapi.services.jobapi.transport import read_bounded
+
+    body = read_bounded(response, _LARGEST, connection.token_url)
+    response._content = body  # noqa: SLF001 -- what requests does itself, without a bound
+    status, url = response.status_code, connection.token_url
+    if status == 429 or status >= 500:
+        answer = Answer(status, {key.lower(): value for key, value in response.headers.items()}, b"", datetime.now(UTC))
+        raise ServiceUnavailable(
+            f"The token server {url} cannot serve now: it answered {status}.", retry_after=retry_after(answer)
+        )
+    if 300 <= status < 400:
+        raise ConnectionProblem(f"{url} redirects; set the connection's token_url to the address that answers.")
+    if status in {404, 405}:
+        raise ConnectionProblem(
+            f"There is no token server at {url} that takes {connection.token_method}; check the connection's host, "
+            "token_url and token_method."
+        )
+    if status in {401, 403} and not body.lstrip().startswith(b"{"):
+        raise ConnectionProblem(f"{url} refuses the client {connection.client_id!r}; check the login and password.")
+    return response
+
+
+def _read(content: dict[str, Any], url: str) -> tuple[str, float]:
+    token, kind, lifetime = (content.get(name) for name in ("access_token", "token_type", "expires_in"))
+    # A token becomes a header; a line break in it would become a header of its own.
+    if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]{1,16384}", token):
+        raise BrokenContract(f"{url} answered without an access_token that can be used.")
+    if str(kind or "bearer").lower() != "bearer":
+        raise BrokenContract(f"{url} gives tokens of the type {sentence(kind, 40)!r}; Bearer is the contract.")
+    try:
+        seconds = 300.0 if lifetime is None else float(lifetime)
+    except (TypeError, ValueError, OverflowError):
+        seconds = float("nan")
+    if not 0 < seconds < 10**9:
+        raise BrokenContract(f"{url} gives a token that is good for {sentence(lifetime, 40)!r} seconds.")
+    return token, seconds
+
+
+_sources: dict[JobApiConnection, TokenSource] = {}
+_sources_lock = threading.RLock()
+
+
+def tokens_of(connection: JobApiConnection) -> TokenSource:
+    """The one source of this connection in this process. A changed connection is another one."""
+    with _sources_lock:
+        if connection not in _sources:
+            while len(_sources) >= 64:  # connections that were edited leave their sources behind
+                del _sources[next(iter(_sources))]
+            _sources[connection] = TokenSource(connection)
+        return _sources[connection]

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the worker's HTTP sessions have in common: TLS, proxy, bounds, and what their faults mean."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable, TrainingError
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+
+    from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
+
+CHUNK = 1024 * 1024
+"""Bytes that are held at a time where a body is streamed."""
+
+
+def configure(session: Session, connection: JobApiConnection, url: str, threads: int = 1) -> None:
+    """Give a session what the connection says.
+
+    The environment is not left to requests: a netrc file would replace our token, and REQUESTS_CA_BUNDLE would win over
+    the connection's own bundle.
+    """
+    from http.cookiejar import DefaultCookiePolicy
+
+    from requests.adapters import HTTPAdapter
+
+    session.trust_env = False
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.headers.update({"Accept-Encoding": "identity", "User-Agent": "airflow-provider-jobapi"})
+    session.verify = connection.roots() if connection.verify else False
+    if connection.client_cert:
+        session.cert = (
+            (connection.client_cert, connection.client_key) if connection.client_key else connection.client_cert
+        )
+    if proxy := connection.proxy_for(url):
+        session.proxies = {"http": proxy, "https": proxy}
+    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=threads, max_retries=0)
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+
+
+def read_bounded(response: Response, limit: int, address: str) -> bytes:
+    """Read a body of at most ``limit`` bytes.
+
+    :raises BrokenContract: when it is longer, or compressed although nobody asked for that.
+    """
+    if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
+        raise BrokenContract(f"{address} compresses its answers unasked; a proxy on the way may be doing it.")
+    parts: list[bytes] = []
+    total = 0
+    try:
+        while part := response.raw.read(min(CHUNK, limit + 1 - total)):
+            parts.append(part)
+            total += len(part)
+            if total > limit:
+                raise BrokenContract(f"{address} sent more than {limit:,} bytes where the contract has less.")
+    except Exception as error:  # noqa: BLE001 -- urllib3's, http.client's and ssl's have nothing in common
+        raise fault(error, address) from None
+    finally:
+        response.close()
+    return b"".join(parts)
+
+
+def fault(error: BaseException, address: str) -> TrainingError:
+    """What a fault of a connection means, in one sentence without the words of any library."""
+    if isinstance(error, TrainingError):
+        return error
+    causes = list(_causes(error))
+    if refused := _tls(causes, address):
+        return refused
+    if any("407" in str(cause) for cause in causes if "unnel" in str(cause)):
+        return ConnectionProblem(f"The proxy before {address} wants another user; check the connection's proxy.")
+    if type(error).__name__.startswith(("InvalidURL", "InvalidSchema", "InvalidProxyURL")):
+        return ConnectionProblem(f"{address} is not an address that can be called; check the connection's host.")
+    if isinstance(error, OSError) and "TLS" in str(error) and "invalid path" in str(error):
+        return ConnectionProblem("The connection's CA bundle or client certificate is not where the connection says.")
+    return ServiceUnavailable(f"{address} cannot be reached: {_words(causes)}.{_HINT}")
+
+
+_HINT = " If this lasts, check the connection's host."
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error and everything that led to it; the libraries wrap one in the other in three different ways."""
+    found: list[BaseException] = []
+    left: list[object] = [error]
+    while left and len(found) < 20:
+        each = left.pop(0)
+        if isinstance(each, BaseException) and each not in found:
+            found.append(each)
+            left += [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
+    return found
+
+
+def _tls(causes: list[BaseException], address: str) -> ConnectionProblem | None:
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return ConnectionProblem(
+                f"The certificate of {address} is not trusted ({cause.verify_message}); set the connection's ca_bundle "
+                "to the authority that signed it."
+            )
+        if isinstance(cause, ssl.SSLError) and cause.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
+            return ConnectionProblem(f"{address} does not speak TLS; if that is intended, begin the host with http://.")
+        if isinstance(cause, ssl.SSLError) and "ALERT" in str(cause.reason):
+            return ConnectionProblem(f"{address} refuses our TLS ({cause.reason}); check the connection's client_cert.")
+    return None
+
+
+def _words(causes: list[BaseException]) -> str:
+    import socket
+
+    for cause in reversed(causes):
+        if isinstance(cause, socket.gaierror):
+            return "its name is not known here"
+    if any("imed out" in str(cause) or isinstance(cause, TimeoutError) for cause in causes):
+        return "it did not answer in time"
+    for cause in reversed(causes):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror[:1].lower() + cause.strerror[1:]
+    return "the connection broke"

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the bytes of a job's file come from: a text, bytes, or a path; measured first, sent later."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Self, cast
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.job import DataSource
+
+CHUNK = 1024 * 1024
+"""Bytes of a file that are in memory at a time."""
+
+Told = Callable[[int], None]
+"""Told the bytes that have just been moved; may raise to end the move."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file that is ready to be sent.
+
+    :ivar open: Opens it at its beginning, as often as an upload needs; given the function that counts its bytes.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    open: Callable[[Told], Checked]
+
+
+def measure(name: str, data: DataSource) -> Source:
+    """Learn size and SHA-256 of a file by reading it once, with bounded memory.
+
+    :raises InvalidJob: when it cannot be read.
+    """
+    opened = _opener(name, data)
+    digest, size = hashlib.sha256(), 0
+    try:
+        with opened() as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise _unreadable(name, data, error) from None
+    sha256 = digest.hexdigest()
+    return Source(name, size, sha256, lambda told: Checked(opened(), name, sha256, size, told))
+
+
+def _opener(name: str, data: DataSource) -> Callable[[], BinaryIO]:
+    if isinstance(data, str):
+        try:
+            data = data.encode()
+        except UnicodeEncodeError:
+            raise InvalidJob(
+                f"{name} holds characters that UTF-8 does not have; give it as bytes.", field=name
+            ) from None
+    if isinstance(data, bytes):
+        content = data
+        return lambda: io.BytesIO(content)
+    path = data
+    return lambda: cast("BinaryIO", path.open("rb"))
+
+
+class Checked:
+    """A file that is read once more and must be what it was when it was measured.
+
+    A file that changes while it is sent must not become a job's input under the wrong hash; the error comes before the
+    last bytes are given away, so that no store takes the object for whole.
+
+    :raises InvalidJob: from ``read``, when the content is another one.
+    """
+
+    def __init__(self, file: BinaryIO, name: str, sha256: str, size: int, told: Told) -> None:
+        self._file = file
+        self._name = name
+        self._sha256 = sha256
+        self._left = size
+        self._size = size
+        self._digest = hashlib.sha256()
+        self._told = told
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self.read(CHUNK):
+            yield chunk
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes."""
+        wanted = self._left if size < 0 else min(size, self._left)
+        try:
+            chunk = self._file.read(wanted) if wanted else b""
+        except OSError as error:
+            raise _unreadable(self._name, self._name, error) from None
+        self._left -= len(chunk)
+        self._digest.update(chunk)
+        short = wanted > 0 and not chunk
+        over = not self._left and (self._digest.hexdigest() != self._sha256 or bool(self._file.read(1)))
+        if short or over:
+            raise InvalidJob(
+                f"{self._name} changed while it was being uploaded; run the task again when nobody writes it.",
+                field=self._name,
+            )
+        self._told(len(chunk))
+        return chunk
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _unreadable(name: str, data: object, error: OSError) -> InvalidJob:
+    place = f" ({data})" if str(data) != name and not isinstance(data, str | bytes) else ""
+    return InvalidJob(f"{name}{place} cannot be read: {error.strerror or error}.", field=name)

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many files at once: parallel, bounded in memory, each repeated by itself after a break, told at a humane pace."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable, TrainingError
+from airflow_provider_jobapi.services.base import ModelFile
+from airflow_provider_jobapi.services.object_store import ObjectStore, StoredObject
+from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.source import Source, Told
+
+THREADS = 8
+"""Files that are on their way at a time; with their chunks some tens of megabytes, whatever the files' sizes."""
+
+PACE = 5.0
+"""The least seconds from one line about the progress to the next."""
+
+
+class Cancelled(TrainingError):
+    """Another file of the same transfer has failed; never seen outside of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One file to move.
+
+    :ivar move: Moves it; told the function that counts its bytes.
+    """
+
+    name: str
+    size: int
+    move: Callable[[Told], None]
+
+
+def run(title: str, tasks: Sequence[Task], log: logging.Logger) -> None:
+    """Move all files, or none is left moving.
+
+    :param title: What it is, for the log, such as ``Uploading the files of job 1234``.
+    :raises TrainingError: the first error; the other files are told to stop.
+    """
+    progress = _Progress(title, tasks, log)
+    executor = ThreadPoolExecutor(max_workers=min(THREADS, max(1, len(tasks))), thread_name_prefix="jobapi-transfer")
+    try:
+        futures = [executor.submit(_moved, task, progress) for task in tasks]
+        _follow(futures, progress)
+    except BaseException:
+        # A signal handler may have raised; whoever waits for us shall not wait for the rest of a large file.
+        progress.cancelled.set()
+        executor.shutdown(wait=False, cancel_futures=True)
+        raise
+    executor.shutdown()
+    progress.sum_up()
+
+
+def _moved(task: Task, progress: _Progress) -> None:
+    if not progress.cancelled.is_set():
+        task.move(progress.moved)
+
+
+def _follow(futures: Iterable[Future[None]], progress: _Progress) -> None:
+    left = set(futures)
+    while left:
+        done, left = wait(left, timeout=0.5, return_when=FIRST_EXCEPTION)
+        failed = [error for future in done if (error := future.exception()) is not None]
+        if failed:
+            raise next((error for error in failed if not isinstance(error, Cancelled)), failed[0])
+        progress.tell()
+
+
+class _Progress:
+    """Counts bytes from many threads and tells how far it is."""
+
+    def __init__(self, title: str, tasks: Sequence[Task], log: logging.Logger) -> None:
+        self.cancelled = threading.Event()
+        self._title = title
+        self._log = log
+        self._count = len(tasks)
+        self._total = sum(task.size for task in tasks)
+        self._lock = threading.Lock()
+        self._bytes = 0
+        self._started = self._told = time.monotonic()
+
+    def moved(self, size: int) -> None:
+        """Count bytes; ends the transfer of this file when another has failed."""
+        with self._lock:
+            self._bytes += size
+        if self.cancelled.is_set():
+            raise Cancelled(self._title)
+
+    def tell(self) -> None:
+        """One line, where the last was long enough ago."""
+        now = time.monotonic()
+        if now - self._told >= PACE:
+            self._told = now
+            part = min(1.0, self._bytes / self._total) if self._total else 1.0
+            rate = size_text(self._bytes / max(now - self._started, 0.001))
+            self._log.info(f"{self._title}: {part:.0%} of {size_text(self._total)}, {rate} a second.")
+
+    def sum_up(self) -> None:
+        """The last line."""
+        seconds = time.monotonic() - self._started
+        files = "1 file" if self._count == 1 else f"{self._count:,} files"
+        self._log.info(f"{self._title}: {files}, {size_text(self._total)}, done in {seconds:.1f} seconds.")
+
+
+def upload(
+    store: ObjectStore,
+    directory: str,
+    sources: Mapping[str, Source],
+    patience: Patience,
+    log: logging.Logger,
+    title: str,
+) -> None:
+    """Bring files into a directory of a store; those that it has already are left out.
+
+    :param sources: By their path in the directory.
+    """
+    there = patience.repeat(lambda: {each.key: each for each in store.list_objects(f"{directory}/")}, log)
+
+    def task(key: str, source: Source) -> Task:
+        def once(told: Told) -> None:
+            if not _same(store, there.get(key), source):
+                store.put(key, source, told)
+
+        return Task(key, source.size, lambda told: patience.repeat(lambda: once(told), log))
+
+    run(title, [task(f"{directory}/{path}", source) for path, source in sources.items()], log)
+
+
+def _same(store: ObjectStore, there: StoredObject | None, source: Source) -> bool:
+    if there is None or there.size != source.size:
+        return False
+    if there.sha256 is None:
+        found = store.head(there.key)
+        return found is not None and found.sha256 == source.sha256
+    return there.sha256 == source.sha256
+
+
+def download(store: ObjectStore, key: str, file: ModelFile, target: Path, patience: Patience, told: Told) -> None:
+    """Bring one object into a file of this machine, verified and synced. A break goes on where it was, if it can.
+
+    :param file: What the object must be.
+    :param target: A file that does not exist yet.
+    :raises BrokenContract: when the object is not what it must be.
+    """
+    with target.open("xb") as out:
+        received = _Received(file)
+
+        def once() -> None:
+            with store.read(key, received.size) as (start, chunks):
+                if start != received.size:
+                    out.seek(0)
+                    out.truncate()
+                    received.restart()
+                for chunk in chunks:
+                    received.add(chunk)
+                    out.write(chunk)
+                    told(len(chunk))
+            if received.size < file.size:
+                raise ServiceUnavailable(f"The storage broke off {file.path} after {received.size:,} bytes.")
+
+        patience.repeat(once)
+        received.verify()
+        out.flush()
+        os.fsync(out.fileno())
+
+
+class _Received:
+    """What has come of a file so far."""
+
+    def __init__(self, file: ModelFile) -> None:
+        self._file = file
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew."""
+        self.size = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, chunk: bytes) -> None:
+        """Take in the next bytes, and no more than there may be."""
+        self.size += len(chunk)
+        self._digest.update(chunk)
+        if self.size > self._file.size:
+            raise BrokenContract(f"The storage sends more of {self._file.path} than the service named.")
+
+    def verify(self) -> None:
+        """Check that the file is whole and the one that was named."""
+        if self._digest.hexdigest() != self._file.sha256:
+            raise BrokenContract(
+                f"The storage's {self._file.path} is not the one that the service named: its SHA-256 differs. Nothing "
+                "was kept; run the task again, and tell the service's operator if it stays so."
+            )
+
+
+def size_text(size: float) -> str:
+    """A size in bytes as people read it: ``1.5 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

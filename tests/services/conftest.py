@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the services share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from airflow_provider_jobapi.services import patience
+from tests.harness.s3 import s3
+
+__all__ = ["s3"]
+
+
+@pytest.fixture
+def no_waits() -> Iterator[None]:
+    """Repeat at once whatever is repeated."""
+    with patience.testing():
+        yield
