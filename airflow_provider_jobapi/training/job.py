@@ -21,7 +21,7 @@ from airflow_provider_jobapi.training.job_file import (
     Resources,
     check_path,
 )
-from airflow_provider_jobapi.training.validation import NumberAsText, Strict, refuse_twins, validated
+from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_twins, validated
 
 SCRIPT_NAME = "train.py"
 REQUIREMENTS_NAME = "requirements.txt"
@@ -71,17 +71,17 @@ class TrainingJob(Strict):
             description="1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",
         ),
     ]
-    script: str = Field(min_length=1, description="the source text of the training script")
+    script: Text = Field(min_length=1, description="the source text of the training script")
     env: Annotated[
         tuple[EnvVar, ...],
         BeforeValidator(_env),
         Field(default=(), description='a list of {"name": …, "value": …} objects'),
     ]
-    image: str = Field(
+    image: Text = Field(
         default="", max_length=500, description="a container image's name, such as tensorflow/tensorflow:2.21.0"
     )
     completion_time: Annotated[
-        str,
+        Text,
         NumberAsText,
         Field(default="", max_length=200, description="a time such as 20h, or a number of seconds"),
     ]
@@ -90,7 +90,7 @@ class TrainingJob(Strict):
         description='an object of cpus, gpus and memory, such as {"cpus": 1, "gpus": 0, "memory": 2048}',
     )
     requirements: Annotated[
-        str,
+        Text,
         BeforeValidator(_requirements),
         Field(default="", description="pip requirements as a text or a list, such as tensorflow==2.21.0"),
     ]

@@ -29,7 +29,7 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.training.validation import NumberAsText, Strict, refuse_twins, validated
+from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_twins, validated
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """A job's name is part of a path, so it is made of harmless characters."""
@@ -37,11 +37,8 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,199}"
 MEMORY_DEFAULT = 2048
 
-
-def _no_nul(value: str) -> str:
-    if "\0" in value:
-        raise ValueError("NUL")
-    return value
+YAML_LIMIT = 256 * 1024
+"""The most characters of a job file in YAML, which takes seconds a megabyte to read; JSON takes none."""
 
 
 def check_path(path: str) -> str:
@@ -81,9 +78,8 @@ class EnvVar(Strict):
 
     name: Annotated[str, Field(pattern=f"^{ENV_NAME}$", description="letters, digits, _ . and -, such as TEST_DATA")]
     value: Annotated[
-        str,
+        Text,
         NumberAsText,
-        AfterValidator(_no_nul),
         Field(max_length=65_536, description="a text or a number, at most 65,536 characters and no NUL"),
     ]
 
@@ -104,23 +100,22 @@ class Execution(Strict):
     """How a job runs."""
 
     image: Annotated[
-        str,
+        Text,
         Field(default="", max_length=500, description="a container image's name, such as tensorflow/tensorflow:2.21.0"),
     ]
     command: Annotated[
-        str,
-        AfterValidator(_no_nul),
+        Text,
         Field(min_length=1, max_length=131_072, description="the shell command that runs the job"),
     ]
     completion_time: Annotated[
-        str,
+        Text,
         NumberAsText,
         Field(
             default="", alias="completionTime", max_length=200, description="the time allowed for the run, such as 20h"
         ),
     ]
     resources: Resources = Field(default_factory=Resources, description="an object of cpus, gpus and memory")
-    resource_plan_id: str = Field(
+    resource_plan_id: Text = Field(
         default="", alias="resourcePlanId", max_length=200, description="a plan's name, recorded only"
     )
     retries: int = Field(
@@ -193,12 +188,14 @@ def _load(text: str | bytes) -> Any:
                 return json.loads(decoded, object_pairs_hook=_object)
             except json.JSONDecodeError:
                 pass  # YAML's own flow style begins with a brace as well
+        if len(decoded) > YAML_LIMIT:
+            raise InvalidJob(f"The job file has more than {YAML_LIMIT // 1024} KiB of YAML; write it as JSON.")
         return yaml.load(decoded, Loader=_Loader)  # noqa: S506 -- a SafeLoader that refuses even more
     except UnicodeDecodeError:
         raise InvalidJob("The job file is not UTF-8; save it as UTF-8.") from None
+    except InvalidJob:
+        raise
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, InvalidJob):
-            raise
         raise InvalidJob(f"The job file is neither YAML nor JSON: {' '.join(str(error).split())[:300]}.") from None
 
 
@@ -207,11 +204,22 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+_NUMBERS = [
+    ("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})$")),
+    ("tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]{1,17}\.[0-9]{0,17}(?:[eE][-+]?[0-9]{1,3})?$")),
+]
+_OTHERS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases, tags and double keys; times stay texts."""
+    """YAML without aliases, tags and double keys.
+
+    Numbers are decimal and of a sane length: YAML 1.1 would read ``1:30`` as 90 and ``010`` as 8. Times stay texts.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 -- PyYAML's own way
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        first: [each for each in resolvers if each[0] in _OTHERS]
+        + [each for each in _NUMBERS if first and first in "-+0123456789"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 

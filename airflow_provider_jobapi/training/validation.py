@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 
@@ -23,6 +23,16 @@ def number_as_text(value: object) -> object:
     """Let a number stand where a text is wanted: people write ``completionTime: 10000`` and ``value: 50``."""
     return str(value) if isinstance(value, int | float) else value
 
+
+def _plain(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("NUL")
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(_plain)]
+"""A text that every service can take: no NUL, and no half of a surrogate pair (JSON lets ``\\ud800`` through)."""
 
 NumberAsText = BeforeValidator(number_as_text)
 
@@ -63,10 +73,17 @@ def _first(error: ValidationError, model: type[BaseModel], at: str) -> InvalidJo
     allowed = _description(model, location)
     if details["type"] == "missing":
         return InvalidJob(f"{path} is missing: it is {allowed}." if allowed else f"{path} is missing.", field=path)
-    given = repr(details["input"])
-    given = given if len(given) <= 80 else f"{given[:80]}…"
+    given = _shown(details["input"])
     said = f"it is {allowed}" if allowed else details["msg"].lower()
     return InvalidJob(f"{path} cannot be {given}: {said}.", field=path)
+
+
+def _shown(value: object) -> str:
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = f"this {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _path(location: tuple[int | str, ...]) -> str:

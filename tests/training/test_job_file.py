@@ -67,6 +67,18 @@ def test_defaults_are_part_of_the_canonical_form():
     assert JobFile.parse(short).canonical() == JobFile.parse(full).canonical()
 
 
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [("1:30:00", "1:30:00"), ("010", "010"), ("0x10", "0x10"), ("1_000", "1_000"), ("2026-01-01", "2026-01-01"),
+     ("90", "90"), ("1.5", "1.5"), (":".join(["1"] * 300) + ".0", ":".join(["1"] * 300) + ".0")],
+)  # fmt: skip
+def test_only_plain_decimal_numbers_are_numbers(written, text):
+    value = JobFile.parse(f"job: {{name: a, env: [{{name: A, value: {written}}}], execution: {{command: x}}}}").job.env[
+        0
+    ]
+    assert value.value == text
+
+
 def test_the_order_of_env_counts():
     text = "job: {{name: a, execution: {{command: x}}, env: [{{name: {}, value: 1}}, {{name: {}, value: 1}}]}}"
     assert JobFile.parse(text.format("A", "B")).digest() != JobFile.parse(text.format("B", "A")).digest()
@@ -84,7 +96,7 @@ def test_the_order_of_env_counts():
         ("job: {name: a, execution: {command: x, retries: 2}}", "retries cannot be 2: it is 0"),
         ("job: {name: a, execution: {command: x}, colour: blue}", "job.colour is not a known field"),
         ("job: {name: a, execution: {command: x, resources: {memory: 2GB}}}", "memory cannot be '2GB'"),
-        ("job: {name: a, execution: {command: x, resources: {memory: .nan}}}", "memory cannot be nan"),
+        ("job: {name: a, execution: {command: x, resources: {memory: .nan}}}", "memory cannot be '.nan'"),
         ("job: &anchor {name: a, execution: {command: x}}", "anchor"),
         ("job: {name: &a a, execution: *a}", "anchor"),
         ("job: !!python/object/apply:os.system [ls]", "tag"),
@@ -97,6 +109,14 @@ def test_the_order_of_env_counts():
         ("job: [", "neither YAML nor JSON"),
         (b"\xff\xfe", "UTF-8"),
         ("a: \x07", "neither YAML nor JSON"),
+        ("job: {name: a, execution: {command: x, resources: {memory: 0x" + "f" * 5_000 + "}}}", "memory cannot be"),
+        (
+            '{"job": {"name": "a", "execution": {"command": "x", "resources": {"memory": ' + "9" * 4_299 + "}}}}",
+            "memory",
+        ),
+        ('{"job": {"name": "a", "execution": {"command": "x", "completionTime": ' + "9" * 9_999 + "}}}", "neither"),
+        ('{"job": {"name": "a", "execution": {"command": "\\ud800"}}}', "job.execution.command cannot be"),
+        ("job: " + "a," * 200_000, "write it as JSON"),
     ],
 )
 def test_a_bad_job_file_gives_one_clear_sentence(text, part):
