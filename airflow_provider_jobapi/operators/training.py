@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.triggers.training import TrainingTrigger
 
 
+SETTLE = timedelta(seconds=1)
+"""How long a worker that defers still writes lines of its own; the job's are shown below them."""
+
+
 class _Killed(BaseException):
     """Ends an upload or a submit from inside the signal handler; no ``except Exception`` on the way may hold it."""
 
@@ -143,8 +147,9 @@ class SubmitTrainingOperator(BaseOperator):
             self._placing = False
         context["ti"].xcom_push(key="training_job_id", value=job_id)
         trigger = self._trigger(job_id, submission, submitted, context)
-        if self._killed:
-            raise JobStopped(f"The task was killed; job {job_id} was told to stop.")
+        if self._killed or self._is_unwanted(context["ti"]):
+            self._stop()
+            raise JobStopped(f"The task was ended while it submitted job {job_id}, which was told to stop.")
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
         return self.execute_complete(context, asyncio.run(_first_event(trigger)))
@@ -229,8 +234,10 @@ class SubmitTrainingOperator(BaseOperator):
 
         ti = context["ti"]
         try:
-            folder = Path(context["dag"].fileloc).parent
-            job = self._parameters().job(slug(ti.dag_id, ti.task_id), folder)
+            parameters, ignored = self._parameters()
+            if ignored:
+                self.log.info(f"config: {', '.join(ignored)} name no parameter and are ignored.")
+            job = parameters.job(slug(ti.dag_id, ti.task_id), Path(context["dag"].fileloc).parent)
             submission = service.submit(job, job_id)
         except InvalidJob as error:
             raise AirflowFailException(str(error)) from None
@@ -241,7 +248,7 @@ class SubmitTrainingOperator(BaseOperator):
         self.log.info(f"Job {job_id} ({job.name}) of generation {generation} was submitted over {self.conn_id}.")
         return submission
 
-    def _parameters(self) -> Parameters:
+    def _parameters(self) -> tuple[Parameters, list[str]]:
         from airflow_provider_jobapi.operators.parameters import Parameters
 
         given = Parameters(
@@ -256,10 +263,7 @@ class SubmitTrainingOperator(BaseOperator):
             data_input=self.data_input,
             destination=self.destination,
         )
-        parameters, ignored = given.overridden(self.config, self.conn_id)
-        if ignored:
-            self.log.info(f"config: {', '.join(ignored)} name no parameter and are ignored.")
-        return parameters
+        return given.overridden(self.config, self.conn_id)
 
     def _trigger(self, job_id: str, submission: Submission, submitted: datetime, context: Context) -> TrainingTrigger:
         from airflow_provider_jobapi.triggers.training import TrainingTrigger
@@ -277,22 +281,37 @@ class SubmitTrainingOperator(BaseOperator):
             conn_id=self.conn_id,
             job_id=job_id,
             handle=submission.handle,
-            floor=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            floor=(datetime.now(UTC) + (SETTLE if self.deferrable else timedelta())).isoformat(timespec="milliseconds"),
             skew=submission.skew.total_seconds(),
             deadline=None if deadline is None else deadline.isoformat(),
             limit=limit,
             patience=(_span(self.patience) or timedelta()).total_seconds(),
         )
 
+    def _is_unwanted(self, ti: Any) -> bool:
+        """Whether somebody has ended this task since it began.
+
+        A worker learns it with its next heartbeat; when it defers before, nobody is told, and the job would run on.
+        """
+        from airflow_provider_jobapi.triggers.task_state import state_of
+
+        try:
+            state = state_of(ti)
+        except Exception as error:  # noqa: BLE001 -- a question that cannot be answered must not cost a training
+            self.log.debug(f"The task's state cannot be read: {error!r}")
+            return False
+        return state not in {None, "running"}
+
     def _fetch(self, service: TrainingService, handle: Handle) -> str | None:
         from airflow.sdk import ObjectStoragePath
 
-        destination = self._parameters().destination
+        destination = self._parameters()[0].destination
         if not destination:
             return None
         try:
             return service.fetch_model(handle, ObjectStoragePath(str(destination)), self.version).location
         except NoSavedModel as error:
+            # Any other error may be tried again: a retry only fetches, where a clear would train anew.
             raise AirflowFailException(str(error)) from None
 
     def _stop(self) -> None:

@@ -13,7 +13,7 @@ from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.job_record import Job
 from airflow_provider_jobapi.training.job_file import Resources
 
-_UNITS = {"cpus": "CPUs", "gpus": "GPUs", "memory": "MB of memory"}
+_UNITS = {"cpus": ("CPU", "CPUs"), "gpus": ("GPU", "GPUs"), "memory": ("MB of memory", "MB of memory")}
 
 
 @dataclass(slots=True)
@@ -45,10 +45,10 @@ def admit(settings: Settings, running: Iterable[Job], waiting: Sequence[Job]) ->
     ahead = 0
     for job in waiting:
         wanted = job.job_file.job.execution.resources
-        if impossible := _beyond(wanted, total):
-            answer.waits.append((job, f"This server has too little for it: {impossible}."))
+        if _lacking(wanted, total):
+            answer.waits.append((job, _impossible(wanted, total)))
             continue
-        missing = _beyond(wanted, free)
+        missing = _missing(wanted, free, total)
         if ahead or missing:
             answer.waits.append((job, _reason(missing, ahead)))
             ahead += 1
@@ -65,14 +65,27 @@ def _take(free: dict[str, int], wanted: Resources) -> None:
         free[name] -= getattr(wanted, name)
 
 
-def _beyond(wanted: Resources, there: dict[str, int]) -> str:
-    """What is wanted beyond what is there, in words; an empty text when all is there."""
-    lacks = [(name, getattr(wanted, name), max(0, there[name])) for name in there]
-    return ", ".join(f"{asked} {_UNITS[name]} wanted, {has} there" for name, asked, has in lacks if asked > has)
+def _lacking(wanted: Resources, there: dict[str, int]) -> list[str]:
+    """Of what more is wanted than is there."""
+    return [name for name in there if getattr(wanted, name) > there[name]]
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number:,} {_UNITS[name][number != 1]}"
+
+
+def _impossible(wanted: Resources, total: dict[str, int]) -> str:
+    lacks = [(_count(getattr(wanted, name), name), f"{total[name]:,}") for name in _lacking(wanted, total)]
+    asked = ", ".join(f"{count} (this server has {has})" for count, has in lacks)
+    return f"It asks for {asked}: stop it and ask for less, or start the server with more."
+
+
+def _missing(wanted: Resources, free: dict[str, int], total: dict[str, int]) -> str:
+    lacks = [(name, _count(getattr(wanted, name), name)) for name in _lacking(wanted, free)]
+    return ", ".join(f"{count}: {max(0, free[name]):,} of {total[name]:,} free" for name, count in lacks)
 
 
 def _reason(missing: str, ahead: int) -> str:
     jobs = f"{ahead} job{'s are' if ahead > 1 else ' is'} ahead"
-    parts = ([f"waiting for room ({missing})"] if missing else []) + ([jobs] if ahead else [])
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+    parts = ([f"Waiting for {missing}"] if missing else []) + ([jobs] if ahead else [])
+    return "; ".join(parts) + "."

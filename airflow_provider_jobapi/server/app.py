@@ -66,7 +66,7 @@ def create_app(parts: Parts | None = None) -> FastAPI:
             await run_in_threadpool(parts.housekeeper.stop)
             await run_in_threadpool(parts.runner.stop)
 
-    app = FastAPI(lifespan=lifespan, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.parts = parts
     problems.install(app)
     openapi.install(app)

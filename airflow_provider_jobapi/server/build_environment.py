@@ -35,13 +35,17 @@ def say(text: str) -> None:
     print("jobapi: " + text, flush=True)  # noqa: T201 -- its output is the job's log
 
 
-def take(lock: Path) -> int:
-    """Hold the lock of an environment, and say so when that takes a while."""
+def take(lock: Path, waiting: str) -> int:
+    """Hold the lock of an environment.
+
+    :param waiting: Said when that takes a while; nothing where it is empty.
+    """
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say("Another job makes the same Python environment; waiting for it.")
+        if waiting:
+            say(waiting)
         fcntl.flock(handle, fcntl.LOCK_EX)
     return handle
 
@@ -51,10 +55,9 @@ def build(uv: str, python: str, requirements: Path, target: Path) -> int:
     text = requirements.read_text(encoding="utf-8")
     part = target.with_name(target.name + ".part")
     shutil.rmtree(str(part), ignore_errors=True)
-    if text.strip():
-        say("Making the Python environment of requirements.txt.")
     commands = [[uv, "venv", "--quiet", "--relocatable", "--python", python, str(part)]]
     if text.strip():
+        say("Making the Python environment of requirements.txt.")
         commands.append([uv, "pip", "install", "--python", str(part / "bin" / "python"), "-r", str(requirements)])
     for command in commands:
         code = subprocess.call(command)
@@ -74,17 +77,20 @@ def build(uv: str, python: str, requirements: Path, target: Path) -> int:
 
 def main(uv: str, python: str, requirements: str, target: str) -> int:
     """Make the environment unless it is there; answers the exit code."""
-    place = Path(target)
-    lock = take(place.with_name(place.name + ".lock"))
+    listing, place = Path(requirements), Path(target)
+    if place.is_dir():
+        return 0
     try:
-        if place.is_dir():
-            return 0
-        return build(uv, python, Path(requirements), place)
+        worth_telling = listing.stat().st_size > 0
+        waiting = "Another job makes the same Python environment; waiting for it." if worth_telling else ""
+        lock = take(place.with_name(place.name + ".lock"), waiting)
+        try:
+            return 0 if place.is_dir() else build(uv, python, listing, place)
+        finally:
+            os.close(lock)
     except OSError as error:
         say("The Python environment cannot be made: " + str(error) + ".")
         return 1
-    finally:
-        os.close(lock)
 
 
 if __name__ == "__main__":

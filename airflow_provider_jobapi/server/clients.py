@@ -71,7 +71,7 @@ class ClientRegistry:
             raise SettingsError(
                 f"A client cannot be called {client_id!r}: its id is made of at most 63 small letters, digits, - and _."
             )
-        secret = secrets.token_urlsafe(32)
+        secret = secrets.token_hex(32)
         with self._database.write() as connection:
             taken = {row.client_id: row.uid for row in connection.execute(select(clients))}
             if client_id in taken:
@@ -81,6 +81,7 @@ class ClientRegistry:
             uid = self._free_uid({number for number in taken.values() if number is not None})
             values = {"client_id": client_id, "secret_hash": _hash(secret), "uid": uid, "created": datetime.now(UTC)}
             connection.execute(insert(clients).values(values))
+            root.remove_tree(root.client_directory(self._settings.root, client_id))  # of an earlier client of this name
             root.make_client(self._settings.root, client_id, uid)
         return secret
 
@@ -89,7 +90,7 @@ class ClientRegistry:
 
         :raises SettingsError: when there is no such client.
         """
-        secret = secrets.token_urlsafe(32)
+        secret = secrets.token_hex(32)
         with self._database.write() as connection:
             query = update(clients).where(clients.c.client_id == client_id).values(secret_hash=_hash(secret))
             if not connection.execute(query).rowcount:

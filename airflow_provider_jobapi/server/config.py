@@ -10,8 +10,9 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
@@ -57,10 +58,10 @@ def _span(text: str) -> timedelta:
 
 
 def _size(text: str) -> int:
-    matched = re.fullmatch(r"\s*(\d{1,15}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower())
+    matched = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,6})?)\s*([a-z]*)\s*", text.lower())
     if matched is None or matched[2] not in _SIZES:
         raise ValueError("it is a size, such as 20GB, 512MiB or a number of bytes")
-    return int(float(matched[1]) * _SIZES[matched[2]])
+    return int(Decimal(matched[1]) * _SIZES[matched[2]])
 
 
 def _switch(text: str) -> bool:
@@ -189,11 +190,17 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
         if names and each.name not in names:
             continue
         option, variable = f"--{each.name.replace('_', '-')}", f"JOBAPI_{each.name.upper()}"
-        text = f"{each.metadata['help']} [{variable}]"
+        default = "" if each.default in ("", (), None, False, MISSING) else f" ({_shown(each)})"
+        text = f"{each.metadata['help']}{default} [{variable}]"
         if each.metadata["read"] is _switch:
             parser.add_argument(option, dest=each.name, action="store_const", const="1", help=text)
         else:
             parser.add_argument(option, dest=each.name, metavar="X", help=text)
+
+
+def _shown(setting: Field[Any]) -> str:
+    default: Any = setting.default
+    return size_text(default) if setting.metadata["read"] is _size else str(default)
 
 
 def size_text(size: float) -> str:

@@ -23,7 +23,6 @@ from typing import Any
 
 from airflow_provider_jobapi.server import build_environment, root
 from airflow_provider_jobapi.server.config import Settings, SettingsError, size_text
-from airflow_provider_jobapi.server.requirements import check_requirements as check_requirements  # noqa: PLC0414 -- for those who accept jobs
 from airflow_provider_jobapi.training.status import Reason
 
 log = logging.getLogger(__name__)
@@ -32,8 +31,8 @@ _ASK = "import json, sys; print(json.dumps([getattr(sys, '_base_executable', sys
 
 _INSTALLER_SEES = (
     "UV_CONCURRENT", "UV_CONSTRAINT", "UV_DEFAULT_INDEX", "UV_EXCLUDE_NEWER", "UV_EXTRA_INDEX", "UV_FIND_LINKS",
-    "UV_HTTP", "UV_INDEX", "UV_INSECURE_HOST", "UV_LINK_MODE", "UV_NATIVE_TLS", "UV_NO_BUILD", "UV_NO_INDEX", "UV_OFFLINE",
-    "UV_ONLY_BINARY", "UV_OVERRIDE", "UV_PRERELEASE", "UV_REQUEST", "UV_SYSTEM_CERTS", "UV_TORCH_BACKEND",
+    "UV_HTTP", "UV_INDEX", "UV_INSECURE_HOST", "UV_LINK_MODE", "UV_NATIVE_TLS", "UV_NO_BUILD", "UV_NO_INDEX",
+    "UV_OFFLINE", "UV_ONLY_BINARY", "UV_OVERRIDE", "UV_PRERELEASE", "UV_REQUEST", "UV_SYSTEM_CERTS", "UV_TORCH_BACKEND",
 )  # fmt: skip
 """Beginnings of the variables that say from where and how uv installs."""
 
@@ -207,9 +206,13 @@ def _remove(lock: Path) -> bool:
 
 
 def _clean_cache(uv: str, home: Path) -> None:
-    command = [uv, "cache", "clean", "--quiet", "--cache-dir", str(home / "uv-cache")]
+    """Empty uv's cache as the user whose jobs may write it: as root, a link put there meanwhile would be followed."""
+    cache = home / "uv-cache"
+    command = [uv, "cache", "clean", "--quiet", "--cache-dir", str(cache)]
     try:
-        subprocess.run(command, check=True, timeout=_PATIENCE, capture_output=True, stdin=subprocess.DEVNULL)
+        owner = cache.stat().st_uid
+        user: dict[str, Any] = {"user": owner, "group": owner, "extra_groups": []} if owner != os.geteuid() else {}
+        subprocess.run(command, check=True, timeout=_PATIENCE, capture_output=True, stdin=subprocess.DEVNULL, **user)
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("The cache of packages in %s could not be emptied: %s", home, error)
 

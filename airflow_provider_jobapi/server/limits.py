@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_jobapi.server.config import size_text
@@ -28,7 +30,7 @@ class Limits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if problem := _too_much(scope):
+        if problem := _refusal(scope):
             await problem.response()(scope, receive, send)
             return
         bounded = _Bounded(receive, None if _is_upload(scope) else BODY_LIMIT)
@@ -53,7 +55,7 @@ def _is_upload(scope: Scope) -> bool:
     return bool(scope["method"] == "PUT" and scope["path"].startswith(OBJECTS))
 
 
-def _too_much(scope: Scope) -> Problem | None:
+def _refusal(scope: Scope) -> Problem | None:
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     length = 0
     for name, value in scope["headers"]:
@@ -64,6 +66,8 @@ def _too_much(scope: Scope) -> Problem | None:
         return Problem(431, None, f"The headers have {size} bytes; at most {HEADER_LIMIT} are read.")
     if length > BODY_LIMIT and not _is_upload(scope):
         return _body_too_large()
+    if re.search(r"[\x00-\x1f\x7f]", scope["path"]):  # a line break at its end would be lost where paths are matched
+        return Problem(422, None, "The address has a control character in it, which no key and no id has.")
     return None
 
 

@@ -31,6 +31,9 @@ _OWN_FOLDERS = {"variables", "assets", "assets.extra"}
 
 _JOBS_OWN_DOING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
 
+_PIECE = 2**20
+"""Bytes that are compared at a time."""
+
 _DEPTH = 64
 """Directories deeper than this are not looked into."""
 
@@ -90,7 +93,8 @@ def _sentence(choice: ModelChoice, files: list[dict[str, Any]]) -> str:
     if choice.others:
         shown = ", ".join(choice.others[:5]) + (", …" if len(choice.others) > 5 else "")
         text += f" The job wrote others too, which are not kept: {shown}."
-    return text
+    # A name that is not UTF-8 comes from Python with characters that no database takes.
+    return text.encode("utf-8", "replace").decode()
 
 
 def _find(work: int, inputs: Path) -> ModelChoice | None:
@@ -104,11 +108,16 @@ def _find(work: int, inputs: Path) -> ModelChoice | None:
 
 def _is_input(work: int, path: str, inputs: Path) -> bool:
     try:
-        given = (inputs / path).read_bytes()
+        given = (inputs / path).open("rb")
     except OSError:
         return False
-    with _opened_file(work, path) as handle:
-        return os.fstat(handle).st_size == len(given) and os.pread(handle, len(given) + 1, 0) == given
+    with given, _opened_file(work, path) as handle, open(handle, "rb", closefd=False) as written:
+        if os.fstat(handle).st_size != os.fstat(given.fileno()).st_size:
+            return False
+        while piece := written.read(_PIECE):
+            if given.read(_PIECE) != piece:
+                return False
+    return True
 
 
 def _model_files(work: int, folder: str) -> list[str]:

@@ -20,7 +20,7 @@ from threading import Lock
 from typing import Any
 
 from authlib.oauth2.rfc6749 import AuthorizationServer, ClientMixin, OAuth2Request  # noqa: TID253 -- no DAG imports this
-from authlib.oauth2.rfc6749.errors import InvalidClientError, OAuth2Error  # noqa: TID253
+from authlib.oauth2.rfc6749.errors import InvalidClientError, OAuth2Error, UnsupportedGrantTypeError  # noqa: TID253
 from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant  # noqa: TID253
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload  # noqa: TID253
 from authlib.oauth2.rfc6750 import BearerTokenGenerator  # noqa: TID253
@@ -116,6 +116,8 @@ class TokenEndpoint(AuthorizationServer):  # type: ignore[misc]  # Authlib has n
         if isinstance(error, InvalidClientError):
             error.status_code = 401
             error.description = "Unknown client or wrong secret: check the login and the password of the connection."
+        elif isinstance(error, UnsupportedGrantTypeError):
+            error.description = "Ask with grant_type=client_credentials, in the query of a GET or the form of a POST."
         answer: TokenAnswer = super().handle_error_response(request, error)
         return answer
 
@@ -212,8 +214,8 @@ class Verifier:
         claims = decoded.claims
         ours = decoded.header.get("typ") == "at+jwt" and decoded.header.get("kid") == self._key.kid
         named = claims.get("iss") == ISSUER and claims.get("aud") == AUDIENCE
-        expires = claims.get("exp")
-        if not (ours and named and isinstance(expires, int)):
+        expires, whole = claims.get("exp"), isinstance(claims.get("client_id"), str)
+        if not (ours and named and whole and isinstance(expires, int)):
             raise refused("The token is not one for this server; get a new one at /oauth/token.")
         if expires <= time.time():
             raise refused("The token has expired; get a new one at /oauth/token.")

@@ -44,13 +44,16 @@ def prepare(job: Job, settings: Settings, environments: Environments, uid: int |
     :param uid: The user id of the job's steps, where it is another one.
     :raises OSError: when it cannot be made, above all when the disk is full.
     """
-    for name in ("work", "tmp"):
-        remove_tree(job.directory / name)
-        _own_directory(job.directory / name, uid, 0o700)
-    _copy_inputs(job.directory / "inputs", job.directory / "work", uid)
-    model = job.directory / "work" / PREFERRED
-    if not model.exists():
-        _own_directory(model, uid, 0o755)
+    work, tmp = job.directory / "work", job.directory / "tmp"
+    for folder in (work, tmp):
+        remove_tree(folder)
+        folder.mkdir(mode=0o700)
+    _copy_inputs(job.directory / "inputs", work, uid)
+    if not (work / PREFERRED).exists():
+        _own_directory(work / PREFERRED, uid, 0o755)
+    # Theirs only now: another job of the same user could have put a link where a file was about to be written.
+    for folder in (work, tmp):
+        _give(folder, uid)
     environment = environments.of(job.key.client_id, uid, job.directory, _requirements(job.directory / "inputs"))
     spec = _spec(job, settings, environment, uid)
     spec["notices"] = _notices(job, environments.interpreter.version)
@@ -132,6 +135,10 @@ def _notices(job: Job, python: str) -> list[str]:
 def _own_directory(path: Path, uid: int | None, mode: int) -> None:
     path.mkdir()
     path.chmod(mode)
+    _give(path, uid)
+
+
+def _give(path: Path, uid: int | None) -> None:
     if uid is not None:
         os.chown(path, uid, uid)
 
@@ -145,8 +152,7 @@ def _copy_inputs(source: Path, target: Path, uid: int | None) -> None:
         for name in files:
             shutil.copyfile(Path(folder, name), place / name)
             (place / name).chmod(0o644)
-            if uid is not None:
-                os.chown(place / name, uid, uid)
+            _give(place / name, uid)
 
 
 def _write(path: Path, content: bytes) -> None:

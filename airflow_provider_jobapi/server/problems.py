@@ -128,7 +128,7 @@ def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 -- for the type checker
     path = request.url.path
     details = {
-        404: f"There is nothing at {path}; this server's calls begin with /api/v2, its tokens are at /oauth/token.",
+        404: f"There is nothing at {path}; /openapi.json describes the calls of this server.",
         405: f"{request.method} is not possible at {path}; the Allow header names what is.",
     }
     detail = details.get(error.status_code, str(error.detail))
@@ -140,7 +140,8 @@ def _on_validation(_request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     given = f" cannot be {first['input']!r}"[:100] if first["type"] != "missing" else ""
-    return Problem(422, None, f"{place}{given}: {first['msg']}.", field=place).response()
+    said = first["msg"][:1].lower() + first["msg"][1:]
+    return Problem(422, None, f"{place}{given}: {said}.", field=place).response()
 
 
 def _on_database(request: Request, error: Exception) -> JSONResponse:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 from airflow_provider_jobapi.server.config import SettingsError
 
@@ -102,10 +102,55 @@ def make_job(home: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and all that is in it, whatever a job did to the rights of its own directories."""
-    if os.geteuid() != 0:
-        for folder, names, _files in os.walk(path):
-            for name in names:
-                if not os.path.islink(place := os.path.join(folder, name)):  # noqa: PTH118, PTH114
-                    os.chmod(place, 0o700)  # noqa: PTH101
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a directory and all that is in it, as far as the system lets us, whatever a job did there.
+
+    Jobs nest directories deeper than a path may be long, take rights from themselves, and may put a link where a
+    directory was a moment ago. So every directory is moved to the top before it is emptied, and none is entered by a
+    link. One removal at a time: two in the same tree would take the directories out of each other's hands.
+    """
+    with _removal, suppress(OSError):
+        if os.geteuid() != 0:
+            path.chmod(0o700)
+        top = os.open(path, _DIRECTORY)
+        try:
+            waiting = _clear(top, top)
+            while waiting:
+                waiting += _remove_below(waiting.pop(), top)
+        finally:
+            os.close(top)
+        path.rmdir()
+
+
+_removal = Lock()
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _remove_below(name: str, top: int) -> list[str]:
+    """Empty and remove a directory of the top; answers the directories that were in it and are at the top now."""
+    moved: list[str] = []
+    with suppress(OSError):
+        below = os.open(name, _DIRECTORY, dir_fd=top)
+        try:
+            moved = _clear(below, top)
+        finally:
+            os.close(below)
+        os.rmdir(name, dir_fd=top)
+    return moved
+
+
+def _clear(handle: int, top: int) -> list[str]:
+    """Remove the files of a directory and move its directories to the top; answers their new names."""
+    moved = []
+    with os.scandir(handle) as found:
+        entries = list(found)
+    for entry in entries:
+        with suppress(OSError):
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.name, dir_fd=handle)
+                continue
+            if os.geteuid() != 0:
+                os.chmod(entry.name, 0o700, dir_fd=handle)
+            name = f".leaving-{os.urandom(16).hex()}"
+            os.rename(entry.name, name, src_dir_fd=handle, dst_dir_fd=top)
+            moved.append(name)
+    return moved

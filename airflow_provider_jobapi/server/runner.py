@@ -39,7 +39,6 @@ from airflow_provider_jobapi.server.job_record import Job, JobKey
 from airflow_provider_jobapi.server.jobs import JobRegistry
 from airflow_provider_jobapi.server.preparation import is_prepared, prepare
 from airflow_provider_jobapi.server.storage import Trees
-from airflow_provider_jobapi.training.status import Reason
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +53,9 @@ GRACE_POLLS = 2
 
 STARTS = 3
 """So often a supervisor is started that does not come up."""
+
+_PASSING = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+"""Errors of the machine that are over soon, so that a job does not fail of them."""
 
 _WORKERS = 4
 _COLLECT_EVERY = 600.0
@@ -166,12 +168,11 @@ class Runner:
         attention.gone += 1
         if (job.directory / "started").exists():
             if attention.gone > GRACE_POLLS:
-                self._in_background(job, self._lose, "The job's supervisor was killed, and the job with it.")
+                self._in_background(job, self._lose)
         elif attention.starts < STARTS:
             self._in_background(job, self._begin)
         else:
-            why = verdict.last_words(job.directory)
-            self._in_background(job, self._lose, f"The job's supervisor does not come up: {why}")
+            self._in_background(job, self._lose)
 
     def _admit(self, holding: list[Job]) -> bool:
         waiting = self._registry.waiting()
@@ -191,12 +192,15 @@ class Runner:
         attention = self._attend(job)
         attention.starts += 1
         attention.not_before = time.monotonic() + PACE * attention.starts
-        try:
-            if not is_prepared(job):
+        if not is_prepared(job):
+            try:
                 prepare(job, self._settings, self.environments, self._uid(job))
-            self._engine.submit(job.directory)
-        except OSError as error:
-            self._end(job, verdict.not_prepared(error))
+            except OSError as error:
+                if error.errno in _PASSING:
+                    raise
+                self._end(job, verdict.not_prepared(error))
+                return
+        self._engine.submit(job.directory)
 
     def _uid(self, job: Job) -> int | None:
         """The user id of the job's steps.
@@ -216,14 +220,14 @@ class Runner:
         self._end(job, verdict.of_record(job, record, self._trees.of(job.key.client_id)))
         verdict.tidy(job)
 
-    def _lose(self, job: Job, message: str) -> None:
+    def _lose(self, job: Job) -> None:
         """Say that a job is lost; what it left running is ended first, since another try may follow at once."""
         self._engine.forget(job.directory)
         if record := verdict.read_record(job.directory):
             self._finish(job, record)
             return
         verdict.seal_log(job.directory)
-        self._end(job, verdict.Verdict(verdict.FAILED, Reason.LOST, message))
+        self._end(job, verdict.lost(job.directory))
 
     def _end(self, job: Job, end: verdict.Verdict) -> None:
         self._registry.finish(

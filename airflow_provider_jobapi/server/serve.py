@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import socket
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -42,8 +43,11 @@ def serve(settings: Settings) -> int:
     with root.locked(settings.root):
         database = Database(settings.root / "jobapi.sqlite")
         try:
-            return _run(settings, build(settings, database))
-        except KeyboardInterrupt:  # uvicorn raises the signal again that ended it
+            parts = build(settings, database)
+            with suppress(KeyboardInterrupt):  # uvicorn raises the signal again that ended it
+                return _run(settings, parts)
+            if going := len(parts.registry.running()):
+                print(f"{going} jobs run on; a server that is started on this root takes them over.")  # noqa: T201
             return 0
         finally:
             database.close()
@@ -51,8 +55,7 @@ def serve(settings: Settings) -> int:
 
 def _run(settings: Settings, parts: Parts) -> int:
     listener = _listen(settings)
-    url = settings.url.rstrip("/") or _url(listener)
-    welcome = _welcome(settings, parts.clients, url)
+    welcome = _welcome(settings, parts.clients, _url(listener))
     config = uvicorn.Config(
         create_app(parts),
         # h11 bounds the memory of headers; the faster parser does not.
@@ -110,8 +113,9 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _welcome(settings: Settings, clients: ClientRegistry, url: str) -> str:
-    place = f"jobAPI server {__version__} at {url}, its files below {settings.root}"
+def _welcome(settings: Settings, clients: ClientRegistry, address: str) -> str:
+    url = settings.url.rstrip("/") or address
+    place = f"jobAPI server {__version__} listens at {address}; its files are below {settings.root}."
     if names := [client.client_id for client in clients.all()]:
         renew = f"`jobapi client renew {names[0]} --root {shlex.quote(str(settings.root))}`"
         return f"{place}\nClients: {', '.join(names)}. A lost secret is replaced by {renew}."

@@ -101,7 +101,7 @@ class ObjectTree:
         :raises Problem: 507, when the client's storage or the disk is full; 409, when these are other bytes.
         """
         offset = 0
-        with self.writer(key) as writer:
+        with self.writer(key, os.fstat(source).st_size) as writer:
             while piece := os.pread(source, PIECE, offset):
                 writer.write(piece)
                 offset += len(piece)

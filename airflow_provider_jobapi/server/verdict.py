@@ -53,6 +53,9 @@ def of_record(job: Job, record: dict[str, Any], tree: ObjectTree) -> Verdict:
         "finished": datetime.fromisoformat(record["finished"]),
     }
     reason = record["reason"]
+    if reason == Reason.STOPPED and not job.stop_requested_by:
+        message = "The job's supervisor was told to end, as when the machine shuts down, and it ended the job."
+        return Verdict(FAILED, Reason.LOST, message, **known)
     if reason == Reason.STOPPED:
         return Verdict(JobState.STOPPED, reason, record["message"], **known)
     if reason is not None:
@@ -73,13 +76,18 @@ def not_prepared(error: OSError) -> Verdict:
     return Verdict(FAILED, Reason.LOST, f"The job could not be prepared on the server: {error}.")
 
 
-def last_words(directory: Path) -> str:
-    """What a supervisor that did not come up has said."""
+def lost(directory: Path) -> Verdict:
+    """The end of a job whose supervisor is gone without a record."""
     try:
         lines = (directory / "supervisor.err").read_text(errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    return lines[-1][:500] if lines else "it says nothing about why."
+    words = f": {lines[-1][:500]}" if lines else "."
+    if not (directory / "started").exists():
+        return Verdict(FAILED, Reason.LOST, f"The job's supervisor does not come up{words}")
+    if lines:
+        return Verdict(FAILED, Reason.LOST, f"The job's supervisor failed, and the job with it{words}")
+    return Verdict(FAILED, Reason.LOST, "The job's supervisor was killed, and the job with it.")
 
 
 def seal_log(directory: Path) -> None:

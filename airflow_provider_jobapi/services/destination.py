@@ -82,11 +82,11 @@ def _local(destination: Any) -> Path | None:
         if len(parts.scheme) > 1 and "://" in destination:
             return Path(parts.path) if parts.scheme in {"file", "local"} else None
         return Path(destination) if destination else None
-    if isinstance(destination, Path):
-        return destination
-    if getattr(destination, "protocol", None) in {"", "file", "local"}:
-        return Path(destination.path)
-    return None
+    # An ObjectStoragePath of older Airflows is a pathlib.Path, whatever it names; only a real one knows no protocol.
+    protocol = getattr(destination, "protocol", None)
+    if protocol is None:
+        return destination if isinstance(destination, Path) else None
+    return Path(destination.path) if protocol in {"", "file", "local"} else None
 
 
 class LocalPlace:
@@ -184,7 +184,10 @@ class RemotePlace:
         """Write every other file first and the one by which readers know a model last."""
         last = [file for file in files if is_marker(file.path) and "/" not in file.path]
         first = [file for file in files if file not in last]
-        with _sentences(self.location), tempfile.TemporaryDirectory(prefix="jobapi-") as folder:
+        with (
+            _sentences(self.location),
+            tempfile.TemporaryDirectory(prefix="jobapi-", ignore_cleanup_errors=True) as folder,
+        ):
 
             def task(file: ModelFile) -> Task:
                 return Task(file.path, file.size, lambda told: self._one(file, Path(folder), bring, told))

@@ -152,7 +152,7 @@ class S3Store:
             raise ConnectionProblem(
                 f"The storage {place} refuses {key} to the keys that the service gave{_code(error)}; tell its operator."
             ) from None
-        except exceptions.BaseError as error:
+        except (exceptions.BaseError, FileNotFoundError) as error:
             raise _s3_error(error, place, key) from None
 
 
@@ -171,7 +171,8 @@ def _obstore(access: S3Access) -> ObstoreS3:
         options["proxy_url"] = access.proxy
     if access.roots:
         options["root_certificate"] = access.roots
-    try:
+
+    def make() -> ObstoreS3:
         return Store(
             access.bucket,
             config={"endpoint": access.url, "region": access.region},
@@ -184,8 +185,29 @@ def _obstore(access: S3Access) -> ObstoreS3:
             },  # type: ignore[arg-type, return-value, unused-ignore]
             retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=60)},
         )
+
+    try:
+        try:
+            return make()
+        except ValueError as error:
+            _for_an_older_obstore(options, error)
+            return make()
+    except ConnectionProblem:
+        raise
     except Exception as error:
         raise BrokenContract(f"The service's storage cannot be used: {access.url} is not an S3 endpoint.") from error
+
+
+def _for_an_older_obstore(options: dict[str, Any], error: ValueError) -> None:
+    """Do without what obstore knows since 0.10 or so; an older Airflow's constraints may hold it below."""
+    if "Invalid key" not in str(error):
+        raise error
+    if "root_certificate" in options:
+        raise ConnectionProblem(
+            "The installed obstore takes no CA bundle for S3; upgrade obstore, or add the authority to the system's."
+        )
+    if options.pop("read_timeout", None):
+        options["timeout"] = timedelta(hours=1)
 
 
 def _s3_error(error: Exception, place: str, key: str) -> Exception:

@@ -97,8 +97,10 @@ class Checked:
             yield chunk
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes."""
-        wanted = self._left if size < 0 else min(size, self._left)
+        """The next bytes, or all that are left."""
+        if size < 0:
+            return b"".join(self)
+        wanted = min(size, self._left)
         try:
             chunk = self._file.read(wanted) if wanted else b""
         except OSError as error:

@@ -43,7 +43,7 @@ class Task:
 
 
 def run(title: str, tasks: Sequence[Task], log: logging.Logger) -> None:
-    """Move all files, or none is left moving.
+    """Move all files in parallel.
 
     :param title: What it is, for the log, such as ``Uploading the files of job 1234``.
     :raises TrainingError: the first error; the other files are told to stop.
@@ -63,17 +63,22 @@ def run(title: str, tasks: Sequence[Task], log: logging.Logger) -> None:
 
 
 def _moved(task: Task, progress: _Progress) -> None:
-    if not progress.cancelled.is_set():
+    if progress.cancelled.is_set():
+        return
+    try:
         task.move(progress.moved)
+    except BaseException as error:
+        progress.fail(error)
+        raise
 
 
 def _follow(futures: Iterable[Future[None]], progress: _Progress) -> None:
     left = set(futures)
     while left:
         done, left = wait(left, timeout=0.5, return_when=FIRST_EXCEPTION)
-        failed = [error for future in done if (error := future.exception()) is not None]
-        if failed:
-            raise next((error for error in failed if not isinstance(error, Cancelled)), failed[0])
+        if any(future.exception() is not None for future in done):
+            assert progress.error is not None  # noqa: S101 -- for the type checker
+            raise progress.error
         progress.tell()
 
 
@@ -82,6 +87,7 @@ class _Progress:
 
     def __init__(self, title: str, tasks: Sequence[Task], log: logging.Logger) -> None:
         self.cancelled = threading.Event()
+        self.error: BaseException | None = None
         self._title = title
         self._log = log
         self._count = len(tasks)
@@ -96,6 +102,12 @@ class _Progress:
             self._bytes += size
         if self.cancelled.is_set():
             raise Cancelled(self._title)
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the first error, and let no other file go on."""
+        with self._lock:
+            self.error = self.error or error
+        self.cancelled.set()
 
     def tell(self) -> None:
         """One line, where the last was long enough ago."""
@@ -129,6 +141,7 @@ def upload(
 
     def task(key: str, source: Source) -> Task:
         def once(told: Told) -> None:
+            told(0)
             if not _same(store, there.get(key), source):
                 store.put(key, source, told)
 
@@ -157,6 +170,7 @@ def download(store: ObjectStore, key: str, file: ModelFile, target: Path, patien
         received = _Received(file)
 
         def once() -> None:
+            told(0)
             with store.read(key, received.size) as (start, chunks):
                 if start != received.size:
                     out.seek(0)

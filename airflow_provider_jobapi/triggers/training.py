@@ -15,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_jobapi.exceptions import JobGone, ServiceUnavailable
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
+from airflow_provider_jobapi.triggers.task_state import state_of
 from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ STOP_WAIT = 120.0
 DRAIN = 30.0
 """Seconds without a line after which the log of a job that is over is taken as complete."""
 
-GUARD_WAIT = 10.0
-STOP_ATTEMPTS_WAIT = 15.0
-"""Seconds for the two steps of ``on_kill``; together below ``[triggerer] on_kill_timeout``, which is 30."""
+KILL_PATIENCE = 300.0
+"""Seconds for which a kill is tried. ``[triggerer] on_kill_timeout`` is 30, and a busy triggerer may need longer."""
 
 _PACE = Pace()
+_KILLS: set[asyncio.Task[None]] = set()
+"""Kills that are under way; an event loop itself holds its tasks only weakly."""
 
 
 class TrainingTrigger(BaseTrigger):
@@ -92,6 +94,8 @@ class TrainingTrigger(BaseTrigger):
         """Follow the job; ends with one :class:`~airflow_provider_jobapi.triggers.event.TrainingEvent`."""
         try:
             event = await self._follow()
+            # Airflow closes the log of a trigger that ends, also to lines that are still on their way there.
+            await _PACE.drain()
         except asyncio.CancelledError:
             # From 3.3 on Airflow calls on_kill where a user acted; before, this is the only sign that one did.
             if not hasattr(BaseTrigger, "on_kill"):
@@ -172,9 +176,9 @@ class TrainingTrigger(BaseTrigger):
     async def _show(self, lines: Iterable[LogLine]) -> None:
         for line in lines:
             shown = self._timeline.place(line.time).isoformat(timespec="milliseconds")
+            await _PACE.step()
             # No arguments, hence no formatting: a % or {} of the job's stays what it is.
             self.log.info(line.text, timestamp=shown)
-            await _PACE.step()
 
     def _event(self, end: End, detail: str = "") -> TrainingEvent:
         return TrainingEvent(end, self.job_id, self.handle, detail)
@@ -182,15 +186,22 @@ class TrainingTrigger(BaseTrigger):
     async def _stop_unless_still_wanted(self) -> None:
         if self._fired or self.task_instance is None:
             return
+        kill = asyncio.create_task(self._kill())
+        _KILLS.add(kill)
+        kill.add_done_callback(_KILLS.discard)
+        # Airflow's patience with us may end before the job is told to stop, which must happen none the less.
+        await asyncio.shield(kill)
+
+    async def _kill(self) -> None:
         try:
-            wanted = await asyncio.wait_for(self._is_still_wanted(), GUARD_WAIT)
+            wanted = await asyncio.wait_for(self._is_still_wanted(), KILL_PATIENCE)
         except Exception as error:  # noqa: BLE001 -- whatever it is: not knowing is no reason to stop a training
             self.log.warning(
                 f"Whether job {self.job_id} is still wanted could not be found out, so it goes on: {describe(error)}"
             )
             return
         if not wanted:
-            await asyncio.wait_for(self._stop(), STOP_ATTEMPTS_WAIT)
+            await self._stop()
 
     async def _is_still_wanted(self) -> bool:
         """Whether a live deferral waits for this very job.
@@ -198,28 +209,27 @@ class TrainingTrigger(BaseTrigger):
         Airflow 3.3 calls ``on_kill`` also where a triggerer that stalled has lost the trigger to another one, and the
         job must go on then. After a clear the new try may be deferred already, but with another job.
         """
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
         from airflow.sdk.execution_time.xcom import XCom
         from asgiref.sync import sync_to_async
 
-        ti = self.task_instance
-        place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
-        name = f"{ti.task_id}_{ti.map_index}" if ti.map_index >= 0 else ti.task_id
-        if states.get(ti.run_id, {}).get(name) != "deferred":
+        ti: Any = self.task_instance
+        if await sync_to_async(state_of)(ti) != "deferred":
             return False
-        return await sync_to_async(XCom.get_one)(key=JOB_ID_KEY, **place) == self.job_id
+        place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+        return bool(await sync_to_async(XCom.get_one)(key=JOB_ID_KEY, **place) == self.job_id)
 
     async def _stop(self) -> None:
-        contact = Contact(STOP_ATTEMPTS_WAIT, self.log.warning)
+        contact = Contact(KILL_PATIENCE, self.log.warning)
         while True:
             try:
                 async with await self._open() as follower:
                     await follower.stop()
-            except Exception as error:  # noqa: BLE001 -- tried again until Airflow's patience with on_kill ends
-                await asyncio.sleep(min(2.0, contact.lost(error) or 0.0))
+            except Exception as error:  # noqa: BLE001 -- tried again until the patience with a kill ends
+                pause = contact.lost(error)
+                if pause is None:
+                    self.log.error(f"Job {self.job_id} could not be told to stop: {describe(error)}")
+                    return
+                await asyncio.sleep(min(2.0, pause))
             else:
                 self.log.info(f"Job {self.job_id} was told to stop.")
                 return

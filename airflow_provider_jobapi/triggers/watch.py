@@ -9,32 +9,53 @@ import time
 from collections.abc import Callable
 
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
+from airflow_provider_jobapi.triggers.log_pipe import unread
 
 LINES_PER_SECOND = 1_000
-"""The most log lines of one process in a second. A triggerer manages about 2,000 before its event loop blocks."""
+"""The most log lines of one process in a second. A triggerer manages about 2,000 at best."""
 
 BATCH = 50
 """Lines after which the event loop is given back."""
 
+MOST_UNREAD = 64 * 1024
+"""Bytes that may wait for the triggerer's parent process; a line beyond what its socket holds blocks the event loop."""
+
+DRAIN_WAIT = 20.0
+"""Seconds that the end of a trigger waits for its last lines to be read."""
+
+_GLANCE = 0.02
 _SHORTEST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
 
 class Pace:
-    """Slows log lines down to what a process can carry; all triggers of a process share one."""
+    """Slows log lines down to what a process and its parent can carry; all triggers of a process share one."""
 
     def __init__(self, rate: int = LINES_PER_SECOND) -> None:
         self._rate = rate
         self._lines = 0
         self._due = 0.0
+        self._draining = 0
 
     async def step(self) -> None:
-        """Count one line; after each batch, wait until the next is due."""
+        """Wait until the next line may be written, and count it."""
         self._lines += 1
         if self._lines % BATCH == 0:
             now = time.monotonic()
             self._due = max(self._due, now) + BATCH / self._rate
             await asyncio.sleep(self._due - now)
+        while self._draining or unread() > MOST_UNREAD:
+            await asyncio.sleep(_GLANCE)
+
+    async def drain(self) -> None:
+        """Wait until every line so far was read; the other triggers of the process write none meanwhile."""
+        until = time.monotonic() + DRAIN_WAIT
+        self._draining += 1
+        try:
+            while unread() and time.monotonic() < until:
+                await asyncio.sleep(_GLANCE)
+        finally:
+            self._draining -= 1
 
 
 class Contact:
@@ -56,8 +77,7 @@ class Contact:
         if self._lost_at is None:
             self._lost_at = now
             self._tell(
-                f"Contact with the job service is lost: {describe(error)} The job is not touched by this; "
-                f"trying again for {self._patience:g} seconds."
+                f"Contact with the job service is lost: {describe(error)} Trying again for {self._patience:g} seconds."
             )
         self._failures += 1
         left = self._lost_at + self._patience - now

@@ -41,7 +41,11 @@ def settings(home: Path, *dags: Path) -> dict[str, str]:
     """
     local = "airflow.dag_processing.bundles.local.LocalDagBundle"
     bundles = [
-        {"name": "-".join(folder.parts[-2:]), "classpath": local, "kwargs": {"path": str(folder), "refresh_interval": 5}}
+        {
+            "name": "-".join(folder.parts[-2:]),
+            "classpath": local,
+            "kwargs": {"path": str(folder), "refresh_interval": 5},
+        }
         for folder in dags
     ]
     return {
@@ -79,10 +83,10 @@ class Airflow:
 
     :param home: Its AIRFLOW_HOME, which is made.
     :param dags: The folders of its DAGs.
-    :param environment: What it gets beside our settings, such as ``AIRFLOW_CONN_…``.
+    :param environment: What it gets beside our settings.
     """
 
-    def __init__(self, home: Path, *dags: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, *dags: Path, environment: Mapping[str, str] | None = None) -> None:
         self.home = home
         self._port, trigger_logs, worker_logs = free_ports(3)
         self.url = f"http://127.0.0.1:{self._port}"
@@ -98,9 +102,9 @@ class Airflow:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{self.url}/execution/",
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
-            **environment,
+            **(environment or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
         self._session = requests.Session()
         self._session.trust_env = False
 
@@ -124,9 +128,22 @@ class Airflow:
     def start(self) -> None:
         """Start every component; answers at once."""
         self.home.mkdir(parents=True, exist_ok=True)
-        with self.output.open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "airflow", "standalone"],
+        self._spawn("standalone")
+
+    def replace_triggerer(self) -> None:
+        """Kill the triggerer as a power cut would, and start another one."""
+        for process in list(self.processes("triggerer")):
+            with suppress(psutil.Error):
+                process.kill()
+        (port,) = free_ports(1)
+        self._environment["AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT"] = str(port)
+        self._spawn("triggerer")
+
+    def _spawn(self, *command: str) -> None:
+        """Start a component in a session of its own, by which all that it starts is found again."""
+        with self.output.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "airflow", *command],
                 env=self._environment,
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -134,13 +151,13 @@ class Airflow:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self._started.append(process)
 
     def wait_until_healthy(self, seconds: float = START_WAIT) -> None:
         """Wait until all four components are up."""
 
         def healthy() -> bool:
-            assert self._process is not None
-            if self._process.poll() is not None:
+            if self._started[0].poll() is not None:
                 raise AssertionError(f"airflow standalone ended:\n{self.output.read_text()[-4000:]}")
             try:
                 health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
@@ -159,48 +176,51 @@ class Airflow:
         return None
 
     def processes(self, word: str = "") -> Iterator[psutil.Process]:
-        """Every process of this Airflow whose command line holds the word."""
-        assert self._process is not None
+        """Every living process of this Airflow whose command line holds the word."""
+        sessions = {process.pid for process in self._started}
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):
-                if os.getsid(process.pid) == self._process.pid and word in " ".join(process.cmdline()):
+                ours = os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE
+                if ours and word in " ".join(process.cmdline()):
                     yield process
 
     def stop(self) -> None:
-        """End every process of the session by its own id."""
-        if self._process is None:
-            return
+        """End every process of the sessions by its own id."""
         for end, seconds in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 8.0)):
             for process in self.processes():
                 with suppress(psutil.Error):
                     process.send_signal(end)
             with suppress(NotInTime):
-                wait_for("every process has ended", self._all_ended, seconds, 0.1)
+                wait_for("every process has ended", lambda: not any(self.processes()), seconds, 0.1)
                 break
-        self._process.wait()
-        self._process = None
+        for started in self._started:
+            started.wait()
+        self._started.clear()
         self._session.close()
-
-    def _all_ended(self) -> bool:
-        assert self._process is not None
-        self._process.poll()
-        return not any(process.status() != psutil.STATUS_ZOMBIE for process in self.processes())
 
     # The REST API
 
     def api(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
         """Call the API; a 5xx is repeated, since Airflow on SQLite gives one now and then."""
 
-        def attempt() -> requests.Response | None:
+        def attempt() -> list[requests.Response]:
             with suppress(requests.ConnectionError, requests.Timeout):
                 answer = self._session.request(method, f"{self.url}/api/v2/{path}", json=body, params=query, timeout=30)
-                return None if answer.status_code >= 500 else answer
-            return None
+                return [] if answer.status_code >= 500 else [answer]
+            return []
 
-        answer = wait_for(f"{method} {path} is answered", attempt, 60, 0.5)
+        (answer,) = wait_for(f"{method} {path} is answered", attempt, 60, 0.5)
         if not answer.ok:
             raise AssertionError(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None
+
+    def connect(self, conn_id: str, fields: Mapping[str, Any]) -> None:
+        """Add a connection, as a person does in the UI.
+
+        :param fields: conn_type, host, login, password and extra, a mapping.
+        """
+        extra = json.dumps(fields.get("extra") or {})
+        self.api("POST", "connections", {"connection_id": conn_id, **fields, "extra": extra})
 
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Start a run of a DAG, which may have to be parsed first; answers the run id."""
@@ -235,6 +255,8 @@ class Airflow:
     def log(self, dag_id: str, run_id: str, task_id: str, attempt: int | None = None) -> list[dict[str, Any]]:
         """The records of a task's log, as the UI gets them."""
         attempt = attempt or self.task(dag_id, run_id, task_id)["try_number"]
+        if not attempt:
+            return []
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         content = self.api("GET", path, full_content="true")["content"]
         return [record if isinstance(record, dict) else {"event": record} for record in content]

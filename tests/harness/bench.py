@@ -10,12 +10,15 @@ As a fixture (``from tests.harness.bench import bench``), or by hand with other 
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
 import signal
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Self
 
@@ -135,8 +138,6 @@ class Bench:
 
 def supervisor_of(directory: Path) -> int:
     """The process id of the supervisor that holds this directory."""
-    import json
-
     return int(json.loads((directory / "started").read_bytes())["pid"])
 
 
@@ -158,3 +159,35 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     """A bench of this test's own, its runner running."""
     with Bench(tmp_path) as bench:
         yield bench
+
+
+# A process that has imported everything gives birth to the runners, which are many and short-lived.
+_nursery = multiprocessing.get_context("forkserver")
+
+
+class RunnerProcess:
+    """A runner in a process of its own, to be killed.
+
+    :param home: As for :class:`Bench`, which must have made the root.
+    """
+
+    def __init__(self, home: Path) -> None:
+        _nursery.set_forkserver_preload(["tests.harness.bench"])
+        ours, theirs = _nursery.Pipe()
+        self.process = _nursery.Process(target=_run, args=(home, theirs))
+        self.process.start()
+        theirs.close()
+        assert ours.recv() == "up"
+        ours.close()
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self.process.kill()
+        self.process.join()
+
+
+def _run(home: Path, up: Connection) -> None:
+    bench = Bench(home)
+    bench.runner.start()
+    up.send("up")
+    signal.pause()

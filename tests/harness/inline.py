@@ -36,7 +36,9 @@ class Run:
     def __init__(self, dag_run: Any) -> None:
         self._dag_run = dag_run
         self.state = str(dag_run.state)
-        self.states = {ti.task_id if ti.map_index < 0 else (ti.task_id, ti.map_index): str(ti.state) for ti in self._tis()}
+        self.states = {
+            ti.task_id if ti.map_index < 0 else (ti.task_id, ti.map_index): str(ti.state) for ti in self._tis()
+        }
 
     def _tis(self) -> list[Any]:
         return list(self._dag_run.get_task_instances())

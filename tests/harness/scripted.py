@@ -66,6 +66,9 @@ class Recorder:
     def warning(self, event: str, **fields: Any) -> None:
         self._log("warning", event, **fields)
 
+    def error(self, event: str, **fields: Any) -> None:
+        self._log("error", event, **fields)
+
     def lines(self, level: str = "info") -> list[str]:
         """The texts of one level."""
         return [record["event"] for record in self.records if record["level"] == level]
@@ -97,7 +100,9 @@ class ScriptedTrigger(TrainingTrigger):
         return asyncio.run(run())
 
 
-def chunk(*texts: str, cursor: Any = None, state: JobState | None = JobState.RUNNING, complete: bool = False) -> LogChunk:
+def chunk(
+    *texts: str, cursor: Any = None, state: JobState | None = JobState.RUNNING, complete: bool = False
+) -> LogChunk:
     """A chunk of lines, all written at the same instant."""
     return LogChunk(tuple(LogLine(START + timedelta(seconds=1), text) for text in texts), cursor, state, complete)
 

@@ -132,7 +132,10 @@ class Server:
     def token(self) -> str:
         """A fresh token."""
         answer = requests.post(
-            self.token_url, data={"grant_type": "client_credentials"}, auth=(self.client_id, self.secret), timeout=30
+            f"{self.url}/oauth/token",
+            data={"grant_type": "client_credentials"},
+            auth=(self.client_id, self.secret),
+            timeout=30,
         )
         assert answer.status_code == 200, answer.text
         return str(answer.json()["access_token"])
@@ -140,8 +143,17 @@ class Server:
     def request(self, method: str, path: str, *, timeout: float = 60.0, **more: Any) -> requests.Response:
         """Send a request with a token; the arguments are those of ``requests.request``."""
         self._token = self._token or self.token()
-        headers = {"Authorization": f"Bearer {self._token}"} | dict(more.pop("headers", None) or {})
-        return requests.request(method, f"{self.url}{path}", headers=headers, timeout=timeout, **more)
+        given = dict(more.pop("headers", None) or {})
+
+        def send() -> requests.Response:
+            headers = {"Authorization": f"Bearer {self._token}"} | given
+            return requests.request(method, f"{self.url}{path}", headers=headers, timeout=timeout, **more)
+
+        answer = send()
+        if answer.status_code == 401 and "Authorization" not in given:  # the token has expired
+            self._token = self.token()
+            answer = send()
+        return answer
 
     def put(self, key: str, content: bytes | str) -> None:
         """Store an object."""
@@ -207,7 +219,7 @@ class Server:
         printed = self.log()[begin:]
         if found := re.search(r"AIRFLOW_CONN_JOBAPI_DEFAULT=.*", printed):
             self.connection = json.loads(shlex.split(found[0])[0].partition("=")[2])
-        if found := re.search(r"^jobAPI server \S+ at (http://\S+:(\d+)),", printed, re.MULTILINE):
+        if found := re.search(r"^jobAPI server \S+ listens at (http://\S+:(\d+));", printed, re.MULTILINE):
             self.url, self.port = found[1], int(found[2])
             return True
         return False

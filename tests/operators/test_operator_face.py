@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import inspect
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG, BaseOperator, ObjectStoragePath
 
+from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator, job_id_of
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
@@ -22,7 +23,7 @@ def parameters(operator) -> set[str]:
 
 def rendered(operator, dag_options=None, context=None, **fields):
     """The operator after Airflow rendered its templates."""
-    with DAG("d", **(dag_options or {})):
+    with DAG("d", schedule=None, **(dag_options or {})):
         task = operator(task_id="t", **fields)
     task.render_template_fields(context or {"name": "world", "ds": "2026-11-21"})
     return task
@@ -30,7 +31,7 @@ def rendered(operator, dag_options=None, context=None, **fields):
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_no_parameter_of_ours_is_an_attribute_of_base_operator(operator):
-    with DAG("d"):
+    with DAG("d", schedule=None):
         base = BaseOperator(task_id="base")
     taken = set(dir(base)) | set(inspect.signature(BaseOperator.__init__).parameters)
     # default_args reach every operator, so a name that means something there must not mean another thing here.
@@ -90,7 +91,7 @@ def test_delimiters_of_the_dags_own_are_kept():
 
 
 def test_it_maps():
-    with DAG("d") as dag:
+    with DAG("d", schedule=None) as dag:
         SubmitTrainingOperator.partial(task_id="t", script="pass", deferrable=True).expand(
             job_resources=[{"cpus": 1}, {"cpus": 2}]
         )
@@ -116,7 +117,7 @@ def test_airflows_own_key_says_whether_it_defers(configured):
 def test_a_dag_with_every_parameter_can_be_serialized(tmp_path):
     from airflow.sdk import task
 
-    with DAG("d", start_date=datetime(2026, 1, 1), default_args={"retries": 2}) as dag:
+    with DAG("d", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), default_args={"retries": 2}) as dag:
 
         @task
         def data():
@@ -152,7 +153,5 @@ def test_a_job_is_named_by_its_result_or_its_id(job):
 
 @pytest.mark.parametrize("job", [None, "", {}, {"job_id": None}, 5, "{'job_id': '2f'}"])
 def test_what_names_no_job_is_said_so(job):
-    from airflow_provider_jobapi.exceptions import InvalidJob
-
-    with pytest.raises(InvalidJob, match="^job "):
+    with pytest.raises(InvalidJob, match=r"^job "):
         job_id_of(job)

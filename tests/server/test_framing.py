@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import time
@@ -28,7 +29,7 @@ def lines_of(data: bytes, *, cuts: Sequence[int] = (), now: float = 0.0) -> list
     framer = Framer()
     lines: list[bytes] = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         lines += framer.feed(data[start:end], now)
     return lines + framer.end()
 
@@ -90,7 +91,9 @@ def test_fifty_megabytes_without_a_newline_are_one_cut_line_and_little_memory():
 
 
 def test_invalid_utf8_becomes_the_replacement_character_and_control_characters_go():
-    assert lines_of(b"a\xff\xfeb\0c\x07d\x08\te\n") == ["a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}bcd\te".encode()]
+    assert lines_of(b"a\xff\xfeb\0c\x07d\x08\te\n") == [
+        "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}bcd\te".encode()
+    ]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_a_directory_that_cannot_be_used_starts_nothing(supervised):
 
 def test_the_lock_is_held_exactly_while_it_lives(supervised):
     job = supervised("sleep 60")
-    poll(lambda: (job.directory / "started").exists(), 10, "the start")
+    poll((job.directory / "started").exists, 10, "the start")
     assert is_locked(job.directory)
     job.stop(grace=0)
     job.processes[0].wait(10)
@@ -172,7 +172,7 @@ def test_a_stopped_job_has_its_grace_even_where_its_shell_dies_at_once(supervise
 
 @linux
 def test_a_job_that_ignores_sigterm_is_killed_after_its_grace(supervised):
-    job = supervised(script("import signal, time; signal.signal(15, signal.SIG_IGN); print('up'); time.sleep(60)".replace("'", '"')))
+    job = supervised(script('import signal, time; signal.signal(15, signal.SIG_IGN); print("up"); time.sleep(60)'))
     job.wait_for_line("up")
     begin = time.monotonic()
     job.stop(grace=1)
@@ -193,7 +193,8 @@ def test_a_job_that_is_stopped_before_it_begins_does_not_begin(supervised):
 
 
 def test_an_empty_stop_file_is_a_wish_too(supervised):
-    job = supervised("sleep 60")
+    job = supervised("echo up; sleep 60")
+    job.wait_for_line("up")
     (job.directory / "stop").touch()
     assert job.record()["message"] == "Stopped by somebody."
 
@@ -249,58 +250,6 @@ def test_what_background_processes_print_last_is_in_the_log(supervised):
     assert job.lines() == ["up", "end", "goodbye"]
 
 
-def test_the_completion_time_ends_the_training(supervised):
-    begin = time.monotonic()
-    job = supervised("echo up; sleep 60", limits={"seconds": 0.6, "memory": None})
-    record = job.record()
-    assert record["reason"] == "CompletionTimeExceeded"
-    assert "0.6 s" in record["message"]
-    assert job.lines() == ["up", f"jobapi: {record['message']}"]
-    assert 0.5 < time.monotonic() - begin < 10
-
-
-def test_the_completion_time_does_not_count_the_environment(supervised):
-    environment = {"name": "environment", "argv": ["/bin/sleep", "0.8"]}
-    training = {"name": "training", "argv": ["/bin/sh", "-c", "echo trained"], "limits": {"seconds": 0.5}}
-    job = supervised(steps=[environment, training])
-    assert job.record()["reason"] is None
-
-
-@linux
-def test_a_memory_hog_is_ended_with_its_own_reason(supervised):
-    hog = "import time; hold = []\nwhile True: hold.append(bytearray(10 * 2**20)); time.sleep(0.02)"
-    job = supervised(script(hog), limits={"memory": 100 * 2**20})
-    record = job.record()
-    assert (record["reason"], record["signal"]) == ("OutOfMemory", 9)
-    assert "100 MB were asked for" in record["message"]
-    assert 100 * 2**20 < record["peak_memory"] < 2**30
-    assert job.lines() == [f"jobapi: {record['message']}"]
-
-
-@linux
-def test_memory_that_processes_share_counts_once(supervised):
-    shared = """
-import os, time
-hold = bytearray(b"x") * (120 * 2**20)
-for _ in range(4):
-    if not os.fork():
-        time.sleep(2.5)
-        os._exit(0)
-for _ in range(4):
-    os.wait()
-"""
-    job = supervised(script(shared.replace('"', '"')), limits={"memory": 300 * 2**20})
-    assert job.record()["reason"] is None
-
-
-@linux
-def test_the_memory_of_a_whole_tree_counts(supervised):
-    one = f"{PYTHON} -c 'import time; hold = bytearray(b\"x\") * (60 * 2**20); time.sleep(30)'"
-    job = supervised(f"{one} & {one} & {one} & wait", limits={"memory": 120 * 2**20})
-    assert job.record()["reason"] == "OutOfMemory"
-    assert processes_of(job.directory) == []
-
-
 LOOK = """
 import json, os, resource, signal
 print(json.dumps({
@@ -325,48 +274,13 @@ def test_a_job_inherits_nothing_but_what_the_spec_says(supervised, monkeypatch):
     assert seen["core"] == 0
 
 
-def test_five_thousand_updates_of_a_progress_bar_are_a_few_lines(supervised):
-    bar = "import time\nfor n in range(5000): print(f\"\\r{n + 1}/5000\", end=\"\"); time.sleep(0.0001)"
-    job = supervised(script(bar))
-    assert job.record()["exit_code"] == 0
-    lines = job.lines()
-    assert len(lines) <= 6
-    assert lines[-1] == "5000/5000"
-
-
-def test_a_line_of_fifty_megabytes_and_what_follows_it(supervised):
-    job = supervised("head -c 50000000 /dev/zero | tr '\\0' x; echo; echo after")
-    assert job.record(60)["exit_code"] == 0
-    first, last = job.lines()
-    assert first.endswith("x…")
-    assert last == "after"
-    assert (job.directory / "log").stat().st_size < 20_000
-
-
-def test_random_bytes_do_no_harm(supervised):
-    job = supervised("head -c 3000000 /dev/urandom; echo; echo after")
-    assert job.record()["exit_code"] == 0
-    assert job.lines()[-1] == "after"
-
-
-def test_a_runaway_logger_meets_the_bound(supervised):
-    job = supervised("yes 'the same line again' | head -c 30000000; echo the reason >&2; exit 1", log_bound=300_000)
-    assert job.record(60)["exit_code"] == 1
-    assert (job.directory / "log").stat().st_size <= 300_000
-    assert job.lines()[-1] == "the reason"
-
-
-def test_lines_come_while_the_job_runs(supervised):
-    job = supervised("echo first; sleep 60")
-    job.wait_for_line("first")
-    assert not (job.directory / "exit.json").exists()
-
-
 @root_only
 def test_the_exit_record_is_written_though_the_job_filled_the_disk(tmp_path):
     place = tmp_path / "small"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
     fill = "echo before; cat /dev/zero > filler; echo lost; rm filler; echo after; cat /dev/zero > filler; exit 4"
@@ -397,7 +311,9 @@ def test_what_the_job_uses_is_held_while_it_runs(supervised, tmp_path):
 def pythons() -> list[str]:
     names = [f"python3.{minor}" for minor in (8, 9, 10, 12, 13, 14)]
     found = [path for name in names if (path := shutil.which(name))]
-    return [path for path in found if subprocess.run([path, "-c", ""], capture_output=True).returncode == 0]
+    return [
+        path for path in found if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+    ]
 
 
 @pytest.mark.parametrize("python", pythons() or [sys.executable])

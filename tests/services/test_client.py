@@ -99,7 +99,9 @@ def test_a_token_that_is_refused_twice_is_the_connections_fault() -> None:
         "GET /": lambda asked: reply({"detail": f"no {asked.headers['Authorization']}"}, 401),
     }
     with Tiny(routes) as tiny:
-        with pytest.raises(ConnectionProblem, match=r"refuses the token of this connection.*no Bearer \*\*\*") as caught:
+        with pytest.raises(
+            ConnectionProblem, match=r"refuses the token of this connection.*no Bearer \*\*\*"
+        ) as caught:
             client(connection(tiny)).send(contract.storage())
         assert tiny.count("/storage") == 2
     assert "hidden" not in str(caught.value)
@@ -107,19 +109,17 @@ def test_a_token_that_is_refused_twice_is_the_connections_fault() -> None:
 
 def test_no_redirect_is_followed() -> None:
     with Tiny({"GET /": STORAGE}) as other:
-        with Tiny({"GET /": Reply(302, {"Location": f"{other.url}/api/v2/storage"})}) as tiny:
-            with pytest.raises(ConnectionProblem, match="no redirect is followed"):
-                client(connection(tiny)).send(contract.storage())
+        away = {"GET /": Reply(302, {"Location": f"{other.url}/api/v2/storage"})}
+        with Tiny(away) as tiny, pytest.raises(ConnectionProblem, match="no redirect is followed"):
+            client(connection(tiny)).send(contract.storage())
         assert other.asked == []
 
 
 def test_answers_are_bounded() -> None:
-    with Tiny({"GET /": Reply(200, {}, b"[" + b"1," * contract.LARGEST_ANSWER)}) as tiny:
-        with pytest.raises(BrokenContract, match="sent more than 4,194,304 bytes"):
-            client(connection(tiny)).send(contract.storage())
-    bomb = zlib.compress(b" " * 2**28, wbits=31)
-    with Tiny({"GET /": Reply(200, {"Content-Encoding": "gzip"}, bomb)}) as tiny:
-        with pytest.raises(BrokenContract, match="compresses its answers unasked"):
+    large = Reply(200, {}, b"[" + b"1," * contract.LARGEST_ANSWER)
+    bomb = Reply(200, {"Content-Encoding": "gzip"}, zlib.compress(b" " * 2**28, wbits=31))
+    for answer, words in ((large, "sent more than 4,194,304 bytes"), (bomb, "compresses its answers unasked")):
+        with Tiny({"GET /": answer}) as tiny, pytest.raises(BrokenContract, match=words):
             client(connection(tiny)).send(contract.storage())
 
 
@@ -140,7 +140,9 @@ def test_no_cookie_and_no_netrc_is_sent(tmp_path: Path, monkeypatch: pytest.Monk
 def test_certificates_are_checked_as_the_connection_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
     with Tiny({"GET /": STORAGE}, ours.server_context()) as tiny:
-        with pytest.raises(ConnectionProblem, match=r"certificate of https://localhost:\d+.* is not trusted .*ca_bundle"):
+        with pytest.raises(
+            ConnectionProblem, match=r"certificate of https://localhost:\d+.* is not trusted .*ca_bundle"
+        ):
             client(connection(tiny)).send(contract.storage())
         # What the environment names is not what the connection names.
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(theirs.bundle))
@@ -169,7 +171,9 @@ def test_an_address_without_tls_that_was_called_with_it(jobapi_server: Server) -
 
 def test_the_proxy_of_the_connection_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
-    with Tiny({"POST http://jobs.invalid/oauth/token": reply({"access_token": "t"}), "GET http://jobs.invalid/": STORAGE}) as proxy:
+    with Tiny(
+        {"POST http://jobs.invalid/oauth/token": reply({"access_token": "t"}), "GET http://jobs.invalid/": STORAGE}
+    ) as proxy:
         settings = JobApiConnection.of(
             host="http://jobs.invalid", login="me", password="word", extra={"proxy": proxy.url}
         )
@@ -183,7 +187,10 @@ def test_the_proxy_of_the_connection_is_used(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_proxy_that_wants_another_user() -> None:
     with Tiny({"CONNECT ": Reply(407)}) as proxy:
         settings = JobApiConnection.of(
-            host="https://jobs.invalid", login="me", password="word", extra={"proxy": proxy.url.replace("//", "//a:hidden@")}
+            host="https://jobs.invalid",
+            login="me",
+            password="word",
+            extra={"proxy": proxy.url.replace("//", "//a:hidden@")},
         )
         with pytest.raises(ConnectionProblem, match="check the connection's proxy") as caught:
             client(settings).send(contract.storage())
@@ -192,9 +199,7 @@ def test_a_proxy_that_wants_another_user() -> None:
 
 def test_the_base_path_of_an_address_is_kept() -> None:
     with Tiny({"POST /base/oauth/token": reply({"access_token": "t"}), "GET /base/api/v3/storage": STORAGE}) as tiny:
-        settings = JobApiConnection.of(
-            host=f"{tiny.url}/base/", login="me", password="word", extra={"version": "v3"}
-        )
+        settings = JobApiConnection.of(host=f"{tiny.url}/base/", login="me", password="word", extra={"version": "v3"})
         assert client(settings).send(contract.storage()).status == 200
 
 

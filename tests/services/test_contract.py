@@ -72,14 +72,15 @@ def test_what_a_service_says_is_made_fit_for_a_log() -> None:
     assert len(said.message) <= 2_001
 
 
-@given(JSON | st.dictionaries(st.sampled_from(["job_id", "status", "startTime", "exitCode", "message", "reason"]), JSON))
+@given(
+    JSON | st.dictionaries(st.sampled_from(["job_id", "status", "startTime", "exitCode", "message", "reason"]), JSON)
+)
 def test_any_json_is_a_status_or_a_broken_contract(content: Any) -> None:
     try:
         read = contract.read_status(answer(content), "1")
-    except BrokenContract as error:
-        assert len(str(error)) < 300
-    else:
-        assert isinstance(read.status, JobState)
+    except BrokenContract:
+        return
+    assert isinstance(read.status, JobState)
 
 
 @given(st.binary(max_size=200).filter(lambda body: b"{" not in body))
@@ -116,7 +117,12 @@ def test_a_log_page() -> None:
     body = format_record(NOW, "one") + format_record(NOW, "two ü")
     read = contract.read_log_page(page(body, 10), 10)
     assert [line.text for line in read.lines] == ["one", "two ü"]
-    assert (read.next_offset, read.size, read.complete, read.state) == (10 + len(body), 10 + len(body), False, "RUNNING")
+    assert (read.next_offset, read.size, read.complete, read.state) == (
+        10 + len(body),
+        10 + len(body),
+        False,
+        "RUNNING",
+    )
 
 
 def test_only_a_job_that_ended_has_a_complete_log() -> None:

@@ -20,7 +20,9 @@ PB = entry("saved_model.pb")
 
 
 def test_an_honest_listing() -> None:
-    keys = read_listing([entry("variables/variables.index", key="jobs/t-1/model/variables/variables.index", size=0), PB])
+    keys = read_listing(
+        [entry("variables/variables.index", key="jobs/t-1/model/variables/variables.index", size=0), PB]
+    )
     assert {file.path: key for file, key in keys.items()} == {
         "variables/variables.index": "jobs/t-1/model/variables/variables.index",
         "saved_model.pb": "jobs/t-1/model/x",
@@ -29,7 +31,10 @@ def test_an_honest_listing() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["../up", "a/../../up", "/etc/passwd", "a\\b", "a\nb", "a\0b", "", ".", "a//b", "a/./b", "a/", None, 5, "\ud800", "x" * 2000],
+    [
+        "../up", "a/../../up", "/etc/passwd", "a\\b", "a\nb", "a\0b", "", ".",
+        "a//b", "a/./b", "a/", None, 5, "\ud800", "x" * 2000,
+    ],
 )  # fmt: skip
 def test_hostile_names_are_refused(path: Any) -> None:
     with pytest.raises(BrokenContract, match=r"nothing was fetched\.$"):

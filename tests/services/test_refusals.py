@@ -33,7 +33,9 @@ STORAGE = contract.storage()
 
 
 def refused(request: Request, status: int, content: Any = None, *secrets: str, **headers: str) -> TrainingError:
-    named = {"content-type": "application/problem+json"} | {key.replace("_", "-"): value for key, value in headers.items()}
+    named = {"content-type": "application/problem+json"} | {
+        key.replace("_", "-"): value for key, value in headers.items()
+    }
     body = content if isinstance(content, bytes) else json.dumps(content or {"detail": "The detail."}).encode()
     return refusal(request, Answer(status, named, body, NOW), ADDRESS, secrets)
 
@@ -45,6 +47,7 @@ def refused(request: Request, status: int, content: Any = None, *secrets: str, *
         (GET, 410, JobGone),
         (contract.log_page("1", 0), 404, JobNotFound),
         (contract.model("1"), 410, JobGone),
+        (Request("PUT", "/storage/objects/jobs/t-1/a", "the file jobs/t-1/a"), 410, JobGone),
         (contract.model("1"), 409, JobConflict),
         (POST, 409, JobConflict),
         (POST, 400, InvalidJob),
@@ -76,7 +79,9 @@ def test_every_status_is_one_error_and_one_sentence(request_: Request, status: i
 
 
 def test_a_field_that_is_to_blame_is_kept() -> None:
-    error = refused(POST, 422, {"detail": "job.execution.resources.cpus is too large.", "field": "job.execution.resources.cpus"})
+    error = refused(
+        POST, 422, {"detail": "job.execution.resources.cpus is too large.", "field": "job.execution.resources.cpus"}
+    )
     assert isinstance(error, InvalidJob)
     assert error.field == "job.execution.resources.cpus"
 
@@ -89,7 +94,9 @@ def test_only_a_jobapi_may_say_that_there_is_no_job() -> None:
 
 
 def test_what_a_service_repeats_is_hidden() -> None:
-    error = refused(GET, 403, {"detail": "Bearer ey.token.x may not, nor secret-word."}, "ey.token.x", "secret-word", "")
+    error = refused(
+        GET, 403, {"detail": "Bearer ey.token.x may not, nor secret-word."}, "ey.token.x", "secret-word", ""
+    )
     assert "Bearer *** may not, nor ***." in str(error)
 
 

@@ -99,14 +99,16 @@ def test_a_signal_handler_may_ask_while_its_thread_asks() -> None:
 
 def test_a_wrong_secret_is_one_clear_sentence(jobapi_server: Server) -> None:
     wrong = replace(connection(jobapi_server), client_secret="a-wrong-secret")
-    with pytest.raises(ConnectionProblem, match=r"refuses the client 'airflow' \(invalid_client.*check the connection's login") as caught:
+    with pytest.raises(
+        ConnectionProblem, match=r"refuses the client 'airflow' \(invalid_client.*check the connection's login"
+    ) as caught:
         TokenSource(wrong).token()
     assert "a-wrong-secret" not in str(caught.value)
     assert "a-wrong-secret" not in repr(TokenSource(wrong))
 
 
 def test_a_wrong_address(jobapi_server: Server) -> None:
-    with pytest.raises(ConnectionProblem, match="no token server at .*/nowhere"):
+    with pytest.raises(ConnectionProblem, match=r"no token server at .*/nowhere"):
         TokenSource(connection(jobapi_server, token_url=f"{jobapi_server.url}/nowhere")).token()
     with pytest.raises(ServiceUnavailable, match="cannot be reached: connection refused"):
         TokenSource(connection(jobapi_server, token_url="http://127.0.0.1:1/oauth/token")).token()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each training line is shown once, in order: random logs, cuts and skews, from the trigger through Airflow's reader."""
+"""Each training line is shown once, in order: random logs, cuts and skews, through Airflow's own reader."""
 
 from __future__ import annotations
 

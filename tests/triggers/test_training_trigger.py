@@ -20,6 +20,7 @@ from airflow_provider_jobapi.triggers.training import TrainingTrigger
 from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
 from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
 
+TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
 OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": ""}
 
 
@@ -114,7 +115,9 @@ def test_a_job_that_does_not_end_when_told_to_does_not_hold_the_task(monkeypatch
 
 def test_a_log_that_is_never_called_complete_does_not_hold_the_task(monkeypatch):
     monkeypatch.setattr(training, "DRAIN", 0.1)
-    trigger = ScriptedTrigger(ScriptedFollower([chunk("last", state=JobState.FAILED)] + [chunk(state=JobState.FAILED)] * 1_000_000))
+    trigger = ScriptedTrigger(
+        ScriptedFollower([chunk("last", state=JobState.FAILED)] + [chunk(state=JobState.FAILED)] * 1_000_000)
+    )
     assert trigger.events() == [OVER]
     assert trigger.recorder.lines() == ["last"]
 
@@ -161,7 +164,7 @@ def test_not_knowing_is_no_reason_to_stop_a_training(mocker):
         "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", side_effect=RuntimeError("closed")
     )
     trigger = ScriptedTrigger(ScriptedFollower([]))
-    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    trigger.task_instance = TI
     asyncio.run(trigger.on_kill())
     assert trigger.follower.stops == 0
     assert "so it goes on: RuntimeError: closed." in trigger.recorder.lines("warning")[0]
@@ -171,15 +174,52 @@ def test_a_stop_that_fails_is_tried_again(mocker):
     follower = ScriptedFollower([])
     trigger = ScriptedTrigger(follower)
     mocker.patch.object(trigger, "_is_still_wanted", return_value=False)
-    mocker.patch.object(trigger, "_open", side_effect=[ServiceUnavailable("Busy."), ServiceUnavailable("Busy."), follower])
-    trigger.task_instance = SimpleNamespace()
+    mocker.patch.object(
+        trigger, "_open", side_effect=[ServiceUnavailable("Busy."), ServiceUnavailable("Busy."), follower]
+    )
+    trigger.task_instance = TI
     asyncio.run(trigger.on_kill())
     assert follower.stops == 1
 
 
+def test_a_kill_outlives_airflows_patience_with_it(mocker):
+    """Airflow cancels on_kill after 30 seconds; a triggerer that is slow to answer must stop the job none the less."""
+    trigger = ScriptedTrigger(ScriptedFollower([]))
+    trigger.task_instance = TI
+
+    async def run() -> None:
+        answer = asyncio.Event()
+
+        async def slow() -> bool:
+            await answer.wait()
+            return False
+
+        mocker.patch.object(trigger, "_is_still_wanted", slow)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(trigger.on_kill(), 0.05)
+        assert trigger.follower.stops == 0
+        answer.set()
+        (kill,) = training._KILLS
+        await kill
+
+    asyncio.run(run())
+    assert trigger.follower.stops == 1
+    assert not training._KILLS
+
+
+def test_a_stop_that_always_fails_is_given_up_and_said(mocker, monkeypatch):
+    monkeypatch.setattr(training, "KILL_PATIENCE", 0.1)
+    trigger = ScriptedTrigger(ScriptedFollower([]))
+    mocker.patch.object(trigger, "_is_still_wanted", return_value=False)
+    mocker.patch.object(trigger, "_open", side_effect=ServiceUnavailable("Busy."))
+    trigger.task_instance = TI
+    asyncio.run(trigger.on_kill())
+    assert trigger.recorder.lines("error") == ["Job j could not be told to stop: Busy."]
+
+
 def test_no_kill_after_the_event():
     trigger = ScriptedTrigger(ScriptedFollower([end()]))
-    trigger.task_instance = SimpleNamespace()
+    trigger.task_instance = TI
     trigger.events()
     asyncio.run(trigger.on_kill())
     assert trigger.follower.stops == 0
@@ -200,12 +240,12 @@ def cancelled(mocker, wanted: bool) -> ScriptedFollower:
     """Cancel a trigger in the middle of a read, as a triggerer does."""
     follower = ScriptedFollower([chunk("a"), None])
     trigger = ScriptedTrigger(follower)
-    trigger.task_instance = SimpleNamespace()
+    trigger.task_instance = TI
     mocker.patch.object(trigger, "_is_still_wanted", return_value=wanted)
 
     async def run() -> None:
         task = asyncio.ensure_future(anext(trigger.run()))
-        while len(follower.cursors) < 2:
+        while len(follower.cursors) < 2:  # noqa: ASYNC110 -- the follower is a script and has no event to tell
             await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -259,13 +299,19 @@ def test_the_services_own_word_on_waiting_is_kept():
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
-    [(ValueError(), "ValueError."), (ValueError("a\n b"), "ValueError: a b."), (BrokenContract("It is so."), "It is so.")],
+    [
+        (ValueError(), "ValueError."),
+        (ValueError("a\n b"), "ValueError: a b."),
+        (BrokenContract("It is so."), "It is so."),
+    ],
 )
 def test_errors_are_sentences(error, sentence):
     assert describe(error) == sentence
 
 
-@pytest.mark.parametrize("payload", [None, {}, {"status": "success"}, OVER | {"end": "sideways"}, OVER | {"more": 1}, "x"])
+@pytest.mark.parametrize(
+    "payload", [None, {}, {"status": "success"}, OVER | {"end": "sideways"}, OVER | {"more": 1}, "x"]
+)
 def test_an_event_that_is_not_ours_is_refused(payload):
     with pytest.raises(BrokenContract, match="which is no event of TrainingTrigger"):
         TrainingEvent.read(payload)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where jobs run. An engine only places a job, cancels it, and says whether it is alive; the supervisor does the rest."""
+"""Where jobs run. An engine places a job, cancels it, and says whether it is alive; the supervisor does the rest."""

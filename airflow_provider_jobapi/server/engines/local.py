@@ -23,6 +23,9 @@ from airflow_provider_jobapi.server.supervisor.step import MARK
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 """All that a supervisor sees of the server's environment: nothing."""
 
+_LAST_STEPS = 5.0
+"""Seconds that a supervisor gets from its exit record to its own end."""
+
 
 class LocalEngine:
     """Supervisors on this machine, of the server's own user."""
@@ -68,8 +71,12 @@ class LocalEngine:
         """End what a supervisor that was killed has left running: it is marked in its environment."""
         if not (directory / "exit.json").exists():
             process_tree.end_marked(f"{MARK}={directory}".encode())
-        if process := self._started.pop(directory, None):
-            process.poll()
+        if process := self._started.get(directory):
+            try:
+                process.wait(_LAST_STEPS)
+            except subprocess.TimeoutExpired:
+                return
+            del self._started[directory]
 
     def _coming_up(self, directory: Path) -> bool:
         process = self._started.get(directory)

@@ -48,6 +48,11 @@ def parts(request: Request) -> Parts:
     return found
 
 
+async def server_parts(request: Request) -> Parts:
+    """The parts, as a dependency; asynchronous like the others, since a hop to a thread costs more than they do."""
+    return parts(request)
+
+
 async def client_id(request: Request) -> str:
     """The client that asks.
 
@@ -59,15 +64,13 @@ async def client_id(request: Request) -> str:
     return await run_in_threadpool(verifier.verify, token) if known is None else known
 
 
-def tree(request: Request, client: ClientId) -> ObjectTree:
+async def tree(request: Request, client: ClientId) -> ObjectTree:
     """The objects of the client that asks."""
     return parts(request).trees.of(client)
 
 
-def job_id(
-    job_id: Annotated[
-        str, Path(description="A UUID in small letters, chosen by the client")
-    ],
+async def job_id(
+    job_id: Annotated[str, Path(description="A UUID in small letters, chosen by the client")],
 ) -> str:
     """The job's id.
 
@@ -96,7 +99,7 @@ _scheme = OAuth2(
     auto_error=False,
 )
 
-ServerParts = Annotated[Parts, Depends(parts)]
+ServerParts = Annotated[Parts, Depends(server_parts)]
 ClientId = Annotated[str, Depends(client_id)]
 Tree = Annotated[ObjectTree, Depends(tree)]
 JobId = Annotated[str, Depends(job_id)]

@@ -19,7 +19,7 @@ class Health(BaseModel):
     version: str = Field(description="the server's version")
 
 
-@router.get("/healthz", summary="Ask whether the server works", response_model=Health)
+@router.get("/healthz", summary="Ask whether the server works", response_model=Health, response_description="It works")
 def health(server: ServerParts) -> Health:
     """Answer after a look into the database."""
     server.clients.all()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Annotated, Literal
 
@@ -11,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from airflow_provider_jobapi.server.config import size_text
 from airflow_provider_jobapi.server.job_record import Job, JobKey, gone
 from airflow_provider_jobapi.server.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part
 from airflow_provider_jobapi.server.problems import Problem
@@ -65,6 +67,7 @@ class ModelAnswer(BaseModel):
 
 
 _JOB_ERRORS = {"s404": "There is no such job", "s410": "The job is gone", "s422": "The id is no UUID"}
+_YAML_LIMIT = 2**18
 _JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
 
 
@@ -77,11 +80,12 @@ def _status(job: Job, code: int = 200) -> JSONResponse:
     summary="Submit a job",
     description=(
         "The job file as YAML or JSON, under an id of the client's choice. The same job under the same id again "
-        "changes nothing and answers 200. Inputs are uploaded before, below `jobs/<name>-<job_id>/`; the job reads them "
-        "as they are at this moment, whatever is uploaded later."
+        "changes nothing and answers 200. Inputs are uploaded before, below `jobs/<name>-<job_id>/`; the job reads "
+        "them as they are at this moment, whatever is uploaded later."
     ),
     response_model=JobStatus,
     status_code=201,
+    response_description="The job is accepted",
     responses=errors(
         s409="The id belongs to another job, or an input is not the announced one",
         s410="The id was used",
@@ -97,14 +101,26 @@ def _status(job: Job, code: int = 200) -> JSONResponse:
 )
 def submit_job(server: ServerParts, client: ClientId, job_id: JobId, body: Body) -> JSONResponse:
     """Accept a job, or find it."""
+    if len(body) > _YAML_LIMIT and not _is_json(body):
+        limit = f"larger than {size_text(_YAML_LIMIT)}, which is too slow to read as YAML; write it as JSON."
+        raise Problem(413, None, f"The job file is {limit}")
     job, new = server.registry.submit(client, job_id, JobFile.parse(body))
     return _status(job, 201 if new else 200)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 @router.get(
     "",
     summary="List jobs",
     response_model=JobPage,
+    response_description="A page of jobs, the newest first",
     responses=errors(s404="There is no job of the id in `after`", s422="A parameter is wrong"),
 )
 def list_jobs(
@@ -122,7 +138,13 @@ def list_jobs(
     return JSONResponse(content, headers={"Job-Time": now()})
 
 
-@router.get("/{job_id}", summary="Ask where a job stands", response_model=JobStatus, responses=errors(**_JOB_ERRORS))
+@router.get(
+    "/{job_id}",
+    summary="Ask where a job stands",
+    response_model=JobStatus,
+    response_description="The status object",
+    responses=errors(**_JOB_ERRORS),
+)
 def get_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONResponse:
     """The status object."""
     return _status(server.registry.get(client, job_id))
@@ -133,6 +155,7 @@ def get_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONRespons
     summary="Stop a job",
     description="A waiting job is STOPPED at once; a running one gets SIGTERM, and SIGKILL when the grace is over.",
     response_model=JobStatus,
+    response_description="The job stops, or has ended",
     responses=errors(**_JOB_ERRORS),
 )
 def stop_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONResponse:
@@ -145,6 +168,7 @@ def stop_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONRespon
     summary="Delete an ended job",
     description="Its log, its files and its objects go; its id stays used.",
     status_code=204,
+    response_description="The job is gone",
     responses=errors(**_JOB_ERRORS, s409="The job has not ended"),
 )
 def delete_job(server: ServerParts, client: ClientId, job_id: JobId) -> Response:
@@ -158,6 +182,7 @@ def delete_job(server: ServerParts, client: ClientId, job_id: JobId) -> Response
     summary="Ask for the SavedModel of a job",
     description="The bytes come from the storage, under the keys that stand here.",
     response_model=ModelAnswer,
+    response_description="The files of the SavedModel, or null",
     responses=errors(**_JOB_ERRORS, s409="The job has not ended"),
 )
 def get_model(server: ServerParts, client: ClientId, job_id: JobId) -> JSONResponse:

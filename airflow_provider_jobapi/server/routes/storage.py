@@ -67,7 +67,14 @@ class ObjectPage(BaseModel):
     next: str | None = Field(description="the `after` of the next page; null at the end")
 
 
-@router.get("", summary="Ask where files go", response_model=Storage, responses=errors())
+@router.get(
+    "",
+    summary="Ask where files go",
+    description="The answer is `READY` after a write and a read have just worked.",
+    response_model=Storage,
+    response_description="Where files go, and whether they can go there now",
+    responses=errors(),
+)
 def get_storage(request: Request, server: ServerParts, tree: Tree) -> Storage:
     """The storage, after a probe."""
     probe = tree.probe()
@@ -85,7 +92,11 @@ def get_storage(request: Request, server: ServerParts, tree: Tree) -> Storage:
 
 
 @router.get(
-    "/objects", summary="List objects", response_model=ObjectPage, responses=errors(s422="A parameter is wrong")
+    "/objects",
+    summary="List objects",
+    response_model=ObjectPage,
+    response_description="A page of objects",
+    responses=errors(s422="A parameter is wrong"),
 )
 def list_objects(
     tree: Tree,
@@ -117,6 +128,7 @@ _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "b
     description="When the answer comes, the object is whole and flushed to the disk; until then the old one is there.",
     response_model=StoredAnswer,
     status_code=201,
+    response_description="The object is new",
     responses=errors(
         s409="The key belongs to a job that has not ended",
         s410="The key belongs to a job that is gone",
@@ -160,11 +172,17 @@ async def _receive(request: Request, writer: ObjectWriter) -> None:
 
 
 _OBJECT_ERRORS = errors(
-    s404="There is no such object", s416="The range is outside of the object", s422="No such key can be"
+    s404="There is no such object", s416="The range is outside of the object", s422="The key cannot be one"
 )
 
 
-@router.head("/objects/{key:path}", summary="Ask for an object without its bytes", responses=_OBJECT_ERRORS)
+@router.head(
+    "/objects/{key:path}",
+    summary="Ask for an object without its bytes",
+    response_class=Response,
+    response_description="What a GET would say in its headers",
+    responses=errors(s404="There is no such object", s422="The key cannot be one"),
+)
 def head_object(tree: Tree, key: Key) -> Response:
     """What a GET would say."""
     stored = tree.head(key)
@@ -200,6 +218,7 @@ def get_object(request: Request, tree: Tree, key: Key) -> Response:
     "/objects/{key:path}",
     summary="Delete an object",
     status_code=204,
+    response_description="The object is gone",
     responses=errors(s404="There is no such object", s409="The key belongs to a job that has not ended"),
 )
 def delete_object(server: ServerParts, client: ClientId, tree: Tree, key: Key) -> Response:

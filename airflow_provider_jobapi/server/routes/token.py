@@ -47,6 +47,7 @@ _FORM = {
     summary="Get a token, as SAP's clients do",
     description="Client id and secret come by HTTP Basic; never in the query, which proxies log.",
     response_model=Token,
+    response_description="A token",
     responses=_RESPONSES,
     openapi_extra={"parameters": [{"name": "grant_type", "in": "query", "required": True, "schema": _GRANT}]},
 )
@@ -60,6 +61,7 @@ def get_token(request: Request, server: ServerParts) -> JSONResponse:
     summary="Get a token",
     description="Client id and secret come by HTTP Basic or as form fields.",
     response_model=Token,
+    response_description="A token",
     responses=_RESPONSES,
     openapi_extra={
         "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": _FORM}}}

@@ -2,8 +2,8 @@
 """The supervisor of one job: ``python -I -S <this directory> DIRECTORY``.
 
 It runs beside the job, on whatever machine an engine has placed it, and owns what must be true about the job: its log,
-its limits, its end. Standard library only, Python 3.8 and
-newer, and nothing of it imports the package, so that this directory can be shipped to any machine. What stands in DIRECTORY:
+its limits, its end. Standard library only, Python 3.8 and newer, and nothing of it imports the package, so that this
+directory can be shipped to any machine. What stands in DIRECTORY:
 
 ``spec.json``
     What to run, written by the server::

@@ -26,6 +26,7 @@ _RAW_LIMIT = 4 * RECORD_LIMIT
 
 _MARKS = re.compile(r"[\n\r]|\x1b\[\d{0,4}A")
 _BEGINNING_OF_A_MARK = re.compile(r"\x1b(?:\[\d{0,4})?\Z")
+_SPECIAL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNWANTED = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])|[\x00-\x08\x0a-\x1f\x7f-\x9f]"
 )
@@ -83,6 +84,8 @@ class Framer:
         """
         lines: list[bytes] = []
         text = self._held + self._decoder.decode(data)
+        if not self._progress and not _SPECIAL.search(text):
+            return self._feed_plain(text)
         beginning = _BEGINNING_OF_A_MARK.search(text)
         self._held = beginning[0] if beginning else ""
         end = beginning.start() if beginning else len(text)
@@ -95,6 +98,18 @@ class Framer:
             else:
                 self._go_back(lines, now, 0 if mark[0] == "\r" else int(mark[0][2:-1] or 1))
         self._append(text, position, end)
+        return lines
+
+    def _feed_plain(self, text: str) -> list[bytes]:
+        """The short way for what most jobs print."""
+        first, *others = text.split("\n")
+        self._append(first, 0, len(first))
+        if not others:
+            return []
+        rest = others.pop()
+        lines = [self._take(strip=False)]
+        lines += [line.encode() if 4 * len(line) <= TEXT_LIMIT else clean(line) for line in others]
+        self._append(rest, 0, len(rest))
         return lines
 
     def tick(self, now: float) -> list[bytes]:

@@ -97,8 +97,7 @@ class JobLog:
         records = [start + line + b"\n" for line in lines]
         if not self._full:
             records = self._fill(records)
-        for record in records:
-            self._keep(record)
+        self._keep(records)
 
     def _fill(self, records: list[bytes]) -> list[bytes]:
         """Write records up to the bound and answer those that are beyond it."""
@@ -123,9 +122,9 @@ class JobLog:
         )
         return records[count:]
 
-    def _keep(self, record: bytes) -> None:
-        self._tail.append(record)
-        self._tail_size += len(record)
+    def _keep(self, records: list[bytes]) -> None:
+        self._tail.extend(records)
+        self._tail_size += sum(map(len, records))
         while self._tail_size > self._tail_bound:
             self._tail_size -= len(self._tail.popleft())
             self._left_out += 1

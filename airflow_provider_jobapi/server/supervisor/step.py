@@ -68,6 +68,7 @@ class Ending:
     def __init__(self, reason: str, message: str, grace: float) -> None:
         self.reason = reason
         self.message = message
+        self.first_signal = signal.SIGTERM if grace > 0 else signal.SIGKILL
         self.deadline = time.monotonic() + grace
 
 
@@ -115,7 +116,7 @@ class Step:
         supervisor, around = os.getpid(), self._around
 
         def in_child() -> None:
-            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
+            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
                 signal.signal(number, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
             tree.offer_to_the_oom_killer()
@@ -153,7 +154,7 @@ class Step:
                 self._ending = self._reason_to_end(now)
                 if self._ending:
                     self._log.say(self._ending.message)
-                    self._send(signal.SIGTERM if now < self._ending.deadline else signal.SIGKILL)
+                    self._send(self._ending.first_signal)
             elif now > self._ending.deadline + UNKILLABLE:
                 self._log.say("A process of the job survives SIGKILL and is left to itself.")
                 self._status = int(signal.SIGKILL)
@@ -216,9 +217,10 @@ class Step:
         return self._memory is not None and used > self._memory
 
     def _send(self, number: int) -> None:
-        if number == signal.SIGKILL or not tree.WATCHES:
+        if tree.WATCHES:
+            tree.send(number, tree.descendants(os.getpid()))
+        else:
             tree.send_group(number, self._main)
-        tree.send(number, tree.descendants(os.getpid()))
 
     def _end_leftovers(self, selector: selectors.BaseSelector, output: int) -> None:
         """End what the step left running, and take what they still print.
@@ -228,7 +230,7 @@ class Step:
         deadline = self._ending.deadline if self._ending else 0.0
         if self._ending is None:
             deadline = time.monotonic() + min(LEFTOVER_GRACE, self._around.grace)
-            tree.send(signal.SIGTERM, tree.descendants(os.getpid()))
+            self._send(signal.SIGTERM)
         while self._has_children() and time.monotonic() < deadline + UNKILLABLE:
             if time.monotonic() >= deadline:
                 self._send(signal.SIGKILL)

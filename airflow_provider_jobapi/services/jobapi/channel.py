@@ -35,6 +35,11 @@ class Channel:
         self._login: asyncio.Task[str] | None = None
         self._masked: str | None = None
 
+    async def prepare(self, mask: Mask) -> None:
+        """Have a token and a session, so that the next request leaves at once."""
+        await self._token(mask)
+        await self._opened()
+
     async def send(
         self, request: Request, mask: Mask, *, wait: float = 0.0, accept: frozenset[int] = frozenset()
     ) -> Answer:

@@ -107,7 +107,7 @@ class Client:
         """
         connection = replace(self.connection, timeout=min(self.connection.timeout, patience.total / 2))
         other = Client(connection, self._tokens, self._mask, patience=patience, log=self._log)
-        other._masked = self._masked  # noqa: SLF001 -- another one of ourselves
+        other._masked = self._masked
         try:
             yield other
         finally:

@@ -116,9 +116,7 @@ def jobs(limit: int) -> Request:
     return Request("GET", "/jobs", "the jobs", params={"limit": str(limit)})
 
 
-def log_page(
-    job_id: str, offset: int, *, limit: int = PAGE, wait: int = 0, known: JobState | None = None
-) -> Request:
+def log_page(job_id: str, offset: int, *, limit: int = PAGE, wait: int = 0, known: JobState | None = None) -> Request:
     """Ask for the log from an offset on.
 
     :param limit: The most bytes.
@@ -162,6 +160,17 @@ def read_status(answer: Answer, job_id: str) -> JobStatus:
     if read.job_id not in {"", job_id}:
         raise BrokenContract(f"The service was asked for job {job_id} and spoke of job {sentence(read.job_id, 60)}.")
     return read.model_copy(update={"job_id": job_id, "message": sentence(read.message, 4 * _SENTENCE)})
+
+
+def read_jobs(answer: Answer) -> list[Any]:
+    """Read a page of the client's jobs.
+
+    :raises BrokenContract: when it is none.
+    """
+    found = _object(answer, "list of jobs").get("jobs")
+    if not isinstance(found, list):
+        raise BrokenContract("The service's list of jobs has no jobs; check that the connection's host is a jobAPI's.")
+    return found
 
 
 def read_skew(answer: Answer) -> timedelta:

@@ -95,6 +95,7 @@ class JobApiFollower:
         :raises BrokenContract: when its answer cannot be true.
         """
         offset = _offset(cursor)
+        await self._joined().prepare(self._mask)
         await self._pace()
         asked = time.monotonic()
         request = contract.log_page(self._job_id, offset, wait=contract.LONGEST_WAIT, known=self._state)

@@ -28,10 +28,13 @@ class HttpStore:
 
     It is always asked at the connection's own address: the endpoint of the storage answer could send our token
     elsewhere.
+
+    :param page: The most objects of one page of a listing.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, *, page: int = 1_000) -> None:
         self._client = client
+        self._limit = str(page)
 
     def head(self, key: str) -> StoredObject | None:
         """What is under a key; its SHA-256 is the ETag."""
@@ -78,7 +81,7 @@ class HttpStore:
             after = following
 
     def _page(self, prefix: str, after: str | None) -> tuple[list[StoredObject], str | None]:
-        params = {"prefix": prefix} | ({} if after is None else {"after": after})
+        params = {"prefix": prefix, "limit": self._limit} | ({} if after is None else {"after": after})
         answer = self._client.send_once(Request("GET", _OBJECTS, "the storage", params=params))
         objects, following = contract.read_objects(answer)
         return [StoredObject(*each) for each in objects], following

@@ -45,13 +45,13 @@ def refusal(request: Request, answer: Answer, address: str, secrets: Iterable[st
 
 def _about_a_job(request: Request, answer: Answer) -> TrainingError | None:
     """Tell a job that is not there from an address where no jobAPI is: only a jobAPI answers in JSON."""
-    if not request.path.startswith("/jobs/") or "json" not in answer.headers.get("content-type", ""):
+    if "json" not in answer.headers.get("content-type", ""):
         return None
-    job_id = request.path.split("/")[2]
-    if answer.status == 404:
+    if answer.status == 410 and request.path.startswith(("/jobs/", "/storage/objects/jobs/")):
+        return JobGone(f"{request.subject.capitalize()} is gone from the service: it was deleted, or its time is over.")
+    if answer.status == 404 and request.path.startswith("/jobs/"):
+        job_id = request.path.split("/")[2]
         return JobNotFound(f"The service has no job {job_id}; it was never submitted with this connection.")
-    if answer.status == 410:
-        return JobGone(f"Job {job_id} is gone from the service: it was deleted, or its retention is over.")
     return None
 
 

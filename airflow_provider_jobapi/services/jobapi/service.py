@@ -188,7 +188,7 @@ class JobApiService:
 
         :raises TrainingError: when it does not answer as a jobAPI.
         """
-        self._client.send(contract.jobs(1))
+        contract.read_jobs(self._client.send(contract.jobs(1)))
 
     def probe_storage(self) -> Storage:
         """Ask for the storage and look into it.

@@ -6,6 +6,7 @@ Authlib fetches them (client credentials). It is synchronous, so the triggerer a
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -73,9 +74,7 @@ class TokenSource:
                 "password and token_method."
             ) from None
         except (ValueError, TypeError, OverflowError):
-            raise BrokenContract(
-                f"What {connection.token_url} answers is no OAuth2 token; check the connection's token_url."
-            ) from None
+            raise _no_token(connection.token_url) from None
         return _read(content, connection.token_url)
 
 
@@ -130,9 +129,22 @@ def _checked(response: Any, connection: JobApiConnection) -> Any:
             f"There is no token server at {url} that takes {connection.token_method}; check the connection's host, "
             "token_url and token_method."
         )
-    if status in {401, 403} and not body.lstrip().startswith(b"{"):
-        raise ConnectionProblem(f"{url} refuses the client {connection.client_id!r}; check the login and password.")
+    if not _is_object(body):
+        if status in {401, 403}:
+            raise ConnectionProblem(f"{url} refuses the client {connection.client_id!r}; check the login and password.")
+        raise _no_token(url)
     return response
+
+
+def _is_object(body: bytes) -> bool:
+    try:
+        return isinstance(json.loads(body), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _no_token(url: str) -> BrokenContract:
+    return BrokenContract(f"What {url} answers is no OAuth2 token; check the connection's token_url.")
 
 
 def _read(content: dict[str, Any], url: str) -> tuple[str, float]:

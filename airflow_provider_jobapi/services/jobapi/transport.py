@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from typing import TYPE_CHECKING
 
@@ -97,15 +99,17 @@ def _causes(error: BaseException) -> list[BaseException]:
 
 def _tls(causes: list[BaseException], address: str) -> ConnectionProblem | None:
     for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
+        # aiohttp's own errors are of these classes too, but without their fields.
+        reason, distrust = str(getattr(cause, "reason", "")), getattr(cause, "verify_message", None)
+        if isinstance(cause, ssl.SSLCertVerificationError) and distrust:
             return ConnectionProblem(
-                f"The certificate of {address} is not trusted ({cause.verify_message}); set the connection's ca_bundle "
-                "to the authority that signed it."
+                f"The certificate of {address} is not trusted ({distrust}); set the connection's ca_bundle to the "
+                "authority that signed it."
             )
-        if isinstance(cause, ssl.SSLError) and cause.reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
+        if isinstance(cause, ssl.SSLError) and reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
             return ConnectionProblem(f"{address} does not speak TLS; if that is intended, begin the host with http://.")
-        if isinstance(cause, ssl.SSLError) and "ALERT" in str(cause.reason):
-            return ConnectionProblem(f"{address} refuses our TLS ({cause.reason}); check the connection's client_cert.")
+        if isinstance(cause, ssl.SSLError) and "ALERT" in reason:
+            return ConnectionProblem(f"{address} refuses our TLS ({reason}); check the connection's client_cert.")
     return None
 
 
@@ -118,6 +122,7 @@ def _words(causes: list[BaseException]) -> str:
     if any("imed out" in str(cause) or isinstance(cause, TimeoutError) for cause in causes):
         return "it did not answer in time"
     for cause in reversed(causes):
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror[:1].lower() + cause.strerror[1:]
+        if isinstance(cause, OSError) and cause.errno in errno.errorcode:
+            words = os.strerror(cause.errno or 0)
+            return words[:1].lower() + words[1:]
     return "the connection broke"

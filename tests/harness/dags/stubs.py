@@ -48,6 +48,6 @@ with DAG("stub_data", schedule=None):
     SubmitTrainingOperator(
         task_id="train",
         deferrable=True,
-        script="import pathlib\nfor p in sorted(pathlib.Path().rglob('*.[cy]*')): print(p, p.read_bytes())  # {{ {% {#\n",
+        script="import pathlib\nfor p in sorted(pathlib.Path().rglob('*.*')): print(p, p.read_bytes())  # {{ {% {#\n",
         data_input=rows(),
     )

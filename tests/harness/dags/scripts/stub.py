@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training that learns nothing: it says lines, waits for a gate, writes a small SavedModel, and ends as it is told."""
+"""A training that learns nothing: it says lines, waits for a gate, writes a small SavedModel, ends as told."""
 
 import argparse
 import os

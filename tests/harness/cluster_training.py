@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kill matrix looks at: one training task on a cluster, with its jobs on the server and its lines in the log."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from airflow_provider_jobapi.training.logs import parse_records
+from tests.harness.airflow import wait_for
+from tests.harness.cluster import Cluster, Component
+from tests.harness.proxy_faults import ScriptedProxy
+from tests.harness.server import Server
+
+ENDED = ("SUCCESSFUL", "FAILED", "STOPPED")
+
+
+@dataclass
+class Tally:
+    """What a run of the matrix has survived."""
+
+    kills: int = 0
+    lines: int = 0
+    jobs: int = 0
+    rows: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Stage:
+    """Everything that stands on it.
+
+    :ivar network: Between the cluster and the server, on the connection ``kills_plain``.
+    :ivar control: Between the workers and Airflow's own API.
+    """
+
+    cluster: Cluster
+    server: Server
+    network: ScriptedProxy
+    control: ScriptedProxy
+    tally: Tally
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def train(
+        self,
+        dag_id: str = "kills_plain",
+        env: Mapping[str, Any] | None = None,
+        *,
+        run_id: str | None = None,
+        server: Server | None = None,
+        **conf: Any,
+    ) -> Training:
+        """Start a run of a DAG; answers its training.
+
+        :param env: The arguments of the script.
+        :param conf: More of the run's configuration.
+        """
+        name = conf.setdefault("name", f"kill-{next(self.numbers)}")
+        conf["env"] = {key.upper(): str(value) for key, value in (env or {}).items()}
+        body = {"logical_date": None, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
+        self.cluster.api("PATCH", f"dags/{dag_id}", {"is_paused": False})
+        run = self.cluster.api("POST", f"dags/{dag_id}/dagRuns", body)
+        return Training(self, dag_id, str(run["dag_run_id"]), name, server or self.server)
+
+    def connection(self, port: int, server: Server | None = None, **extra: Any) -> dict[str, Any]:
+        """A connection that reaches a server through a proxy on this port."""
+        url = f"http://127.0.0.1:{port}"
+        connection = (server or self.server).connection
+        return connection | {"host": url, "extra": {"token_url": f"{url}/oauth/token", "verify": True} | extra}
+
+
+@dataclass
+class Training:
+    """One training task, its jobs and its log."""
+
+    stage: Stage
+    dag_id: str
+    run_id: str
+    name: str
+    server: Server
+    task_id: str = "train"
+    map_index: int = -1
+
+    @property
+    def place(self) -> str:
+        """The task instance in Airflow's API."""
+        mapped = "" if self.map_index < 0 else f"/{self.map_index}"
+        return f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.task_id}{mapped}"
+
+    def of(self, **changes: Any) -> Training:
+        """The same run, another task or index."""
+        return Training(**{**vars(self), **changes})
+
+    # Airflow
+
+    def task(self) -> dict[str, Any]:
+        """The task instance."""
+        return dict(self.stage.cluster.api("GET", self.place))
+
+    def wait(self, *states: str, seconds: float = 90.0, attempt: int | None = None) -> dict[str, Any]:
+        """Wait until the task is in one of the states, and in this try if one is named."""
+        seen: dict[str, Any] = {}
+
+        def look() -> bool:
+            seen.update(self.task())
+            if seen["state"] in {"failed", "success"} and seen["state"] not in states and attempt in {None, seen["try_number"]}:
+                raise AssertionError(f"{self.name} is {seen['state']}, not {states}:\n" + "\n".join(self.log()))
+            return seen["state"] in states and attempt in {None, seen["try_number"]}
+
+        wait_for(f"{self.name} ({self.dag_id}) is in {states}", look, seconds, 0.2)
+        return seen
+
+    def log(self, attempt: int | None = None) -> list[str]:
+        """The texts of the task's log as its API gives them."""
+        attempt = attempt or self.task()["try_number"]
+        content = self.stage.cluster.api("GET", f"{self._logs}/{attempt}", full_content="true", map_index=self.map_index)[
+            "content"
+        ]
+        return [str(record["event"]) if isinstance(record, dict) else str(record) for record in content]
+
+    def screen(self, attempt: int) -> list[str]:
+        """The texts of the task's log as the UI gets them: another way through Airflow's reader."""
+        answer = self.stage.cluster._session.get(
+            f"{self.stage.cluster.url}/api/v2/{self._logs}/{attempt}",
+            params={"map_index": self.map_index},
+            headers={"Accept": "application/x-ndjson"},
+            timeout=60,
+        )
+        answer.raise_for_status()
+        return [str(json.loads(line)["event"]) for line in answer.text.splitlines() if line.strip()]
+
+    @property
+    def _logs(self) -> str:
+        return f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.task_id}/logs"
+
+    def mark(self, state: str) -> None:
+        """What a user does."""
+        self.stage.cluster.api("PATCH", self.place, {"new_state": state})
+
+    def clear(self) -> None:
+        """What a user does."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": self.run_id,
+            "task_ids": [self.task_id],
+            "only_failed": False,
+            "only_running": False,
+            "reset_dag_runs": True,
+        }
+        self.stage.cluster.api("POST", f"dags/{self.dag_id}/clearTaskInstances", body)
+
+    def mark_run(self, state: str) -> None:
+        """What a user does to the whole run."""
+        self.stage.cluster.api("PATCH", f"dags/{self.dag_id}/dagRuns/{self.run_id}", {"state": state})
+
+    def delete_run(self) -> None:
+        """What a user does to a run that has ended."""
+        self.stage.cluster.api("DELETE", f"dags/{self.dag_id}/dagRuns/{self.run_id}")
+
+    def shown(self, job_id: str, attempt: int = 1) -> list[str]:
+        """The job's lines that Airflow shows so far."""
+        texts = set(self.lines(job_id))
+        return [text for text in self.log(attempt) if text in texts]
+
+    def everywhere(self, component: Component, word: str) -> list[str]:
+        """Every line with this word that a component has written into the task's log files or to its own output."""
+        files = (self.stage.cluster.home / "logs").glob(f"dag_id={self.dag_id}/run_id={self.run_id}/**/*.trigger.{component.job}.log")
+        return [
+            line
+            for file in (*files, component.output)
+            for line in file.read_text(errors="replace").splitlines()
+            if word in line and (file == component.output) <= (self.run_id in line)
+        ]
+
+    # The server
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """Every job of this name that the server ever had, the oldest first."""
+        found: list[dict[str, Any]] = []
+        after: dict[str, str] = {}
+        while True:
+            page = self.server.request("GET", "/api/v2/jobs", params={"limit": "100", **after}).json()
+            found += [job for job in page["jobs"] if job["name"] == self.name]
+            if not page["next"]:
+                return found[::-1]
+            after = {"after": page["next"]}
+
+    def wait_for_job(self, *states: str, count: int = 1, seconds: float = 60.0) -> str:
+        """Wait until there are so many jobs and the newest is in one of the states; answers its id."""
+        wanted = states or ("RUNNING",)
+
+        def look() -> str:
+            jobs = self.jobs()
+            assert len(jobs) <= count, jobs
+            return jobs[-1]["job_id"] if len(jobs) == count and jobs[-1]["status"] in wanted else ""
+
+        return wait_for(f"job {count} of {self.name} is {wanted}", look, seconds, 0.1)
+
+    def wait_for_fresh_job(self, old: list[str]) -> list[dict[str, Any]]:
+        """Wait until the newest job is none of the old ones, and runs; answers all of them."""
+
+        def look() -> list[dict[str, Any]]:
+            jobs = self.jobs()
+            return jobs if jobs and jobs[-1]["job_id"] not in old and jobs[-1]["status"] == "RUNNING" else []
+
+        return wait_for(f"{self.name} trains anew", look, 60, 0.1)
+
+    def directory(self, job_id: str) -> Path:
+        """The job's directory on the server."""
+        (found,) = self.server.root.glob(f"clients/*/jobs/{job_id}")
+        return found
+
+    def finish(self, job_id: str, code: int = 0) -> None:
+        """Let the script end."""
+        place = self.directory(job_id) / "work"
+        (place / "finish.new").write_text(str(code))
+        (place / "finish.new").rename(place / "finish")
+
+    def lines(self, job_id: str) -> list[str]:
+        """The job's log on the server."""
+        texts: list[str] = []
+        offset = 0
+        while True:
+            answer = self.server.request("GET", f"/api/v2/jobs/{job_id}/logs", params={"offset": str(offset)})
+            answer.raise_for_status()
+            texts += [line.text for line in parse_records(answer.content)]
+            if offset == int(answer.headers["Job-Log-Next-Offset"]):
+                return texts
+            offset = int(answer.headers["Job-Log-Next-Offset"])
+
+    def alive(self, job_id: str) -> list[psutil.Process]:
+        """The processes of the job, its supervisor included."""
+        found = []
+        directory = str(self.directory(job_id))
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if process.status() != psutil.STATUS_ZOMBIE and (
+                    directory in " ".join(process.cmdline()) or process.cwd().startswith(directory)
+                ):
+                    found.append(process)
+        return found
+
+    # What must hold
+
+    def wait_for_lines(self, job_id: str, count: int, attempt: int = 1, seconds: float = 60.0) -> None:
+        """Wait until Airflow shows so many of the job's lines."""
+
+        wait_for(
+            f"{count} lines of {self.name} are shown", lambda: len(self.shown(job_id, attempt)) >= count, seconds, 0.3
+        )
+
+    def check_lines(self, job_id: str, attempt: int) -> None:
+        """The log of a try shows the job's lines, each once and in order, and no other job's."""
+        expected = self.lines(job_id)
+        numbered = [text for text in expected if text.startswith("line ")]
+        assert numbered == [f"line {number}" for number in range(3, 3 * len(numbered) + 1, 3)], "the server lost lines"
+        texts = {*expected, "the same text"}
+        for shown in (self.log(attempt), self.screen(attempt)):
+            lines = [text for text in shown if text in texts or text.startswith("line ")]
+            assert lines == expected, _difference(expected, lines)
+        self.stage.tally.lines += len(expected)
+
+    def check(self, *states: str, state: str = "success") -> list[str]:
+        """The server had these jobs and no other, each ended so; nothing runs; answers their ids."""
+        task = self.task()
+        assert task["state"] == state, "\n".join(self.log())
+        jobs = self.jobs()
+        assert [job["status"] for job in jobs] == list(states), jobs
+        for job in jobs:
+            wait_for(f"nothing of {self.name} runs", lambda job=job: not self.alive(job["job_id"]), 10, 0.1)
+        self.stage.tally.jobs += len(jobs)
+        return [job["job_id"] for job in jobs]
+
+    def end(self) -> None:
+        """Let the newest job end well, see the task succeed."""
+        self.finish(self.wait_for_job(count=len(self.jobs())))
+        self.wait("success")
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Kill one process, by its id."""
+        os.kill(pid, number)
+        self.stage.tally.kills += 1
+
+    def kill_worker(self, pid: int) -> float:
+        """Kill a task's process and the worker process above it, as a machine that goes down does; answers when."""
+        worker = psutil.Process(pid).parent()
+        assert worker is not None
+        assert "LocalExecutor" in " ".join(worker.cmdline()), worker.cmdline()
+        for process in (worker.pid, pid):
+            os.kill(process, signal.SIGKILL)
+        self.stage.tally.kills += 1
+        return time.monotonic()
+
+
+def _difference(expected: list[str], shown: list[str]) -> str:
+    for index, (one, other) in enumerate(zip(expected, shown, strict=False)):
+        if one != other:
+            return (
+                f"{len(expected)} lines expected, {len(shown)} shown; they differ from number {index}: "
+                f"{expected[index : index + 5]} expected, {shown[index : index + 5]} shown"
+            )
+    return f"{len(expected)} lines expected, {len(shown)} shown; the shorter is the beginning of the longer"

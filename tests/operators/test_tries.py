@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a try does and how it can end, against the real server. Deferred or not makes no difference."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from datetime import datetime, timedelta
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import JobFailed, JobNotFound, JobStopped, ServiceUnavailable
+from airflow_provider_jobapi.operators.training import _Killed
+from airflow_provider_jobapi.services.jobapi.service import JobApiService
+from airflow_provider_jobapi.services.patience import testing
+from tests.harness.server import poll
+from tests.harness.tries import AirflowFailException, Task, follow
+
+
+@pytest.fixture(params=[True, False], ids=["deferred", "inline"])
+def task(request, connected):
+    """Makes tasks, deferrable or not."""
+    return lambda **parameters: Task(deferrable=request.param, **parameters)
+
+
+@pytest.fixture
+def deferred(connected):
+    """Makes deferrable tasks."""
+    return lambda **parameters: Task(deferrable=True, **parameters)
+
+
+def jobs_of(server, since: int) -> int:
+    """How many jobs the server knows beyond those it knew."""
+    return len(server.request("GET", "/api/v2/jobs", params={"limit": 1000}).json()["jobs"]) - since
+
+
+# How it ends
+
+
+def test_success(task):
+    train = task()
+    assert train.run() == {"job_id": train.job_id, "status": "SUCCESSFUL", "model": None}
+
+
+def test_success_with_its_model(task, tmp_path):
+    result = task(destination=str(tmp_path), version="3").run()
+    assert result["model"] == f"file://{tmp_path}/3"
+    assert (tmp_path / "3" / "saved_model.pb").read_bytes() == b"saved model"
+    assert (tmp_path / "3" / "variables" / "variables.index").exists()
+
+
+def test_a_failure_tells_the_reason_the_code_and_the_last_twenty_lines(task):
+    with pytest.raises(JobFailed) as caught:
+        task(env={"LINES": 30, "EXIT": 3}).run()
+    assert (caught.value.reason, caught.value.exit_code) == ("NonZeroExit", 3)
+    first, *quoted = str(caught.value).splitlines()
+    assert "(tries-train) failed: NonZeroExit, exit code 3." in first
+    assert [line.strip() for line in quoted[1:]] == [f"line {number} of 100% {{}} %s" for number in range(10, 30)]
+
+
+def test_a_completion_time_that_is_over_is_not_tried_again(task):
+    with pytest.raises(AirflowFailException, match="failed: CompletionTimeExceeded"):
+        task(completion_time="1s", env={"GATE": "/never"}).run()
+
+
+def test_no_model_where_one_is_wanted_is_not_tried_again(task, tmp_path):
+    with pytest.raises(AirflowFailException, match="wrote no SavedModel"):
+        task(env={"MODEL": 0}, destination=str(tmp_path)).run()
+
+
+def test_no_model_where_none_is_wanted_is_a_success(task):
+    assert task(env={"MODEL": 0}).run()["status"] == "SUCCESSFUL"
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({"timeout": 2}, "timeout of 0:00:02"),
+        ({"timeout": timedelta(seconds=2), "execution_timeout": timedelta(hours=1)}, "timeout of 0:00:02"),
+        ({"timeout": 3600, "execution_timeout": timedelta(seconds=2)}, "execution_timeout of 0:00:02"),
+    ],
+)
+def test_a_limit_stops_the_job_and_is_named(task, connected, limits, words):
+    train = task(env={"GATE": "/never", "LINES": 2}, **limits)
+    with pytest.raises(JobStopped, match=f"The {words} is over: Job .* was stopped") as caught:
+        train.run()
+    assert "line 1 of 100%" in str(caught.value)
+    assert connected.status(train.job_id)["status"] == "STOPPED"
+
+
+def test_a_job_that_waits_in_the_queue_is_under_the_limit_too(task, connected):
+    enormous = {"cpus": os.cpu_count(), "memory": 256}
+    first = Task(deferrable=True, env={"GATE": "/never"}, job_resources=enormous)
+    first.submit()
+    connected.wait_for(first.job_id, "RUNNING")
+    train = task(job_resources=enormous, timeout=1)
+    try:
+        with pytest.raises(JobStopped, match="timeout of 0:00:01 is over"):
+            train.run()
+        assert connected.status(train.job_id)["status"] == "STOPPED"
+        assert connected.status(train.job_id)["startTime"] is None
+    finally:
+        connected.request("POST", f"/api/v2/jobs/{first.job_id}/stop")
+
+
+def test_stopped_by_someone_else_is_not_tried_again(task, connected):
+    train = task(env={"GATE": "/never"})
+
+    def stop() -> None:
+        poll(lambda: "training_job_id" in train.xcoms, 30, "the job's id")
+        connected.wait_for(train.job_id, "RUNNING")
+        connected.request("POST", f"/api/v2/jobs/{train.job_id}/stop")
+
+    other = threading.Thread(target=stop)
+    other.start()
+    with pytest.raises(AirflowFailException, match=r"was stopped: .*client.* Clear the task to train anew"):
+        train.run()
+    other.join()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"job_resources": {"cpus": 1, "memory": "2 GB"}}, "job_resources.memory cannot be '2 GB'"),
+        ({"data_input": {"../../x": "1"}}, "cannot be a file's name"),
+        ({"requirements": "--index-url http://evil/"}, "requirements"),
+        ({"python_major_version": 2}, "Python 3"),
+        ({"config": {"oauthTokenUrl": "http://evil"}}, "belongs to the connection jobapi_default"),
+    ],
+)
+def test_a_job_that_cannot_be_is_not_tried_again_and_nothing_runs(deferred, connected, wrong, sentence):
+    before = jobs_of(connected, 0)
+    with pytest.raises(AirflowFailException, match=sentence):
+        deferred(**wrong).run()
+    assert jobs_of(connected, before) == 0
+
+
+# Which job a try is about
+
+
+def test_a_retry_goes_on_with_a_job_that_runs(task, connected, tmp_path):
+    train = task(env={"GATE": str(tmp_path / "gate")})
+    lost = Task(**train.parameters | {"deferrable": True})
+    lost.run_start = train.run_start
+    lost.submit()
+    connected.wait_for(lost.job_id, "RUNNING")
+    before = jobs_of(connected, 0)
+    (tmp_path / "gate").touch()
+    assert train.run()["job_id"] == lost.job_id
+    assert jobs_of(connected, before) == 0
+
+
+def test_a_retry_after_a_success_only_fetches(task, connected, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("no directory")
+    train = task(destination=str(blocked))
+    with pytest.raises(ValueError):
+        train.run()
+    first = train.job_id
+    train.parameters["destination"] = str(tmp_path / "models")
+    result = train.run()
+    assert (result["job_id"], train.job_id) == (first, first)
+    assert result["model"].startswith(f"file://{tmp_path}/models/")
+
+
+def test_a_retry_after_a_failure_trains_anew(task, connected):
+    train = task(env={"EXIT": 1})
+    ids = []
+    for _ in range(2):
+        with pytest.raises(JobFailed):
+            train.run()
+        ids.append(train.job_id)
+    train.parameters["env"] = {}
+    assert train.run()["job_id"] not in ids
+    assert len(set(ids)) == 2
+
+
+def test_a_retry_after_a_timeout_trains_anew(task):
+    train = task(env={"GATE": "/never"}, timeout=1)
+    with pytest.raises(JobStopped):
+        train.run()
+    first = train.job_id
+    train.parameters |= {"env": {}, "timeout": 60}
+    assert train.run()["job_id"] != first
+
+
+def test_a_clear_trains_anew(task):
+    train = task()
+    first = train.run()["job_id"]
+    train.max_tries += 1
+    assert train.run()["job_id"] != first
+
+
+def test_the_time_of_a_job_begins_with_its_submit_whichever_try_looks(deferred, connected):
+    train = deferred(env={"GATE": "/never"}, timeout=3600)
+    first = train.submit()
+    again = train.submit()
+    apart = datetime.fromisoformat(first.deadline) - datetime.fromisoformat(again.deadline)
+    assert abs(apart) < timedelta(seconds=1)
+    connected.request("POST", f"/api/v2/jobs/{train.job_id}/stop")
+
+
+def test_another_worker_of_the_same_try_was_quicker(deferred, connected, mocker, tmp_path):
+    train = deferred(env={"GATE": str(tmp_path / "gate")})
+    train.submit()
+    first = train.job_id
+    train.parameters["env"] = {"GATE": str(tmp_path / "gate"), "LINES": 5}
+    real, looks = JobApiService.find, []
+
+    def not_yet(service, job_id):
+        looks.append(job_id)
+        if len(looks) == 1:
+            raise JobNotFound("Not yet.")
+        return real(service, job_id)
+
+    mocker.patch.object(JobApiService, "find", not_yet)
+    train.submit()
+    assert train.job_id == first
+    (tmp_path / "gate").touch()
+
+
+# A service that cannot be reached
+
+
+def test_a_service_that_is_gone_for_too_long_fails_the_try_and_the_next_one_finds_the_job(
+    jobapi, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(jobapi.connection))
+    train = Task(deferrable=True, env={"GATE": str(tmp_path / "gate")}, patience=2)
+    trigger = train.submit()
+    jobapi.wait_for(train.job_id, "RUNNING")
+    jobapi.kill()
+    event = follow(trigger)
+    assert event["end"] == "unreachable"
+    with testing(), pytest.raises(ServiceUnavailable, match="a retry finds it again"):
+        train.complete(event)
+    jobapi.restart()
+    first = train.job_id
+    (tmp_path / "gate").touch()
+    assert train.run()["job_id"] == first
+
+
+# A worker that is killed
+
+
+def test_killed_while_it_follows_inline(connected):
+    train = Task(deferrable=False, env={"GATE": "/never"})
+    operator = train.operator()
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            operator.execute(train.context(operator))
+        except BaseException as error:  # noqa: BLE001
+            caught.append(error)
+
+    worker = threading.Thread(target=run)
+    worker.start()
+    poll(lambda: "training_job_id" in train.xcoms, 30, "the job's id")
+    connected.wait_for(train.job_id, "RUNNING")
+    operator.on_kill()
+    worker.join(30)
+    assert isinstance(caught[0], JobStopped)
+    assert "since its task was killed" in str(caught[0])
+    assert connected.status(train.job_id)["status"] == "STOPPED"
+
+
+@pytest.mark.parametrize(
+    ("state", "deferred"), [("running", True), (None, True), ("failed", False), ("restarting", False)]
+)
+def test_ended_by_somebody_before_it_defers(connected, mocker, tmp_path, state, deferred):
+    states = {"r": {} if state is None else {"train": state}}
+    mocker.patch("airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", return_value=states)
+    train = Task(deferrable=True, env={"GATE": str(tmp_path / "gate")})
+    if deferred:
+        train.submit()
+        (tmp_path / "gate").touch()
+        connected.wait_for(train.job_id, "SUCCESSFUL")
+    else:
+        with pytest.raises(JobStopped, match="was ended while it submitted"):
+            train.submit()
+        connected.wait_for(train.job_id, "STOPPED")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_while_it_submits(connected, mocker, when):
+    train = Task(deferrable=True, env={"GATE": "/never"})
+    operator = train.operator()
+    real, ids = JobApiService.submit, []
+
+    def submit(service, job, job_id):
+        ids.append(job_id)
+        if when == "after":
+            real(service, job, job_id)
+        with pytest.raises(_Killed):
+            operator.on_kill()
+        raise _Killed
+
+    mocker.patch.object(JobApiService, "submit", submit)
+    with pytest.raises(JobStopped, match="killed while its job was being submitted"):
+        operator.execute(train.context(operator))
+    answer = connected.request("GET", f"/api/v2/jobs/{ids[0]}")
+    if when == "before":
+        assert answer.status_code == 404
+    else:
+        connected.wait_for(ids[0], "STOPPED")
+
+
+def test_a_timeout_of_airflows_own_while_it_submits_leaves_nothing_running(connected, mocker):
+    """Airflow's timer raises out of execute and calls on_kill afterwards, when nothing is on the stack."""
+
+    class TimeIsOver(BaseException):
+        pass
+
+    train = Task(deferrable=True, env={"GATE": "/never"})
+    operator = train.operator()
+    real, ids = JobApiService.submit, []
+
+    def submit(service, job, job_id):
+        real(service, job, job_id)
+        ids.append(job_id)
+        raise TimeIsOver
+
+    mocker.patch.object(JobApiService, "submit", submit)
+    with pytest.raises(TimeIsOver):
+        operator.execute(train.context(operator))
+    operator.on_kill()
+    connected.wait_for(ids[0], "STOPPED")

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs under user ids of their own: what a job of one client can see and do of the server and of another client."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_jobapi.server.config import SettingsError
+from tests.harness.bench import WRITE_MODEL, Bench, processes_of
+
+PYTHON = Path("/usr/bin/python3")
+FIRST = 2_000_001
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="user ids can be changed by root only"),
+    pytest.mark.skipif(not PYTHON.exists(), reason=f"there is no {PYTHON}, which every user could run"),
+]
+
+
+@pytest.fixture
+def home():
+    """A place that every user may walk through, which pytest's own is not; with the mask of ``jobapi serve``."""
+    place = Path(tempfile.mkdtemp())
+    place.chmod(0o755)
+    mask = os.umask(0o077)
+    yield place
+    os.umask(mask)
+    shutil.rmtree(place)
+
+
+@pytest.fixture
+def bench(home):
+    with Bench(home, users=(FIRST, FIRST + 9), python=PYTHON) as bench:
+        bench.clients.add("second")
+        yield bench
+
+
+LOOK = """
+import json, os, pathlib
+def tries(path):
+    try:
+        os.listdir(path) if os.path.isdir(path) else open(path).read()
+        return "read"
+    except PermissionError:
+        return "refused"
+print(json.dumps({
+    "uid": os.getresuid(), "gid": os.getresgid(), "groups": os.getgroups(), "umask": os.umask(0o77),
+    "seen": {path: tries(path) for path in json.load(open("paths.json"))},
+}))
+"""
+
+
+def test_a_job_runs_as_its_client_and_reads_nothing_else(bench):
+    root = bench.settings.root
+    other = bench.wait(bench.submit("open('own', 'w').write('x'); raise SystemExit(1)", client="second"))
+    secrets = [root / "jobapi.sqlite", root / "keys", root / "clients", root / "clients" / "second" / "jobs"]
+    secrets += [root / "clients" / "airflow" / "data", other.directory / "work", other.directory / "log"]
+    job = bench.wait(bench.submit(LOOK, files={"paths.json": json.dumps([str(path) for path in secrets])}))
+    assert job.state == "SUCCESSFUL", bench.log(job)
+    seen = json.loads(bench.log(job).splitlines()[-1])
+    assert set(seen["uid"]) == set(seen["gid"]) == {FIRST}
+    assert seen["groups"] == []
+    assert seen["umask"] == 0o077
+    assert seen["seen"] == {str(path): "refused" for path in secrets}
+
+
+def test_the_server_owns_the_log_and_the_exit_record(bench):
+    script = """
+import os
+home = os.environ["JOB_DIRECTORY"]
+for name in ("log", "exit.json", "spec.json", "lock", "started", "new"):
+    try:
+        open(os.path.join(home, name), "a")
+    except OSError as error:
+        print(name, type(error).__name__)
+"""
+    job = bench.wait(bench.submit(script))
+    assert bench.log(job).split("\n")[:-1] == [
+        f"{name} PermissionError" for name in ("log", "exit.json", "spec.json", "lock", "started", "new")
+    ]
+    assert (job.directory / "log").stat().st_uid == 0
+
+
+def test_a_job_owns_its_work_folder_alone_and_its_model_is_stored(bench):
+    job = bench.wait(bench.submit(WRITE_MODEL + "raise SystemExit(2)", files={"data/a": "x"}))
+    work = job.directory / "work"
+    assert (work.stat().st_uid, work.stat().st_mode & 0o777) == (FIRST, 0o700)
+    assert {path.stat().st_uid for path in work.rglob("*")} == {FIRST}
+    job = bench.wait(bench.submit(WRITE_MODEL, client="second"))
+    assert job.state == "SUCCESSFUL", bench.log(job)
+    assert job.model is not None
+
+
+def test_each_client_has_its_own_environments(bench):
+    files = {"requirements.txt": "six==1.17.0\n"}
+    script = "import six; print(six.__file__)"
+    jobs = [bench.submit(script, files=files, client=client) for client in ("airflow", "second")]
+    ended = [bench.wait(job, timeout=120) for job in jobs]
+    assert [job.state for job in ended] == ["SUCCESSFUL"] * 2, [bench.log(job) for job in ended]
+    for uid, job, client in ((FIRST, ended[0], "airflow"), (FIRST + 1, ended[1], "second")):
+        place = Path(bench.log(job).splitlines()[-1])
+        assert place.is_relative_to(bench.settings.root / "clients" / client / "environments")
+        assert place.stat().st_uid == uid
+    cache = bench.settings.root / "clients" / "airflow" / "environments" / "uv-cache"
+    assert (cache.stat().st_uid, cache.stat().st_mode & 0o777) == (FIRST, 0o700)
+
+
+def test_stop_ends_the_processes_of_another_user(bench):
+    job = bench.submit("import os, time; os.fork(); os.write(1, b'up\\n'); time.sleep(60)")
+    bench.wait_for_line(job, "up\nup")
+    bench.registry.request_stop(job.key, "alice")
+    assert bench.wait(job).state == "STOPPED"
+    assert processes_of(job.directory) == []
+
+
+def test_a_link_to_a_file_of_the_server_is_not_stored_as_a_model(bench):
+    secret = bench.settings.root / "keys" / "secret"
+    secret.write_text("secret")
+    script = f"import os\nos.makedirs('model', exist_ok=True)\nos.symlink({str(secret)!r}, 'model/saved_model.pb')"
+    job = bench.wait(bench.submit(script))
+    assert (job.state, job.model) == ("SUCCESSFUL", None)
+    assert job.message == "The job wrote no SavedModel."
+
+
+def test_a_set_uid_program_gains_a_job_nothing(bench):
+    script = """
+with open("/proc/self/status") as file:
+    print([line.split()[1] for line in file if line.startswith("NoNewPrivs")])
+"""
+    assert bench.log(bench.wait(bench.submit(script))) == "['1']\n"
+
+
+def test_a_python_that_the_users_cannot_run_is_refused_at_the_start(home):
+    hidden = home / "hidden"
+    hidden.mkdir(mode=0o700)
+    (hidden / "python3").symlink_to(PYTHON)
+    script = hidden / "python"
+    script.write_text(
+        f'#!/bin/sh\nexec {PYTHON} -c "import json; print(json.dumps([{str(script)!r}, {"3.11.2"!r}]))"\n'
+    )
+    script.chmod(0o755)
+    with pytest.raises(SettingsError, match=f"user id {FIRST}, and that user cannot run .*--python"):
+        Bench(home, users=(FIRST, FIRST + 9), python=script)
+
+
+def test_a_root_that_the_users_cannot_walk_through_is_refused_at_the_start(home):
+    (home / "hidden").mkdir(mode=0o700)
+    with pytest.raises(SettingsError, match="choose a --root that every user may walk through"):
+        Bench(home / "hidden", users=(FIRST, FIRST + 9), python=PYTHON)
