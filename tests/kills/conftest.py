@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The stage of the kill matrix: one cluster on PostgreSQL and one jobAPI server for all of its rows, and its summary."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.harness import postgres
+from tests.harness.airflow import wait_for
+from tests.harness.cluster import Cluster
+from tests.harness.cluster_training import Stage, Tally
+from tests.harness.proxy_faults import ScriptedProxy
+from tests.harness.server import running
+
+DAGS = Path(__file__).parent / "dags"
+TALLY = pytest.StashKey[Tally]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[TALLY] = Tally()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    tally = config.stash[TALLY]
+    if tally.kills:
+        terminalreporter.section("the kill matrix")
+        for row in tally.rows:
+            terminalreporter.write_line(row)
+        terminalreporter.write_line(
+            f"{tally.kills} kills survived, {tally.lines:,} log lines compared, {tally.jobs} jobs counted"
+        )
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """Everything, started when the first row asks for it."""
+    if reason := postgres.missing():
+        pytest.skip(f"the kill matrix needs PostgreSQL: {reason}")
+    tally = request.config.stash[TALLY]
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kills-", ignore_cleanup_errors=True)))
+        options = ("--grace", "2s", "--cpus", "100", "--memory", "100000", "--gpus", "1", "--queue-bound", "200")
+        server = stack.enter_context(running(home / "jobapi", *options))
+        network = stack.enter_context(ScriptedProxy(server.port))
+        cluster = Cluster(home / "airflow", DAGS, environment={})
+        control = stack.enter_context(ScriptedProxy(cluster.port))
+        cluster.let_workers_speak_through(control.port)
+        stack.enter_context(cluster)
+        stage = Stage(cluster, server, network, control, tally)
+        cluster.connect("kills_plain", stage.connection(network.port))
+        wait_for("the DAGs are parsed", lambda: _parsed(cluster), 60, 0.5)
+        yield stage
+        tally.kills += sum(component.kills for component in cluster.components)
+
+
+def _parsed(cluster: Cluster) -> bool:
+    errors = cluster.api("GET", "importErrors")["import_errors"]
+    assert not errors, errors
+    return cluster.api("GET", "dags", limit=100)["total_entries"] >= 10
+
+
+@pytest.fixture
+def shifted(stage: Stage) -> Iterator[None]:
+    """Connections to the server as it were with its clock an hour ahead, and behind."""
+    with ExitStack() as stack:
+        for name, hours in (("ahead", 1), ("behind", -1)):
+            proxy = stack.enter_context(ScriptedProxy(stage.server.port, shift=timedelta(hours=hours)))
+            stage.cluster.connect(f"kills_{name}", stage.connection(proxy.port))
+        yield

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows 3, 4, 5 and 13 of the kill matrix: the triggerer, the database or the API server goes away in mid-log."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.airflow import wait_for
+from tests.harness.cluster import Component
+from tests.harness.cluster_training import Stage, Training
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def two_triggerers(stage: Stage) -> Iterator[None]:
+    """A second triggerer for the time of a test, which may end the first."""
+    for number, triggerer in enumerate(stage.cluster.triggerers):
+        if not triggerer.runs:
+            stage.cluster.start_triggerer(number)
+    yield
+    first, second = stage.cluster.triggerers
+    first.go_on()
+    if not first.runs:
+        stage.cluster.start_triggerer(0)
+    second.end()
+
+
+def begin(stage: Stage, dag_id: str = "kills_plain") -> tuple[Training, str]:
+    """A training that is deferred and shows its first lines."""
+    training = stage.train(dag_id)
+    job = training.wait_for_job()
+    training.wait("deferred")
+    training.wait_for_lines(job, 20)
+    return training, job
+
+
+def taken_over(stage: Stage, training: Training, old: Component) -> Component:
+    """Wait until another triggerer has the trigger."""
+
+    def look() -> bool:
+        owner = (training.task()["triggerer_job"] or {}).get("id")
+        return owner is not None and owner != old.job
+
+    wait_for(f"{training.name} is taken over from {old.name}", look, 60)
+    return stage.cluster.owner(training.task())
+
+
+def test_row_3_the_triggerer_is_killed_in_mid_log_whatever_the_services_clock_says(stage: Stage, shifted: None) -> None:
+    begun = [begin(stage, f"kills_{clock}") for clock in ("plain", "ahead", "behind")]
+    for _ in range(2):
+        before = [len(training.shown(job)) for training, job in begun]
+        stage.cluster.triggerers[0].kill()
+        stage.cluster.start_triggerer(0)
+        for (training, job), lines in zip(begun, before, strict=True):
+            training.wait_for_lines(job, lines + 20)
+    for training, job in begun:
+        training.finish(job)
+    for training, job in begun:
+        assert training.wait("success")["try_number"] == 1
+        training.check_lines(job, 1)
+        assert training.check("SUCCESSFUL") == [job]
+
+
+def test_row_4_a_triggerer_is_asked_to_end_and_the_other_takes_over(stage: Stage, two_triggerers: None) -> None:
+    training, job = begin(stage)
+    for _ in range(2):
+        owner = stage.cluster.owner(training.task())
+        lines = len(training.shown(job))
+        owner.terminate()
+        taken_over(stage, training, owner)
+        training.wait_for_lines(job, lines + 20)
+        stage.cluster.start_triggerer(stage.cluster.triggerers.index(owner))
+    assert not stage.network.sent(f"/{job}/stop")
+    training.finish(job)
+    assert training.wait("success")["try_number"] == 1
+    training.check_lines(job, 1)
+    assert training.check("SUCCESSFUL") == [job]
+
+
+def test_row_5_a_triggerer_stalls_another_takes_over_and_the_first_wakes(stage: Stage, two_triggerers: None) -> None:
+    training, job = begin(stage)
+    first = stage.cluster.owner(training.task())
+    first.hold()
+    taken_over(stage, training, first)
+    training.wait_for_lines(job, len(training.shown(job)) + 20)
+    before = len(training.everywhere(first, "invoking on_kill"))
+    first.go_on()
+    # Airflow takes the loss for a user's wish and calls on_kill, which must see through it.
+    wait_for(
+        "the first triggerer has called on_kill",
+        lambda: len(training.everywhere(first, "invoking on_kill")) > before,
+        40,
+    )
+    training.wait_for_lines(job, len(training.shown(job)) + 60)
+    assert not stage.network.sent(f"/{job}/stop")
+    training.finish(job)
+    assert training.wait("success")["try_number"] == 1
+    training.check_lines(job, 1)
+    assert training.check("SUCCESSFUL") == [job]
+
+
+def test_row_13_the_database_and_the_api_server_are_restarted_while_deferred(stage: Stage) -> None:
+    training, job = begin(stage)
+    for restart in (database_restart, database_crash, api_server_crash):
+        lines = len(training.shown(job))
+        restart(stage)
+        wait_for("every component is up", lambda: stage.cluster.settle(), 120, 0.5)
+        training.wait_for_lines(job, lines + 20, seconds=120)
+    assert not stage.network.sent(f"/{job}/stop")
+    training.finish(job)
+    assert training.wait("success", seconds=120)["try_number"] == 1
+    training.check_lines(job, 1)
+    assert training.check("SUCCESSFUL") == [job]
+
+
+def database_restart(stage: Stage) -> None:
+    stage.cluster.postgres.stop()
+    stage.tally.kills += 1
+    stage.cluster.postgres.start()
+
+
+def database_crash(stage: Stage) -> None:
+    stage.cluster.postgres.stop(signal.SIGKILL)
+    stage.tally.kills += 1
+    until = time.monotonic() + 3
+    wait_for("a while without a database", lambda: time.monotonic() > until, 10)
+    stage.cluster.postgres.start()
+
+
+def api_server_crash(stage: Stage) -> None:
+    stage.cluster.api_server.kill()
+    stage.cluster.api_server.start()
