@@ -117,7 +117,7 @@ def _client_remove(settings: Settings, options: argparse.Namespace) -> int:
 
     with open_registry(settings) as registry:
         registry.remove(options.client)
-    print(f"The client {options.client!r} is removed; its files go when the server starts next.")
+    print(f"The client {options.client!r} is removed with all that was its own.")
     return 0
 
 

@@ -88,25 +88,6 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": _modules("hooks.base", "hooks.jobapi"),
         "operators": _modules("operators.training", "operators.saved_model"),
         "triggers": _modules("triggers.training"),
-        "config": {
-            "jobapi": {
-                "description": "Training on job services.",
-                "options": {
-                    "log_resume": {
-                        "description": (
-                            "How a triggerer that takes over goes on with a job's log. ``replay`` writes it again from "
-                            "its start under the same times, which Airflow's own log reader merges. ``cursor`` goes on "
-                            "where the last one was, for log handlers that do not merge: CloudWatch, Elasticsearch, "
-                            "OpenSearch."
-                        ),
-                        "version_added": "0.1.0",
-                        "type": "string",
-                        "example": "cursor",
-                        "default": "replay",
-                    },
-                },
-            }
-        },
     }
 
 

@@ -2,7 +2,7 @@
 """Train what the run's configuration says, in the words of the jobAPI.
 
 For example ``{"jobName": "wide", "env": [{"name": "WIDTH", "value": 256}], "completionTime": "2h",
-"resources": {"cpus": 2, "gpus": 0, "memory": 4096}}``.
+"resources": {"cpus": 2, "gpus": 0, "memory": 4096}, "data_input": {"rows/digits.csv": "0,0,5,13,…"}}``.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ try:
     from airflow.sdk import conf
     from airflow.sdk.exceptions import AirflowFailException
 except ImportError:  # before 3.2
-    from airflow.configuration import conf
-    from airflow.exceptions import AirflowFailException
+    from airflow.configuration import conf  # type: ignore[assignment]
+    from airflow.exceptions import AirflowFailException  # type: ignore[no-redef]
 
 __all__ = ["AirflowFailException", "conf"]

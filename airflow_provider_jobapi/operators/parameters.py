@@ -51,7 +51,7 @@ class Parameters:
         """
         changed: dict[str, Any] = {}
         ignored: list[str] = []
-        known = {field.name for field in fields(self)} - {"data_input"}
+        known = {field.name for field in fields(self)}
         for header, value in (structure("config", config) or {}).items():
             name = HEADERS.get(header, header)
             if header in OF_THE_CONNECTION:

@@ -98,7 +98,7 @@ class ClientRegistry:
         return secret
 
     def remove(self, client_id: str) -> None:
-        """Remove a client with its jobs and objects; the bytes go with the next collection.
+        """Remove a client with all that is its own.
 
         :raises SettingsError: when there is no such client, or a job of it has not ended.
         """
@@ -109,6 +109,7 @@ class ClientRegistry:
                 raise SettingsError(f"The job {going} of {client_id!r} has not ended; stop it first.")
             if not connection.execute(delete(clients).where(clients.c.client_id == client_id)).rowcount:
                 raise SettingsError(f"There is no client {client_id!r}; `jobapi client list` names them.")
+        root.remove_tree(root.client_directory(self._settings.root, client_id))
 
     def check(self) -> None:
         """Hold the clients against the settings at the start of the server.

@@ -227,6 +227,7 @@ class JobRegistry:
     def _same(self, row: Row[Any] | None, key: JobKey, job_file: JobFile) -> Job | None:
         if row is None:
             return None
+        alive(row, key)
         if row.digest != job_file.digest():
             raise Problem(
                 409,
@@ -234,7 +235,7 @@ class JobRegistry:
                 f"The id {key.job_id} belongs to another job, {row.name!r} of {row.submitted:%Y-%m-%d %H:%M:%S} UTC: "
                 "submit this one under an id of its own.",
             )
-        return self._job(alive(row, key))
+        return self._job(row)
 
     def _check_queue(self, connection: Connection, client_id: str) -> None:
         query = select(func.count()).where(jobs.c.client_id == client_id, jobs.c.state == JobState.PENDING.value)

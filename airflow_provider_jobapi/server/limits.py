@@ -57,13 +57,17 @@ def _is_upload(scope: Scope) -> bool:
 
 def _refusal(scope: Scope) -> Problem | None:
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-    length = 0
+    length, chunked = -1, False
     for name, value in scope["headers"]:
         size += len(name) + len(value)
         if name == b"content-length" and value.isdigit():
             length = int(value)
+        chunked = chunked or name == b"transfer-encoding"
     if size > HEADER_LIMIT:
         return Problem(431, None, f"The headers have {size} bytes; at most {HEADER_LIMIT} are read.")
+    if chunked and length >= 0:  # RFC 9112, 6.1: where two parties read it differently, one request hides another
+        detail = "The request has a Content-Length and a Transfer-Encoding; send one of them."
+        return Problem(400, None, detail, headers={"Connection": "close"})
     if length > BODY_LIMIT and not _is_upload(scope):
         return _body_too_large()
     if re.search(r"[\x00-\x1f\x7f]", scope["path"]):  # a line break at its end would be lost where paths are matched

@@ -209,7 +209,7 @@ class Verifier:
     def _claims(self, token: str) -> dict[str, Any]:
         try:
             decoded = jwt.decode(token, self._key.key, algorithms=[ALGORITHM])
-        except (JoseError, ValueError, TypeError, KeyError):
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError):
             raise refused("The token is not one of this server; get a new one at /oauth/token.") from None
         claims = decoded.claims
         ours = decoded.header.get("typ") == "at+jwt" and decoded.header.get("kid") == self._key.kid
@@ -217,6 +217,8 @@ class Verifier:
         expires, whole = claims.get("exp"), isinstance(claims.get("client_id"), str)
         if not (ours and named and whole and isinstance(expires, int)):
             raise refused("The token is not one for this server; get a new one at /oauth/token.")
+        if isinstance(begins := claims.get("nbf", 0), int) and begins > time.time() + 1:
+            raise refused("The token is not good yet; look at the clock of who made it.")
         if expires <= time.time():
             raise refused("The token has expired; get a new one at /oauth/token.")
         return claims

@@ -58,6 +58,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
         described = model.model_json_schema(ref_template=_REF)
         schemas |= described.pop("$defs", {})
         schemas[model.__name__] = described
+    for schema in schemas.values():
+        for described in schema.get("properties", {}).values():
+            described.pop("title", None)  # pydantic makes it of the field's name and says nothing with it
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     for path in document["paths"].values():
         for operation in path.values():

@@ -12,9 +12,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 
@@ -109,6 +110,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(InvalidJob, _on_invalid_job)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(OperationalError, _on_database)
     app.add_exception_handler(OSError, _on_system)
@@ -122,6 +124,10 @@ def _on_problem(_request: Request, error: Exception) -> JSONResponse:
 
 def _on_invalid_job(_request: Request, error: Exception) -> JSONResponse:
     return Problem(422, "invalid-job", str(error), field=getattr(error, "field", None)).response()
+
+
+def _on_disconnect(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=400)  # nobody is there to read it
 
 
 def _on_http(request: Request, error: Exception) -> JSONResponse:

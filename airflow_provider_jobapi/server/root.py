@@ -28,9 +28,15 @@ def prepare(root: Path) -> None:
 
     Jobs under user ids of their own must be able to walk through to their work folders, hence 0711.
 
-    :raises SettingsError: when it cannot be made.
+    :raises SettingsError: when it cannot be made, or when its database is lost: all files would be nobody's then, and
+        be swept.
     """
     try:
+        if not (root / "jobapi.sqlite").exists() and any((root / "clients").glob("*")):
+            raise SettingsError(
+                f"{root} has files of clients and no jobapi.sqlite, which knows whose they are: bring it back, or "
+                "choose another --root."
+            )
         for path, mode in ((root, 0o711), (root / "keys", 0o700), (root / "clients", 0o711)):
             path.mkdir(mode=mode, parents=True, exist_ok=True)
             path.chmod(mode)

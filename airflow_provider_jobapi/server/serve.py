@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -21,6 +22,7 @@ from airflow_provider_jobapi.server.clients import FIRST_CLIENT, ClientRegistry,
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.database import Database
 from airflow_provider_jobapi.server.routes.common import Parts
+from airflow_provider_jobapi.server.wire import Protocol
 
 _GRACEFUL = 10
 """Seconds that open requests get when the server ends."""
@@ -39,6 +41,7 @@ def serve(settings: Settings) -> int:
     logging.getLogger("airflow_provider_jobapi").setLevel(logging.INFO)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # `jobapi gc` may come before the server is up
     signal.signal(signal.SIGTERM, _interrupt)
+    _allow_files()
     root.prepare(settings.root)
     with root.locked(settings.root):
         database = Database(settings.root / "jobapi.sqlite")
@@ -59,7 +62,8 @@ def _run(settings: Settings, parts: Parts) -> int:
     config = uvicorn.Config(
         create_app(parts),
         # h11 bounds the memory of headers; the faster parser does not.
-        http="h11",
+        http=Protocol,
+        ws="none",
         h11_max_incomplete_event_size=_HEADERS_AT_ALL,
         access_log=False,
         log_level="warning",
@@ -91,6 +95,14 @@ class _Server(uvicorn.Server):
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _allow_files() -> None:
+    """Every client and every log that is read holds a file; the usual 1,024 are few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _listen(settings: Settings) -> socket.socket:

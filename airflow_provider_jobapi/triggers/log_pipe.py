@@ -17,6 +17,7 @@ import struct
 import termios
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 
 
 def unread() -> int:
@@ -28,17 +29,16 @@ def unread() -> int:
 def _pipes(_process: int) -> tuple[int, ...]:
     """The local stream sockets that this process holds when it first writes: those that it was born with, mostly."""
     try:
-        descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
+        descriptors = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
     except (OSError, ValueError):
         return ()
     return tuple(each for each in descriptors if _is_local_stream(each))
 
 
 def _is_local_stream(descriptor: int) -> bool:
-    with suppress(OSError):
-        # The descriptor is looked at through a copy: the socket object closes what it is given.
-        with socket.socket(fileno=os.dup(descriptor)) as copy:
-            return copy.family == socket.AF_UNIX and copy.type == socket.SOCK_STREAM
+    # The descriptor is looked at through a copy: the socket object closes what it is given.
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
+        return copy.family == socket.AF_UNIX and copy.type == socket.SOCK_STREAM
     return False
 
 

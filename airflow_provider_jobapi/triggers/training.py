@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,9 @@ DRAIN = 30.0
 
 KILL_PATIENCE = 300.0
 """Seconds for which a kill is tried. ``[triggerer] on_kill_timeout`` is 30, and a busy triggerer may need longer."""
+
+SHORTEST = 5.0
+"""Seconds that a deferral lasts at the least, however short the job is."""
 
 _PACE = Pace()
 _KILLS: set[asyncio.Task[None]] = set()
@@ -69,7 +72,7 @@ class TrainingTrigger(BaseTrigger):
         limit: str = "deadline",
         patience: float = 600.0,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
         self.job_id = job_id
         self.handle = handle
@@ -90,12 +93,13 @@ class TrainingTrigger(BaseTrigger):
         names = ("conn_id", "job_id", "handle", "floor", "skew", "deadline", "limit", "patience")
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
+    async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Follow the job; ends with one :class:`~airflow_provider_jobapi.triggers.event.TrainingEvent`."""
         try:
             event = await self._follow()
             # Airflow closes the log of a trigger that ends, also to lines that are still on their way there.
             await _PACE.drain()
+            await self._settle()
         except asyncio.CancelledError:
             # From 3.3 on Airflow calls on_kill where a user acted; before, this is the only sign that one did.
             if not hasattr(BaseTrigger, "on_kill"):
@@ -103,11 +107,21 @@ class TrainingTrigger(BaseTrigger):
             raise
         # Airflow may cancel a trigger whose event it has taken; that is no kill.
         self._fired = True
-        yield TriggerEvent(event.payload())
+        yield TriggerEvent(event.payload())  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Stop the job, since a user marked the task failed or success, cleared it, or failed the dag run."""
         await self._stop_unless_still_wanted()
+
+    async def _settle(self) -> None:
+        """Give the scheduler the time to hear of the end of the worker that deferred.
+
+        When it hears of it after the task has been resumed, it takes the resumed task for lost and fails it ("finished
+        with state success, but the task instance's state attribute is running", Airflow 3.3.2 and before).
+        """
+        if self.task_instance is not None:
+            left = datetime.fromisoformat(self.floor) + timedelta(seconds=SHORTEST) - datetime.now(UTC)
+            await asyncio.sleep(min(left.total_seconds(), SHORTEST))
 
     async def _follow(self) -> TrainingEvent:
         contact = Contact(self.patience, self.log.warning)
@@ -227,7 +241,7 @@ class TrainingTrigger(BaseTrigger):
             except Exception as error:  # noqa: BLE001 -- tried again until the patience with a kill ends
                 pause = contact.lost(error)
                 if pause is None:
-                    self.log.error(f"Job {self.job_id} could not be told to stop: {describe(error)}")
+                    self.log.error(f"Job {self.job_id} could not be told to stop: {describe(error)}")  # noqa: TRY400
                     return
                 await asyncio.sleep(min(2.0, pause))
             else:

@@ -44,7 +44,7 @@ class Pace:
             now = time.monotonic()
             self._due = max(self._due, now) + BATCH / self._rate
             await asyncio.sleep(self._due - now)
-        while self._draining or unread() > MOST_UNREAD:
+        while self._draining or unread() > MOST_UNREAD:  # noqa: ASYNC110 -- the kernel sets no event
             await asyncio.sleep(_GLANCE)
 
     async def drain(self) -> None:
@@ -52,7 +52,7 @@ class Pace:
         until = time.monotonic() + DRAIN_WAIT
         self._draining += 1
         try:
-            while unread() and time.monotonic() < until:
+            while unread() and time.monotonic() < until:  # noqa: ASYNC110 -- the kernel sets no event
                 await asyncio.sleep(_GLANCE)
         finally:
             self._draining -= 1

@@ -112,7 +112,7 @@ def test_whoever_ends_the_task_ends_the_job(airflow, training, jobapi_server, ho
     if how == "clear":
         wait_for("the cleared task trains anew", lambda: one.job_id != job_id, 60)
         anew = one.job_id
-        one.ends("deferred")
+        one.wait_for_line(2)
         airflow.api("PATCH", f"{path}/taskInstances/{task_id}", {"new_state": "failed"})
         jobapi_server.wait_for(anew, "STOPPED", timeout=20)
 

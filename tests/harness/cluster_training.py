@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -282,7 +281,9 @@ class Training:
 
     def end(self) -> None:
         """Let the newest job end well, see the task succeed."""
-        self.finish(self.wait_for_job(count=len(self.jobs())))
+        job = self.wait_for_job(count=len(self.jobs()))
+        wait_for(f"{self.name} has written some lines", lambda: len(self.lines(job)) > 20, 30)
+        self.finish(job)
         self.wait("success")
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
@@ -290,15 +291,13 @@ class Training:
         os.kill(pid, number)
         self.stage.tally.kills += 1
 
-    def kill_worker(self, pid: int) -> float:
-        """Kill a task's process and the worker process above it, as a machine that goes down does; answers when."""
-        worker = psutil.Process(pid).parent()
-        assert worker is not None
+    def kill_worker(self, pid: int) -> None:
+        """Kill a worker process and the task below it, as a machine that goes down does."""
+        worker = psutil.Process(pid)
         assert "LocalExecutor" in " ".join(worker.cmdline()), worker.cmdline()
-        for process in (worker.pid, pid):
-            os.kill(process, signal.SIGKILL)
+        for process in (worker, *worker.children(recursive=True)):
+            process.kill()
         self.stage.tally.kills += 1
-        return time.monotonic()
 
 
 def _difference(expected: list[str], shown: list[str]) -> str:

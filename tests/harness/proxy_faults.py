@@ -50,6 +50,7 @@ class Exchange:
     request: bytes
     answer: bytes = b""
     at: float = field(default_factory=time.monotonic)
+    over: threading.Event = field(default_factory=threading.Event)
 
     @property
     def status(self) -> int:
@@ -95,6 +96,10 @@ class Hold:
         """Wait until a request is held."""
         assert self._arrived.wait(seconds), f"No {self._when} came within {seconds:g} s."
         return self.exchanges[0]
+
+    def wait_for_hangup(self, seconds: float = 20.0) -> None:
+        """Wait until the one whose request is held has hung up, as one that is killed does."""
+        assert self.exchanges[0].over.wait(seconds), f"The one that sent {self._when} is still there."
 
     def release(self) -> None:
         """Let it go on."""
@@ -172,6 +177,7 @@ class ScriptedProxy(FaultProxy):
             for task in (work, gone):
                 task.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
+            exchange.over.set()
 
     def _script(self, line: str) -> Fault | None:
         for index, (when, fault) in enumerate(self._faults):

@@ -25,6 +25,9 @@ HANDLE = {"job_id": JOB_ID}
 TIMEOUT = 2.0
 """Seconds of silence after which the clients of these tests give up."""
 
+BRIEF = 0.3
+"""The same, where the service is made to be slow."""
+
 _logins = itertools.count()
 
 

@@ -110,7 +110,7 @@ def test_the_largest_job_files_cost_little(body: bytes, held: Held, alice: Tenan
     process = psutil.Process(held.server.process.pid)
     before, started = process.cpu_times().user, time.monotonic()
     answer = alice.request("POST", f"/api/v2/jobs/{uuid.uuid4()}", data=body)
-    assert answer.status_code == 422
+    assert answer.status_code in {413, 422}
     assert len(answer.content) < 2_000
     assert time.monotonic() - started < 10
     assert process.cpu_times().user - before < 10

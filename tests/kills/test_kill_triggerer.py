@@ -109,8 +109,12 @@ def test_row_13_the_database_and_the_api_server_are_restarted_while_deferred(sta
     for restart in (database_restart, database_crash, api_server_crash):
         lines = len(training.shown(job))
         restart(stage)
-        wait_for("every component is up", lambda: stage.cluster.settle(), 120, 0.5)
-        training.wait_for_lines(job, lines + 20, seconds=120)
+        wait_for(
+            f"the log goes on after the {restart.__name__}",
+            lambda lines=lines: stage.cluster.settle() and len(training.shown(job)) > lines + 20,
+            150,
+            0.5,
+        )
     assert not stage.network.sent(f"/{job}/stop")
     training.finish(job)
     assert training.wait("success", seconds=120)["try_number"] == 1

@@ -91,8 +91,10 @@ def test_the_headers_of_the_documents_override():
 
 
 def test_our_own_spelling_overrides_too():
-    parameters, ignored = PLAIN.overridden({"job_name": "ours", "destination": "s3://models"}, "c")
-    assert (parameters.job_name, parameters.destination, ignored) == ("ours", "s3://models", [])
+    config = {"job_name": "ours", "destination": "s3://models", "data_input": {"a.csv": "1"}}
+    parameters, ignored = PLAIN.overridden(config, "c")
+    assert parameters == replace(PLAIN, **config)
+    assert ignored == []
 
 
 @pytest.mark.parametrize(

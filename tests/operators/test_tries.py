@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from airflow_provider_jobapi.exceptions import JobFailed, JobNotFound, JobStopped, ServiceUnavailable
+from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobNotFound, JobStopped, ServiceUnavailable
 from airflow_provider_jobapi.operators.training import _Killed
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
 from airflow_provider_jobapi.services.patience import testing
@@ -155,7 +155,7 @@ def test_a_retry_after_a_success_only_fetches(task, connected, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("no directory")
     train = task(destination=str(blocked))
-    with pytest.raises(ValueError):
+    with pytest.raises(InvalidJob, match="check destination"):
         train.run()
     first = train.job_id
     train.parameters["destination"] = str(tmp_path / "models")

@@ -176,7 +176,7 @@ def test_a_renewed_secret_replaces_the_old_one(tmp_path):
         server.connection["password"] = new
 
 
-def test_a_removed_client_is_out_and_its_files_go(tmp_path):
+def test_a_removed_client_is_out_and_its_files_are_gone(tmp_path):
     with running(tmp_path / "root") as server:
         job_id = server.submit("import time\nwhile True: time.sleep(0.1)\n")
         said = refused("client", "remove", "airflow", "--root", str(server.root))
@@ -187,11 +187,19 @@ def test_a_removed_client_is_out_and_its_files_go(tmp_path):
         assert jobapi("client", "remove", "airflow", "--root", str(server.root)).returncode == 0
         url = f"{server.url}/api/v2/jobs"
         poll(lambda: requests.get(url, headers=header, timeout=30).status_code == 401, 15, "the client to be out")
+        assert not (server.root / "clients" / "airflow").exists()
         server.stop()
-        assert (server.root / "clients" / "airflow").exists()
         server.restart()
-        assert [path.name for path in (server.root / "clients").rglob("*") if path.is_file()] == []
         assert server.request("GET", "/api/v2/jobs").json()["jobs"] == []  # a first start again
+
+
+def test_a_root_without_its_database_is_left_alone(tmp_path):
+    place = str(tmp_path / "root")
+    assert jobapi("client", "add", "one", "--root", place).returncode == 0
+    (tmp_path / "root" / "jobapi.sqlite").unlink()
+    for command in (("serve", "--port", "0"), ("client", "add", "one")):
+        assert "no jobapi.sqlite, which knows whose they are" in refused(*command, "--root", place)
+    assert (tmp_path / "root" / "clients" / "one" / "data").is_dir()
 
 
 def test_gc_removes_what_has_had_its_time_and_what_a_crash_left(tmp_path):

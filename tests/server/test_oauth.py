@@ -213,7 +213,7 @@ def test_tokens_are_made_quickly(server: Server):
     begin = time.monotonic()
     for _ in range(100):
         server.token()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 30
 
 
 def test_no_secret_and_no_token_reaches_the_servers_log(server: Server):

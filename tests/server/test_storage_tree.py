@@ -208,6 +208,17 @@ def test_uploads_that_come_together_share_the_bound(store: Store):
     store.put("a", b"x" * BOUND)
 
 
+def test_an_upload_that_began_before_another_ended_is_bounded_too(store: Store):
+    with store.tree.writer("late") as late:
+        store.put("early", b"x" * (BOUND * 6 // 10))
+        late.write(b"x" * (BOUND * 6 // 10))
+        with pytest.raises(Problem) as problem:
+            late.commit()
+    assert problem.value.status == 507
+    assert store.used() == store.held() == BOUND * 6 // 10
+    assert len(store.files()) == 1
+
+
 def test_a_job_keeps_its_inputs_whatever_becomes_of_the_objects(store: Store):
     store.put(f"jobs/train-{JOB}/train.py", b"as it was")
     store.put(f"jobs/train-{JOB}/data/x.csv", b"1,2")

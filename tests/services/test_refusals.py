@@ -93,6 +93,11 @@ def test_only_a_jobapi_may_say_that_there_is_no_job() -> None:
     assert "check the connection's host and version" in str(error)
 
 
+def test_a_detail_becomes_a_sentence() -> None:
+    assert str(refused(POST, 422, {"detail": "no\r\nsuch field"})) == "no such field."
+    assert str(refused(POST, 422, {"title": "No!", "detail": {}})) == "No!"
+
+
 def test_what_a_service_repeats_is_hidden() -> None:
     error = refused(
         GET, 403, {"detail": "Bearer ey.token.x may not, nor secret-word."}, "ey.token.x", "secret-word", ""

@@ -219,7 +219,12 @@ def get_object(request: Request, tree: Tree, key: Key) -> Response:
     summary="Delete an object",
     status_code=204,
     response_description="The object is gone",
-    responses=errors(s404="There is no such object", s409="The key belongs to a job that has not ended"),
+    responses=errors(
+        s404="There is no such object",
+        s409="The key belongs to a job that has not ended",
+        s410="The key belongs to a job that is gone",
+        s422="The key cannot be one",
+    ),
 )
 def delete_object(server: ServerParts, client: ClientId, tree: Tree, key: Key) -> Response:
     """Delete an object."""

@@ -16,6 +16,7 @@ from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, 
 from airflow_provider_jobapi.services.jobapi.contract import Answer, Request
 from airflow_provider_jobapi.services.jobapi.refusals import refusal
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
+from airflow_provider_jobapi.services.jobapi.watchdog import TIMES
 from airflow_provider_jobapi.services.patience import Patience
 from airflow_provider_jobapi.services.source import Checked
 
@@ -162,7 +163,8 @@ class Client:
         from airflow_provider_jobapi.services.jobapi.transport import read_bounded
 
         at = datetime.now(UTC) - response.elapsed / 2
-        body = read_bounded(response, contract.LARGEST_ANSWER, self.connection.base_url)
+        connection = self.connection
+        body = read_bounded(response, contract.LARGEST_ANSWER, connection.base_url, TIMES * connection.timeout)
         return Answer(response.status_code, lowered(response.headers), body, at)
 
 

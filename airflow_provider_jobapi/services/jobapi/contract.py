@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import ValidationError
 
@@ -230,6 +230,34 @@ def read_storage(answer: Answer) -> Storage:
     if read.protocol not in {"s3", "http"}:
         raise BrokenContract(f"The service's storage speaks {read.protocol[:40]!r}; http and s3 are the contract.")
     return read
+
+
+_S3_FIELDS = {
+    "bucket": r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}",
+    "region": r"[A-Za-z0-9_-]{0,64}",
+    "access_key": r"[\x21-\x7e]{1,1024}",
+    "secret_key": r"[\x21-\x7e]{1,1024}",
+}
+
+
+def check_s3(storage: Storage, url: str) -> None:
+    """Check the coordinates of an S3 storage; the library that gets them does not.
+
+    :param url: The endpoint as a URL.
+    :raises BrokenContract: when they are not complete or cannot be.
+    """
+    if not (storage.endpoint and storage.access_key and storage.secret_key):
+        raise BrokenContract("The service's storage is S3 without endpoint, accessKey and secretKey.")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"[^\x21-\x7e]|[\\\"<>^`{|}]|@", url):
+        raise BrokenContract(f"The service's storage has the endpoint {sentence(url, 80)!r}, which is no address.")
+    for name, allowed in _S3_FIELDS.items():
+        if not re.fullmatch(allowed, getattr(storage, name)):
+            raise BrokenContract(f"The service's storage is S3 with a {name} that none can have.")
 
 
 def read_model(answer: Answer) -> list[dict[str, Any]] | None:

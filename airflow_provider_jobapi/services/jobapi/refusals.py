@@ -122,7 +122,10 @@ def _problem(answer: Answer) -> tuple[str, str | None]:
     texts = (content.get(name) for name in ("detail", "title", "message", "error_description", "error"))
     detail = next((text for text in texts if isinstance(text, str) and text.strip()), "")
     field = content.get("field")
-    return sentence(detail), sentence(field, 100) if isinstance(field, str) else None
+    said = sentence(detail)
+    if said and said[-1] not in ".!?…":
+        said += "."
+    return said, sentence(field, 100) if isinstance(field, str) else None
 
 
 def _place(answer: Answer) -> str:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
@@ -39,8 +40,8 @@ _log = logging.getLogger(__name__)
 STOP = Patience(total=10.0, attempts=5)
 """A stop is asked for while a worker is being killed, which has seconds left."""
 
-LONGEST_TAIL = 128 * 1024 * 1024
-"""Bytes of log that are read for its last lines; the contract reads a log from its beginning."""
+LONGEST_TAIL = 30.0
+"""Seconds that a log is read for its last lines; the contract reads a log from its beginning."""
 
 
 class JobApiService:
@@ -117,8 +118,9 @@ class JobApiService:
         """The last lines of the job's log, at most ``count``; none when the log cannot be read."""
         lines: deque[str] = deque(maxlen=max(0, count))
         job_id, offset = _job_id(handle), 0
+        until = time.monotonic() + LONGEST_TAIL
         try:
-            while offset < LONGEST_TAIL:
+            while time.monotonic() < until:
                 page = contract.read_log_page(self._client.send(contract.log_page(job_id, offset)), offset)
                 lines.extend(line.text for line in page.lines)
                 if page.next_offset == offset or page.next_offset >= page.size:
@@ -245,13 +247,12 @@ class JobApiService:
 def s3_store(connection: JobApiConnection, storage: Storage) -> ObjectStore:
     """The S3 bucket that the service told, reached in the way that the connection says.
 
-    :raises BrokenContract: when the service told half of what is needed.
+    :raises BrokenContract: when the service told half of what is needed, or what cannot be.
     """
     from airflow_provider_jobapi.services.object_store import S3Access, S3Store, endpoint_url
 
-    if not (storage.endpoint and storage.access_key and storage.secret_key):
-        raise BrokenContract("The service's storage is S3 without endpoint, accessKey and secretKey.")
     url = endpoint_url(storage.endpoint)
+    contract.check_s3(storage, url)
     return S3Store(
         S3Access(
             url=url,

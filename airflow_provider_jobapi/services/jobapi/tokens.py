@@ -17,6 +17,7 @@ from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection, TokenMethod
 from airflow_provider_jobapi.services.jobapi.contract import Answer, sentence
 from airflow_provider_jobapi.services.jobapi.refusals import retry_after
+from airflow_provider_jobapi.services.jobapi.watchdog import TIMES
 
 LEEWAY = 60.0
 """Seconds before its end from which a token is no longer used; a quarter of its life, where that is less."""
@@ -114,7 +115,7 @@ def _checked(response: Any, connection: JobApiConnection) -> Any:
     """Read the answer of the token server, bounded, and tell apart what Authlib would not."""
     from airflow_provider_jobapi.services.jobapi.transport import read_bounded
 
-    body = read_bounded(response, _LARGEST, connection.token_url)
+    body = read_bounded(response, _LARGEST, connection.token_url, TIMES * connection.timeout)
     response._content = body  # noqa: SLF001 -- what requests does itself, without a bound
     status, url = response.status_code, connection.token_url
     if status == 429 or status >= 500:

@@ -9,6 +9,7 @@ import ssl
 from typing import TYPE_CHECKING
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable, TrainingError
+from airflow_provider_jobapi.services.jobapi.watchdog import Watchdog, socket_of, watched_adapter
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -27,8 +28,6 @@ def configure(session: Session, connection: JobApiConnection, url: str, threads:
     """
     from http.cookiejar import DefaultCookiePolicy
 
-    from requests.adapters import HTTPAdapter
-
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.headers.update({"Accept-Encoding": "identity", "User-Agent": "airflow-provider-jobapi"})
@@ -39,13 +38,13 @@ def configure(session: Session, connection: JobApiConnection, url: str, threads:
         )
     if proxy := connection.proxy_for(url):
         session.proxies = {"http": proxy, "https": proxy}
-    adapter = HTTPAdapter(pool_connections=2, pool_maxsize=threads, max_retries=0)
+    adapter = watched_adapter()(pool_connections=2, pool_maxsize=threads, max_retries=0)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
 
 
-def read_bounded(response: Response, limit: int, address: str) -> bytes:
-    """Read a body of at most ``limit`` bytes.
+def read_bounded(response: Response, limit: int, address: str, seconds: float) -> bytes:
+    """Read a body of at most ``limit`` bytes, in at most so many seconds.
 
     :raises BrokenContract: when it is longer, or compressed although nobody asked for that.
     """
@@ -54,11 +53,12 @@ def read_bounded(response: Response, limit: int, address: str) -> bytes:
     parts: list[bytes] = []
     total = 0
     try:
-        while part := response.raw.read(min(CHUNK, limit + 1 - total)):
-            parts.append(part)
-            total += len(part)
-            if total > limit:
-                raise BrokenContract(f"{address} sent more than {limit:,} bytes where the contract has less.")
+        with Watchdog(socket_of(response.raw), seconds):
+            while part := response.raw.read(min(CHUNK, limit + 1 - total)):
+                parts.append(part)
+                total += len(part)
+                if total > limit:
+                    raise BrokenContract(f"{address} sent more than {limit:,} bytes where the contract has less.")
     except Exception as error:  # noqa: BLE001 -- urllib3's, http.client's and ssl's have nothing in common
         raise fault(error, address) from None
     finally:

@@ -35,9 +35,7 @@ for name, deferrable in (("stub_timeout", True), ("stub_timeout_inline", False))
         )
 
 with DAG("stub_retry", schedule=None):
-    SubmitTrainingOperator(
-        task_id="train", deferrable=True, retries=1, retry_delay=timedelta(seconds=1), **STUB
-    )
+    SubmitTrainingOperator(task_id="train", deferrable=True, retries=1, retry_delay=timedelta(seconds=1), **STUB)
 
 with DAG("stub_data", schedule=None):
 
