@@ -8,6 +8,7 @@ from typing import NoReturn
 from airflow_provider_jobapi.exceptions import JobFailed, JobStopped, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.operators._airflow import AirflowFailException
 from airflow_provider_jobapi.services.base import TrainingService
+from airflow_provider_jobapi.training.logs import plain
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
@@ -72,4 +73,4 @@ def _quote(service: TrainingService, told: TrainingEvent) -> str:
         lines = service.last_lines(told.handle, LAST_LINES)
     except TrainingError:
         return ""
-    return "".join(["\nThe last lines of its log:", *(f"\n    {line}" for line in lines)]) if lines else ""
+    return "".join(["\nThe last lines of its log:", *(f"\n    {plain(line)}" for line in lines)]) if lines else ""

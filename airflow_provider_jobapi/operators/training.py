@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.triggers.training import TrainingTrigger
 
 
-SETTLE = timedelta(seconds=1)
-"""How long a worker that defers still writes lines of its own; the job's are shown below them."""
+SETTLE = timedelta(seconds=3)
+"""How long a worker that defers still writes lines, into a group that the UI folds; the job's lines are shown below."""
 
 
 class _Killed(BaseException):
@@ -219,6 +219,8 @@ class SubmitTrainingOperator(BaseOperator):
 
         place = walk(cycle, look_up)
         if place.state is None:
+            if place.generation == 0 and context["ti"].try_number > 1:
+                self._stop_what_was_cleared(service, cycle, look_up)
             submission = self._submit(service, place.job_id, place.generation, context)
             return place.job_id, submission, datetime.now(UTC)
         submission, status = seen[place.job_id]
@@ -228,6 +230,22 @@ class SubmitTrainingOperator(BaseOperator):
         )
         submitted = None if status.submission_time is None else status.submission_time + submission.skew
         return place.job_id, submission, submitted or datetime.now(UTC)
+
+    def _stop_what_was_cleared(
+        self, service: TrainingService, cycle: Cycle, look_up: Callable[[str], JobState]
+    ) -> None:
+        """Stop a job of before the clear.
+
+        Its trigger does so, too, but only one that ran: between the deferral and the triggerer's taking it up, and
+        where no triggerer lives, Airflow drops a trigger without a word.
+        """
+        from airflow_provider_jobapi.training.identity import walk
+
+        for earlier in cycle.earlier():
+            place = walk(earlier, look_up)
+            if place.state is not None and not place.state.ended:
+                service.stop(service.find(place.job_id).handle)
+                self.log.info(f"Job {place.job_id} of before the clear was told to stop.")
 
     def _submit(self, service: TrainingService, job_id: str, generation: int, context: Context) -> Submission:
         from airflow_provider_jobapi.operators.parameters import slug

@@ -217,7 +217,8 @@ class Verifier:
         expires, whole = claims.get("exp"), isinstance(claims.get("client_id"), str)
         if not (ours and named and whole and isinstance(expires, int)):
             raise refused("The token is not one for this server; get a new one at /oauth/token.")
-        if isinstance(begins := claims.get("nbf", 0), int) and begins > time.time() + 1:
+        begins = claims.get("nbf", 0)
+        if not isinstance(begins, int | float) or begins > time.time() + 1:
             raise refused("The token is not good yet; look at the clock of who made it.")
         if expires <= time.time():
             raise refused("The token has expired; get a new one at /oauth/token.")

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, JobNotFound
@@ -44,6 +44,14 @@ class Cycle:
         start = None if self.run_start is None else self.run_start.astimezone(UTC).isoformat(timespec="microseconds")
         key = [self.dag_id, self.run_id, start, self.task_id, self.map_index, self.max_tries, generation]
         return str(uuid.uuid5(NAMESPACE, json.dumps(key, ensure_ascii=False, separators=(",", ":"))))
+
+    def earlier(self) -> Iterator[Cycle]:
+        """The cycles that a clear may have ended before this one.
+
+        A clear sets ``max_tries`` to the tries so far plus ``retries``, so it only grows (unless ``retries`` was
+        lowered).
+        """
+        return (replace(self, max_tries=tries) for tries in range(self.max_tries))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_jobapi.exceptions import JobGone, ServiceUnavailable
-from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline, plain
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 from airflow_provider_jobapi.triggers.task_state import state_of
 from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
@@ -36,8 +36,8 @@ DRAIN = 30.0
 KILL_PATIENCE = 300.0
 """Seconds for which a kill is tried. ``[triggerer] on_kill_timeout`` is 30, and a busy triggerer may need longer."""
 
-SHORTEST = 5.0
-"""Seconds that a deferral lasts at the least, however short the job is."""
+SHORTEST = 2.0
+"""Seconds from the floor that a deferral lasts at the least, however short the job is."""
 
 _PACE = Pace()
 _KILLS: set[asyncio.Task[None]] = set()
@@ -192,7 +192,7 @@ class TrainingTrigger(BaseTrigger):
             shown = self._timeline.place(line.time).isoformat(timespec="milliseconds")
             await _PACE.step()
             # No arguments, hence no formatting: a % or {} of the job's stays what it is.
-            self.log.info(line.text, timestamp=shown)
+            self.log.info(plain(line.text), timestamp=shown)
 
     def _event(self, end: End, detail: str = "") -> TrainingEvent:
         return TrainingEvent(end, self.job_id, self.handle, detail)

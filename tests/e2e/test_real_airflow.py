@@ -85,6 +85,7 @@ def test_the_jobs_lines_stand_between_the_workers(airflow, training, tmp_path):
     successful = next(index for index, text in enumerate(texts) if "was successful" in text)
     lines = [index for index, text in enumerate(texts) if LINE.fullmatch(text)]
     assert submitted < paused < lines[0]
+    assert "::endgroup::" in texts[paused : lines[0]], "the UI would fold the first lines away"
     assert lines[-1] < successful
     assert one.numbers() == list(range(50))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kill matrix looks at: one training task on a cluster, with its jobs on the server and its lines in the log."""
+"""What the kill matrix looks at: a training task on a cluster, its jobs on the server, its lines in the log."""
 
 from __future__ import annotations
 
@@ -46,6 +46,7 @@ class Stage:
     server: Server
     network: ScriptedProxy
     control: ScriptedProxy
+    dags: Path
     tally: Tally
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -55,6 +56,7 @@ class Stage:
         env: Mapping[str, Any] | None = None,
         *,
         run_id: str | None = None,
+        logical_date: str | None = None,
         server: Server | None = None,
         **conf: Any,
     ) -> Training:
@@ -65,10 +67,22 @@ class Stage:
         """
         name = conf.setdefault("name", f"kill-{next(self.numbers)}")
         conf["env"] = {key.upper(): str(value) for key, value in (env or {}).items()}
-        body = {"logical_date": None, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
+        body = {"logical_date": logical_date, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
         self.cluster.api("PATCH", f"dags/{dag_id}", {"is_paused": False})
         run = self.cluster.api("POST", f"dags/{dag_id}/dagRuns", body)
         return Training(self, dag_id, str(run["dag_run_id"]), name, server or self.server)
+
+    def backfill(self, dag_id: str, first: str, last: str) -> list[str]:
+        """Start a backfill; answers the ids of its runs."""
+        api = self.cluster.api
+        api("PATCH", f"dags/{dag_id}", {"is_paused": False})
+        body = {"dag_id": dag_id, "from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z"}
+        api("POST", "backfills", body | {"run_backwards": False, "dag_run_conf": {}, "max_active_runs": 10})
+        return [run["dag_run_id"] for run in api("GET", f"dags/{dag_id}/dagRuns", limit=100)["dag_runs"]]
+
+    def retries(self, dag_id: str) -> int:
+        """What Airflow knows of the retries of a DAG's task."""
+        return int(self.cluster.api("GET", f"dags/{dag_id}/tasks/train")["retries"])
 
     def connection(self, port: int, server: Server | None = None, **extra: Any) -> dict[str, Any]:
         """A connection that reaches a server through a proxy on this port."""
@@ -111,7 +125,11 @@ class Training:
 
         def look() -> bool:
             seen.update(self.task())
-            if seen["state"] in {"failed", "success"} and seen["state"] not in states and attempt in {None, seen["try_number"]}:
+            if (
+                seen["state"] in {"failed", "success"}
+                and seen["state"] not in states
+                and attempt in {None, seen["try_number"]}
+            ):
                 raise AssertionError(f"{self.name} is {seen['state']}, not {states}:\n" + "\n".join(self.log()))
             return seen["state"] in states and attempt in {None, seen["try_number"]}
 
@@ -121,9 +139,9 @@ class Training:
     def log(self, attempt: int | None = None) -> list[str]:
         """The texts of the task's log as its API gives them."""
         attempt = attempt or self.task()["try_number"]
-        content = self.stage.cluster.api("GET", f"{self._logs}/{attempt}", full_content="true", map_index=self.map_index)[
-            "content"
-        ]
+        content = self.stage.cluster.api(
+            "GET", f"{self._logs}/{attempt}", full_content="true", map_index=self.map_index
+        )["content"]
         return [str(record["event"]) if isinstance(record, dict) else str(record) for record in content]
 
     def screen(self, attempt: int) -> list[str]:
@@ -140,6 +158,17 @@ class Training:
     @property
     def _logs(self) -> str:
         return f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.task_id}/logs"
+
+    def states(self) -> list[str]:
+        """The states of a mapped task's instances."""
+        place = f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.task_id}/listMapped"
+        tasks = self.stage.cluster.api("GET", place, limit=100)["task_instances"]
+        return [str(task["state"]) for task in tasks]
+
+    def xcom(self, key: str) -> Any:
+        """An XCom of the task."""
+        place = f"dags/{self.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.task_id}/xcomEntries/{key}"
+        return self.stage.cluster.api("GET", place, map_index=self.map_index, deserialize="true")["value"]
 
     def mark(self, state: str) -> None:
         """What a user does."""
@@ -172,7 +201,9 @@ class Training:
 
     def everywhere(self, component: Component, word: str) -> list[str]:
         """Every line with this word that a component has written into the task's log files or to its own output."""
-        files = (self.stage.cluster.home / "logs").glob(f"dag_id={self.dag_id}/run_id={self.run_id}/**/*.trigger.{component.job}.log")
+        files = (self.stage.cluster.home / "logs").glob(
+            f"dag_id={self.dag_id}/run_id={self.run_id}/**/*.trigger.{component.job}.log"
+        )
         return [
             line
             for file in (*files, component.output)
@@ -277,6 +308,14 @@ class Training:
         for job in jobs:
             wait_for(f"nothing of {self.name} runs", lambda job=job: not self.alive(job["job_id"]), 10, 0.1)
         self.stage.tally.jobs += len(jobs)
+        return [job["job_id"] for job in jobs]
+
+    def check_many(self, count: int) -> list[str]:
+        """The server had so many jobs of this name, all of them good; nothing runs; answers their ids."""
+        jobs = self.jobs()
+        assert [job["status"] for job in jobs] == ["SUCCESSFUL"] * count
+        assert not any(self.alive(job["job_id"]) for job in jobs)
+        self.stage.tally.jobs += count
         return [job["job_id"] for job in jobs]
 
     def end(self) -> None:

@@ -152,7 +152,8 @@ MODEL = {"saved_model.pb": b"graph", "variables/variables.index": b"index" * 100
 def listing(files: Mapping[str, bytes] = MODEL, **changes: Any) -> dict[str, Any]:
     """How the model is listed; the changes hold for every file."""
     entries = [
-        {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "key": f"m/{path}"} | changes
+        {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "key": f"m/{path}"}
+        | changes
         for path, content in files.items()
     ]
     return {"job_id": "", "model": {"path": "model", "prefix": "m", "files": entries}}

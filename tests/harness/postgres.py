@@ -74,7 +74,9 @@ class Postgres:
 
     def __enter__(self) -> Self:
         try:
-            self._run("initdb", "--pgdata", "data", "--username", NAME, "--auth", "trust", "--no-sync", "--encoding", "UTF8")
+            self._run(
+                "initdb", "--pgdata", "data", "--username", NAME, "--auth", "trust", "--no-sync", "--encoding", "UTF8"
+            )
             self.start()
             self._run("createdb", "--host", str(self.home), "--username", NAME, NAME)
         except BaseException:

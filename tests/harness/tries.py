@@ -59,11 +59,11 @@ class Task:
     def _push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value
 
-    def submit(self, operator: SubmitTrainingOperator | None = None) -> TrainingTrigger:
+    def submit(self, operator: SubmitTrainingOperator | None = None, try_number: int = 1) -> TrainingTrigger:
         """A worker's part until it defers; answers the trigger as a triggerer makes it."""
         operator = operator or self.operator()
         try:
-            operator.execute(self.context(operator))
+            operator.execute(self.context(operator, try_number))
         except TaskDeferred as deferred:
             told = deferred
         else:

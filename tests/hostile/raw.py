@@ -21,7 +21,9 @@ class Answer:
     body: bytes
 
 
-def exchange(port: int, data: bytes, more: Callable[[socket.socket], None] | None = None, wait: float = 20) -> list[Answer]:
+def exchange(
+    port: int, data: bytes, more: Callable[[socket.socket], None] | None = None, wait: float = 20
+) -> list[Answer]:
     """Send bytes, and read answers until the server closes the connection.
 
     :param more: Sends more, after the bytes.
@@ -53,7 +55,9 @@ def parse(received: bytes) -> list[Answer]:
         assert separator, f"half an answer: {received[:300]!r}"
         lines = head.decode("latin-1").split("\r\n")
         assert lines[0].startswith("HTTP/1.1 "), lines[0]
-        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+        }
         # The answer to a request that cannot be read is ended by the connection's end.
         length = int(headers.get("content-length", len(rest)))
         answers.append(Answer(int(lines[0].split()[1]), headers, rest[:length]))

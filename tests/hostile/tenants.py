@@ -40,7 +40,9 @@ class Tenant:
         assert answer.status_code == 200, answer.text
         self.token = str(answer.json()["access_token"])
 
-    def request(self, method: str, path: str, session: requests.Session | None = None, **more: Any) -> requests.Response:
+    def request(
+        self, method: str, path: str, session: requests.Session | None = None, **more: Any
+    ) -> requests.Response:
         """Send a request with the client's token; the path is sent as it is written here, ``..`` included."""
         headers = {"Authorization": f"Bearer {self.token}"} | dict(more.pop("headers", None) or {})
         with session or requests.Session() as sender:

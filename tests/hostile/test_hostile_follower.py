@@ -21,7 +21,6 @@ from tests.harness.hostile_server import (
     TOKEN,
     Answer,
     Computed,
-    Endless,
     HostileServer,
     Raw,
     Reply,
@@ -50,6 +49,8 @@ class Heart:
 
 def follow(server: HostileServer, work: Callable[[Any], Awaitable[Any]], within: float = 60, **extra: Any) -> Any:
     """Do something with a follower, in an event loop in which something else lives too."""
+
+    import aiohttp  # noqa: F401 -- takes its time the first time, which is not what is measured here
 
     async def run() -> Any:
         heart = Heart()
@@ -105,7 +106,9 @@ def test_an_answer_of_the_wrong_shape(route: str, shape: str, hostile: HostileSe
         pytest.param(Silence(), id="silence"),
         pytest.param(SHAPES["100-for-ever"], id="100-for-ever"),
         pytest.param(Trickle(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60_000, 0.5), id="a-slow-head"),
-        pytest.param(Trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b" " * 60_000, 0.5), id="a-slow-body"),
+        pytest.param(
+            Trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b" " * 60_000, 0.5), id="a-slow-body"
+        ),
     ],
 )
 def test_an_answer_that_never_comes_is_given_up(
@@ -165,7 +168,7 @@ def test_a_page_that_cannot_be(page: Answer, offset: int, hostile: HostileServer
 def test_a_log_that_shrinks_for_ever_brings_no_line_twice(hostile: HostileServer) -> None:
     """After a power cut a log may be shorter; a service that plays this again and again gets nowhere."""
 
-    def shrink(seen):  # noqa: ANN001, ANN202
+    def shrink(seen):
         offset = int(seen.path.partition("offset=")[2].partition("&")[0])
         return log_page(records("a"), 0) if offset == 0 else as_json({}, 416, **{"Job-Log-Size": str(offset // 2)})
 
@@ -207,7 +210,9 @@ def test_a_service_that_hurries_is_not_hurried_along(hostile: HostileServer) -> 
     assert hostile.count("/logs") == 4
 
 
-@pytest.mark.parametrize("cursor", [1, "0", [], {}, {"offset": -1}, {"offset": "0"}, {"offset": True}, {"offset": 1.5}, {"offset": None}])
+@pytest.mark.parametrize(
+    "cursor", [1, "0", [], {}, {"offset": -1}, {"offset": "0"}, {"offset": True}, {"offset": 1.5}, {"offset": None}]
+)
 def test_a_cursor_that_is_none(cursor: Any, hostile: HostileServer) -> None:
     fails(hostile, cursor, BrokenContract)
     assert hostile.count("/logs") == 0
@@ -220,7 +225,9 @@ def test_a_handle_that_is_none(handle: Any, hostile: HostileServer) -> None:
     check_error(caught.value)
 
 
-@pytest.mark.parametrize("job_id", ["../../oauth/token", "a/../../..", "a?b=c", "a#b", "a\r\nX: y", "%2e%2e", "a b", "ä"])
+@pytest.mark.parametrize(
+    "job_id", ["../../oauth/token", "a/../../..", "a?b=c", "a#b", "a\r\nX: y", "%2e%2e", "a b", "ä"]
+)
 def test_no_handle_leads_to_another_route(job_id: str, hostile: HostileServer) -> None:
     async def run() -> None:
         async with service(hostile).follower({"job_id": job_id}) as follower:
@@ -296,7 +303,7 @@ def test_one_liar_does_not_hold_up_the_followers_of_another_service(hostile: Hos
 def test_an_endless_log_comes_in_pages(hostile: HostileServer) -> None:
     page = records(*["x" * 1_000] * 900)
 
-    def more(seen):  # noqa: ANN001, ANN202
+    def more(seen):
         return log_page(page, int(seen.path.partition("offset=")[2].partition("&")[0]))
 
     async def read(follower: Any) -> int:

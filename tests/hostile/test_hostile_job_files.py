@@ -51,7 +51,9 @@ REFUSED = {
     "decimal-bomb": _JOB.format("resources: {memory: 1" + "0" * 5_000 + "}"),
     "sexagesimal-bomb": _JOB.format("resources: {memory: " + ":".join(["1"] * 20_000) + "}"),
     "sexagesimal-float": _JOB.format("resources: {memory: " + ":".join(["1"] * 400) + ".5}"),
-    "json-number-bomb": '{"job": {"name": "a", "execution": {"command": "true", "resources": {"memory": 1' + "0" * 5_000 + "}}}}",
+    "json-number-bomb": '{"job": {"name": "a", "execution": {"command": "true", "resources": {"memory": 1'
+    + "0" * 5_000
+    + "}}}}",
     "infinity": '{"job": {"name": "a", "execution": {"command": "true", "resources": {"memory": 1e999}}}}',
     "not-a-number": '{"job": {"name": "a", "execution": {"command": "true", "resources": {"cpus": NaN}}}}',
     "boolean": _JOB.format("resources: {cpus: true}"),
@@ -83,7 +85,9 @@ REFUSED = {
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in REFUSED.items()])
 def test_a_job_file_that_is_a_riddle_gets_one_sentence(body: str | bytes, alice: Tenant, tally: Counter[str]) -> None:
     started = time.monotonic()
-    answer = alice.request("POST", f"/api/v2/jobs/{uuid.uuid4()}", data=body.encode() if isinstance(body, str) else body)
+    answer = alice.request(
+        "POST", f"/api/v2/jobs/{uuid.uuid4()}", data=body.encode() if isinstance(body, str) else body
+    )
     assert answer.status_code == 422, answer.text[:500]
     assert time.monotonic() - started < 5
     problem = answer.json()
@@ -103,7 +107,9 @@ def test_a_job_file_that_is_a_riddle_gets_one_sentence(body: str | bytes, alice:
         pytest.param(b"{" + b"a" * 7_000_000 + b": 1}", id="a-long-key"),
         pytest.param(b'{"' + b"a" * 7_000_000 + b'": 1}', id="a-long-key-in-json"),
         pytest.param(b'{"job": [' + b"[]," * 2_500_000 + b"1]}", id="many-lists-in-json"),
-        pytest.param(b'{"job": {"name": "' + b"a" * 7_000_000 + b'", "execution": {"command": "true"}}}', id="a-long-name"),
+        pytest.param(
+            b'{"job": {"name": "' + b"a" * 7_000_000 + b'", "execution": {"command": "true"}}}', id="a-long-name"
+        ),
     ],
 )
 def test_the_largest_job_files_cost_little(body: bytes, held: Held, alice: Tenant, tally: Counter[str]) -> None:
@@ -125,12 +131,16 @@ def test_the_largest_job_files_cost_little(body: bytes, held: Held, alice: Tenan
         st.text(alphabet="job:{}[]-?!&*|>%@`'\",#\n \t~=<0x1e.", max_size=200).map(str.encode),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-            lambda inner: st.lists(inner, max_size=4)
-            | st.dictionaries(
-                st.sampled_from(["job", "name", "env", "execution", "command", "inputs", "resources", "path", "value"])
-                | st.text(max_size=5),
-                inner,
-                max_size=5,
+            lambda inner: (
+                st.lists(inner, max_size=4)
+                | st.dictionaries(
+                    st.sampled_from(
+                        ["job", "name", "env", "execution", "command", "inputs", "resources", "path", "value"]
+                    )
+                    | st.text(max_size=5),
+                    inner,
+                    max_size=5,
+                )
             ),
             max_leaves=20,
         ).map(lambda value: json.dumps({"job": value}).encode(errors="surrogatepass")),
@@ -171,7 +181,9 @@ def test_no_input_is_a_path_beyond_the_work_folder(path: str, alice: Tenant, tal
     tally["hostile names"] += 1
 
 
-@pytest.mark.parametrize("name", ["", *CLIMBING, ".hidden", "-rf", "a b", "a/b", "$(id)", "`id`", "a;b", "a\n", "名", "a" * 101])
+@pytest.mark.parametrize(
+    "name", ["", *CLIMBING, ".hidden", "-rf", "a b", "a/b", "$(id)", "`id`", "a;b", "a\n", "名", "a" * 101]
+)
 def test_no_name_is_a_path(name: str, held: Held, alice: Tenant, tally: Counter[str]) -> None:
     before = _tree(held.server.root)
     body = json.dumps({"job": {"name": name, "execution": {"command": "true"}}})
@@ -183,7 +195,21 @@ def test_no_name_is_a_path(name: str, held: Held, alice: Tenant, tally: Counter[
 
 @pytest.mark.parametrize(
     "job_id",
-    ["..", "../x", "../../clients", ".", "a", "{id}\n", "{id}/..", "{ID}", "{id}\0", "{{{id}}}", "urn:uuid:{id}", "{hex}", "０" * 36],
+    [
+        "..",
+        "../x",
+        "../../clients",
+        ".",
+        "a",
+        "{id}\n",
+        "{id}/..",
+        "{ID}",
+        "{id}\0",
+        "{{{id}}}",
+        "urn:uuid:{id}",
+        "{hex}",
+        "０" * 36,
+    ],
 )
 @pytest.mark.parametrize("rest", ["", "/logs", "/model", "/stop"])
 def test_no_id_is_a_path(job_id: str, rest: str, held: Held, alice: Tenant, tally: Counter[str]) -> None:

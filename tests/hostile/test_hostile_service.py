@@ -128,7 +128,7 @@ def _cases() -> Iterator[Any]:
                 yield pytest.param(operation, shape, marks=[pytest.mark.slow] if long else [])
 
 
-@pytest.mark.parametrize(("operation", "shape"), _cases())
+@pytest.mark.parametrize(("operation", "shape"), list(_cases()))
 def test_an_answer_of_the_wrong_shape(
     operation: str, shape: str, hostile: HostileServer, destination: Path, tally: Counter[str]
 ) -> None:
@@ -143,7 +143,12 @@ def test_an_answer_of_the_wrong_shape(
 
 @pytest.mark.parametrize(
     "operation",
-    ["token", "status", "lines", *(pytest.param(each, marks=pytest.mark.slow) for each in ROUTES if each not in {"token", "status"})],
+    [
+        "token",
+        "status",
+        "lines",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ROUTES if each not in {"token", "status"}),
+    ],
 )
 def test_an_answer_that_comes_a_byte_at_a_time_is_given_up(
     operation: str, hostile: HostileServer, destination: Path, tally: Counter[str]
@@ -163,7 +168,9 @@ def test_an_answer_that_comes_a_byte_at_a_time_is_given_up(
 
 
 def test_a_body_that_comes_a_byte_at_a_time_is_given_up(hostile: HostileServer, tally: Counter[str]) -> None:
-    hostile.says(ROUTES["status"], Trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b" " * 60_000, BRIEF / 4))
+    hostile.says(
+        ROUTES["status"], Trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b" " * 60_000, BRIEF / 4)
+    )
     with one_clear_error(ServiceUnavailable):
         service(hostile, timeout=BRIEF).status(HANDLE)
     tally["lies told to the worker"] += 1
@@ -192,7 +199,11 @@ def test_a_body_that_comes_a_byte_at_a_time_is_given_up(hostile: HostileServer, 
 def test_a_token_that_is_none(answer: dict[str, object], hostile: HostileServer, tally: Counter[str]) -> None:
     hostile.says("/oauth/token", as_json({"token_type": "Bearer", "expires_in": 60} | answer))
     tally["lies told to the worker"] += 1
-    usable = {"access_token": "a", "expires_in": ""}, {"access_token": "a", "expires_at": "never"}, {"access_token": "a", "expires_at": [1]}
+    usable = (
+        {"access_token": "a", "expires_in": ""},
+        {"access_token": "a", "expires_at": "never"},
+        {"access_token": "a", "expires_at": [1]},
+    )
     if answer in usable:
         # Nothing is wrong with the token itself; what matters is that nothing else than ours comes out.
         try:
@@ -208,7 +219,9 @@ def test_a_token_that_is_none(answer: dict[str, object], hostile: HostileServer,
 @settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     st.dictionaries(
-        st.sampled_from(["access_token", "token_type", "expires_in", "expires_at", "error", "error_description", "scope"]),
+        st.sampled_from(
+            ["access_token", "token_type", "expires_in", "expires_at", "error", "error_description", "scope"]
+        ),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
             lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -239,12 +252,19 @@ def test_no_token_answer_brings_an_error_of_somebody_else(
 def test_no_redirect_is_followed_and_no_token_goes_along(
     operation: str, status: int, hostile: HostileServer, destination: Path, tally: Counter[str]
 ) -> None:
-    routes = ROUTES | {"lines": "/logs", "upload": "PUT /", "download": "/storage/objects/m/", "listing": "/storage/objects?"}
+    routes = ROUTES | {
+        "lines": "/logs",
+        "upload": "PUT /",
+        "download": "/storage/objects/m/",
+        "listing": "/storage/objects?",
+    }
     asks = OPERATIONS | {
         "upload": OPERATIONS["submit"],
         "listing": OPERATIONS["submit"],
         "download": OPERATIONS["fetch"],
-        "lines": lambda service, _: service.last_lines(HANDLE, 5) or (_ for _ in ()).throw(ConnectionProblem("No lines there.")),
+        "lines": lambda service, _: (
+            service.last_lines(HANDLE, 5) or (_ for _ in ()).throw(ConnectionProblem("No lines there."))
+        ),
     }
     if operation in {"submit", "upload", "listing"}:
         _unknown_job(hostile)
@@ -271,7 +291,14 @@ def test_an_s3_storage_that_is_a_lie_gets_its_own_keys_and_nothing_of_ours(
     hostile: HostileServer, destination: Path
 ) -> None:
     with HostileServer() as elsewhere:
-        told = {"endpoint": elsewhere.url, "protocol": "s3", "bucket": "data", "accessKey": "a", "secretKey": "b", "status": "READY"}
+        told = {
+            "endpoint": elsewhere.url,
+            "protocol": "s3",
+            "bucket": "data",
+            "accessKey": "a",
+            "secretKey": "b",
+            "status": "READY",
+        }
         hostile.says("/api/v2/storage ".rstrip(), Computed(lambda seen: _storage_or_honest(seen, told)))
         with one_clear_error(within=60):
             service(hostile).fetch_model(HANDLE, destination)
@@ -279,7 +306,7 @@ def test_an_s3_storage_that_is_a_lie_gets_its_own_keys_and_nothing_of_ours(
         assert not secrets_in(f"{seen.line} {seen.headers} {seen.body!r}" for seen in elsewhere.seen)
 
 
-def _storage_or_honest(seen, told):  # noqa: ANN001 -- a request of the hostile server
+def _storage_or_honest(seen, told):
     from tests.harness.hostile_server import honest
 
     return as_json(told) if seen.path == "/api/v2/storage" else honest(seen)
@@ -340,7 +367,20 @@ def test_a_status_that_cannot_be(change: dict[str, object], hostile: HostileServ
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     st.dictionaries(
-        st.sampled_from(["job_id", "id", "status", "name", "finishTime", "startTime", "submissionTime", "message", "reason", "exitCode"]),
+        st.sampled_from(
+            [
+                "job_id",
+                "id",
+                "status",
+                "name",
+                "finishTime",
+                "startTime",
+                "submissionTime",
+                "message",
+                "reason",
+                "exitCode",
+            ]
+        ),
         st.recursive(
             st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30) | st.datetimes().map(str),
             lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
@@ -363,7 +403,9 @@ def test_no_status_brings_an_error_of_somebody_else(
                 check_error(error)
 
 
-@pytest.mark.parametrize("time", ["", "now", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+14:00", "1e9", "2026-01-01T00:00:00+99:00"])
+@pytest.mark.parametrize(
+    "time", ["", "now", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+14:00", "1e9", "2026-01-01T00:00:00+99:00"]
+)
 def test_a_clock_that_cannot_be(time: str, hostile: HostileServer) -> None:
     hostile.says(ROUTES["find"], as_json({"job_id": JOB_ID, "status": "RUNNING"}, 200, **{"Job-Time": time}))
     found = service(hostile).find(JOB_ID)
@@ -384,7 +426,10 @@ def test_a_clock_that_cannot_be(time: str, hostile: HostileServer) -> None:
         pytest.param(log_page(b"", 0, Job_Log_Size="99999"), id="never-gives-what-it-has"),
         pytest.param(Answer(200, {}, records("a")), id="no-headers"),
         pytest.param(log_page(records("a" * 2_000_000), 0), id="too-much"),
-        pytest.param(Endless(b"a" * 65_536, b"HTTP/1.1 200 OK\r\nJob-Log-Next-Offset: 0\r\nJob-Log-Size: 0\r\n\r\n"), id="endless"),
+        pytest.param(
+            Endless(b"a" * 65_536, b"HTTP/1.1 200 OK\r\nJob-Log-Next-Offset: 0\r\nJob-Log-Size: 0\r\n\r\n"),
+            id="endless",
+        ),
         pytest.param(log_page(b"\xff" * 30 + b"\n", 0), id="binary"),
         pytest.param(as_json({"detail": "no"}, 416), id="416"),
     ],
@@ -405,7 +450,7 @@ def test_the_last_lines_are_best_effort_whatever_the_log_says(
 def test_a_log_of_crumbs_does_not_hold_the_worker(hostile: HostileServer) -> None:
     """A log that gives one short record an answer, and says that there are millions more."""
 
-    def crumb(seen):  # noqa: ANN001, ANN202
+    def crumb(seen):
         offset = int(seen.path.partition("offset=")[2].partition("&")[0] or 0)
         return log_page(records("a"), offset, Job_Log_Size="99999999999")
 
@@ -431,12 +476,23 @@ def test_a_log_of_crumbs_does_not_hold_the_worker(hostile: HostileServer) -> Non
 )  # fmt: skip
 @pytest.mark.parametrize("operation", ["submit", "status", "stop", "fetch"])
 def test_what_a_service_says_with_an_error_is_one_tame_sentence(
-    operation: str, status: int, kinds: tuple[type[TrainingError], ...], hostile: HostileServer, destination: Path, tally: Counter[str]
+    operation: str,
+    status: int,
+    kinds: tuple[type[TrainingError], ...],
+    hostile: HostileServer,
+    destination: Path,
+    tally: Counter[str],
 ) -> None:
     if operation == "submit":
         _unknown_job(hostile)
     wild = f"\x1b[31mred\x1b[0m\r\n::error::{TOKEN} %s {{}} \u2028 \x00 " + "x" * 100_000
-    for content in ({"detail": wild, "field": wild}, {"detail": [wild]}, {"detail": None, "title": {"a": 1}}, [wild], wild):
+    for content in (
+        {"detail": wild, "field": wild},
+        {"detail": [wild]},
+        {"detail": None, "title": {"a": 1}},
+        [wild],
+        wild,
+    ):
         for kind in ("application/problem+json", "text/html", "\xff"):
             headers = {"Content-Type": kind, "Retry-After": "-1", "WWW-Authenticate": wild[:5].strip("\x1b")}
             hostile.says(ROUTES[operation], Answer(status, headers, json.dumps(content).encode()))
@@ -445,7 +501,9 @@ def test_what_a_service_says_with_an_error_is_one_tame_sentence(
             tally["lies told to the worker"] += 1
 
 
-@pytest.mark.parametrize("value", ["-1", "1e9", "nan", "inf", "9" * 400, "tomorrow", "Wed, 99 Feb 99999 99:99:99 GMT", "\xff", ""])
+@pytest.mark.parametrize(
+    "value", ["-1", "1e9", "nan", "inf", "9" * 400, "tomorrow", "Wed, 99 Feb 99999 99:99:99 GMT", "\xff", ""]
+)
 def test_no_retry_after_holds_us_for_ever(value: str, hostile: HostileServer) -> None:
     hostile.says(ROUTES["status"], Answer(503, {"Retry-After": value}))
     with one_clear_error(ServiceUnavailable) as refused:

@@ -51,7 +51,9 @@ def test_the_job_of_another_client_is_not_there(method: str, rest: str, prey: Pr
     never = prey.mallory.request(method, f"/api/v2/jobs/{uuid.uuid4()}{rest}")
     assert theirs.status_code == never.status_code == 404
     # Nothing in the answer tells a job of somebody else from none at all.
-    assert theirs.json()["detail"].replace(prey.job_id, "") == never.json()["detail"].replace(never.url.split("/")[6], "")
+    assert theirs.json()["detail"].replace(prey.job_id, "") == never.json()["detail"].replace(
+        never.url.split("/")[6], ""
+    )
     assert theirs.headers.keys() == never.headers.keys()
     assert prey.alice.status(prey.job_id)["status"] == "SUCCESSFUL"
 

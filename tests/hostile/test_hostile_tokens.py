@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joserfc import jwt
-from joserfc.jwk import ECKey, OctKey
+from joserfc.jwk import ECKey
 
 from tests.hostile.tenants import Held, Tenant
 
@@ -83,7 +83,12 @@ def test_a_token_signed_with_the_public_key_as_a_password(
 ) -> None:
     public = key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     as_json = json.dumps(key.as_dict(private=False)).encode()
-    for secret in (public, public.strip(), as_json, key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)):
+    for secret in (
+        public,
+        public.strip(),
+        as_json,
+        key.public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+    ):
         for algorithm, digest in (("HS256", hashlib.sha256), ("HS512", hashlib.sha512)):
             signed = f"{_part({'alg': algorithm, 'typ': 'at+jwt', 'kid': key.kid})}.{_part(claims)}"
             signature = hmac.new(secret, signed.encode(), digest).digest()
@@ -114,7 +119,9 @@ def _raw(signature: bytes) -> bytes:
     return b"".join(number.to_bytes(32, "big") for number in decode_dss_signature(signature))
 
 
-@pytest.mark.parametrize("kid", ["", "../../../../dev/null", "' OR 1=1 --", "/etc/passwd", "a\0b", 1, [], {}, None, "x" * 5000])
+@pytest.mark.parametrize(
+    "kid", ["", "../../../../dev/null", "' OR 1=1 --", "/etc/passwd", "a\0b", 1, [], {}, None, "x" * 5000]
+)
 def test_a_token_that_names_another_key(kid: Any, held: Held, key: ECKey, claims: Claims, tally: Counter[str]) -> None:
     header = {"alg": "ES256", "typ": "at+jwt", "kid": kid}
     _refused(held, _by_hand(key, header, claims), tally)
@@ -158,7 +165,9 @@ _NOW = int(time.time())
 def test_a_token_of_the_right_key_and_wrong_words(
     change: Claims, held: Held, key: ECKey, claims: Claims, tally: Counter[str]
 ) -> None:
-    changed = {name: value for name, value in (claims | {"jti": uuid.uuid4().hex} | change).items() if value is not None}
+    changed = {
+        name: value for name, value in (claims | {"jti": uuid.uuid4().hex} | change).items() if value is not None
+    }
     _refused(held, _by_hand(key, {"alg": "ES256", "typ": "at+jwt", "kid": key.kid}, changed), tally)
 
 
@@ -204,7 +213,11 @@ def test_a_token_whose_parts_are_no_objects(
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
-@given(token=st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f\x85\xa0"), max_size=200))
+@given(
+    token=st.text(
+        alphabet=st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f\x85\xa0"), max_size=200
+    )
+)
 def test_no_text_is_a_token(held: Held, tally: Counter[str], token: str) -> None:
     answer = _ask(held, token.encode("latin-1"))
     assert answer.status_code == 401
@@ -217,10 +230,14 @@ def test_no_text_is_a_token(held: Held, tally: Counter[str], token: str) -> None
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     body=st.binary(max_size=200)
-    | st.text(alphabet="grant_type=client_credentials&client_id=airflow&client_secret=%00%ff+[]", max_size=120).map(str.encode),
+    | st.text(alphabet="grant_type=client_credentials&client_id=airflow&client_secret=%00%ff+[]", max_size=120).map(
+        str.encode
+    ),
     authorization=st.none()
     | st.binary(max_size=60).map(lambda raw: b"Basic " + base64.b64encode(raw))
-    | st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), max_size=60).map(lambda text: f"Basic {text}".encode()),
+    | st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), max_size=60).map(
+        lambda text: f"Basic {text}".encode()
+    ),
     method=st.sampled_from(["GET", "POST"]),
 )
 def test_no_question_to_the_token_endpoint_makes_it_fail(

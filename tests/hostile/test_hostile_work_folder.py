@@ -171,7 +171,11 @@ found["cwd"] = os.getcwd()
     assert FIRST <= real <= LAST
     assert groups in ([], [real])
     assert found["status"]["NoNewPrivs"].strip() == "1"
-    assert all(int(value, 16) == 0 for name, value in found["status"].items() if name in {"CapInh", "CapPrm", "CapEff", "CapAmb"})
+    assert all(
+        int(value, 16) == 0
+        for name, value in found["status"].items()
+        if name in {"CapInh", "CapPrm", "CapEff", "CapAmb"}
+    )
     # The folder that is being listed is open itself.
     assert all("/proc/" in name for name in found["files"]), found["files"]
     assert not [name for name in found["names"] if name.startswith(("JOBAPI_", "AIRFLOW", "UV_", "PYTEST"))]
@@ -195,7 +199,11 @@ time.sleep(1)
     assert ended["status"] == "SUCCESSFUL"
 
     def left() -> list[int]:
-        return [process.pid for process in psutil.process_iter(["cmdline"]) if word in " ".join(process.info["cmdline"] or [])]
+        return [
+            process.pid
+            for process in psutil.process_iter(["cmdline"])
+            if word in " ".join(process.info["cmdline"] or [])
+        ]
 
     poll(lambda: not left(), 10, "what the job left running to be ended")
 
@@ -274,7 +282,7 @@ _LEAVINGS = {
     "a-long-name": "graph(); open(model + '/' + 'a' * 255, 'w').close()",
     "a-deep-tree": "deep(1500); graph()",
     "a-deep-model": "os.chdir(model); deep(1500); os.chdir('..'); graph()",
-    "thousands-of-models": "[os.makedirs(f'm{{n}}') or open(f'm{{n}}/saved_model.pb', 'w').close() for n in range(3000)]; graph()",
+    "thousands-of-models": "[os.makedirs(f'm{{n}}') or open(f'm{{n}}/saved_model.pb', 'w').close() for n in range(500)]; graph()",
     "no-work-folder-at-all": "import shutil; [shutil.rmtree(n) if os.path.isdir(n) else os.remove(n) for n in os.listdir('.')]",
     "a-closed-work-folder": "graph(); os.chmod('.', 0)",
     "a-hard-link": "graph(); os.mkdir(model + '/variables'); os.link('train.py', model + '/variables/a')",

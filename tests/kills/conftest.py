@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stage of the kill matrix: one cluster on PostgreSQL and one jobAPI server for all of its rows, and its summary."""
+"""The stage of the kill matrix: one cluster on PostgreSQL and one jobAPI server for all rows, and its summary."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -48,11 +49,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
         options = ("--grace", "2s", "--cpus", "100", "--memory", "100000", "--gpus", "1", "--queue-bound", "200")
         server = stack.enter_context(running(home / "jobapi", *options))
         network = stack.enter_context(ScriptedProxy(server.port))
-        cluster = Cluster(home / "airflow", DAGS, environment={})
+        dags = Path(shutil.copytree(DAGS, home / "dags"))
+        cluster = Cluster(home / "airflow", dags, environment={})
         control = stack.enter_context(ScriptedProxy(cluster.port))
         cluster.let_workers_speak_through(control.port)
         stack.enter_context(cluster)
-        stage = Stage(cluster, server, network, control, tally)
+        stage = Stage(cluster, server, network, control, dags, tally)
         cluster.connect("kills_plain", stage.connection(network.port))
         wait_for("the DAGs are parsed", lambda: _parsed(cluster), 60, 0.5)
         yield stage

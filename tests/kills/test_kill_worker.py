@@ -61,9 +61,7 @@ def test_row_1_the_worker_is_killed_after_the_submit(stage: Stage, when: str, po
     ],
     ids=["uploading", "uploaded", "submitting", "submitted"],
 )
-def test_row_2_the_worker_is_asked_to_end(
-    stage: Stage, when: str, point: Point, ends: list[str], uploads: int
-) -> None:
+def test_row_2_the_worker_is_asked_to_end(stage: Stage, when: str, point: Point, ends: list[str], uploads: int) -> None:
     with stage.network.hold(when, point) as held:
         training = stage.train(data={"first.txt": "1" * 1000, "second.txt": f"2 {when} {point}"})
         worker = psutil.Process(held.wait().pid()).parent()

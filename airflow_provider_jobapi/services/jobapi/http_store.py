@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _OBJECTS = "/storage/objects"
 
+MOST_OBJECTS = 200_000
+"""The most objects below one directory: twice the most inputs that a job has."""
+
+_MOST_PAGES = 1_000
+
 
 class HttpStore:
     """The objects of one client on a jobAPI.
@@ -71,14 +76,23 @@ class HttpStore:
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """Everything under keys that begin with ``prefix``."""
         after: str | None = None
-        while True:
+        left = MOST_OBJECTS
+        for _ in range(_MOST_PAGES):
             page, following = self._page(prefix, after)
+            if not all(each.key.startswith(prefix) for each in page):
+                raise BrokenContract(f"The service was asked for what is below {prefix} and listed something else.")
+            left -= len(page)
             yield from page
             if following is None:
                 return
             if after is not None and following <= after:
                 raise BrokenContract("The service's listing of the storage goes round in a circle.")
+            if left < 0:
+                break
             after = following
+        raise BrokenContract(
+            f"The service's listing of {prefix} does not end; at most {MOST_OBJECTS:,} objects are read."
+        )
 
     def _page(self, prefix: str, after: str | None) -> tuple[list[StoredObject], str | None]:
         params = {"prefix": prefix, "limit": self._limit} | ({} if after is None else {"after": after})

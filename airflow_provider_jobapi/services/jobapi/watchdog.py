@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from requests.adapters import HTTPAdapter
 
 TIMES = 4
-"""So many times the connection's timeout is given to the head of an answer, and again to its body unless it is a file's."""
+"""So many times the connection's timeout is given to the head of an answer, and again to a body that is no file's."""
 
 
 class Watchdog:

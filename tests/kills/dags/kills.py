@@ -3,14 +3,26 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from airflow.sdk import DAG
 
 from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
-CONNECTIONS = ("plain", "ahead", "behind", "refused", "reset", "hole", "busy", "gateway", "loris", "expiring", "rotated")
+CONNECTIONS = (
+    "plain",
+    "ahead",
+    "behind",
+    "refused",
+    "reset",
+    "hole",
+    "busy",
+    "gateway",
+    "loris",
+    "expiring",
+    "rotated",
+)
 """Each network fault has a connection of its own, ``kills_<fault>``, and so a DAG."""
 
 COMMON = {
@@ -69,10 +81,15 @@ with DAG("kills_fetch_itself", schedule=None):
 
 with DAG("kills_mapped", schedule=None, max_active_tasks=64):
     SubmitTrainingOperator.partial(
-        task_id="train", conn_id="kills_plain", max_active_tis_per_dag=64, **{k: v for k, v in COMMON.items() if k != "env"}
-    ).expand(env=[{"LINES": "30", "BURST": str(number + 1)} for number in range(50)])
+        task_id="train",
+        conn_id="kills_plain",
+        max_active_tis_per_dag=64,
+        **{k: v for k, v in COMMON.items() if k != "env"},
+    ).expand(env=[{"LINES": str(3 * number + 3), "BURST": str(number + 1)} for number in range(50)])
 
-with DAG("kills_backfill", schedule="@daily", start_date=datetime(2026, 1, 1), catchup=False, max_active_runs=16):
+with DAG(
+    "kills_backfill", schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=UTC), catchup=False, max_active_runs=16
+):
     SubmitTrainingOperator(
         task_id="train",
         conn_id="kills_plain",

@@ -39,5 +39,5 @@ if arguments.model:
     (model / "variables" / "variables.index").write_bytes(b"index")
     (model / "saved_model.pb").write_bytes(f"trained as {os.environ['JOB_ID']}".encode())
 code = int(finish.read_text() or 0) if finish.exists() else 0
-print(f"the end after {line} lines, code {code}", flush=True)
+print(f"the end after {line} lines of {arguments.burst} each, code {code}", flush=True)
 sys.exit(code)

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows 8, 9 and 14 of the kill matrix: retries, a fetch that fails, many tasks at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.airflow import settings, wait_for
+from tests.harness.cluster_training import Stage
+
+pytestmark = pytest.mark.slow
+
+
+def test_row_8_each_retry_after_a_failure_trains_anew(stage: Stage) -> None:
+    training = stage.train()
+    for number in (1, 2, 3):
+        job = training.wait_for_job(count=number)
+        training.wait("deferred", attempt=number)
+        training.finish(job, code=0 if number == 3 else number)
+    assert training.wait("success")["try_number"] == 3
+    jobs = training.check("FAILED", "FAILED", "SUCCESSFUL")
+    for attempt, job in enumerate(jobs, 1):
+        training.check_lines(job, attempt)
+
+
+def test_row_8_an_edit_of_retries_while_deferred_changes_nothing(stage: Stage) -> None:
+    """Neither the resumed task nor its retry takes its job for another's: one job a life, whatever ``retries`` says."""
+    edited = stage.dags / "kills_edited.py"
+    source = edited.read_text()
+    training = stage.train("kills_edited")
+    job = training.wait_for_job()
+    training.wait("deferred")
+    try:
+        edited.write_text(source.replace("retries=1", "retries=5"))
+        wait_for("the edit is parsed", lambda: stage.retries("kills_edited") == 5, 60)
+        training.finish(job, code=1)
+        second = training.wait_for_job(count=2)
+        training.wait("deferred", attempt=2)
+        training.end()
+    finally:
+        edited.write_text(source)
+    training.check_lines(second, 2)
+    training.check("FAILED", "SUCCESSFUL")
+
+
+def test_row_8_two_airflows_with_the_same_dag_and_run_have_a_job_each(stage: Stage, tmp_path: Path) -> None:
+    moment = "2026-01-05T06:07:08+00:00"
+    name = f"kill-{next(stage.numbers)}"
+    conf = {"name": name, "env": {"LINES": "30"}}
+    training = stage.train(env={"lines": 30}, run_id=f"manual__{moment}", logical_date=moment, name=name)
+    training.wait("success")
+
+    environment = stage.cluster._environment | settings(tmp_path / "other", stage.dags)
+    environment["AIRFLOW_CONN_KILLS_PLAIN"] = json.dumps(stage.connection(stage.network.port))
+    (tmp_path / "other").mkdir()
+    for command in (
+        ["db", "migrate"],
+        ["dags", "reserialize"],
+        ["dags", "test", training.dag_id, moment, "--conf", json.dumps(conf)],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "airflow", *command], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert training.run_id in done.stdout + done.stderr
+    assert len(set(training.check("SUCCESSFUL", "SUCCESSFUL"))) == 2
+
+
+@pytest.mark.parametrize("dag_id", ["kills_fetch", "kills_fetch_itself"])
+def test_row_9_a_fetch_that_fails_is_tried_again_without_a_training(stage: Stage, tmp_path: Path, dag_id: str) -> None:
+    models = tmp_path / "models"
+    models.write_text("no directory yet")
+    training = stage.train(dag_id, env={"lines": 30, "model": 1}, models=str(models))
+    fetching = training.of(task_id="fetch") if dag_id == "kills_fetch" else training
+    fetching.wait("up_for_retry", seconds=120)
+    models.unlink()
+    fetching.wait("success", seconds=120)
+    training.wait("success")
+    (job,) = training.check("SUCCESSFUL")
+    assert (models / "1" / "saved_model.pb").read_text() == f"trained as {job}"
+    training.check_lines(job, training.task()["try_number"])
+
+
+def test_row_14_a_task_mapped_fifty_times_and_a_backfill_of_ten_runs(stage: Stage) -> None:
+    count = 50
+    mapped = stage.train("kills_mapped")
+    ids = stage.backfill("kills_backfill", "2026-02-01", "2026-02-10")
+    assert len(ids) == 10
+
+    tasks = [mapped.of(map_index=index) for index in range(count)]
+    wait_for("every mapped task has ended", lambda: mapped.states() == ["success"] * count, 400, 2.0)
+    jobs = mapped.check_many(count)
+    seen = set()
+    for index, task in enumerate(tasks):
+        job = task.xcom("return_value")["job_id"]
+        seen.add(job)
+        task.check_lines(job, task.task()["try_number"])
+        assert f"of {index + 1} each" in task.lines(job)[-1]
+    assert seen == set(jobs)
+
+    for number, run_id in enumerate(sorted(ids), 1):
+        run = mapped.of(dag_id="kills_backfill", run_id=run_id, name=f"backfill-2026-02-{number:02}")
+        run.wait("success", seconds=200)
+        (job,) = run.check("SUCCESSFUL")
+        run.check_lines(job, 1)
