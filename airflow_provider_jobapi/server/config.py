@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from airflow_provider_jobapi.server import machine
+from airflow_provider_jobapi.training.sizes import size_text
 from airflow_provider_jobapi.training.spans import read_span
 
 _SIZES = {"": 1, "b": 1}
@@ -201,12 +202,3 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
 def _shown(setting: Field[Any]) -> str:
     default: Any = setting.default
     return size_text(default) if setting.metadata["read"] is _size else str(default)
-
-
-def size_text(size: float) -> str:
-    """A size in bytes as people read it: ``1.5 GB``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.server import build_environment, root
-from airflow_provider_jobapi.server.config import Settings, SettingsError, size_text
+from airflow_provider_jobapi.server.config import Settings, SettingsError
+from airflow_provider_jobapi.training.sizes import size_text
 from airflow_provider_jobapi.training.status import Reason
 
 log = logging.getLogger(__name__)

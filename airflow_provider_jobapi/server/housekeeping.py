@@ -11,10 +11,11 @@ from threading import Event, Thread
 
 from airflow_provider_jobapi.server import environments, root
 from airflow_provider_jobapi.server.clients import ClientRegistry
-from airflow_provider_jobapi.server.config import Settings, SettingsError, size_text
+from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.database import Database
 from airflow_provider_jobapi.server.jobs import JobRegistry
 from airflow_provider_jobapi.server.storage import Trees
+from airflow_provider_jobapi.training.sizes import size_text
 
 log = logging.getLogger(__name__)
 

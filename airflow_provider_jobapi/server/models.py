@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_jobapi.server.config import size_text
 from airflow_provider_jobapi.server.job_record import Job
 from airflow_provider_jobapi.server.problems import Problem, is_disk_full
 from airflow_provider_jobapi.server.storage import ObjectTree
 from airflow_provider_jobapi.training.saved_model import ModelChoice, choose, is_marker
+from airflow_provider_jobapi.training.sizes import size_text
 from airflow_provider_jobapi.training.status import Reason
 
 NONE = "The job wrote no SavedModel."

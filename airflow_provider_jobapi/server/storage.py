@@ -20,10 +20,11 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, sel
 
 from airflow_provider_jobapi.server import root
 from airflow_provider_jobapi.server.blobs import PIECE, Blobs, Probe
-from airflow_provider_jobapi.server.config import Settings, size_text
+from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.database import Database, clients, inputs, objects
 from airflow_provider_jobapi.server.problems import Problem
 from airflow_provider_jobapi.training.job_file import check_path
+from airflow_provider_jobapi.training.sizes import size_text
 
 WriteCheck = Callable[[Connection, str], None]
 """Called with the transaction and the key before a key changes; raises a Problem where it must not."""

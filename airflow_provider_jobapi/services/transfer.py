@@ -18,6 +18,7 @@ from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.object_store import ObjectStore, StoredObject
 from airflow_provider_jobapi.services.patience import Patience
 from airflow_provider_jobapi.services.source import Source, Told
+from airflow_provider_jobapi.training.sizes import size_text
 
 THREADS = 8
 """Files that are on their way at a time; with their chunks some tens of megabytes, whatever the files' sizes."""
@@ -215,12 +216,3 @@ class _Received:
                 f"The storage's {self._file.path} is not the one that the service named: its SHA-256 differs. Nothing "
                 "was kept; run the task again, and tell the service's operator if it stays so."
             )
-
-
-def size_text(size: float) -> str:
-    """A size in bytes as people read it: ``1.5 GB``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

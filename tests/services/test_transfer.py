@@ -11,7 +11,8 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob, ServiceUnavailable
 from airflow_provider_jobapi.services import transfer
-from airflow_provider_jobapi.services.transfer import THREADS, Task, run, size_text
+from airflow_provider_jobapi.services.transfer import THREADS, Task, run
+from airflow_provider_jobapi.training.sizes import size_text
 from tests.harness.server import poll
 
 log = logging.getLogger("transfer-test")

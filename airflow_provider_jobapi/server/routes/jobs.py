@@ -12,7 +12,6 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from airflow_provider_jobapi.server.config import size_text
 from airflow_provider_jobapi.server.job_record import Job, JobKey, gone
 from airflow_provider_jobapi.server.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part
 from airflow_provider_jobapi.server.problems import Problem
@@ -28,6 +27,7 @@ from airflow_provider_jobapi.server.routes.common import (
     now,
 )
 from airflow_provider_jobapi.training.job_file import JobFile
+from airflow_provider_jobapi.training.sizes import size_text
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"], dependencies=[authenticated])
