@@ -36,7 +36,7 @@ DRAIN = 30.0
 KILL_PATIENCE = 300.0
 """Seconds for which a kill is tried. ``[triggerer] on_kill_timeout`` is 30, and a busy triggerer may need longer."""
 
-SHORTEST = 2.0
+SHORTEST = 5.0
 """Seconds from the floor that a deferral lasts at the least, however short the job is."""
 
 _PACE = Pace()
