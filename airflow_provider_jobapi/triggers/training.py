@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_jobapi.exceptions import JobGone, ServiceUnavailable
+from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone, ServiceUnavailable
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline, plain
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 from airflow_provider_jobapi.triggers.task_state import state_of
@@ -138,6 +138,10 @@ class TrainingTrigger(BaseTrigger):
                     pause = contact.lost(error)
                     if pause is None:
                         return self._event(End.UNREACHABLE, describe(error))
+                    if isinstance(error, ConnectionProblem):
+                        # Somebody may put it right, which only a connection that is read again will tell.
+                        await stack.aclose()
+                        follower = None
                     await asyncio.sleep(min(pause, self._until_deadline() or pause))
                     continue
                 contact.back()

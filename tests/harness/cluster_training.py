@@ -7,15 +7,16 @@ import itertools
 import json
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from airflow_provider_jobapi.training.logs import parse_records
+from airflow_provider_jobapi.training.logs import LogLine, Thinning, parse_records
 from tests.harness.airflow import wait_for
 from tests.harness.cluster import Cluster, Component
 from tests.harness.proxy_faults import ScriptedProxy
@@ -144,6 +145,39 @@ class Training:
         )["content"]
         return [str(record["event"]) if isinstance(record, dict) else str(record) for record in content]
 
+    def errors(self) -> list[str]:
+        """The errors of the task's log, with what they say."""
+        content = self.stage.cluster.api("GET", f"{self._logs}/1", full_content="true", map_index=self.map_index)[
+            "content"
+        ]
+        return [json.dumps(record) for record in content if isinstance(record, dict) and record.get("level") == "error"]
+
+    def tail(self, triggerer: Component) -> list[str]:
+        """The last records that a triggerer has written into the task's log, as they stand in the file."""
+        return self._file(triggerer)[-200:]
+
+    def _file(self, triggerer: Component) -> list[str]:
+        logs = self.stage.cluster.home / "logs"
+        files = logs.glob(f"dag_id={self.dag_id}/run_id={self.run_id}/**/*.trigger.{triggerer.job}.log")
+        return [line for file in files for line in file.read_text(errors="replace").splitlines()]
+
+    def lateness(self, triggerer: Component, over: Callable[[], object], seconds: float) -> list[float]:
+        """Until something is over: by how many seconds each of the task's lines came late into its log."""
+        seen = len(self._file(triggerer))
+        late: list[float] = []
+
+        def look() -> object:
+            nonlocal seen
+            lines, now = self._file(triggerer), datetime.now(UTC)
+            for line in lines[seen:]:
+                with suppress(ValueError):
+                    late.append((now - datetime.fromisoformat(json.loads(line)["timestamp"])).total_seconds())
+            seen = len(lines)
+            return over()
+
+        wait_for("it is over", look, seconds, 0.1)
+        return late
+
     def screen(self, attempt: int) -> list[str]:
         """The texts of the task's log as the UI gets them: another way through Airflow's reader."""
         answer = self.stage.cluster._session.get(
@@ -256,15 +290,23 @@ class Training:
         (place / "finish.new").rename(place / "finish")
 
     def lines(self, job_id: str) -> list[str]:
+        """The texts of the job's log on the server."""
+        return [line.text for line in self.records(job_id)]
+
+    def thinned(self, job_id: str, thinning: Thinning) -> list[LogLine]:
+        """What of the job's log is to be shown."""
+        return [*thinning.feed(self.records(job_id)), *thinning.end()]
+
+    def records(self, job_id: str) -> list[LogLine]:
         """The job's log on the server."""
-        texts: list[str] = []
+        records: list[LogLine] = []
         offset = 0
         while True:
             answer = self.server.request("GET", f"/api/v2/jobs/{job_id}/logs", params={"offset": str(offset)})
             answer.raise_for_status()
-            texts += [line.text for line in parse_records(answer.content)]
+            records += parse_records(answer.content)
             if offset == int(answer.headers["Job-Log-Next-Offset"]):
-                return texts
+                return records
             offset = int(answer.headers["Job-Log-Next-Offset"])
 
     def alive(self, job_id: str) -> list[psutil.Process]:

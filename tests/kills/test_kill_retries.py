@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests.harness.airflow import settings, wait_for
 from tests.harness.cluster_training import Stage
+from tests.harness.proxy_faults import Canned
 
 pytestmark = pytest.mark.slow
 
@@ -67,18 +70,18 @@ def test_row_8_two_airflows_with_the_same_dag_and_run_have_a_job_each(stage: Sta
             [sys.executable, "-m", "airflow", *command], env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert training.run_id in done.stdout + done.stderr
+    with closing(sqlite3.connect(tmp_path / "other" / "airflow.db")) as database:
+        assert database.execute("select dag_id, run_id from dag_run").fetchall() == [(training.dag_id, training.run_id)]
     assert len(set(training.check("SUCCESSFUL", "SUCCESSFUL"))) == 2
 
 
 @pytest.mark.parametrize("dag_id", ["kills_fetch", "kills_fetch_itself"])
 def test_row_9_a_fetch_that_fails_is_tried_again_without_a_training(stage: Stage, tmp_path: Path, dag_id: str) -> None:
     models = tmp_path / "models"
-    models.write_text("no directory yet")
-    training = stage.train(dag_id, env={"lines": 30, "model": 1}, models=str(models))
-    fetching = training.of(task_id="fetch") if dag_id == "kills_fetch" else training
-    fetching.wait("up_for_retry", seconds=120)
-    models.unlink()
+    with stage.network.always(Canned(403), r"^GET /api/v2/jobs/[^/]+/model"):
+        training = stage.train(dag_id, env={"lines": 30, "model": 1}, models=str(models))
+        fetching = training.of(task_id="fetch") if dag_id == "kills_fetch" else training
+        fetching.wait("up_for_retry", seconds=120)
     fetching.wait("success", seconds=120)
     training.wait("success")
     (job,) = training.check("SUCCESSFUL")

@@ -22,6 +22,8 @@ CONNECTIONS = (
     "loris",
     "expiring",
     "rotated",
+    "lost",
+    "submitting",
 )
 """Each network fault has a connection of its own, ``kills_<fault>``, and so a DAG."""
 
@@ -42,8 +44,11 @@ for name in CONNECTIONS:
     with DAG(f"kills_{name}", schedule=None, max_active_runs=50):
         SubmitTrainingOperator(task_id="train", conn_id=f"kills_{name}", **COMMON)
 
-with DAG("kills_impatient", schedule=None):
+with DAG("kills_wrong", schedule=None):
     SubmitTrainingOperator(task_id="train", conn_id="kills_wrong", **COMMON | {"patience": 8, "retries": 0})
+
+with DAG("kills_noisy", schedule=None):
+    SubmitTrainingOperator(task_id="train", conn_id="kills_plain", **COMMON | {"script": "noisy.py"})
 
 with DAG("kills_timeout", schedule=None):
     SubmitTrainingOperator(task_id="train", conn_id="kills_plain", timeout=8, **COMMON | {"retries": 0})

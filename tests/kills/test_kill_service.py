@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows 10, 11, 12 and 15 of the kill matrix: the job service and the way to it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_jobapi.training.logs import Thinning
+from tests.harness.airflow import wait_for
+from tests.harness.cluster_training import Stage, Training
+from tests.harness.proxy_faults import BlackHole, Broken, Canned, Drip, Point, ScriptedProxy
+from tests.harness.server import Server, running
+
+pytestmark = pytest.mark.slow
+
+OUTAGE = 60.0
+"""Seconds without the service."""
+
+LOGS = r"^GET /api/v2/jobs/[^/]+/logs"
+LOGIN = r"^POST /oauth/token"
+SUBMIT = r"^POST /api/v2/jobs/[0-9a-f-]+$"
+
+
+def begin(training: Training) -> tuple[Training, str]:
+    """Wait until a training is deferred and shows its first lines."""
+    job = training.wait_for_job()
+    training.wait("deferred")
+    training.wait_for_lines(job, 10)
+    return training, job
+
+
+def finish(training: Training, job: str, *, tries: int = 1) -> None:
+    """The log goes on; the training ends well, in this try, as one job."""
+    training.wait_for_lines(job, len(training.shown(job, tries)) + 20, tries, seconds=120)
+    training.finish(job)
+    assert training.wait("success", seconds=120)["try_number"] == tries
+    training.check_lines(job, tries)
+    assert training.check("SUCCESSFUL") == [job]
+
+
+def test_rows_10_and_12_a_minute_without_the_service_and_networks_that_break(stage: Stage, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        lost = stack.enter_context(running(tmp_path / "lost", "--grace", "2s", "--cpus", "100", "--memory", "100000"))
+        ways = {name: stack.enter_context(ScriptedProxy(lost.port)) for name in ("lost", "submitting")}
+        names = ("refused", "reset", "hole", "busy", "gateway", "loris")
+        ways |= {name: stack.enter_context(ScriptedProxy(stage.server.port)) for name in names}
+        servers = {name: lost if way._target_port == lost.port else stage.server for name, way in ways.items()}
+        for name, way in ways.items():
+            stage.cluster.connect(f"kills_{name}", stage.connection(way.port, servers[name], timeout=3))
+        begun = {
+            name: begin(training)
+            for name, training in [
+                (name, stage.train(f"kills_{name}", server=servers[name])) for name in ("lost", *names)
+            ]
+        }
+        with ways["submitting"].hold(SUBMIT, Point.ANSWER) as held:
+            late = stage.train("kills_submitting", server=lost)
+            held.wait()
+            lost.kill()
+            held.drop()
+        with ExitStack() as faults:
+            ways["refused"].refuse()
+            faults.callback(ways["refused"].accept)
+            ways["gateway"].next(*[Canned(502), Canned(504)] * 3, when=LOGS)
+            for name, fault in (
+                ("reset", Broken(after=600)),
+                ("hole", BlackHole()),
+                ("busy", Canned(429, {"Retry-After": "2"})),
+                ("gateway", Canned(503)),
+                ("loris", Drip(0.5)),
+            ):
+                faults.enter_context(ways[name].always(fault, LOGS))
+            until = time.monotonic() + OUTAGE
+            wait_for("the outage is over", lambda: time.monotonic() > until, OUTAGE + 10, 1.0)
+            for training, _ in begun.values():
+                assert training.task()["state"] == "deferred"
+        stage.tally.kills += 1
+        lost.restart()
+        for training, job in begun.values():
+            finish(training, job)
+        job = late.wait_for_job(seconds=120)
+        finish(late, job, tries=late.wait("deferred", seconds=120)["try_number"])
+        assert len(ways["busy"].sent(LOGS)) < len(ways["lost"].sent(LOGS)) + OUTAGE, "Retry-After is not kept"
+
+
+def test_row_11_tokens_that_end_and_a_secret_that_is_renewed(stage: Stage, tmp_path: Path) -> None:
+    options = ("--grace", "2s", "--cpus", "100", "--memory", "100000", "--token-lifetime", "8s")
+    with ExitStack() as stack:
+        server = stack.enter_context(running(tmp_path / "expiring", *options))
+        ways = {name: stack.enter_context(ScriptedProxy(server.port)) for name in ("expiring", "rotated", "wrong")}
+        for name, way in ways.items():
+            stage.cluster.connect(f"kills_{name}", stage.connection(way.port, server))
+        trainings = [stage.train(f"kills_{name}", server=server) for name in ways]
+        (expiring, job), (rotated, rotated_job), (wrong, wrong_job) = [begin(training) for training in trainings]
+
+        way = ways["expiring"]
+        wait_for("some tokens have ended", lambda: len(way.sent(LOGIN)) >= 5, 60)
+        assert not [each for each in way.exchanges if each.status == 401], "a token was used beyond its end"
+        before = len(way.sent(LOGIN))
+        began = time.monotonic()
+        way.next(Canned(401), when=LOGS)
+        wait_for("one login more", lambda: len(way.sent(LOGIN)) > before, 30, 0.02)
+        assert time.monotonic() - began < 30
+        assert not any("Contact" in text for text in expiring.log())
+        finish(expiring, job)
+
+        renew(server)
+        for training in (rotated, wrong):
+            wait_for(
+                f"{training.name} is refused",
+                lambda training=training: any("refuses the client" in text for text in training.log()),
+                60,
+            )
+        stage.cluster.connect("kills_rotated", stage.connection(ways["rotated"].port, server))
+        finish(rotated, rotated_job)
+        wrong.wait("failed", seconds=60)
+        assert any("could not be followed" in text and "refuses the client" in text for text in wrong.errors())
+        assert server.status(wrong_job)["status"] == "RUNNING"
+        wrong.finish(wrong_job)
+        server.wait_for(wrong_job, "SUCCESSFUL")
+        wrong.check("SUCCESSFUL", state="failed")
+
+
+def renew(server: Server) -> None:
+    """Give the server's client another secret, as its operator does."""
+    command = [sys.executable, "-m", "airflow_provider_jobapi.cli", "client", "renew", server.client_id]
+    command += ["--root", str(server.root), "--port", str(server.port)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"AIRFLOW_CONN_JOBAPI_DEFAULT=.*", printed)
+    assert found, printed
+    server.connection = json.loads(shlex.split(found[0])[0].partition("=")[2])
+    server._token = ""
+
+
+def test_row_15_a_training_that_logs_as_none_should(stage: Stage) -> None:
+    triggerer = stage.cluster.triggerers[0]
+    other, other_job = begin(stage.train())
+    printed = len(triggerer.output.read_text())
+    noisy = stage.train("kills_noisy")
+    job = noisy.wait_for_job()
+    noisy.wait("deferred")
+    late = other.lateness(triggerer, lambda: any("burst 9000" in text for text in noisy.tail(triggerer)), 150)
+    assert late
+    assert max(late) < 2.0, f"the other task's lines are late by {max(late):.1f} s"
+    finish(other, other_job)
+    noisy.finish(job)
+    noisy.wait("success", seconds=200)
+    expected = [line.text for line in noisy.thinned(job, Thinning())]
+    assert len(expected) < 15_000
+    assert any("lines are not shown here" in text for text in expected)
+    texts = set(expected)
+    shown = [text for text in noisy.log(1) if text in texts]
+    assert shown == expected
+    stage.tally.lines += len(expected)
+    noisy.check("SUCCESSFUL")
+    blocked = re.findall(r"thread was blocked for ([\d.]+) seconds", triggerer.output.read_text()[printed:])
+    assert all(float(seconds) < 1.0 for seconds in blocked), blocked
