@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -162,11 +163,13 @@ def listing(files: Mapping[str, bytes] = MODEL, **changes: Any) -> dict[str, Any
 class HostileServer:
     """The server; a context manager.
 
+    :param tls: The TLS of the server, which is ``localhost`` then.
     :ivar seen: The requests that came, in their order.
     :ivar sent: Bytes that endless and slow answers have sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.seen: list[Seen] = []
         self.sent = 0
         self.closing = threading.Event()
@@ -178,7 +181,7 @@ class HostileServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}" if self._tls is None else f"https://localhost:{self.port}"
 
     def says(self, part: str, *replies: Reply) -> None:
         """Answer requests whose line holds a text: with one reply each, and with the last one from then on."""
@@ -218,9 +221,9 @@ class HostileServer:
             self._open.add(connection)
             self._run(self._serve, connection)
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, accepted: socket.socket) -> None:
         try:
-            with connection:
+            with accepted, self._secured(accepted) as connection:
                 connection.settimeout(60)
                 seen = _read(connection)
                 if seen is not None:
@@ -233,7 +236,10 @@ class HostileServer:
         except OSError:
             pass  # the client has had enough
         finally:
-            self._open.discard(connection)
+            self._open.discard(accepted)
+
+    def _secured(self, connection: socket.socket) -> socket.socket:
+        return connection if self._tls is None else self._tls.wrap_socket(connection, server_side=True)
 
     def _reply(self, seen: Seen) -> Reply:
         for part, replies in self._replies:
@@ -270,6 +276,16 @@ def _linger(connection: socket.socket) -> None:
             pass
 
 
+_PAGES: dict[str, dict[str, Any]] = {
+    "/api/v2/storage": {
+        "endpoint": "", "accessKey": "", "secretKey": "", "bucket": "data", "protocol": "http", "region": "",
+        "status": "READY", "message": "",
+    },
+    "/api/v2/storage/objects": {"objects": [], "next": None},
+    "/api/v2/jobs": {"jobs": [], "next": None},
+}  # fmt: skip
+
+
 def honest(seen: Seen) -> Answer:
     """What a jobAPI would answer that keeps the contract: one job, which has ended and left a model."""
     place = seen.path.partition("?")[0]
@@ -277,11 +293,8 @@ def honest(seen: Seen) -> Answer:
         return as_json({"access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600})
     if seen.headers.get("authorization") != f"Bearer {TOKEN}":
         return as_json({"detail": "No token."}, 401)
-    if place == "/api/v2/storage":
-        told = {"endpoint": "", "accessKey": "", "secretKey": "", "bucket": "data", "region": "", "message": ""}
-        return as_json(told | {"protocol": "http", "status": "READY"})
-    if place == "/api/v2/storage/objects":
-        return as_json({"objects": [], "next": None})
+    if place in _PAGES:
+        return as_json(_PAGES[place])
     if place.startswith("/api/v2/storage/objects/"):
         return _object(seen, place.removeprefix("/api/v2/storage/objects/"))
     return _job(seen, place)

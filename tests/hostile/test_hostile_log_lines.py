@@ -119,10 +119,9 @@ def test_a_service_that_echoes_the_secrets_in_its_errors(hostile: HostileServer,
     assert not secrets_in([out, said])
 
 
-@pytest.mark.parametrize("year", ["0001", "9999"])
-def test_a_line_of_another_age_does_not_end_the_trigger(year: str, hostile: HostileServer, tmp_path: Path) -> None:
-    stamps = [f"{year}-12-31T23:59:59.999999Z", f"{year}-01-01T00:00:00.000000Z", "2026-01-01T00:00:00.000000Z"]
-    _log(hostile, b"".join(records(f"line {number}", stamp=stamp) for number, stamp in enumerate(stamps * 2)))
+def test_a_line_of_another_age_does_not_end_the_trigger(hostile: HostileServer, tmp_path: Path) -> None:
+    ages = ["0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z", "2026-01-01T00:00:00.000000Z"]
+    _log(hostile, b"".join(records(f"line {number}", stamp=stamp) for number, stamp in enumerate(ages * 2)))
     logged, _, _ = _shown(hostile, tmp_path)
     shown = [record["event"] for record in logged if str(record["event"]).startswith("line ")]
     assert shown == [f"line {number}" for number in range(6)]
@@ -203,7 +202,9 @@ def test_airflow_shows_wild_lines_as_text_and_keeps_no_secret_anywhere(
     assert "the secret is ***" in shown
     after = _database(airflow.home / "airflow.db")
     logs = _files(airflow.home / "logs") | {"standalone": airflow.output.read_text(errors="replace")}
+    # What is looked through is there: the trigger, and the job's id beside it.
     assert while_deferred["trigger"] != "[]"
+    assert airflow.xcom(*place, "training_job_id") in after["xcom"]
     for name, text in [*while_deferred.items(), *after.items(), *logs.items()]:
         assert jobapi_server.secret not in text, name
         assert f"{header}." not in text, name

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -80,10 +81,10 @@ class Channel:
         return token
 
     async def _exchange(self, request: Request, token: str, wait: float) -> Answer:
+        session = await self._opened()
         import aiohttp
         from yarl import URL
 
-        session = await self._opened()
         connection = self.connection
         url = URL(connection.api_url + request.path, encoded=True).with_query(dict(request.params))
         timeout = aiohttp.ClientTimeout(
@@ -125,18 +126,19 @@ class Channel:
     async def _opened(self) -> ClientSession:
         async with self._opening:
             if self._session is None:
-                import aiohttp
-
+                # In a thread: the first import takes a third of a second, for which every trigger would stand still.
+                aiohttp = await asyncio.to_thread(import_module, "aiohttp")
                 context = await asyncio.to_thread(self.connection.ssl_context)
                 self._proxy = await asyncio.to_thread(self.connection.proxy_for, self.connection.base_url)
                 # Every long poll holds a socket; beyond half of what the process may open, polls wait for each other.
                 files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-                self._session = aiohttp.ClientSession(
+                session: ClientSession = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(ssl=context, limit=max(64, files // 2)),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     headers={"Accept-Encoding": "identity", "User-Agent": "airflow-provider-jobapi"},
                     auto_decompress=False,
                 )
+                self._session = session
             return self._session
 
 

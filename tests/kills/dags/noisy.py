@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training that logs as no training should: lines of megabytes, bytes that are no text, a burst, a line without end."""
+"""A training that logs as none should: lines of megabytes, bytes that are no text, a burst, a line without end."""
 
 import sys
 import time
