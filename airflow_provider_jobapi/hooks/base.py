@@ -40,21 +40,24 @@ class TrainingHook(BaseHook):
         return self.build(self.get_connection(self.conn_id))
 
     @classmethod
-    def build(cls, connection: Connection) -> TrainingService:
+    def build(cls, connection: Connection, patience: float | None = None) -> TrainingService:
         """Make the service. Speaks to nobody, so that an event loop may call it.
 
+        :param patience: Seconds for which each request waits for a service that cannot be reached; about half a minute
+            by default.
         :raises ConnectionProblem: when the connection cannot be one to this service.
         """
         raise NotImplementedError
 
     @staticmethod
-    def service_of(conn_id: str) -> TrainingService:
+    def service_of(conn_id: str, patience: float | None = None) -> TrainingService:
         """The service of a connection of any of our types.
 
+        :param patience: As for :meth:`build`.
         :raises ConnectionProblem: when it is of another type.
         """
         connection = BaseHook.get_connection(conn_id)
-        return hook_class_for(connection.conn_type).build(connection)
+        return hook_class_for(connection.conn_type).build(connection, patience)
 
     @staticmethod
     async def async_service_of(conn_id: str) -> TrainingService:

@@ -32,15 +32,17 @@ class JobApiHook(TrainingHook):
     hook_name = "jobAPI"
 
     @classmethod
-    def build(cls, connection: Connection) -> JobApiService:
+    def build(cls, connection: Connection, patience: float | None = None) -> JobApiService:
         """Make the service from the connection.
 
+        :param patience: Seconds for which each request waits for a jobAPI that cannot be reached.
         :raises ConnectionProblem: naming the field that is wrong.
         """
         from airflow.sdk.log import mask_secret
 
         from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
         from airflow_provider_jobapi.services.jobapi.service import JobApiService
+        from airflow_provider_jobapi.services.patience import Patience
 
         settings = JobApiConnection.of(
             host=connection.host,
@@ -50,7 +52,9 @@ class JobApiHook(TrainingHook):
             password=connection.password,
             extra=connection.extra_dejson,
         )
-        return JobApiService(settings, mask=mask_secret)
+        return JobApiService(
+            settings, mask=mask_secret, patience=None if patience is None else Patience.lasting(patience)
+        )
 
     def get_conn(self) -> JobApiService:
         """The service, which holds the session."""

@@ -157,11 +157,11 @@ class SubmitTrainingOperator(BaseOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read how the job ended, fetch its model where a destination is given, and say both."""
         from airflow_provider_jobapi.operators.ending import judge
-        from airflow_provider_jobapi.triggers.event import TrainingEvent
+        from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         told = TrainingEvent.read(event)
         self._handle = told.handle
-        service = self._connect()
+        service = self._connect(patient=told.end is not End.UNREACHABLE)
         try:
             status = judge(service, told, killed=self._killed)
         except ServiceUnavailable:
@@ -197,10 +197,13 @@ class SubmitTrainingOperator(BaseOperator):
             return content
         return super().render_template(content, context, env, seen_oids)
 
-    def _connect(self) -> TrainingService:
+    def _connect(self, *, patient: bool = True) -> TrainingService:
+        """The service; an impatient one, where the patience is used up or a signal leaves no time for it."""
         from airflow_provider_jobapi.hooks.base import TrainingHook
 
-        self._service = self._service or TrainingHook.service_of(self.conn_id)
+        if self._service is None or not patient:
+            patience = (_span(self.patience) or timedelta()).total_seconds() if patient else None
+            self._service = TrainingHook.service_of(self.conn_id, patience)
         return self._service
 
     def _place(self, context: Context) -> tuple[str, Submission, datetime]:
@@ -336,8 +339,8 @@ class SubmitTrainingOperator(BaseOperator):
         from airflow_provider_jobapi.training.identity import walk
 
         try:
-            service = self._connect()
             handle = self._handle
+            service = self._connect(patient=handle is not None)
             if handle is None and self._cycle is not None:
                 place = walk(self._cycle, lambda job_id: service.status(service.find(job_id).handle).status)
                 handle = None if place.state is None else service.find(place.job_id).handle

@@ -56,6 +56,14 @@ class Patience:
     total: float = 60.0
     attempts: int = 8
 
+    @classmethod
+    def lasting(cls, seconds: float) -> Patience:
+        """Patience that ends with its time, not with the number of its attempts.
+
+        :param seconds: From the first attempt.
+        """
+        return cls(total=seconds, attempts=8 + int(seconds / 3))
+
     def repeat(self, work: Callable[[], Result], log: logging.Logger | None = None) -> Result:
         """Do the work until it is done.
 

@@ -36,7 +36,7 @@ DRAIN = 30.0
 KILL_PATIENCE = 300.0
 """Seconds for which a kill is tried. ``[triggerer] on_kill_timeout`` is 30, and a busy triggerer may need longer."""
 
-SHORTEST = 5.0
+SHORTEST = 10.0
 """Seconds from the floor that a deferral lasts at the least, however short the job is."""
 
 _PACE = Pace()
@@ -116,7 +116,8 @@ class TrainingTrigger(BaseTrigger):
     async def _settle(self) -> None:
         """Give the scheduler the time to hear of the end of the worker that deferred.
 
-        When it hears of it after the task has been resumed, it takes the resumed task for lost and fails it ("finished
+        Airflow's supervisor may see up to 5 seconds late that its process has ended, and the scheduler later still.
+        When that is after the task was resumed, the scheduler takes the resumed task for lost and fails it ("finished
         with state success, but the task instance's state attribute is running", Airflow 3.3.2 and before).
         """
         if self.task_instance is not None:

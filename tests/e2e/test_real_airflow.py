@@ -85,7 +85,8 @@ def test_the_jobs_lines_stand_between_the_workers(airflow, training, tmp_path):
     successful = next(index for index, text in enumerate(texts) if "was successful" in text)
     lines = [index for index, text in enumerate(texts) if LINE.fullmatch(text)]
     assert submitted < paused < lines[0]
-    assert "::endgroup::" in texts[paused : lines[0]], "the UI would fold the first lines away"
+    if "::group::Post Execute" in texts:  # Airflow 3.1 has no groups there
+        assert "::endgroup::" in texts[paused : lines[0]], "the UI would fold the first lines away"
     assert lines[-1] < successful
     assert one.numbers() == list(range(50))
 
@@ -130,7 +131,7 @@ def test_a_worker_that_is_told_to_end_stops_the_job(airflow, training, jobapi_se
 def test_limits_hold_and_their_error_names_them(airflow, training, jobapi_server):
     one = training("stub_timeout", env={"GATE": "/never"})
     dag_id, run_id, _ = one.place
-    for task_id, words in (("train", "timeout of 0:00:02"), ("train_airflows_own", "execution_timeout of 0:00:03")):
+    for task_id, words in (("train", "timeout of 0:00:02"), ("train_airflows_own", "execution_timeout of 0:00:08")):
         airflow.wait_for_state(dag_id, run_id, task_id, "failed")
         told = str(airflow.log(dag_id, run_id, task_id))
         assert f"The {words} is over" in told

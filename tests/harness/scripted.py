@@ -95,7 +95,8 @@ class ScriptedTrigger(TrainingTrigger):
         """Run to the end; answers the events."""
 
         async def run() -> list[dict[str, Any]]:
-            return [event.payload async for event in self.run()]
+            async with asyncio.timeout(30):
+                return [event.payload async for event in self.run()]
 
         return asyncio.run(run())
 

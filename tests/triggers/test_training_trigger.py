@@ -28,6 +28,7 @@ OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": ""}
 def quick(monkeypatch):
     """No test waits for what only people need."""
     monkeypatch.setattr(watch, "_SHORTEST_PAUSE", 0.01)
+    monkeypatch.setattr(training, "SHORTEST", 0.0)
 
 
 def soon(seconds: float = 0.3) -> str:
@@ -120,6 +121,16 @@ def test_a_log_that_is_never_called_complete_does_not_hold_the_task(monkeypatch)
     )
     assert trigger.events() == [OVER]
     assert trigger.recorder.lines() == ["last"]
+
+
+@pytest.mark.parametrize("in_triggerer", [True, False])
+def test_a_deferral_is_not_shorter_than_the_scheduler_can_follow(monkeypatch, in_triggerer):
+    monkeypatch.setattr(training, "SHORTEST", 0.4)
+    begin = datetime.now(UTC)
+    trigger = ScriptedTrigger(ScriptedFollower([end()]), floor=begin.isoformat())
+    trigger.task_instance = TI if in_triggerer else None
+    assert trigger.events() == [OVER]
+    assert (datetime.now(UTC) - begin >= timedelta(seconds=0.4)) == in_triggerer
 
 
 def test_a_job_that_is_gone_is_over():
@@ -217,8 +228,9 @@ def test_a_stop_that_always_fails_is_given_up_and_said(mocker, monkeypatch):
     assert trigger.recorder.lines("error") == ["Job j could not be told to stop: Busy."]
 
 
-def test_no_kill_after_the_event():
+def test_no_kill_after_the_event(mocker):
     trigger = ScriptedTrigger(ScriptedFollower([end()]))
+    mocker.patch.object(trigger, "_is_still_wanted", return_value=False)
     trigger.task_instance = TI
     trigger.events()
     asyncio.run(trigger.on_kill())

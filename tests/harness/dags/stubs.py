@@ -31,7 +31,7 @@ for name, deferrable in (("stub_timeout", True), ("stub_timeout_inline", False))
     with DAG(name, schedule=None):
         SubmitTrainingOperator(task_id="train", deferrable=deferrable, timeout=2, **STUB)
         SubmitTrainingOperator(
-            task_id="train_airflows_own", deferrable=deferrable, execution_timeout=timedelta(seconds=3), **STUB
+            task_id="train_airflows_own", deferrable=deferrable, execution_timeout=timedelta(seconds=8), **STUB
         )
 
 with DAG("stub_retry", schedule=None):
