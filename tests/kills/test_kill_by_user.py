@@ -149,11 +149,12 @@ def test_row_7_the_time_is_over_while_the_job_runs_and_while_it_waits(stage: Sta
     blocker = stage.server.submit("import time; time.sleep(600)", resources={"gpus": 1})
     stage.server.wait_for(blocker, "RUNNING")
     limits = {"kills_timeout": "timeout of 0:00:08", "kills_execution_timeout": "execution_timeout of 0:00:12"}
-    trainings = [
-        (stage.train(dag_id, resources=resources), limit)
-        for dag_id, limit in limits.items()
-        for resources in ({}, {"gpus": 1})
-    ]
+    running = [(stage.train(dag_id), limit) for dag_id, limit in limits.items()]
+    for training, _ in running:
+        # The queue is first come, first served: a job behind one that waits for the GPU would wait, too.
+        training.server.wait_for(training.wait_for_job(), "RUNNING")
+    waiting = [(stage.train(dag_id, resources={"gpus": 1}), limit) for dag_id, limit in limits.items()]
+    trainings = [*running, *waiting]
     for training, limit in trainings:
         training.wait("failed")
         assert any(limit in text for text in training.log()), training.log()
@@ -164,8 +165,8 @@ def test_row_7_the_time_is_over_while_the_job_runs_and_while_it_waits(stage: Sta
         assert bool(started) == bool(training.lines(job))
     assert [bool(training.server.status(training.jobs()[0]["job_id"])["startTime"]) for training, _ in trainings] == [
         True,
-        False,
         True,
+        False,
         False,
     ]
     assert stage.server.status(blocker)["status"] == "RUNNING"

@@ -58,10 +58,12 @@ def test_rows_10_and_12_a_minute_without_the_service_and_networks_that_break(sta
         servers = {name: lost if way._target_port == lost.port else stage.server for name, way in ways.items()}
         for name, way in ways.items():
             stage.cluster.connect(f"kills_{name}", stage.connection(way.port, servers[name], timeout=3))
-        trainings = {name: stage.train(f"kills_{name}", server=servers[name]) for name in ("lost", *names)}
+        trainings = {
+            name: stage.train(f"kills_{name}", {"pause": 1}, server=servers[name]) for name in ("lost", *names)
+        }
         begun = {name: begin(training) for name, training in trainings.items()}
         with ways["submitting"].hold(SUBMIT, Point.ANSWER) as held:
-            late = stage.train("kills_submitting", server=lost)
+            late = stage.train("kills_submitting", {"pause": 1}, server=lost)
             held.wait()
             lost.kill()
             held.drop()

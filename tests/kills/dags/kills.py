@@ -24,6 +24,7 @@ CONNECTIONS = (
     "rotated",
     "lost",
     "submitting",
+    *(f"way_{number}" for number in range(1, 5)),
 )
 """Each network fault has a connection of its own, ``kills_<fault>``, and so a DAG."""
 
