@@ -72,7 +72,7 @@ with DAG("kills_fetch", schedule=None):
         job=train.output,
         destination="{{ dag_run.conf['models'] }}",
         version="1",
-        retries=5,
+        retries=100,  # the fault lasts until the test has seen it
         retry_delay=timedelta(seconds=1),
     )
 
@@ -82,7 +82,7 @@ with DAG("kills_fetch_itself", schedule=None):
         conn_id="kills_plain",
         destination="{{ dag_run.conf['models'] }}",
         version="1",
-        **COMMON | {"retries": 5},
+        **COMMON | {"retries": 100},
     )
 
 with DAG("kills_mapped", schedule=None, max_active_tasks=64):
