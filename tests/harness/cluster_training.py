@@ -79,7 +79,9 @@ class Stage:
         api("PATCH", f"dags/{dag_id}", {"is_paused": False})
         body = {"dag_id": dag_id, "from_date": f"{first}T00:00:00Z", "to_date": f"{last}T00:00:00Z"}
         api("POST", "backfills", body | {"run_backwards": False, "dag_run_conf": {}, "max_active_runs": 10})
-        return [run["dag_run_id"] for run in api("GET", f"dags/{dag_id}/dagRuns", limit=100)["dag_runs"]]
+        # A DAG that is no longer paused may have a scheduled run beside them.
+        runs = api("GET", f"dags/{dag_id}/dagRuns", run_type="backfill", limit=100)
+        return [run["dag_run_id"] for run in runs["dag_runs"]]
 
     def retries(self, dag_id: str) -> int:
         """What Airflow knows of the retries of a DAG's task."""
