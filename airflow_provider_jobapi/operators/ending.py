@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NoReturn
 
 from airflow_provider_jobapi.exceptions import JobFailed, JobStopped, ServiceUnavailable, TrainingError
@@ -16,17 +17,21 @@ LAST_LINES = 20
 """The lines of the job's log that its error quotes."""
 
 
-def judge(service: TrainingService, told: TrainingEvent, *, killed: bool) -> JobStatus:
+def judge(
+    service: TrainingService, told: TrainingEvent, *, killed: bool, seen: Callable[[JobStatus], None]
+) -> JobStatus:
     """Read the status again, since the service is to be believed and not the event; answer it when it is a success.
 
     :param told: What the trigger said.
     :param killed: Whether this very process has stopped the job.
+    :param seen: Told the status, whatever it is.
     :raises AirflowFailException: for an end that no retry can cure.
     :raises JobFailed: when a retry may help.
     :raises JobStopped: when a limit of the task passed, or its worker was killed.
     :raises ServiceUnavailable: when the job goes on and cannot be followed.
     """
     status = _read(service, told)
+    seen(status)
     if status.status is JobState.SUCCESSFUL:
         return status
     job = f"Job {told.job_id} ({status.name})" if status.name else f"Job {told.job_id}"

@@ -12,6 +12,8 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.job import DataPath, TrainingJob
+from airflow_provider_jobapi.training.job_file import Resources
+from airflow_provider_jobapi.training.validation import validated
 
 HEADERS = {
     "jobName": "job_name",
@@ -41,6 +43,7 @@ class Parameters:
     python_major_version: Any
     destination: Any
     data_input: Any
+    metric_definitions: Any = None
 
     def overridden(self, config: Any, conn_id: str) -> tuple[Parameters, list[str]]:
         """These parameters after the headers of ``config``, and the headers that name none of them.
@@ -65,6 +68,28 @@ class Parameters:
             else:
                 ignored.append(str(header))
         return replace(self, **changed), ignored
+
+    def definitions(self) -> list[dict[str, str]] | None:
+        """The metric definitions, checked; None where the DAG gives none.
+
+        :raises InvalidJob: saying which one cannot be and why.
+        """
+        from airflow_provider_jobapi.training.metrics import read_definitions
+
+        checked = read_definitions(structure("metric_definitions", self.metric_definitions))
+        return None if checked is None else [{"name": each.name, "regex": each.pattern.pattern} for each in checked]
+
+    def resources(self) -> Resources:
+        """What the job needs, the defaults filled.
+
+        :raises InvalidJob: when it cannot be.
+        """
+        return validated(Resources, structure("job_resources", self.job_resources) or {})
+
+    def requirement_lines(self) -> list[str]:
+        """The requirements, one each."""
+        given = self.requirements or ()
+        return [line for each in ([given] if isinstance(given, str) else given) for line in str(each).splitlines()]
 
     def job(self, default_name: str, folder: Path) -> TrainingJob:
         """The training job.
@@ -106,7 +131,7 @@ def structure(name: str, value: Any) -> Any:
                 f"{name} is a text that is not JSON: {value[:80]!r}. A template that gives it ends with '| tojson'.",
                 field=name,
             ) from None
-    if value is not None and name != "env" and not isinstance(value, Mapping):
+    if value is not None and name not in {"env", "metric_definitions"} and not isinstance(value, Mapping):
         raise InvalidJob(f"{name} is a {type(value).__name__}; it must be an object of names and values.", field=name)
     return value
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_jobapi.operators.parameters import Parameters
+    from airflow_provider_jobapi.operators.record import Placed
     from airflow_provider_jobapi.services.base import Handle, Submission, TrainingService
     from airflow_provider_jobapi.training.identity import Cycle
     from airflow_provider_jobapi.training.job import DataSource
@@ -47,7 +48,8 @@ class SubmitTrainingOperator(BaseOperator):
     The connection decides which service does the work. A retry goes on with the job of the try before, unless that
     job failed; a clear trains anew; the same job never runs twice.
 
-    The task's result is ``{"job_id": …, "status": "SUCCESSFUL", "model": location or None}``.
+    The task's result is ``{"job_id": …, "status": "SUCCESSFUL", "model": location or None, "metrics": {name: last
+    value}, "data_version": SHA-256 or None}``.
 
     :param conn_id: The connection to the job service.
     :param script: The training script: source text, a ``Path``, or the name of a ``.py`` file beside the DAG file.
@@ -70,6 +72,8 @@ class SubmitTrainingOperator(BaseOperator):
     :param timeout: The time from the submit after which the job is stopped, its wait in the queue included: a
         ``timedelta`` or seconds. ``execution_timeout`` is kept as well, also while the task is deferred.
     :param patience: How long a service that does not answer is waited for: a ``timedelta`` or seconds.
+    :param metric_definitions: ``[{"name": …, "regex": …}]`` as SageMaker has them: how metrics are found in the log's
+        lines, the value being the regex's one group. By default what Keras, progress bars and ``key=value`` lines say.
     :param deferrable: Whether to wait in the triggerer, which takes no worker slot. What is shown and kept is the same.
     :raises JobFailed: when the job failed; with its reason and its last lines.
     """
@@ -108,6 +112,7 @@ class SubmitTrainingOperator(BaseOperator):
         version: str | None = None,
         timeout: timedelta | float | None = None,
         patience: timedelta | float = 600.0,
+        metric_definitions: Sequence[Mapping[str, str]] | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
@@ -127,6 +132,7 @@ class SubmitTrainingOperator(BaseOperator):
         self.version = version
         self.timeout = timeout
         self.patience = patience
+        self.metric_definitions = metric_definitions
         self.deferrable = deferrable
         self._service: TrainingService | None = None
         self._cycle: Cycle | None = None
@@ -136,41 +142,54 @@ class SubmitTrainingOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit the job, or adopt the one of an earlier try, and follow it to its end."""
+        from airflow_provider_jobapi.operators.context import is_unwanted
+        from airflow_provider_jobapi.operators.record import tell_facts
+        from airflow_provider_jobapi.triggers.xcom_writer import sink_of
+
         self._placing = True
         try:
-            job_id, submission, submitted = self._place(context)
-            self._handle = submission.handle
+            placed = self._place(context)
+            self._handle = placed.submission.handle
         except _Killed:
             self._stop()
             raise JobStopped("The task was killed while its job was being submitted; nothing of it runs on.") from None
         finally:
             self._placing = False
-        context["ti"].xcom_push(key="training_job_id", value=job_id)
-        trigger = self._trigger(job_id, submission, submitted, context)
-        if self._killed or self._is_unwanted(context["ti"]):
+        context["ti"].xcom_push(key="training_job_id", value=placed.job_id)
+        trigger = self._trigger(placed, context)
+        if self._killed or is_unwanted(context["ti"]):
             self._stop()
-            raise JobStopped(f"The task was ended while it submitted job {job_id}, which was told to stop.")
+            raise JobStopped(f"The task was ended while it submitted job {placed.job_id}, which was told to stop.")
+        tell_facts(context, placed, self._parameters()[0], self.conn_id)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
+        trigger.sink = sink_of(context["ti"])
         return self.execute_complete(context, asyncio.run(_first_event(trigger)))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read how the job ended, fetch its model where a destination is given, and say both."""
         from airflow_provider_jobapi.operators.ending import judge
+        from airflow_provider_jobapi.operators.record import record_end
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         told = TrainingEvent.read(event)
         self._handle = told.handle
         service = self._connect(patient=told.end is not End.UNREACHABLE)
         try:
-            status = judge(service, told, killed=self._killed)
+            status = judge(service, told, killed=self._killed, seen=lambda seen: record_end(context, told.job_id, seen))
         except ServiceUnavailable:
             # A retry would find the job again; without one, nobody would ever stop it.
             if context["ti"].try_number > context["ti"].max_tries:
                 self._stop()
             raise
         self.log.info(f"Job {told.job_id} was successful. {status.message}".rstrip())
-        return {"job_id": told.job_id, "status": status.status.value, "model": self._fetch(service, told.handle)}
+        return {
+            "job_id": told.job_id,
+            "status": status.status.value,
+            "model": self._fetch(service, told.handle),
+            "metrics": told.metrics,
+            "data_version": status.data_version,
+        }
 
     def on_kill(self) -> None:
         """Stop the job, since the task was killed on its worker.
@@ -206,11 +225,13 @@ class SubmitTrainingOperator(BaseOperator):
             self._service = TrainingHook.service_of(self.conn_id, patience)
         return self._service
 
-    def _place(self, context: Context) -> tuple[str, Submission, datetime]:
-        """The job of this try: its id, where it is, and when it was submitted by our clock."""
+    def _place(self, context: Context) -> Placed:
+        """The job of this try, submitted or found."""
+        from airflow_provider_jobapi.operators.context import cycle_of
+        from airflow_provider_jobapi.operators.record import Placed
         from airflow_provider_jobapi.training.identity import walk
 
-        self._cycle = cycle = _cycle(context)
+        self._cycle = cycle = cycle_of(context)
         service = self._connect()
         seen: dict[str, tuple[Submission, JobStatus]] = {}
 
@@ -224,15 +245,16 @@ class SubmitTrainingOperator(BaseOperator):
         if place.state is None:
             if place.generation == 0 and context["ti"].try_number > 1:
                 self._stop_what_was_cleared(service, cycle, look_up)
-            submission = self._submit(service, place.job_id, place.generation, context)
-            return place.job_id, submission, datetime.now(UTC)
+            name, submission = self._submit(service, place.job_id, place.generation, context)
+            return Placed(place.job_id, name, place.generation, submission, datetime.now(UTC))
         submission, status = seen[place.job_id]
         self.log.info(
             f"Job {place.job_id} ({status.name}) of generation {place.generation} is {place.state} already; "
             "this try goes on with it."
         )
         submitted = None if status.submission_time is None else status.submission_time + submission.skew
-        return place.job_id, submission, submitted or datetime.now(UTC)
+        submitted = submitted or datetime.now(UTC)
+        return Placed(place.job_id, status.name, place.generation, submission, submitted, status.data_version)
 
     def _stop_what_was_cleared(
         self, service: TrainingService, cycle: Cycle, look_up: Callable[[str], JobState]
@@ -250,7 +272,10 @@ class SubmitTrainingOperator(BaseOperator):
                 service.stop(service.find(place.job_id).handle)
                 self.log.info(f"Job {place.job_id} of before the clear was told to stop.")
 
-    def _submit(self, service: TrainingService, job_id: str, generation: int, context: Context) -> Submission:
+    def _submit(
+        self, service: TrainingService, job_id: str, generation: int, context: Context
+    ) -> tuple[str, Submission]:
+        """The job's name, and where it is."""
         from airflow_provider_jobapi.operators.parameters import slug
 
         ti = context["ti"]
@@ -258,6 +283,7 @@ class SubmitTrainingOperator(BaseOperator):
             parameters, ignored = self._parameters()
             if ignored:
                 self.log.info(f"config: {', '.join(ignored)} name no parameter and are ignored.")
+            parameters.definitions()
             job = parameters.job(slug(ti.dag_id, ti.task_id), Path(context["dag"].fileloc).parent)
             submission = service.submit(job, job_id)
         except InvalidJob as error:
@@ -265,9 +291,9 @@ class SubmitTrainingOperator(BaseOperator):
         except JobConflict:
             submission = service.find(job_id)
             self.log.info(f"Job {job_id} of generation {generation} was there already; this try goes on with it.")
-            return submission
+            return job.name, submission
         self.log.info(f"Job {job_id} ({job.name}) of generation {generation} was submitted over {self.conn_id}.")
-        return submission
+        return job.name, submission
 
     def _parameters(self) -> tuple[Parameters, list[str]]:
         from airflow_provider_jobapi.operators.parameters import Parameters
@@ -283,45 +309,41 @@ class SubmitTrainingOperator(BaseOperator):
             python_major_version=self.python_major_version,
             data_input=self.data_input,
             destination=self.destination,
+            metric_definitions=self.metric_definitions,
         )
         return given.overridden(self.config, self.conn_id)
 
-    def _trigger(self, job_id: str, submission: Submission, submitted: datetime, context: Context) -> TrainingTrigger:
+    def _trigger(self, placed: Placed, context: Context) -> TrainingTrigger:
         from airflow_provider_jobapi.triggers.training import TrainingTrigger
 
         limits = [
             (began + span, f"{name} of {span}")
             for name, began, span in (
-                ("timeout", submitted, _span(self.timeout)),
-                ("execution_timeout", context["ti"].start_date or submitted, self.execution_timeout),
+                ("timeout", placed.submitted, _span(self.timeout)),
+                ("execution_timeout", context["ti"].start_date or placed.submitted, self.execution_timeout),
             )
             if span is not None
         ]
         deadline, limit = min(limits, default=(None, "deadline"))
         return TrainingTrigger(
             conn_id=self.conn_id,
-            job_id=job_id,
-            handle=submission.handle,
+            job_id=placed.job_id,
+            handle=placed.submission.handle,
             floor=(datetime.now(UTC) + (SETTLE if self.deferrable else timedelta())).isoformat(timespec="milliseconds"),
-            skew=submission.skew.total_seconds(),
+            skew=placed.submission.skew.total_seconds(),
             deadline=None if deadline is None else deadline.isoformat(),
             limit=limit,
             patience=(_span(self.patience) or timedelta()).total_seconds(),
+            metric_definitions=self._definitions(),
         )
 
-    def _is_unwanted(self, ti: Any) -> bool:
-        """Whether somebody has ended this task since it began.
-
-        A worker learns it with its next heartbeat; when it defers before, nobody is told, and the job would run on.
-        """
-        from airflow_provider_jobapi.triggers.task_state import state_of
-
+    def _definitions(self) -> list[dict[str, str]] | None:
         try:
-            state = state_of(ti)
-        except Exception as error:  # noqa: BLE001 -- a question that cannot be answered must not cost a training
-            self.log.debug(f"The task's state cannot be read: {error!r}")
-            return False
-        return state not in {None, "running"}
+            return self._parameters()[0].definitions()
+        except InvalidJob as error:
+            # The job of an earlier try goes on, whatever was written into the DAG since.
+            self.log.warning(f"{error} No metrics are read but those of the helper.")
+            return []
 
     def _fetch(self, service: TrainingService, handle: Handle) -> str | None:
         from airflow.sdk import ObjectStoragePath
@@ -356,20 +378,6 @@ async def _first_event(trigger: TrainingTrigger) -> dict[str, Any]:
         event = await anext(events)
     payload: dict[str, Any] = event.payload
     return payload
-
-
-def _cycle(context: Context) -> Cycle:
-    from airflow_provider_jobapi.training.identity import Cycle
-
-    ti = context["ti"]
-    return Cycle(
-        dag_id=ti.dag_id,
-        run_id=ti.run_id,
-        run_start=context["dag_run"].start_date,
-        task_id=ti.task_id,
-        map_index=-1 if ti.map_index is None else ti.map_index,
-        max_tries=ti.max_tries,
-    )
 
 
 def _span(value: timedelta | float | None) -> timedelta | None:

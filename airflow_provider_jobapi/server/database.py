@@ -35,7 +35,10 @@ from sqlalchemy import (
 
 from airflow_provider_jobapi.server.config import SettingsError
 
-VERSION = 1
+VERSION = 2
+_CHANGES = {1: "ALTER TABLE jobs ADD COLUMN storing BIGINT"}
+"""What makes the tables of a version those of the next."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -81,6 +84,7 @@ jobs = Table(
     Column("exit_code", Integer),
     Column("submitted", Moment, nullable=False),
     Column("started", Moment),
+    Column("storing", Moment),
     Column("finished", Moment),
     Column("gpu_ids", JSON, nullable=False, default=list),
     Column("stop_requested_by", String(200)),
@@ -121,7 +125,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open the database and make its tables.
 
-        :raises SettingsError: when another version of the server made it.
+        :raises SettingsError: when a later version of the server made it.
         """
         self._engine = create_engine(
             f"sqlite:///{path}", connect_args={"timeout": 5}, pool_size=10, max_overflow=50, pool_timeout=10
@@ -131,11 +135,13 @@ class Database:
         self._reader = self._engine.execution_options(jobapi_read=True)
         with self.write() as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if version not in {0, VERSION}:
+            if not 0 <= version <= VERSION:
                 raise SettingsError(
-                    f"{path} was made by another version of this server (its tables are of version {version}, not "
+                    f"{path} was made by a later version of this server (its tables are of version {version}, not "
                     f"{VERSION}); use that version, or another --root."
                 )
+            for earlier in range(version or VERSION, VERSION):
+                connection.exec_driver_sql(_CHANGES[earlier])
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 

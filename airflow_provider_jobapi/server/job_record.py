@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Row
 from airflow_provider_jobapi.server import root
 from airflow_provider_jobapi.server.database import jobs
 from airflow_provider_jobapi.server.problems import Problem
+from airflow_provider_jobapi.training.job import data_version
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
@@ -40,6 +41,7 @@ class Job:
     exit_code: int | None
     submitted: datetime
     started: datetime | None
+    storing: datetime | None
     finished: datetime | None
     gpu_ids: tuple[int, ...]
     stop_requested_by: str | None
@@ -63,6 +65,8 @@ class Job:
             message=self.message,
             reason=self.reason,
             exit_code=self.exit_code,
+            storing_time=self.storing,
+            data_version=data_version(self.job_file.job.inputs or ()),
         )
 
 
@@ -81,6 +85,7 @@ def job_of(row: Row[Any], directory: Path) -> Job:
         exit_code=row.exit_code,
         submitted=row.submitted,
         started=row.started,
+        storing=row.storing,
         finished=row.finished,
         gpu_ids=tuple(row.gpu_ids),
         stop_requested_by=row.stop_requested_by,

@@ -111,9 +111,14 @@ class JobRegistry:
         """Say why a PENDING job waits."""
         self._say(key, JobState.PENDING, message)
 
-    def note(self, key: JobKey, message: str) -> None:
-        """Say what a RUNNING job does."""
-        self._say(key, JobState.RUNNING, message)
+    def store(self, key: JobKey, since: datetime, message: str) -> None:
+        """Say that the command of a RUNNING job has ended well, and that its model is being stored.
+
+        :param since: When the command ended.
+        """
+        with self._database.write() as connection:
+            query = update(jobs).where(is_job(key), jobs.c.state == JobState.RUNNING.value)
+            connection.execute(query.values(message=message, storing=since))
 
     def start(self, key: JobKey, gpu_ids: tuple[int, ...] = ()) -> bool:
         """Let a PENDING job run; False when it is not PENDING any more."""
@@ -141,7 +146,7 @@ class JobRegistry:
 
         :param model: What ``GET …/model`` answers, for a job that left one.
         :param started: When its command began, where that is known better than from :meth:`start`.
-        :param finished: When its command ended; now, where that is not known.
+        :param finished: When it ended; now, where that is not known better.
         """
         values: dict[str, Any] = {"state": state.value, "reason": reason, "message": message, "exit_code": exit_code}
         values |= {"model": model, "finished": finished or datetime.now(UTC)}

@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_jobapi.server import verdict
@@ -216,7 +217,8 @@ class Runner:
 
     def _finish(self, job: Job, record: dict[str, Any]) -> None:
         if record["reason"] is None:
-            self._registry.note(job.key, "The command has ended well; its SavedModel is being stored.")
+            since = datetime.fromisoformat(record["finished"])
+            self._registry.store(job.key, since, "The command has ended well; its SavedModel is being stored.")
         self._end(job, verdict.of_record(job, record, self._trees.of(job.key.client_id)))
         verdict.tidy(job)
 

@@ -60,6 +60,7 @@ def of_record(job: Job, record: dict[str, Any], tree: ObjectTree) -> Verdict:
         return Verdict(JobState.STOPPED, reason, record["message"], **known)
     if reason is not None:
         return Verdict(FAILED, reason, record["message"], **known)
+    del known["finished"]  # the job ends when its model is stored, which is now
     try:
         model = models.store_model(job, tree)
     except models.ModelNotStored as error:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.job_file import InputFile
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobStatus
 
@@ -29,10 +30,12 @@ class Submission:
 
     :ivar handle: How to find it again.
     :ivar skew: Our clock minus the service's, measured when the service answered.
+    :ivar inputs: The files that the job was submitted with; none where it was only found.
     """
 
     handle: Handle
     skew: timedelta
+    inputs: tuple[InputFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class LogFollower(Protocol):
         :raises ServiceUnavailable: when it is worth trying again.
         :raises ConnectionProblem: when the service refuses the connection.
         """
+
+    async def status(self) -> JobStatus:
+        """Where the job stands. May be asked while a :meth:`read` waits."""
 
     async def stop(self) -> None:
         """Ask the service to stop the job; a job that has ended is no error."""

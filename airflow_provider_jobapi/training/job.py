@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -139,6 +140,18 @@ class TrainingJob(Strict):
         )
         ordered = tuple(sorted(inputs, key=lambda file: file.path))
         return JobFile(job=JobSpec(name=self.name, env=self.env, execution=execution, inputs=ordered))
+
+
+def data_files(inputs: Iterable[InputFile]) -> tuple[InputFile, ...]:
+    """The job's data among its input files: all but the script and the requirements, by their names."""
+    own = {SCRIPT_NAME, REQUIREMENTS_NAME}
+    return tuple(sorted((file for file in inputs if file.path not in own), key=lambda file: file.path))
+
+
+def data_version(inputs: Iterable[InputFile]) -> str | None:
+    """One SHA-256 over the names and hashes of the job's data: equal where the data is; None where there is none."""
+    lines = [f"{file.path}\0{file.sha256}\n" for file in data_files(inputs)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
 
 
 def _check_data(name: str, source: object) -> None:

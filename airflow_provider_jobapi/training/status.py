@@ -2,7 +2,8 @@
 """Where a job stands: the states, and the status object of the jobAPI.
 
 The object is the one that SAP's ``trainingClient`` documents, ``{"containerID", "finishTime", "job_id", "name",
-"startTime", "status", "submissionTime"}``, and three fields of ours: ``message``, ``reason``, ``exitCode``.
+"startTime", "status", "submissionTime"}``, and fields of ours: ``message``, ``reason``, ``exitCode``, ``storingTime``,
+``dataVersion``.
 """
 
 from __future__ import annotations
@@ -105,6 +106,18 @@ class JobStatus(BaseModel):
     message: str = Field(default="", description="why it waits, how it ended: a sentence for people")
     reason: str | None = Field(default=None, description="why it failed or stopped, in one word")
     exit_code: int | None = Field(default=None, alias="exitCode", description="the exit code of the job's command")
+    storing_time: Moment = Field(
+        default=None,
+        alias="storingTime",
+        description="when the job's command had ended well and the storing of its model began",
+    )
+    data_version: str | None = Field(
+        default=None,
+        alias="dataVersion",
+        description=(
+            "the SHA-256 over the sorted lines '<name>\\0<sha256>\\n' of the job's data files; null without data"
+        ),
+    )
 
     def to_wire(self) -> dict[str, Any]:
         """The status object as it travels."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -31,12 +31,14 @@ class TrainingEvent:
     :ivar job_id: The job.
     :ivar handle: How its service finds it again.
     :ivar detail: Which limit passed, or the last thing that the service said.
+    :ivar metrics: The last value of each metric; ``"NaN"`` and the infinities are words.
     """
 
     end: End
     job_id: str
     handle: dict[str, Any]
     detail: str = ""
+    metrics: dict[str, float | str] = field(default_factory=dict)
 
     def payload(self) -> dict[str, Any]:
         """The event as JSON."""
@@ -50,7 +52,7 @@ class TrainingEvent:
         """
         try:
             event = cls(**payload)
-            return cls(End(event.end), str(event.job_id), dict(event.handle), str(event.detail))
+            return cls(End(event.end), str(event.job_id), dict(event.handle), str(event.detail), dict(event.metrics))
         except (TypeError, ValueError):
             raise BrokenContract(
                 f"The trigger sent {payload!r}, which is no event of TrainingTrigger; "

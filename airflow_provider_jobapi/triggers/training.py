@@ -14,9 +14,12 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone, ServiceUnavailable
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline, plain
+from airflow_provider_jobapi.training.metric_lines import readable
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
+from airflow_provider_jobapi.triggers.report import Report
 from airflow_provider_jobapi.triggers.task_state import state_of
 from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
+from airflow_provider_jobapi.triggers.xcom_writer import Sink, sink_of
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import LogFollower
@@ -58,6 +61,9 @@ class TrainingTrigger(BaseTrigger):
     :param deadline: When the job is stopped, ISO 8601; None for never. Absolute, so that a restart does not extend it.
     :param limit: What the deadline is, in the words of the error.
     :param patience: Seconds for which a service that does not answer is waited for.
+    :param metric_definitions: How metrics are found in the lines, ``[{"name": …, "regex": …}]``; None for the habits
+        of Keras, of progress bars, and of ``key=value`` lines.
+    :ivar sink: Writes the XComs where no triggerer has given the trigger a task, as in a worker.
     """
 
     def __init__(
@@ -71,6 +77,7 @@ class TrainingTrigger(BaseTrigger):
         deadline: str | None = None,
         limit: str = "deadline",
         patience: float = 600.0,
+        metric_definitions: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
@@ -81,6 +88,8 @@ class TrainingTrigger(BaseTrigger):
         self.deadline = deadline
         self.limit = limit
         self.patience = patience
+        self.metric_definitions = metric_definitions
+        self.sink: Sink | None = None
         self._fired = False
         self._cursor: Any = None
         self._told_to_stop_at: float | None = None
@@ -90,7 +99,7 @@ class TrainingTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How Airflow makes this trigger again, on any triggerer."""
-        names = ("conn_id", "job_id", "handle", "floor", "skew", "deadline", "limit", "patience")
+        names = ("conn_id", "job_id", "handle", "floor", "skew", "deadline", "limit", "patience", "metric_definitions")
         return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
@@ -125,9 +134,23 @@ class TrainingTrigger(BaseTrigger):
             await asyncio.sleep(min(left.total_seconds(), SHORTEST))
 
     async def _follow(self) -> TrainingEvent:
+        report = Report(
+            self.job_id,
+            skew=timedelta(seconds=self.skew),
+            definitions=self.metric_definitions,
+            tell=self.log.warning,
+        )
+        report.open(self.sink if self.task_instance is None else sink_of(self.task_instance))
+        try:
+            event = await self._follow_and_tell(report)
+        finally:
+            report.close()
+        return event
+
+    async def _follow_and_tell(self, report: Report) -> TrainingEvent:
         contact = Contact(self.patience, self.log.warning)
+        follower: LogFollower | None = None
         async with AsyncExitStack() as stack:
-            follower: LogFollower | None = None
             while not self._waited_long_enough():
                 try:
                     if follower is None:
@@ -138,7 +161,7 @@ class TrainingTrigger(BaseTrigger):
                 except Exception as error:  # noqa: BLE001 -- no trouble with the log may fail a job that trains
                     pause = contact.lost(error)
                     if pause is None:
-                        return self._event(End.UNREACHABLE, describe(error))
+                        return self._event(End.UNREACHABLE, describe(error), await report.end(None))
                     if isinstance(error, ConnectionProblem):
                         # Somebody may put it right, which only a connection that is read again will tell.
                         await stack.aclose()
@@ -146,12 +169,16 @@ class TrainingTrigger(BaseTrigger):
                     await asyncio.sleep(min(pause, self._until_deadline() or pause))
                     continue
                 contact.back()
+                await report.take(chunk, follower)
                 await self._show(self._thinning.feed(chunk.lines))
                 self._cursor = chunk.cursor
                 if self._is_last(chunk):
                     break
             await self._show(self._thinning.end())
-        return self._event(End.OVER) if self._told_to_stop_at is None else self._event(End.TIMEOUT, self.limit)
+            metrics = await report.end(follower)
+        if self._told_to_stop_at is None:
+            return self._event(End.OVER, metrics=metrics)
+        return self._event(End.TIMEOUT, self.limit, metrics)
 
     async def _open(self) -> LogFollower:
         from airflow_provider_jobapi.hooks.base import TrainingHook
@@ -197,10 +224,10 @@ class TrainingTrigger(BaseTrigger):
             shown = self._timeline.place(line.time).isoformat(timespec="milliseconds")
             await _PACE.step()
             # No arguments, hence no formatting: a % or {} of the job's stays what it is.
-            self.log.info(plain(line.text), timestamp=shown)
+            self.log.info(plain(readable(line.text)), timestamp=shown)
 
-    def _event(self, end: End, detail: str = "") -> TrainingEvent:
-        return TrainingEvent(end, self.job_id, self.handle, detail)
+    def _event(self, end: End, detail: str = "", metrics: dict[str, float | str] | None = None) -> TrainingEvent:
+        return TrainingEvent(end, self.job_id, self.handle, detail, metrics or {})
 
     async def _stop_unless_still_wanted(self) -> None:
         if self._fired or self.task_instance is None:

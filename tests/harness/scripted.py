@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
-from airflow_provider_jobapi.training.status import JobState
+from airflow_provider_jobapi.training.status import JobState, JobStatus
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -20,9 +20,12 @@ class ScriptedFollower:
 
     :param steps: The steps.
     :param after_stop: The steps once the job was told to stop.
+    :ivar statuses: What each question for the status is answered with, in the same way; the last one again and again.
     """
 
     def __init__(self, steps: Iterable[LogChunk | Exception | None], after_stop: Iterable[LogChunk] = ()) -> None:
+        self.statuses: list[JobStatus | Exception | None] = [JobStatus(job_id="j", status=JobState.RUNNING)]
+        self.questions = 0
         self.steps = list(steps)
         self.after_stop = list(after_stop)
         self.cursors: list[Any] = []
@@ -45,6 +48,16 @@ class ScriptedFollower:
             await asyncio.Event().wait()
         assert step is not None
         return step
+
+    async def status(self) -> JobStatus:
+        self.questions += 1
+        answer = self.statuses.pop(0) if len(self.statuses) > 1 else self.statuses[0]
+        if isinstance(answer, Exception):
+            raise answer
+        if answer is None:
+            await asyncio.Event().wait()
+        assert answer is not None
+        return answer
 
     async def stop(self) -> None:
         self.stops += 1

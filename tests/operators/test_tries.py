@@ -40,7 +40,13 @@ def jobs_of(server, since: int) -> int:
 
 def test_success(task):
     train = task()
-    assert train.run() == {"job_id": train.job_id, "status": "SUCCESSFUL", "model": None}
+    assert train.run() == {
+        "job_id": train.job_id,
+        "status": "SUCCESSFUL",
+        "model": None,
+        "metrics": {},
+        "data_version": None,
+    }
 
 
 def test_success_with_its_model(task, tmp_path):

@@ -31,6 +31,7 @@ def job(cpus: int = 1, gpus: int = 0, memory: int = 1, gpu_ids: tuple[int, ...] 
         exit_code=None,
         submitted=datetime.now(UTC),
         started=None,
+        storing=None,
         finished=None,
         gpu_ids=gpu_ids,
         stop_requested_by=None,

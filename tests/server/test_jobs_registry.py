@@ -21,6 +21,8 @@ from airflow_provider_jobapi.server.storage import Trees
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState, Reason
 
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
 
 def job_file(name: str = "train", command: str = "true", **more: object) -> JobFile:
     return JobFile.model_validate({"job": {"name": name, "execution": {"command": command, **more}}})
@@ -77,8 +79,9 @@ def test_a_job_goes_its_way(registry: JobRegistry):
     job = registry.get(*key)
     assert (job.state, job.gpu_ids) == (JobState.RUNNING, (0,))
     assert job.started is not None
-    registry.note(key, "storing the model")
-    assert registry.get(*key).message == "storing the model"
+    registry.store(key, NOON, "storing the model")
+    job = registry.get(*key)
+    assert (job.message, job.status().to_wire()["storingTime"]) == ("storing the model", "2026-11-21T12:00:00.000Z")
     model = {"path": "model", "prefix": "x", "files": []}
     assert registry.finish(key, JobState.SUCCESSFUL, message="done", exit_code=0, model=model)
     job = registry.get(*key)
@@ -93,7 +96,7 @@ def test_an_ended_job_stays_as_it_is(registry: JobRegistry):
     before = registry.get(*key)
     assert not registry.start(key)
     assert not registry.finish(key, JobState.SUCCESSFUL)
-    registry.note(key, "x")
+    registry.store(key, NOON, "x")
     registry.explain(key, "x")
     assert registry.request_stop(key, by="somebody") == before
 
@@ -311,5 +314,5 @@ def test_what_a_crash_left_of_a_submit_is_swept_and_does_no_harm(registry: JobRe
 def test_a_database_of_another_version_is_refused(registry: JobRegistry, settings: Settings):
     with registry._database.write() as connection:
         connection.exec_driver_sql("PRAGMA user_version = 99")
-    with pytest.raises(Exception, match="made by another version of this server"):
+    with pytest.raises(Exception, match="made by a later version of this server"):
         Database(settings.root / "jobapi.sqlite")

@@ -21,7 +21,7 @@ from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
 from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
 
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
-OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": ""}
+OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": "", "metrics": {}}
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from airflow_provider_jobapi.services.jobapi.client import Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
 from airflow_provider_jobapi.training.logs import LogChunk
-from airflow_provider_jobapi.training.status import JobState
+from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +107,11 @@ class JobApiFollower:
         if not page.lines and not page.complete and time.monotonic() - asked < QUIET_INTERVAL:
             self._next = asked + max(QUIET_INTERVAL, _crowd.interval())
         return LogChunk(page.lines, {"offset": page.next_offset}, page.state, page.complete)
+
+    async def status(self) -> JobStatus:
+        """Where the job stands; asked once, and whoever is patient asks again."""
+        answer = await self._joined().send(contract.status(self._job_id), self._mask)
+        return contract.read_status(answer, self._job_id)
 
     async def stop(self) -> None:
         """Ask the service to stop the job; a job that has ended is no error."""

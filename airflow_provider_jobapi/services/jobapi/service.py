@@ -93,7 +93,7 @@ class JobApiService:
             try:
                 if not there:
                     self._upload(directory, sources, job_id)
-                return self._submission(request, job_id)
+                return replace(self._submission(request, job_id), inputs=tuple(inputs))
             except JobConflict as error:
                 # Between our look and our request another worker submitted this job, or changed its files.
                 if there:

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.sdk import DAG, task
 
 from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+from airflow_provider_jobapi.training import jobapi_metrics
 
 STUB = {"script": "scripts/stub.py", "config": "{{ dag_run.conf | tojson }}"}
 
@@ -36,6 +38,18 @@ for name, deferrable in (("stub_timeout", True), ("stub_timeout_inline", False))
 
 with DAG("stub_retry", schedule=None):
     SubmitTrainingOperator(task_id="train", deferrable=True, retries=1, retry_delay=timedelta(seconds=1), **STUB)
+
+for name, deferrable in (("stub_metrics", True), ("stub_metrics_inline", False)):
+    with DAG(name, schedule=None):
+        SubmitTrainingOperator(
+            task_id="train",
+            deferrable=deferrable,
+            script="scripts/measuring.py",
+            config="{{ dag_run.conf | tojson }}",
+            data_input={"jobapi_metrics.py": Path(jobapi_metrics.__file__), "rows.csv": "a,b\n1,2\n"},
+            retries=1,
+            retry_delay=timedelta(seconds=1),
+        )
 
 with DAG("stub_data", schedule=None):
 

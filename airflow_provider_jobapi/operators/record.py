@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a training task leaves behind for people to look at: its facts, its last status, and the curves of its tries.
+
+Nothing here fails a task; its job trains, or has trained.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.exceptions import TrainingError
+from airflow_provider_jobapi.training.job import data_files, data_version
+from airflow_provider_jobapi.training.metrics import shrunk
+from airflow_provider_jobapi.training.spans import read_span
+from airflow_provider_jobapi.triggers.report import METRICS_KEY, STATUS_KEY
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_jobapi.operators.parameters import Parameters
+    from airflow_provider_jobapi.services.base import Submission
+    from airflow_provider_jobapi.training.status import JobStatus
+
+log = logging.getLogger(__name__)
+
+FACTS_KEY = "training_facts"
+"""The XCom of what was submitted."""
+
+MOST_DATA = 50
+"""The data files that the facts name."""
+
+POINTS_OF_A_TRY = 100
+BYTES_OF_A_TRY = 16 * 1024
+"""What is kept of the metrics of an earlier try: points a metric, and bytes of JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The job of a try.
+
+    :ivar submitted: When it was submitted, by our clock.
+    :ivar data_version: The version of its data, where the service says it.
+    """
+
+    job_id: str
+    name: str
+    generation: int
+    submission: Submission
+    submitted: datetime
+    data_version: str | None = None
+
+
+def tell_facts(context: Context, placed: Placed, parameters: Parameters, conn_id: str) -> None:
+    """Write what this try's job is; of one that an earlier try submitted, what the DAG says now."""
+    try:
+        facts = _facts(placed, parameters, conn_id)
+    except (TrainingError, TypeError, ValueError) as error:
+        log.debug("The facts of job %s cannot be told: %r", placed.job_id, error)
+        return
+    context["ti"].xcom_push(key=FACTS_KEY, value=facts)
+
+
+def _facts(placed: Placed, parameters: Parameters, conn_id: str) -> dict[str, Any]:
+    inputs = placed.submission.inputs
+    data = data_files(inputs)
+    span = read_span(parameters.completion_time)
+    named: list[dict[str, Any]] = [{"name": each.path, "size": each.size, "sha256": each.sha256} for each in data]
+    if len(named) > MOST_DATA:
+        named = [*named[:MOST_DATA], {"more": len(named) - MOST_DATA}]
+    return {
+        "job_id": placed.job_id,
+        "name": placed.name,
+        "image": parameters.image or "",
+        "resources": parameters.resources().model_dump(),
+        "requirements": parameters.requirement_lines(),
+        "completion_time": None if span is None else span.total_seconds(),
+        "conn_id": conn_id,
+        "generation": placed.generation,
+        "submitted": placed.submitted.astimezone(UTC).isoformat(timespec="milliseconds"),
+        "destination": str(parameters.destination) if parameters.destination else None,
+        "data": named,
+        "data_version": placed.data_version or data_version(inputs),
+    }
+
+
+def record_end(context: Context, job_id: str, status: JobStatus) -> None:
+    """Write the last status, and keep a copy of this try's curves where the next try does not wipe it."""
+    ti = context["ti"]
+    ti.xcom_push(key=STATUS_KEY, value=status.to_wire() | {"job_id": job_id})
+    store = context.get("task_state_store")  # from Airflow 3.3 on
+    if store is None:
+        return
+    try:
+        told = ti.xcom_pull(task_ids=ti.task_id, key=METRICS_KEY, map_indexes=ti.map_index)
+        if not isinstance(told, dict) or told.get("job_id") != job_id:
+            return
+        kept: dict[str, Any] = {"try": ti.try_number, "job_id": job_id, "status": status.status.value}
+        kept["metrics"] = shrunk(told["metrics"], POINTS_OF_A_TRY, BYTES_OF_A_TRY)
+        store.set(f"{METRICS_KEY}_{ti.try_number}", kept)
+    except Exception as error:  # noqa: BLE001 -- a copy to look at is not worth a task
+        log.warning("The curves of this try could not be kept for the next one: %s", error)

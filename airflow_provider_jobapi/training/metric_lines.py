@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What log lines say of a training's metrics, without being asked to: the habits of Keras, of progress bars, of people.
+
+Pure, and of bounded cost: no pattern here can take longer than a line is long.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NAME_LIMIT = 100
+"""The most characters of a metric's name."""
+
+HELPER_MARK = '{"jobapi_metrics"'
+"""How a line of the helper begins; ``docs/metrics.schema.json`` is its schema."""
+
+_NUMBER = r"[-+]?(?:(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?|(?i:nan|inf(?:inity)?))"
+_NAME = rf"[^\W\d][\w./-]{{0,{NAME_LIMIT - 1}}}"
+_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
+_EQUAL = re.compile(rf"(?<![^\s\[({{,;|])({_NAME})=({_NUMBER})(?=$|[\s,;|)}}\]])")
+_COLON = re.compile(rf"({_NAME}): ({_NUMBER})")
+_EPOCH_OF = re.compile(r"\s*Epoch (\d{1,9})/\d{1,9}(?!\d)")
+_KERAS_BAR = re.compile(r"\s*(\d{1,12})/(\d{1,12}|Unknown)\s")
+_BAR = re.compile(r"(?:Epoch (\d{1,9}):\s*)?(\d{1,3})%\|(?:[^|]{0,400}\|\s*(\d{1,12})/(\d{1,12})\s*\[)?")
+
+_STEPS = ("global_step", "step", "iteration", "iter")
+_NO_METRICS = frozenset({*_STEPS, "epoch", "v_num"})
+"""Names that say where the training is, and the number that Lightning gives its runs."""
+
+_SURE = re.compile(r"(?i)loss|acc")
+"""A ``name: number`` that is a whole line is a metric with a name like these; a process id is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one line says.
+
+    :ivar values: The metrics, in their order.
+    :ivar step: Where the training is, or None where the line does not say it.
+    """
+
+    values: Mapping[str, float]
+    step: float | None
+
+
+class Habits:
+    """Reads the lines of one log in their order, since a line ``Epoch 3/10`` speaks of the lines after it."""
+
+    def __init__(self) -> None:
+        self._epoch: int | None = None
+
+    def read(self, text: str) -> Measured:
+        """What a line says."""
+        line = _COLOUR.sub("", text) if "\x1b" in text else text
+        heading = self._heading(line)
+        pairs = dict(_pairs(line, of_keras=heading))
+        step = self._step(line, pairs, heading)
+        return Measured({name: value for name, value in pairs.items() if name.lower() not in _NO_METRICS}, step)
+
+    def _heading(self, line: str) -> bool:
+        """Whether the line begins as Keras' do: with an epoch, or with a bar; the epoch is kept."""
+        if found := _EPOCH_OF.match(line):
+            self._epoch = int(found[1])
+        return bool(found or _KERAS_BAR.match(line))
+
+    def _step(self, line: str, pairs: Mapping[str, float], heading: bool) -> float | None:
+        said = {name.lower(): value for name, value in pairs.items()}
+        for name in _STEPS:
+            if name in said:
+                return usable_step(said[name])
+        if heading and self._epoch is not None:
+            return self._of_keras(line, self._epoch)
+        if (bar := _BAR.search(line)) and (bar[1] or bar[3]):
+            return _of_bar(bar)
+        return usable_step(said.get("epoch"))
+
+    def _of_keras(self, line: str, epoch: int) -> float:
+        """The epochs that are done; within one, the part of its batches."""
+        bar = _KERAS_BAR.match(line)
+        if bar is None:
+            return epoch
+        return epoch - 1 + (0.0 if bar[2] == "Unknown" else _part(int(bar[1]), int(bar[2])))
+
+
+def _of_bar(bar: re.Match[str]) -> float:
+    """Where a bar of tqdm stands: the epochs that are done, where it names one (Lightning counts them from 0)."""
+    if bar[1] is None:
+        return float(bar[3])
+    return int(bar[1]) + (_part(int(bar[3]), int(bar[4])) if bar[3] else _part(int(bar[2]), 100))
+
+
+def _part(done: int, total: int) -> float:
+    return min(1.0, done / total) if total else 0.0
+
+
+def _pairs(line: str, *, of_keras: bool) -> Iterator[tuple[str, float]]:
+    if "=" in line:
+        for found in _EQUAL.finditer(line):
+            yield found[1], float(found[2])
+    if ": " not in line:
+        return
+    parts = line.split(" - ")
+    for part in parts:
+        found_part = _COLON.fullmatch(part.strip())
+        if found_part and (of_keras or len(parts) > 1 or _SURE.search(found_part[1])):
+            yield found_part[1], float(found_part[2])
+
+
+def usable_step(value: object) -> float | None:
+    """A step that can stand on an axis, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        step = float(value)
+    except OverflowError:
+        return None
+    return step if math.isfinite(step) and abs(step) <= 2.0**53 else None
+
+
+def read_helper(text: str) -> tuple[Measured, int, int] | None:
+    """Read what the helper wrote, and where in the line it stands; None when the line holds nothing of it.
+
+    It need not be the whole line: a progress bar that was not ended by a newline may stand before it.
+    """
+    begin = text.find(HELPER_MARK)
+    if begin < 0:
+        return None
+    try:
+        content, end = json.JSONDecoder().raw_decode(text, begin)
+    except (ValueError, RecursionError):
+        return None
+    values = content.get("metrics")
+    if content.get("jobapi_metrics") != 1 or not isinstance(values, dict):
+        return None
+    read = {name[:NAME_LIMIT]: number for name, value in values.items() if (number := _number(value)) is not None}
+    return Measured(read, usable_step(content.get("step"))), begin, end
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, str):
+        return float(value) if value in {"NaN", "Infinity", "-Infinity"} else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+def readable(text: str) -> str:
+    """A line as people read it: what the helper wrote for machines becomes ``step 3: loss=0.25``."""
+    found = read_helper(text)
+    if found is None:
+        return text
+    measured, begin, end = found
+    where = "" if measured.step is None else f"step {measured.step:.8g}: "
+    said = where + " ".join(f"{name}={value:.8g}" for name, value in measured.values.items())
+    return f"{text[:begin]}{said}{text[end:]}"

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A metric's series in bounded memory, whose shape survives whatever its length.
+
+The points are grouped by their number: ``width`` neighbours make a group, of which the lowest and the highest are kept.
+When more are kept than a series may hold, the width doubles. So every peak of the whole series is there, at every
+length, and what is kept depends on the points alone and not on when somebody looked: whoever reads the same log again,
+gets the same series.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any, NamedTuple
+
+MOST_POINTS = 500
+"""The most points of a series."""
+
+_OF_THEIR_OWN = 5
+"""The points that are kept beside the groups: the first, the last, and the first of each value that is no number."""
+
+FEWEST_POINTS = _OF_THEIR_OWN + 2
+"""No series can be thinned to fewer."""
+
+
+class Point(NamedTuple):
+    """A value of a metric.
+
+    :ivar number: The how-manieth value it is, from 0.
+    :ivar step: Where on the training's way it was measured.
+    :ivar value: The value; may be infinite or no number.
+    :ivar time: When it was written, in seconds since 1970.
+    """
+
+    number: float
+    step: float
+    value: float
+    time: float
+
+
+class Series:
+    """The values of one metric."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._first: Point | None = None
+        self._last: Point | None = None
+        self._strange: dict[str, Point] = {}
+        self._kept = array("d")  # four numbers a point: a tenth of the memory of tuples
+        self._width = 1
+
+    def add(self, value: float, time: float, step: float | None = None) -> None:
+        """Add a value.
+
+        :param step: Where it was measured; by default the how-manieth value it is, from 1.
+        """
+        self._last = point = Point(self.count, self.count + 1 if step is None else step, value, time)
+        self._first = self._first or point
+        self.count += 1
+        if not math.isfinite(value):
+            self._strange.setdefault(repr(value), point)
+            return
+        self._kept.extend(point)
+        most = MOST_POINTS - _OF_THEIR_OWN
+        if len(self._kept) > most * len(point):
+            # A quarter is made free at once, so that this happens rarely and the work for each value is small.
+            kept, self._width = _fitting(list(self._points()), self._width, most * 3 // 4)
+            self._kept = array("d", (number for each in kept for number in each))
+
+    def points(self, most: int = MOST_POINTS) -> list[Point]:
+        """The series in the order of its steps.
+
+        :param most: The most points, from :data:`FEWEST_POINTS` on.
+        """
+        own = {point for point in (self._first, self._last, *self._strange.values()) if point is not None}
+        kept, _ = _fitting(list(self._points()), self._width, most - _OF_THEIR_OWN)
+        return sorted(own.union(kept), key=lambda point: (point.step, point.number))
+
+    @property
+    def last(self) -> float:
+        """The value that came last."""
+        return math.nan if self._last is None else self._last.value
+
+    def extremes(self) -> tuple[float, float]:
+        """The lowest and the highest value that are numbers; the last value twice, where none is."""
+        values = [point.value for point in self._points()] or [self.last]
+        return min(values), max(values)
+
+    def _points(self) -> Iterator[Point]:
+        numbers = iter(self._kept)
+        return map(Point, numbers, numbers, numbers, numbers)
+
+
+def written(points: Iterable[Point]) -> dict[str, list[Any]]:
+    """Points as they travel: eight digits a number, a tenth of a second, words for what JSON has no number for."""
+    ordered = list(points)
+    return {
+        "steps": [_short(point.step) for point in ordered],
+        "values": [word_of(point.value) or _short(point.value) for point in ordered],
+        "times": [_short(round(point.time, 1), 12) for point in ordered],
+    }
+
+
+def word_of(value: float) -> str | None:
+    """``NaN``, ``Infinity`` and ``-Infinity``, for which JSON has no number; None for a number."""
+    if math.isfinite(value):
+        return None
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _short(number: float, digits: int = 8) -> float:
+    rounded = float(f"{number:.{digits}g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < 10**digits else rounded
+
+
+def _fitting(points: list[Point], width: int, most: int) -> tuple[list[Point], int]:
+    """The points that are left when ``most`` may be, and the width of the groups that this took."""
+    while len(points) > most:
+        points = list(_of_groups(points, width))
+        width *= 1 if len(points) <= most else 2
+    return points, width
+
+
+def _of_groups(points: Iterable[Point], width: int) -> Iterator[Point]:
+    for _, group in groupby(points, key=lambda point: point.number // width):
+        members = list(group)
+        lowest = min(members, key=lambda point: point.value)
+        # The last of equal ones, so that a plain keeps both its ends.
+        highest = max(reversed(members), key=lambda point: point.value)
+        yield from sorted({lowest, highest})
