@@ -137,8 +137,12 @@ def read_helper(text: str) -> tuple[Measured, int, int] | None:
     values = content.get("metrics")
     if content.get("jobapi_metrics") != 1 or not isinstance(values, dict):
         return None
-    read = {name[:NAME_LIMIT]: number for name, value in values.items() if (number := _number(value)) is not None}
+    read = {_name(name): number for name, value in values.items() if (number := _number(value)) is not None}
     return Measured(read, usable_step(content.get("step"))), begin, end
+
+
+def _name(name: str) -> str:
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:NAME_LIMIT])
 
 
 def _number(value: Any) -> float | None:
@@ -149,7 +153,7 @@ def _number(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def readable(text: str) -> str:

@@ -8,6 +8,7 @@ import time
 from datetime import datetime
 
 import pytest
+from airflow.triggers.base import BaseTrigger
 
 from tests.harness.airflow import wait_for
 from tests.harness.server import Server
@@ -171,3 +172,40 @@ def test_a_failure_is_tried_again_with_another_job_and_says_why(airflow, trainin
         assert "line 24 of 100%" in told
     assert "generation 0 was submitted" in first
     assert "generation 1 was submitted" in second
+
+
+def test_the_metrics_grow_and_the_status_changes_while_the_task_is_deferred(airflow, training, tmp_path):
+    gate = tmp_path / "gate"
+    one = training("stub_metrics", env={"STEPS": 60, "PAUSE": 0.3, "GATE": str(gate)})
+
+    def told(key: str):
+        try:
+            return airflow.xcom(*one.place, key)
+        except AssertionError:
+            return None
+
+    def points() -> int:
+        content = told("training_metrics")
+        return 0 if content is None else len(content["metrics"]["loss"]["values"])
+
+    facts = wait_for("the facts are told", lambda: told("training_facts"), 60)
+    assert (facts["job_id"], facts["generation"]) == (one.job_id, 0)
+    first = wait_for("the first points are told", points, 60)
+    more = wait_for("more points are told", lambda: max(0, points() - first), 30)
+    assert one.state() == "deferred"
+    assert first + more < 60
+    status = wait_for("the job is told to run", lambda: (told("trainingStatus") or {}).get("status") == "RUNNING", 30)
+    assert status
+    wait_for("every point is told", lambda: points() == 60, 60)
+    assert one.state() == "deferred"
+    gate.touch()
+    one.ends("success")
+    assert told("training_metrics")["metrics"]["accuracy"]["last"] == 6.0
+    assert told("trainingStatus")["status"] == "SUCCESSFUL"
+    assert airflow.xcom(*one.place)["metrics"]["loss"] == 1 / 60
+    assert "step 2: loss=0.5 oddity=nan" in airflow.lines(*one.place)
+    dag_id, run_id, task_id = one.place
+    if hasattr(BaseTrigger, "on_kill"):  # Airflow 3.3, which keeps a state for tasks as well
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/state-store"
+        (kept,) = airflow.api("GET", path)["task_state_store"]
+        assert kept["key"] == "training_metrics_1"

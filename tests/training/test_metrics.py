@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metric definitions, and the metrics of a whole log."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.logs import LogLine
+from airflow_provider_jobapi.training.metrics import MOST_BYTES, MOST_NAMES, Metrics, read_definitions, shrunk
+from airflow_provider_jobapi.training.series import MOST_POINTS
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+LOSS = {"name": "train:loss", "regex": r"Loss = ([0-9.]+);"}
+SLOW = {"name": "slow", "regex": r"(x+x+)+y"}
+
+
+def metrics_of(*texts: str, definitions=None) -> tuple[Metrics, list[str]]:
+    said: list[str] = []
+    metrics = Metrics(read_definitions(definitions), time.thread_time, said.append)
+    for number, text in enumerate(texts):
+        metrics.read(LogLine(NOW, text), NOW.timestamp() + number)
+    return metrics, said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("loss: (.*)", "metric_definitions is a str; it must be a list of"),
+        ({"name": "a", "regex": "(a)"}, "metric_definitions is a dict; it must be a list of"),
+        (["loss"], 'metric_definitions[0] is \'loss\'; it must be an object of "name" and "regex"'),
+        ([{"regex": "(a)"}], "{'regex': '(a)'}; it must be an object of \"name\" and \"regex\" and nothing else"),
+        ([{"name": "a", "regex": "(a)", "unit": "s"}], "and nothing else"),
+        ([{"name": " ", "regex": "(a)"}], "has the name ' '; a name is 1 to 100 printable characters"),
+        ([{"name": "a\nb", "regex": "(a)"}], r"has the name 'a\nb'"),
+        ([{"name": "a" * 101, "regex": "(a)"}], "a name is 1 to 100 printable characters"),
+        ([{"name": 3, "regex": "(a)"}], "has the name 3"),
+        ([LOSS, {"name": "b", "regex": None}], "[1] (b) has no regex"),
+        ([{"name": "b", "regex": "a" * 501}], "of 1 to 500 characters"),
+        ([{"name": "b", "regex": "(a"}], "[0] (b) has the regex '(a', which is none: missing )"),
+        ([{"name": "b", "regex": "(" * 499}], "which is none: "),
+        ([{"name": "b", "regex": "loss: [0-9.]+"}], "with no groups; it needs exactly one, around the value"),
+        ([{"name": "b", "regex": "(a)(b)"}], "with 2 groups; it needs exactly one"),
+        ([LOSS] * 33, "metric_definitions has 33 entries; 32 metrics are the most that are kept."),
+    ],
+)
+def test_a_wrong_definition_is_refused_in_one_sentence(given, said):
+    with pytest.raises(InvalidJob) as caught:
+        read_definitions(given)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("metric_definitions")
+    assert caught.value.field == "metric_definitions"
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.recursive(
+        st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_whatever_is_given_is_taken_or_refused(given):
+    try:
+        read = read_definitions(given)
+    except InvalidJob:
+        return
+    assert read in {None, ()}, "nothing that was made up is a definition"
+
+
+def test_definitions_say_what_a_metric_is_and_nothing_else_is_one():
+    metrics, said = metrics_of("Loss = 0.5; acc=3", "Loss = 0.25;", "Loss = none;", "Loss = 0.1.2;", definitions=[LOSS])
+    content = metrics.content("j")["metrics"]
+    assert list(content) == ["train:loss"]
+    assert content["train:loss"]["values"] == [0.5, 0.25]
+    assert content["train:loss"]["steps"] == [1, 2]
+    assert said == []
+
+
+def test_two_definitions_may_give_one_metric_and_a_group_may_be_left_out():
+    definitions = [{"name": "loss", "regex": "train (?:loss|error): (.*)"}, {"name": "loss", "regex": "(?:a|L=(.*))"}]
+    metrics, _ = metrics_of("train error: 1e-3", "L=7", "a", definitions=definitions)
+    assert metrics.content("j")["metrics"]["loss"]["values"] == [0.001, 7]
+
+
+def test_the_step_of_a_definitions_value_is_the_lines():
+    metrics, _ = metrics_of("Epoch 4/9", "5/10 - Loss = 0.5;", "step=70 Loss = 0.5;", definitions=[LOSS])
+    assert metrics.content("j")["metrics"]["train:loss"]["steps"] == [3.5, 70]
+
+
+def test_the_helpers_lines_are_read_whatever_is_defined():
+    line = '{"jobapi_metrics": 1, "step": 5, "metrics": {"loss": 0.25}}'
+    metrics, _ = metrics_of(line, f"Loss = 3; {line}", definitions=[LOSS])
+    assert metrics.last() == {"loss": 0.25, "train:loss": 3.0}
+
+
+def test_a_regex_that_explodes_is_given_up_and_the_others_go_on():
+    begin = time.monotonic()
+    metrics, said = metrics_of(*["x" * 5_000, "Loss = 0.5;"] * 200, definitions=[SLOW, LOSS])
+    assert time.monotonic() - begin < 5
+    assert len(said) == 1
+    assert said[0].startswith("The regex of the metric slow takes too long and is given up")
+    assert metrics.content("j")["metrics"]["train:loss"]["count"] == 200
+
+
+def test_a_regex_that_is_a_little_slow_on_every_line_is_given_up_too():
+    quadratic = {"name": "slow", "regex": r"(?:x*x*y|(z))"}
+    metrics, said = metrics_of(*["x" * 700 + "Loss = 0.5;"] * 600, definitions=[LOSS, quadratic])
+    assert [line for line in said if "metric slow" in line] == said != []
+    assert metrics.content("j")["metrics"]["train:loss"]["count"] == 600
+
+
+def test_a_million_names_are_counted_and_told_once():
+    metrics, said = metrics_of(*(f"m{number}=1" for number in range(20_000)))
+    content = metrics.content("j")
+    assert len(content["metrics"]) == MOST_NAMES
+    assert content["left_out"] == 10_000
+    assert said == ["This job writes more than 32 metrics; only the first 32 are kept."]
+    again, _ = metrics_of(*(f"m{number % 40}=1" for number in range(200)))
+    assert again.content("j")["left_out"] == 8
+
+
+def test_what_is_no_number_travels_as_a_word():
+    metrics, _ = metrics_of("loss=nan", "loss=0.5", "loss=-inf", "only=nan")
+    content = metrics.content("j")
+    loss = content["metrics"]["loss"]
+    assert (loss["values"], loss["last"], loss["min"], loss["max"]) == (
+        ["NaN", 0.5, "-Infinity"],
+        "-Infinity",
+        0.5,
+        0.5,
+    )
+    assert (content["metrics"]["only"]["min"], metrics.last()["only"]) == ("NaN", "NaN")
+    json.dumps([content, metrics.last()], allow_nan=False)
+
+
+@pytest.mark.parametrize("names", [1, 4, MOST_NAMES])
+def test_a_hundred_thousand_steps_cost_at_most_64_kib(names):
+    def line(step: int) -> str:
+        values = (f"{'m' * 60}{name}={step * -1.23456789e-101 * (name + 1)}" for name in range(names))
+        return f"step={step} " + " ".join(values)
+
+    metrics, said = metrics_of(*map(line, range(100_000 // names)))
+    content = metrics.content("6f2d9b0e-53b5-5c8e-9d0f-6a1f2f6f0c1a")
+    assert len(json.dumps(content)) <= MOST_BYTES
+    counts = [len(metric["values"]) for metric in content["metrics"].values()]
+    assert len(counts) == names
+    assert min(counts) >= (190 if names < 5 else 15)
+    assert max(counts) <= MOST_POINTS
+    assert said == []
+
+
+def test_names_of_any_script_do_not_break_the_bound():
+    names = [chr(0x10400 + number) * 100 for number in range(MOST_NAMES)]
+    lines = (f"{name}={step / 7}" for step in range(1_000) for name in names)
+    metrics, _ = metrics_of(*lines)
+    assert len(metrics.content("j")["metrics"]) == MOST_NAMES
+    assert len(json.dumps(metrics.content("j"))) <= MOST_BYTES
+
+
+def test_a_copy_is_smaller_and_keeps_the_extremes():
+    metrics, _ = metrics_of(*(f"loss={(number * 7919) % 1_009}" for number in range(2_000)), "loss=nan")
+    content = metrics.content("j")["metrics"]
+    copy = shrunk(content, 100, 16 * 1024)["loss"]
+    assert len(copy["values"]) == len(copy["steps"]) == len(copy["times"]) <= 100
+    assert {0, 1_008, "NaN"} < set(copy["values"])
+    assert {name: copy[name] for name in ("count", "last", "min", "max")} == {
+        "count": 2_001, "last": "NaN", "min": 0.0, "max": 1_008.0,
+    }  # fmt: skip
+
+
+def test_metrics_are_a_function_of_the_log():
+    texts = [
+        f"Epoch {number // 50 + 1}/9" if number % 50 == 0 else f"{number % 50}/50 - loss: {number % 13}"
+        for number in range(3_000)
+    ]
+    assert metrics_of(*texts)[0].content("j") == metrics_of(*texts)[0].content("j")
