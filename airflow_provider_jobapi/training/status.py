@@ -8,6 +8,7 @@ The object is the one that SAP's ``trainingClient`` documents, ``{"containerID",
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -82,6 +83,11 @@ def write_time(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _read_version(value: object) -> str | None:
+    """A SHA-256 in hex; what is none says nothing."""
+    return value if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else None
+
+
 Moment = Annotated[
     datetime | None,
     BeforeValidator(read_time),
@@ -111,7 +117,7 @@ class JobStatus(BaseModel):
         alias="storingTime",
         description="when the job's command had ended well and the storing of its model began",
     )
-    data_version: str | None = Field(
+    data_version: Annotated[str | None, BeforeValidator(_read_version)] = Field(
         default=None,
         alias="dataVersion",
         description=(

@@ -58,9 +58,12 @@ class Report:
         self._slots: dict[str, Slot] = {}
         self._began = time.time()
         self._caught_up = False
+        self._tell = tell
+        self._broken = False
+        self._follower: LogFollower | None = None
         self._state: JobState | None = None
-        self._asked_at = float("-inf")
-        self._question: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._asking: asyncio.Task[None] | None = None
         self._status: dict[str, Any] | None = None
 
     def open(self, sink: Sink | None) -> None:
@@ -74,29 +77,31 @@ class Report:
 
     def close(self) -> None:
         """Write and ask nothing more."""
-        if self._question is not None:
-            self._question.cancel()
+        self._ask_no_more()
         for slot in self._slots.values():
             if self._writer is not None:
                 self._writer.close(slot)
 
     async def take(self, chunk: LogChunk, follower: LogFollower) -> None:
         """Take what a read of the follower brought."""
-        self._ask_now_and_then(follower, chunk.state)
+        self._follower = follower
+        if chunk.state != self._state:
+            self._state = chunk.state
+            self._changed.set()
+        if self._asking is None and self._writer is not None:
+            self._asking = asyncio.create_task(self._keep_asking())
         await self._read(chunk.lines)
         # A triggerer that takes over reads the log from its start; until it is where it was, the XCom knows more.
         self._caught_up = self._caught_up or not chunk.lines or self._time(chunk.lines[-1]) >= self._began
         if chunk.lines and self._caught_up:
             self._offer_metrics()
 
-    async def end(self, follower: LogFollower | None) -> dict[str, float | str]:
+    async def end(self) -> dict[str, float | str]:
         """Tell the last status and all metrics; answers the last values of these."""
         if self._writer is not None:
             self._offer_metrics(urgent=True)
-            if self._question is not None:
-                self._question.cancel()
-            if follower is not None:
-                await self._ask(follower)
+            self._ask_no_more()
+            await self._ask()
             try:
                 async with asyncio.timeout(LAST_WAIT):
                     await asyncio.gather(*(slot.idle.wait() for slot in self._slots.values()))
@@ -105,10 +110,16 @@ class Report:
         return self._metrics.last()
 
     async def _read(self, lines: Iterable[LogLine]) -> None:
-        for number, line in enumerate(lines, 1):
-            self._metrics.read(line, self._time(line))
-            if number % _BATCH == 0:
-                await asyncio.sleep(0)
+        if self._broken:
+            return
+        try:
+            for number, line in enumerate(lines, 1):
+                self._metrics.read(line, self._time(line))
+                if number % _BATCH == 0:
+                    await asyncio.sleep(0)
+        except Exception as error:  # noqa: BLE001 -- a job that trains is worth more than its curves
+            self._broken = True
+            self._tell(f"The metrics of this job cannot be read any further: {error!r}")
 
     def _time(self, line: LogLine) -> float:
         try:
@@ -121,27 +132,34 @@ class Report:
             make = lambda: self._metrics.content(self._job_id)  # noqa: E731
             self._writer.offer(self._slots[METRICS_KEY], make, urgent=urgent)
 
-    def _ask_now_and_then(self, follower: LogFollower, state: JobState | None) -> None:
+    async def _keep_asking(self) -> None:
         """Ask for the status beside the reading of the log: when the state changed, and now and then."""
-        if self._writer is None or (self._question is not None and not self._question.done()):
-            return
         least, most = STATUS_EVERY
-        every = min(most, max(least, self._writer.pause()))
-        if state != self._state or time.monotonic() - self._asked_at > every:
-            self._state = state
-            self._question = asyncio.create_task(self._ask(follower))
+        while self._writer is not None:
+            self._changed.clear()
+            await self._ask()
+            try:
+                async with asyncio.timeout(min(most, max(least, self._writer.pause()))):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
 
-    async def _ask(self, follower: LogFollower) -> None:
-        self._asked_at = time.monotonic()
+    def _ask_no_more(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+
+    async def _ask(self) -> None:
         try:
             async with asyncio.timeout(LAST_WAIT):
-                status = (await follower.status()).to_wire()
+                status = (await self._follower.status()).to_wire() if self._follower is not None else None
         except Exception:  # noqa: BLE001 -- lost contact is told by whoever reads the log
             return
+        if status is None or status == self._status or self._writer is None:
+            return
         changed = self._status is None or status["status"] != self._status["status"]
-        if status != self._status and self._writer is not None:
-            self._status = status
-            self._writer.offer(self._slots[STATUS_KEY], lambda: status, urgent=changed)
+        self._status = status
+        told = status | {"job_id": self._job_id}
+        self._writer.offer(self._slots[STATUS_KEY], lambda: told, urgent=changed)
 
 
 def _known(definitions: Any, tell: Callable[[str], object]) -> tuple[MetricDefinition, ...] | None:

@@ -161,7 +161,7 @@ class TrainingTrigger(BaseTrigger):
                 except Exception as error:  # noqa: BLE001 -- no trouble with the log may fail a job that trains
                     pause = contact.lost(error)
                     if pause is None:
-                        return self._event(End.UNREACHABLE, describe(error), await report.end(None))
+                        return self._event(End.UNREACHABLE, describe(error), await report.end())
                     if isinstance(error, ConnectionProblem):
                         # Somebody may put it right, which only a connection that is read again will tell.
                         await stack.aclose()
@@ -175,7 +175,7 @@ class TrainingTrigger(BaseTrigger):
                 if self._is_last(chunk):
                     break
             await self._show(self._thinning.end())
-            metrics = await report.end(follower)
+            metrics = await report.end()
         if self._told_to_stop_at is None:
             return self._event(End.OVER, metrics=metrics)
         return self._event(End.TIMEOUT, self.limit, metrics)

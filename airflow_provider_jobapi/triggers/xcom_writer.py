@@ -99,6 +99,11 @@ class XComWriter:
             # In a context of its own: what is logged in a trigger's goes into that trigger's log.
             self._task = asyncio.get_running_loop().create_task(self._write_all(), context=Context())
 
+    @property
+    def size(self) -> int:
+        """How many slots are open."""
+        return len(self._slots)
+
     def pause(self) -> float:
         """Seconds in which every slot comes to its turn once, as things are."""
         return max(PAUSE, len(self._slots) / WRITES_PER_SECOND)

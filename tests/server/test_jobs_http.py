@@ -18,7 +18,7 @@ OBJECTS = "/api/v2/storage/objects"
 JOBS = "/api/v2/jobs"
 SLEEP = "import time\nwhile True: time.sleep(0.1)\n"
 SEED = {"containerID", "finishTime", "job_id", "name", "startTime", "status", "submissionTime"}
-STATUS = SEED | {"message", "reason", "exitCode"}
+STATUS = SEED | {"message", "reason", "exitCode", "storingTime", "dataVersion"}
 
 
 @pytest.fixture(scope="module")

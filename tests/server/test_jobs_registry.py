@@ -311,8 +311,23 @@ def test_what_a_crash_left_of_a_submit_is_swept_and_does_no_harm(registry: JobRe
     assert list((job.directory / "inputs").iterdir()) == []
 
 
-def test_a_database_of_another_version_is_refused(registry: JobRegistry, settings: Settings):
+def test_a_database_of_a_later_version_is_refused(registry: JobRegistry, settings: Settings):
     with registry._database.write() as connection:
         connection.exec_driver_sql("PRAGMA user_version = 99")
     with pytest.raises(Exception, match="made by a later version of this server"):
         Database(settings.root / "jobapi.sqlite")
+
+
+def test_the_database_of_an_earlier_version_is_brought_to_this_one(registry: JobRegistry, settings: Settings):
+    key = submit(registry)
+    with registry._database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN storing")
+        connection.exec_driver_sql("PRAGMA user_version = 1")
+    for _ in range(2):  # the second time there is nothing to do
+        database = Database(settings.root / "jobapi.sqlite")
+        brought = JobRegistry(settings, database, Trees(settings, database))
+        assert brought.get(*key).storing is None
+        database.close()
+    registry.start(key)
+    registry.store(key, NOON, "storing")
+    assert registry.get(*key).storing == NOON

@@ -31,7 +31,7 @@ def test_a_script_runs_to_its_end(bench):
     assert job.model is None
     assert job.started is not None
     assert job.finished is not None
-    assert job.submitted <= job.started <= job.finished
+    assert job.submitted <= job.started <= job.storing <= job.finished
     assert bench.log(job) == "hello ['--epochs=5']\n"
 
 
@@ -47,7 +47,7 @@ def test_the_saved_model_is_stored_before_success_is_said(bench):
 
 def test_a_failing_script_fails_with_its_exit_code(bench):
     job = bench.wait(bench.submit("import sys; print('oh'); sys.exit(3)"))
-    assert (job.state, job.reason, job.exit_code) == ("FAILED", "NonZeroExit", 3)
+    assert (job.state, job.reason, job.exit_code, job.storing) == ("FAILED", "NonZeroExit", 3, None)
     assert job.message == "The command ended with exit code 3."
     assert bench.log(job) == "oh\n"
 

@@ -21,7 +21,7 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.services.jobapi import channel
 from airflow_provider_jobapi.training.logs import LogLine
-from airflow_provider_jobapi.training.status import JobState
+from airflow_provider_jobapi.training.status import JobState, JobStatus
 from tests.harness.client import connection, job, service
 from tests.harness.follow import follow, following, read_once
 from tests.harness.proxy import BlackHole, Broken, Canned, FaultProxy
@@ -48,6 +48,27 @@ def test_a_job_is_followed_to_its_end(jobapi_server: Server) -> None:
     lines = asyncio.run(follow(service(jobapi_server).follower({"job_id": job_id})))
     assert [line.text for line in lines] == [f"line {number}" for number in range(12)]
     assert [line.time for line in lines] == sorted(line.time for line in lines)
+
+
+def test_the_status_is_told_while_a_read_waits(jobapi_server: Server) -> None:
+    job_id = submitted(jobapi_server, WAITS)
+    jobapi_server.wait_for(job_id, "RUNNING")
+
+    async def ask() -> tuple[JobStatus, bool]:
+        async with service(jobapi_server).follower({"job_id": job_id}) as follower:
+            cursor = None
+            while not (chunk := await follower.read(cursor)).lines:
+                cursor = chunk.cursor
+            reading = asyncio.create_task(follower.read(chunk.cursor))
+            await asyncio.sleep(0.3)
+            status = await follower.status()
+            waited = not reading.done()
+            await follower.stop()
+            await reading
+            return status, waited
+
+    status, waited = asyncio.run(ask())
+    assert (status.job_id, status.status, status.storing_time, waited) == (job_id, JobState.RUNNING, None, True)
 
 
 def test_no_line_is_lost_or_repeated_over_a_bad_network(jobapi_server: Server, network: FaultProxy) -> None:

@@ -159,7 +159,10 @@ def read_status(answer: Answer, job_id: str) -> JobStatus:
         raise BrokenContract(f"The service's status of job {job_id} has no usable {where}.") from None
     if read.job_id not in {"", job_id}:
         raise BrokenContract(f"The service was asked for job {job_id} and spoke of job {sentence(read.job_id, 60)}.")
-    return read.model_copy(update={"job_id": job_id, "message": sentence(read.message, 4 * _SENTENCE)})
+    words = {name: sentence(getattr(read, name)) for name in ("container_id", "name")}
+    words["message"] = sentence(read.message, 4 * _SENTENCE)
+    reason = None if read.reason is None else sentence(read.reason)
+    return read.model_copy(update={"job_id": job_id, "reason": reason, **words})
 
 
 def read_jobs(answer: Answer) -> list[Any]:

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a trigger tells beside the log: the XComs of the status and of the metrics, and that neither ever harms."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import ServiceUnavailable
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine
+from airflow_provider_jobapi.training.metrics import Metrics
+from airflow_provider_jobapi.training.status import JobState, JobStatus
+from airflow_provider_jobapi.triggers import report, training, xcom_writer
+from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
+
+HELPER = '{"jobapi_metrics": 1, "step": 2, "metrics": {"loss": 0.25, "x": "NaN"}}'
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """No test waits for what only people need."""
+    monkeypatch.setattr(training, "SHORTEST", 0.0)
+    monkeypatch.setattr(xcom_writer, "PAUSE", 0.02)
+    monkeypatch.setattr(report, "LAST_WAIT", 0.5)
+    monkeypatch.setattr(report, "STATUS_EVERY", (0.02, 0.02))
+
+
+def status(word: str, message: str = "", job_id: str = "j") -> JobStatus:
+    return JobStatus(job_id=job_id, status=word, message=message)
+
+
+class Told:
+    """A task's XComs, and everything that was ever written to them."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, dict]] = []
+
+    def __call__(self, key: str, value: dict) -> None:
+        self.all.append((key, value))
+
+    def of(self, key: str) -> list[dict]:
+        return [value for each, value in self.all if each == key]
+
+    @property
+    def words(self) -> list[tuple[str, str]]:
+        return [(value["status"], value["message"]) for value in self.of("trainingStatus")]
+
+
+def followed(steps, sink=None, statuses=None, **changes) -> tuple[dict, ScriptedTrigger, Told]:
+    """Run a trigger to its end; answers its event."""
+    follower, told = ScriptedFollower(steps), Told()
+    if statuses:
+        follower.statuses = statuses
+    trigger = ScriptedTrigger(follower, **changes)
+    trigger.sink = sink or told
+    (event,) = trigger.events()
+    return event, trigger, told
+
+
+def test_the_last_values_are_in_the_event_and_the_curves_in_the_xcom():
+    event, trigger, told = followed([chunk("loss=1", "Epoch 1/2"), chunk("loss=0.5", HELPER), end("step=3 loss=0")])
+    assert event["metrics"] == {"loss": 0.0, "x": "NaN"}
+    last = told.of("training_metrics")[-1]
+    assert (last["job_id"], last["version"], last["left_out"]) == ("j", 1, 0)
+    assert last["metrics"]["loss"]["values"] == [1, 0.5, 0.25, 0]
+    assert last["metrics"]["loss"]["times"] == [1795262401.0] * 4
+    assert trigger.recorder.lines() == ["loss=1", "Epoch 1/2", "loss=0.5", "step 2: loss=0.25 x=nan", "step=3 loss=0"]
+
+
+def test_definitions_are_kept_to_and_survive_the_triggers_serialization():
+    definitions = [{"name": "quality", "regex": "Q(.*)"}]
+    event, trigger, _ = followed([end("loss=1", "Q2.5")], metric_definitions=definitions)
+    assert event["metrics"] == {"quality": 2.5}
+    assert trigger.serialize()[1]["metric_definitions"] == definitions
+
+
+def test_lines_that_thinning_leaves_out_are_read():
+    _, trigger, told = followed([chunk(*(f"loss={number}" for number in range(12_000))), end()])
+    assert told.of("training_metrics")[-1]["metrics"]["loss"]["count"] == 12_000
+    assert len(trigger.recorder.lines()) < 12_000
+
+
+def test_the_skew_is_in_the_times():
+    _, _, told = followed([end("loss=1")], skew=100.0)
+    assert told.of("training_metrics")[-1]["metrics"]["loss"]["times"] == [1795262501.0]
+
+
+def test_without_a_task_to_write_for_nothing_is_written_and_the_event_knows_the_values():
+    follower = ScriptedFollower([end("loss=1")])
+    assert ScriptedTrigger(follower).events()[0]["metrics"] == {"loss": 1.0}
+    assert follower.questions == 0
+
+
+def test_each_state_is_told_and_each_message():
+    follower, told = ScriptedFollower([chunk(state=JobState.PENDING), None]), Told()
+    follower.statuses = [status("PENDING", "1 job waits before it.")] * 2 + [status("PENDING"), status("RUNNING")]
+    trigger = ScriptedTrigger(follower)
+    trigger.sink = told
+
+    async def run() -> None:
+        following = asyncio.create_task(anext(trigger.run()))
+        async with asyncio.timeout(20):
+            while ("RUNNING", "") not in told.words:  # noqa: ASYNC110 -- written by a thread
+                await asyncio.sleep(0.01)
+        asked = follower.questions
+        async with asyncio.timeout(20):
+            while follower.questions < asked + 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(run())
+    assert told.words[0] == ("PENDING", "1 job waits before it.")
+    assert told.words[-1] == ("RUNNING", "")
+    assert len(told.words) == len(set(told.words)), "what is there already is not written again"
+
+
+def test_the_last_status_is_the_ends():
+    _, _, told = followed([chunk("a"), end()], statuses=[status("SUCCESSFUL", job_id="")])
+    assert told.of("trainingStatus")[-1]["status"] == "SUCCESSFUL"
+    assert {value["job_id"] for _, value in told.all} == {"j"}
+
+
+@pytest.mark.parametrize("answer", [None, ServiceUnavailable("No answer."), RuntimeError("closed")])
+def test_a_status_that_cannot_be_had_delays_no_line_and_fails_no_job(answer):
+    begin = time.monotonic()
+    event, trigger, told = followed([chunk("a"), chunk("b"), end("loss=1")], statuses=[answer])
+    assert event["end"] == "over"
+    assert trigger.recorder.lines() == ["a", "b", "loss=1"]
+    assert trigger.recorder.lines("warning") == []
+    assert told.of("training_metrics")
+    assert time.monotonic() - begin < 5
+
+
+def test_an_xcom_that_cannot_be_written_fails_no_job_and_is_tried_again():
+    failures = []
+
+    def sink(key: str, value: dict) -> None:
+        failures.append(key)
+        raise ConnectionError("The API is away.")
+
+    event, trigger, _ = followed([chunk("loss=1"), end("b")], sink=sink)
+    assert (event["end"], event["metrics"]) == ("over", {"loss": 1.0})
+    assert trigger.recorder.lines() == ["loss=1", "b"]
+    assert failures.count("training_metrics") > 1
+
+
+def test_an_xcom_that_is_never_written_does_not_hold_the_task():
+    begin = time.monotonic()
+    followed([end("loss=1")], sink=lambda _key, _value: time.sleep(2))
+    assert time.monotonic() - begin < 5
+
+
+def test_what_breaks_in_the_metrics_is_told_once_and_harms_nothing(mocker):
+    mocker.patch.object(Metrics, "read", side_effect=ZeroDivisionError("a defect of ours"))
+    event, trigger, _ = followed([chunk("loss=1"), chunk("b"), end()])
+    assert event["end"] == "over"
+    assert trigger.recorder.lines() == ["loss=1", "b"]
+    assert len(trigger.recorder.lines("warning")) == 1
+
+
+def test_definitions_that_this_triggerer_cannot_read_harm_nothing():
+    event, trigger, _ = followed([end(HELPER)], metric_definitions=[{"name": "a", "regex": "("}])
+    assert event["metrics"] == {"loss": 0.25, "x": "NaN"}
+    assert trigger.recorder.lines("warning")[0].startswith("The task's metrics cannot be read here: ")
+
+
+def test_a_line_of_any_year_has_a_time():
+    steps = [LogChunk((LogLine(datetime.max.replace(tzinfo=UTC), "loss=1"),), None, JobState.RUNNING), end()]
+    event, _, _ = followed(steps, skew=1e9)
+    assert event["metrics"] == {"loss": 1.0}
+
+
+def test_a_takeover_writes_no_shorter_curve_while_it_reads_the_log_again():
+    now = datetime.now(UTC)
+
+    def lines(*ages: float) -> LogChunk:
+        return LogChunk(tuple(LogLine(now - timedelta(seconds=age), "loss=1") for age in ages), None, JobState.RUNNING)
+
+    follower, told = ScriptedFollower([lines(300), lines(200), lines(100, -100), None]), Told()
+    trigger = ScriptedTrigger(follower)
+    trigger.sink = told
+
+    async def run() -> None:
+        following = asyncio.create_task(anext(trigger.run()))
+        async with asyncio.timeout(20):
+            while not told.of("training_metrics"):  # noqa: ASYNC110 -- written by a thread
+                await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(run())
+    assert [value["metrics"]["loss"]["count"] for value in told.of("training_metrics")] == [4]
+
+
+def test_nothing_is_written_after_cancellation():
+    follower, told = ScriptedFollower([chunk("loss=1"), None]), Told()
+    trigger = ScriptedTrigger(follower)
+    trigger.sink = told
+
+    async def run() -> int:
+        following = asyncio.create_task(anext(trigger.run()))
+        async with asyncio.timeout(20):
+            while not told.all:  # noqa: ASYNC110 -- written by a thread
+                await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        there, asked = len(told.all), follower.questions
+        await asyncio.sleep(0.2)
+        assert (len(told.all), follower.questions) == (there, asked)
+        return xcom_writer.writer().size
+
+    assert asyncio.run(run()) == 0
+
+
+def test_a_replay_tells_the_same():
+    steps = [chunk(*(f"step={number} loss={number % 7}" for number in range(2_000))), end()]
+    assert followed(list(steps))[2].of("training_metrics")[-1] == followed(list(steps))[2].of("training_metrics")[-1]

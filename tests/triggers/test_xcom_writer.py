@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ration of XCom writes: fair, bounded, the newest value wins."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from airflow_provider_jobapi.triggers import xcom_writer
+from airflow_provider_jobapi.triggers.xcom_writer import WRITES_PER_SECOND, XComWriter
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.writes: list[tuple[str, object, float]] = []
+
+    def __call__(self, key: str, value: object) -> None:
+        self.writes.append((key, value, time.monotonic()))
+
+    @property
+    def keys(self) -> Counter[str]:
+        return Counter(key for key, _, _ in self.writes)
+
+
+async def until(condition, seconds: float = 20.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 -- a thread writes
+            await asyncio.sleep(0.005)
+
+
+def run(test) -> Sink:
+    sink = Sink()
+    asyncio.run(test(XComWriter(), sink))
+    return sink
+
+
+def test_the_newest_value_wins(monkeypatch):
+    monkeypatch.setattr(xcom_writer, "PAUSE", 0.3)
+
+    async def test(writer, sink):
+        slot = writer.open(sink, "a")
+        for number in range(100):
+            writer.offer(slot, lambda number=number: number)
+            await asyncio.sleep(0.001)
+        await asyncio.wait_for(slot.idle.wait(), 10)
+
+    assert [value for _, value, _ in run(test).writes][-1] == 99
+    assert len(run(test).writes) <= 3
+
+
+def test_a_value_waits_for_its_turn_and_what_is_urgent_does_not():
+    async def test(writer, sink):
+        slow, fast = writer.open(sink, "slow"), writer.open(sink, "fast")
+        for slot in (slow, fast):
+            writer.offer(slot, lambda: 1)
+        await until(lambda: len(sink.writes) == 2)
+        writer.offer(slow, lambda: 2)
+        writer.offer(fast, lambda: 2, urgent=True)
+        await until(lambda: sink.keys["fast"] == 2, 1.0)
+        assert sink.keys["slow"] == 1
+
+    run(test)
+
+
+def test_a_process_writes_no_more_than_its_ration_and_shares_it_fairly(monkeypatch):
+    monkeypatch.setattr(xcom_writer, "PAUSE", 0.05)
+
+    async def test(writer, sink):
+        slots = [writer.open(sink, str(number)) for number in range(10)]
+        greedy = writer.open(sink, "greedy")
+        until_then = time.monotonic() + 2.0
+        while time.monotonic() < until_then:
+            for slot in (*slots, greedy):
+                writer.offer(slot, time.monotonic)
+            for _ in range(5):
+                writer.offer(greedy, time.monotonic)
+            await asyncio.sleep(0.001)
+
+    keys = run(test).keys
+    assert keys.total() <= 2 * WRITES_PER_SECOND + 2
+    assert len(keys) == 11
+    assert max(keys.values()) - min(keys.values()) <= 1
+
+
+def test_the_pause_grows_with_the_crowd():
+    async def test(writer, sink):
+        slots = [writer.open(sink, "k") for _ in range(2_000)]
+        assert writer.pause() == 100
+        for slot in slots[4:]:
+            writer.close(slot)
+        assert (writer.pause(), writer.size) == (2.0, 4)
+
+    run(test)
+
+
+def test_a_closed_slot_is_not_written_and_holds_nobody():
+    async def test(writer, sink):
+        first, second = writer.open(sink, "first"), writer.open(sink, "second")
+        for slot in (first, second):
+            writer.offer(slot, lambda: 1)
+        writer.close(second)
+        writer.offer(second, lambda: 2, urgent=True)
+        await asyncio.wait_for(asyncio.gather(first.idle.wait(), second.idle.wait()), 10)
+
+    assert run(test).keys == {"first": 1}
+
+
+def test_a_failed_write_is_tried_again_with_the_newest_value_and_longer_pauses(monkeypatch):
+    monkeypatch.setattr(xcom_writer, "PAUSE", 0.02)
+    attempts = []
+
+    async def test(writer, sink):
+        def failing(key: str, value: object) -> None:
+            attempts.append(time.monotonic())
+            if len(attempts) < 4:
+                raise ConnectionError("away")
+            sink(key, value)
+
+        slot = writer.open(failing, "a")
+        writer.offer(slot, lambda: "old")
+        await until(lambda: len(attempts) == 1)
+        writer.offer(slot, lambda: "new", urgent=True)
+        await asyncio.wait_for(slot.idle.wait(), 10)
+
+    assert [value for _, value, _ in run(test).writes] == ["new"]
+    assert attempts[3] - attempts[2] > attempts[1] - attempts[0]
+
+
+@pytest.mark.parametrize("wait", [0.05])
+def test_a_write_that_hangs_is_given_up(monkeypatch, wait):
+    monkeypatch.setattr(xcom_writer, "WRITE_WAIT", wait)
+    monkeypatch.setattr(xcom_writer, "PAUSE", 0.02)
+    calls = []
+
+    async def test(writer, sink):
+        def hanging(key: str, value: object) -> None:
+            calls.append(value)
+            if len(calls) == 1:
+                time.sleep(0.3)
+            sink(key, value)
+
+        slot = writer.open(hanging, "a")
+        writer.offer(slot, lambda: 1)
+        await until(lambda: len(sink.writes) >= 2)
+
+    assert run(test).keys["a"] >= 2
+
+
+def test_each_event_loop_has_one_writer():
+    async def one() -> XComWriter:
+        assert xcom_writer.writer() is xcom_writer.writer()
+        return xcom_writer.writer()
+
+    assert asyncio.run(one()) is not asyncio.run(one())
