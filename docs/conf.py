@@ -15,7 +15,7 @@ exclude_patterns = ["_build"]
 
 html_theme = "furo"
 html_title = f"{project} {release}"
-html_extra_path = ["openapi.json"]
+html_extra_path = ["openapi.json", "metrics.schema.json"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

@@ -70,7 +70,7 @@ def test_what_a_service_says_is_made_fit_for_a_log() -> None:
     said = contract.read_status(answer({"status": "FAILED", "message": "\x1b[31mbad\r\nline\u2028" + "x" * 9_000}), "1")
     assert said.message.startswith("[31mbad line x")
     assert len(said.message) <= 2_001
-    long = {name: "x" * 9_000 for name in ("name", "reason", "containerID", "dataVersion")}
+    long = dict.fromkeys(("name", "reason", "containerID", "dataVersion"), "x" * 9000)
     said = contract.read_status(answer({"status": "FAILED", **long}), "1")
     assert (len(said.name), len(said.reason or ""), len(said.container_id), said.data_version) == (501, 501, 501, None)
 
