@@ -144,7 +144,6 @@ class SubmitTrainingOperator(BaseOperator):
         """Submit the job, or adopt the one of an earlier try, and follow it to its end."""
         from airflow_provider_jobapi.operators.context import is_unwanted
         from airflow_provider_jobapi.operators.record import tell_facts
-        from airflow_provider_jobapi.triggers.xcom_writer import sink_of
 
         self._placing = True
         try:
@@ -163,7 +162,7 @@ class SubmitTrainingOperator(BaseOperator):
         tell_facts(context, placed, self._parameters()[0], self.conn_id)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
-        trigger.sink = sink_of(context["ti"])
+        trigger.sink = lambda key, value: context["ti"].xcom_push(key=key, value=value)
         return self.execute_complete(context, asyncio.run(_first_event(trigger)))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:

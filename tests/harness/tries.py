@@ -36,6 +36,7 @@ class Task:
         self.run_start = datetime.now(UTC)
         self.max_tries = 0
         self.xcoms: dict[str, Any] = {}
+        self.store: Any = None
 
     def operator(self) -> SubmitTrainingOperator:
         """The operator as a worker that starts has it."""
@@ -53,8 +54,10 @@ class Task:
             try_number=try_number,
             start_date=datetime.now(UTC),
             xcom_push=self._push,
+            xcom_pull=lambda key, **_: self.xcoms.get(key),
         )
-        return {"ti": ti, "dag_run": SimpleNamespace(start_date=self.run_start), "dag": operator.dag}
+        context = {"ti": ti, "dag_run": SimpleNamespace(start_date=self.run_start), "dag": operator.dag}
+        return context if self.store is None else context | {"task_state_store": self.store}
 
     def _push(self, key: str, value: Any) -> None:
         self.xcoms[key] = value

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -47,6 +48,111 @@ def test_success(task):
         "metrics": {},
         "data_version": None,
     }
+
+
+def test_what_a_try_leaves_to_look_at(task, tmp_path):
+    script = "print('loss=0.5')\nprint('Q: 3')\n"
+    (tmp_path / "b.csv").write_bytes(b"1,2")
+    data = {"rows/b.csv": tmp_path / "b.csv", "a.csv": "x"} | {f"n{number}": "" for number in range(60)}
+    definitions = [{"name": "quality", "regex": "Q: (.*)"}]
+    train = task(
+        script=script,
+        data_input=data,
+        metric_definitions=definitions,
+        requirements=[],
+        completion_time="PT2H",
+        job_resources={"memory": 512},
+        job_name="shown",
+        destination=None,
+    )
+    result = train.run()
+    facts = train.xcoms["training_facts"]
+    assert result["metrics"] == {"quality": 3.0}
+    lines = "".join(sorted(f"{name}\0{hashlib.sha256(content).hexdigest()}\n" for name, content in contents(data)))
+    assert result["data_version"] == facts["data_version"] == hashlib.sha256(lines.encode()).hexdigest()
+    assert [each.get("name") for each in facts["data"][:2]] == ["a.csv", "n0"]
+    assert (len(facts["data"]), facts["data"][-1]) == (51, {"more": 12})
+    assert facts["data"][0] == {"name": "a.csv", "size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    assert {name: facts[name] for name in ("name", "resources", "requirements", "completion_time", "destination")} == {
+        "name": "shown",
+        "resources": {"cpus": 1, "gpus": 0, "memory": 512},
+        "requirements": [],
+        "completion_time": 7200.0,
+        "destination": None,
+    }
+    assert facts["job_id"] == train.job_id == train.xcoms["trainingStatus"]["job_id"]
+    assert train.xcoms["trainingStatus"]["status"] == "SUCCESSFUL"
+    json.dumps(train.xcoms, allow_nan=False)
+
+
+def contents(data):
+    return [(name, each.encode() if isinstance(each, str) else each.read_bytes()) for name, each in data.items()]
+
+
+def test_a_wrong_definition_is_refused_before_anything_is_submitted(task, connected):
+    before = jobs_of(connected, 0)
+    with pytest.raises(AirflowFailException, match=r"metric_definitions\[0\] \(loss\) .* with no groups"):
+        task(metric_definitions=[{"name": "loss", "regex": "loss"}]).run()
+    assert jobs_of(connected, before) == 0
+
+
+def test_a_definition_that_became_wrong_does_not_lose_the_job_that_runs(deferred):
+    train = deferred(script="print('loss=0.5')\n", data_input={"a.csv": "x"})
+    follow(train.submit())
+    train.parameters["metric_definitions"] = "loss"
+    train.parameters["job_resources"] = "{{"
+    event = follow(train.submit(try_number=2))
+    assert event["metrics"] == {}
+    assert train.complete(event)["data_version"]
+
+
+def test_an_adopted_job_has_the_data_version_of_its_submit(deferred):
+    train = deferred(data_input={"a.csv": "x"})
+    train.submit()
+    first = dict(train.xcoms["training_facts"])
+    train.parameters["data_input"] = {"a.csv": "y"}
+    train.xcoms.clear()
+    event = follow(train.submit(try_number=2))
+    second = train.xcoms["training_facts"]
+    assert (second["job_id"], second["data_version"], second["data"]) == (first["job_id"], first["data_version"], [])
+    assert train.complete(event)["data_version"] == first["data_version"]
+
+
+class Store(dict):
+    """What Airflow 3.3 keeps for a task over its tries."""
+
+    def set(self, key, value):
+        self[key] = json.loads(json.dumps(value, allow_nan=False))
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_curves_of_a_try_are_kept_for_the_next_whatever_its_end(connected, code):
+    store = Store()
+    train = Task(deferrable=False, script=f"for n in range(300): print(f'step={{n}} loss={{n % 7}}')\nexit({code})\n")
+    train.store = store
+    if code:
+        with pytest.raises(JobFailed):
+            train.run()
+    else:
+        train.run()
+    (kept,) = store.values()
+    assert list(store) == ["training_metrics_1"]
+    assert (kept["try"], kept["job_id"]) == (1, train.job_id)
+    assert kept["status"] == ("FAILED" if code else "SUCCESSFUL")
+    assert len(kept["metrics"]["loss"]["values"]) <= 100
+    assert (kept["metrics"]["loss"]["count"], kept["metrics"]["loss"]["max"]) == (300, 6)
+
+
+def test_curves_of_another_job_are_not_kept_and_a_store_that_fails_fails_nothing(deferred, mocker):
+    train = deferred()
+    train.store = Store()
+    event = follow(train.submit())
+    train.xcoms["training_metrics"] = {"job_id": "another", "metrics": {}}
+    assert train.complete(event)["status"] == "SUCCESSFUL"
+    assert train.store == {}
+    train.xcoms["training_metrics"] = {"job_id": train.job_id, "metrics": {}}
+    mocker.patch.object(train.store, "set", side_effect=RuntimeError("The store is away."))
+    assert train.complete(event)["status"] == "SUCCESSFUL"
 
 
 def test_success_with_its_model(task, tmp_path):
