@@ -53,6 +53,8 @@ class Habits:
 
     def __init__(self) -> None:
         self._epoch: int | None = None
+        self._batches: str | None = None
+        """The batches of the epoch whose bar is full."""
 
     def read(self, text: str) -> Measured:
         """What a line says."""
@@ -60,13 +62,26 @@ class Habits:
         heading = self._heading(line)
         pairs = dict(_pairs(line, of_keras=heading))
         step = self._step(line, pairs, heading)
-        return Measured({name: value for name, value in pairs.items() if name.lower() not in _NO_METRICS}, step)
+        kind = "evaluate_" if heading and self._evaluates(line) else ""
+        values = {f"{kind}{name}": value for name, value in pairs.items() if name.lower() not in _NO_METRICS}
+        return Measured(values, step)
 
     def _heading(self, line: str) -> bool:
         """Whether the line begins as Keras' do: with an epoch, or with a bar; the epoch is kept."""
         if found := _EPOCH_OF.match(line):
-            self._epoch = int(found[1])
+            self._epoch, self._batches = int(found[1]), None
         return bool(found or _KERAS_BAR.match(line))
+
+    def _evaluates(self, line: str) -> bool:
+        """Whether a bar is one of ``model.evaluate``, whose loss is another: it begins anew and no epoch was named."""
+        bar = _KERAS_BAR.match(line)
+        if bar is None or self._epoch is None:
+            return False
+        if self._batches is None:
+            self._batches = bar[2] if bar[1] == bar[2] else None
+        elif bar[1] != bar[2] or bar[2] != self._batches:
+            self._batches = ""  # no bar has so many, so it is none of the epoch's until the next is named
+        return self._batches == ""
 
     def _step(self, line: str, pairs: Mapping[str, float], heading: bool) -> float | None:
         said = {name.lower(): value for name, value in pairs.items()}

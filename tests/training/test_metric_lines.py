@@ -44,6 +44,18 @@ def test_habits_are_understood(lines, values, step):
     assert read.step == (None if step is None else pytest.approx(step))
 
 
+def test_what_keras_evaluates_after_the_training_is_not_the_trainings():
+    habits = Habits()
+    lines = ["Epoch 1/2", "9/9 - loss: 3", "9/9 - loss: 3 - val_loss: 4", "Epoch 2/2", "2/9 - loss: 2", "9/9 - loss: 1"]
+    assert [name for line in lines for name in habits.read(line).values] == ["loss"] * 2 + ["val_loss"] + ["loss"] * 2
+    assert habits.read("1/9 - loss: 7").values == {"evaluate_loss": 7.0}
+    assert habits.read("9/9 - loss: 8").values == {"evaluate_loss": 8.0}
+    assert habits.read("10/10 - loss: 9") == Measured({"evaluate_loss": 9.0}, 2.0)
+    habits.read("Epoch 1/2")
+    assert habits.read("1/9 - loss: 7").values == {"loss": 7.0}
+    assert Habits().read("10/10 - loss: 9").values == {"loss": 9.0}
+
+
 @pytest.mark.parametrize(
     "line",
     [
