@@ -170,3 +170,22 @@ def test_any_dag_has_a_job_name(dag_id, task_id):
     import re
 
     assert re.fullmatch(NAME, slug(dag_id, task_id))
+
+
+def test_metric_definitions_may_be_json_and_come_with_the_run():
+    definitions = [{"name": "loss", "regex": "L: (.*)"}]
+    assert PLAIN.definitions() is None
+    assert replace(PLAIN, metric_definitions=[]).definitions() == []
+    assert replace(PLAIN, metric_definitions=tuple(definitions)).definitions() == definitions
+    given, ignored = PLAIN.overridden({"metric_definitions": json.dumps(definitions)}, "c")
+    assert (given.definitions(), ignored) == (definitions, [])
+    with pytest.raises(InvalidJob, match="metric_definitions is a text that is not JSON"):
+        replace(PLAIN, metric_definitions="loss: (.*)").definitions()
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [(None, []), ("", []), ("a==1\nb\n", ["a==1", "b"]), (["a==1", "b"], ["a==1", "b"]), (("a\nb",), ["a", "b"])],
+)
+def test_requirements_are_told_line_by_line(given, lines):
+    assert replace(PLAIN, requirements=given).requirement_lines() == lines

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -174,26 +175,28 @@ def test_a_line_of_any_year_has_a_time():
     assert event["metrics"] == {"loss": 1.0}
 
 
-def test_a_takeover_writes_no_shorter_curve_while_it_reads_the_log_again():
-    now = datetime.now(UTC)
-
-    def lines(*ages: float) -> LogChunk:
-        return LogChunk(tuple(LogLine(now - timedelta(seconds=age), "loss=1") for age in ages), None, JobState.RUNNING)
-
-    follower, told = ScriptedFollower([lines(300), lines(200), lines(100, -100), None]), Told()
+@pytest.mark.parametrize(("ages", "known"), [((300, 200), False), ((300, -100), True), ((), True)])
+def test_a_takeover_writes_no_shorter_curve_while_it_reads_the_log_again(ages, known):
+    lines = tuple(LogLine(datetime.now(UTC) - timedelta(seconds=age), "loss=1") for age in ages)
+    old = LogLine(datetime.now(UTC) - timedelta(days=1), "loss=1")
+    follower, told = (
+        ScriptedFollower([LogChunk((old,), None), LogChunk(lines, None), LogChunk((old,), None), None]),
+        Told(),
+    )
     trigger = ScriptedTrigger(follower)
     trigger.sink = told
 
     async def run() -> None:
         following = asyncio.create_task(anext(trigger.run()))
         async with asyncio.timeout(20):
-            while not told.of("training_metrics"):  # noqa: ASYNC110 -- written by a thread
+            while not told.of("training_metrics" if known else "trainingStatus"):  # noqa: ASYNC110 -- a thread writes
                 await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # what must not be written has the time to be
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 
     asyncio.run(run())
-    assert [value["metrics"]["loss"]["count"] for value in told.of("training_metrics")] == [4]
+    assert bool(told.of("training_metrics")) == known
 
 
 def test_nothing_is_written_after_cancellation():
@@ -219,3 +222,18 @@ def test_nothing_is_written_after_cancellation():
 def test_a_replay_tells_the_same():
     steps = [chunk(*(f"step={number} loss={number % 7}" for number in range(2_000))), end()]
     assert followed(list(steps))[2].of("training_metrics")[-1] == followed(list(steps))[2].of("training_metrics")[-1]
+
+
+def test_a_job_of_a_hundred_thousand_steps_costs_64_kib_of_xcom_and_little_time():
+    def page(first: int) -> LogChunk:
+        lines = (
+            f"step={n} " + " ".join(f"m{each}={n / 7 + each}" for each in range(8)) for n in range(first, first + 5_000)
+        )
+        return chunk(*lines)
+
+    _, trigger, told = followed([*map(page, range(0, 100_000, 5_000)), end()], patience=600.0)
+    contents = told.of("training_metrics")
+    assert max(len(json.dumps(content)) for content in contents) <= 64 * 1024
+    assert {metric["count"] for metric in contents[-1]["metrics"].values()} == {100_000}
+    assert contents[-1]["metrics"]["m0"]["max"] == 99_999 / 7
+    assert min(len(metric["values"]) for metric in contents[-1]["metrics"].values()) > 90
