@@ -87,7 +87,11 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "hooks": _modules("hooks.base", "hooks.jobapi"),
         "operators": _modules("operators.training", "operators.saved_model"),
+        "sensors": _modules("sensors.training"),
         "triggers": _modules("triggers.training"),
+        "task-decorators": [
+            {"name": "training", "class-name": "airflow_provider_jobapi.decorators.training.training_task"}
+        ],
     }
 
 

@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two names that moved between Airflow 3.1 and 3.3."""
+"""The names that moved between Airflow 3.1 and 3.3."""
 
 from __future__ import annotations
 
 try:
     from airflow.sdk import conf
-    from airflow.sdk.exceptions import AirflowFailException
+    from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 except ImportError:  # before 3.2
     from airflow.configuration import conf  # type: ignore[assignment]
-    from airflow.exceptions import AirflowFailException  # type: ignore[no-redef]
+    from airflow.exceptions import (  # type: ignore[no-redef]
+        AirflowFailException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+    )
 
-__all__ = ["AirflowFailException", "conf"]
+__all__ = ["AirflowFailException", "AirflowSensorTimeout", "AirflowSkipException", "conf"]

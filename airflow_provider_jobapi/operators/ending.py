@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from airflow_provider_jobapi.exceptions import JobFailed, JobStopped, ServiceUnavailable, TrainingError
-from airflow_provider_jobapi.operators._airflow import AirflowFailException
+from airflow_provider_jobapi.operators._airflow import AirflowFailException, AirflowSensorTimeout
 from airflow_provider_jobapi.services.base import TrainingService
 from airflow_provider_jobapi.training.logs import plain
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
@@ -18,16 +18,23 @@ LAST_LINES = 20
 
 
 def judge(
-    service: TrainingService, told: TrainingEvent, *, killed: bool, seen: Callable[[JobStatus], None]
+    service: TrainingService,
+    told: TrainingEvent,
+    *,
+    killed: bool,
+    owned: bool = True,
+    seen: Callable[[JobStatus], None] = lambda _: None,
 ) -> JobStatus:
     """Read the status again, since the service is to be believed and not the event; answer it when it is a success.
 
     :param told: What the trigger said.
     :param killed: Whether this very process has stopped the job.
+    :param owned: Whether the job is the task's own; another's is never stopped.
     :param seen: Told the status, whatever it is.
     :raises AirflowFailException: for an end that no retry can cure.
     :raises JobFailed: when a retry may help.
     :raises JobStopped: when a limit of the task passed, or its worker was killed.
+    :raises AirflowSensorTimeout: when a limit passed and the job is another's.
     :raises ServiceUnavailable: when the job goes on and cannot be followed.
     """
     status = _read(service, told)
@@ -35,7 +42,9 @@ def judge(
     if status.status is JobState.SUCCESSFUL:
         return status
     job = f"Job {told.job_id} ({status.name})" if status.name else f"Job {told.job_id}"
-    if told.end is End.TIMEOUT:
+    if told.end is End.TIMEOUT and not owned and not status.status.ended:
+        raise AirflowSensorTimeout(f"The {told.detail} is over: {job} is {status.status} and goes on.")
+    if told.end is End.TIMEOUT and owned:
         service.stop(told.handle)
         raise JobStopped(f"The {told.detail} is over: {job} was stopped.{_quote(service, told)}")
     if status.status is JobState.FAILED:
@@ -47,8 +56,9 @@ def judge(
         )
     if killed:
         raise JobStopped(f"{job} was stopped, since its task was killed.")
+    advice = " Clear the task to train anew." if owned else ""
     raise AirflowFailException(
-        f"{job} was stopped: {status.message or 'by someone else, who did not say why.'} Clear the task to train anew."
+        f"{job} was stopped: {status.message or 'by someone else, who did not say why.'}{advice}"
     )
 
 

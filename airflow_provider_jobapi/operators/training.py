@@ -163,7 +163,7 @@ class SubmitTrainingOperator(BaseOperator):
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
         trigger.sink = lambda key, value: context["ti"].xcom_push(key=key, value=value)
-        return self.execute_complete(context, asyncio.run(_first_event(trigger)))
+        return self.execute_complete(context, asyncio.run(first_event(trigger)))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read how the job ended, fetch its model where a destination is given, and say both."""
@@ -372,7 +372,8 @@ class SubmitTrainingOperator(BaseOperator):
             self.log.warning(f"The job could not be told to stop: {error}")
 
 
-async def _first_event(trigger: TrainingTrigger) -> dict[str, Any]:
+async def first_event(trigger: TrainingTrigger) -> dict[str, Any]:
+    """The trigger's one event, without a triggerer."""
     async with aclosing(trigger.run()) as events:
         event = await anext(events)
     payload: dict[str, Any] = event.payload

@@ -42,6 +42,10 @@ KILL_PATIENCE = 300.0
 SHORTEST = 10.0
 """Seconds from the floor that a deferral lasts at the least, however short the job is."""
 
+_PARAMETERS = (
+    *("conn_id", "job_id", "handle", "floor", "skew", "deadline", "limit", "patience"),
+    *("owned", "metric_definitions"),
+)
 _PACE = Pace()
 _KILLS: set[asyncio.Task[None]] = set()
 """Kills that are under way; an event loop itself holds its tasks only weakly."""
@@ -61,6 +65,7 @@ class TrainingTrigger(BaseTrigger):
     :param deadline: When the job is stopped, ISO 8601; None for never. Absolute, so that a restart does not extend it.
     :param limit: What the deadline is, in the words of the error.
     :param patience: Seconds for which a service that does not answer is waited for.
+    :param owned: Whether the job is the task's own. Another's job is never stopped: not by the deadline, not by a user.
     :param metric_definitions: How metrics are found in the lines, ``[{"name": …, "regex": …}]``; None for the habits
         of Keras, of progress bars, and of ``key=value`` lines.
     :ivar sink: Writes the XComs where no triggerer has given the trigger a task, as in a worker.
@@ -77,6 +82,7 @@ class TrainingTrigger(BaseTrigger):
         deadline: str | None = None,
         limit: str = "deadline",
         patience: float = 600.0,
+        owned: bool = True,
         metric_definitions: list[dict[str, Any]] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -88,6 +94,7 @@ class TrainingTrigger(BaseTrigger):
         self.deadline = deadline
         self.limit = limit
         self.patience = patience
+        self.owned = owned
         self.metric_definitions = metric_definitions
         self.sink: Sink | None = None
         self._fired = False
@@ -99,8 +106,7 @@ class TrainingTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How Airflow makes this trigger again, on any triggerer."""
-        names = ("conn_id", "job_id", "handle", "floor", "skew", "deadline", "limit", "patience", "metric_definitions")
-        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in names}
+        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in _PARAMETERS}
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Follow the job; ends with one :class:`~airflow_provider_jobapi.triggers.event.TrainingEvent`."""
@@ -188,6 +194,9 @@ class TrainingTrigger(BaseTrigger):
     async def _next(self, follower: LogFollower) -> LogChunk:
         """The next lines; none when the deadline came first."""
         if self._told_to_stop_at is None and self._until_deadline() == 0:
+            if not self.owned:
+                self._told_to_stop_at = float("-inf")  # nobody told it, so there is no end to wait for
+                return LogChunk((), self._cursor)
             await follower.stop()
             self._told_to_stop_at = time.monotonic()
             self.log.warning(f"The {self.limit} is over; the job was told to stop.")
@@ -230,7 +239,7 @@ class TrainingTrigger(BaseTrigger):
         return TrainingEvent(end, self.job_id, self.handle, detail, metrics or {})
 
     async def _stop_unless_still_wanted(self) -> None:
-        if self._fired or self.task_instance is None:
+        if self._fired or not self.owned or self.task_instance is None:
             return
         kill = asyncio.create_task(self._kill())
         _KILLS.add(kill)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``@task.training``: a function of the DAG file is the training script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
+from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.operators._airflow import AirflowFailException
+from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class TrainingDecoratedOperator(DecoratedOperator, SubmitTrainingOperator):
+    """A :class:`~airflow_provider_jobapi.operators.training.SubmitTrainingOperator` whose script is a function.
+
+    :param python_callable: The function.
+    :param script: Its source, with what it uses.
+    :param op_args: Its arguments by position. (templated)
+    :param op_kwargs: Its arguments by name. (templated)
+    """
+
+    custom_operator_name = "@task.training"
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *SubmitTrainingOperator.template_fields)
+    template_fields_renderers: ClassVar[dict[str, str]] = {
+        **DecoratedOperator.template_fields_renderers,
+        **SubmitTrainingOperator.template_fields_renderers,
+    }
+
+    def __init__(self, *, script: str, **kwargs: Any) -> None:
+        super().__init__(script=script, **kwargs)
+        self._source = script
+
+    def execute(self, context: Context) -> Any:
+        """Put the arguments into the script, and train."""
+        from airflow_provider_jobapi.decorators.arguments import with_call
+
+        try:
+            self.script = with_call(self._source, self.python_callable, self.op_args, self._named(context))
+        except InvalidJob as error:
+            raise AirflowFailException(str(error)) from None
+        return super().execute(context)
+
+    def _named(self, context: Context) -> dict[str, Any]:
+        """The arguments by name; a parameter that is called like a value of Airflow's context gets that value."""
+        import inspect
+
+        names = set(list(inspect.signature(self.python_callable).parameters)[len(self.op_args) :])
+        known = {name: value for name, value in context.items() if name in names & KNOWN_CONTEXT_KEYS}
+        return known | dict(self.op_kwargs)
+
+
+def training_task(
+    python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool = False, **kwargs: Any
+) -> Any:
+    """Train with a function: ``@task.training(requirements=…)``.
+
+    The function runs on the job service and not in Airflow. Its source travels, and so does what it uses of its file:
+    functions, classes, imports, and constants made of literals. Its arguments are JSON. What it returns is shown in the
+    log; the task's result is the job's.
+
+    :param python_callable: The function.
+    :param multiple_outputs: Whether the parts of the task's result, such as ``job_id``, are XComs of their own too.
+    :param kwargs: Every parameter of :class:`~airflow_provider_jobapi.operators.training.SubmitTrainingOperator`
+        except ``script``.
+    :raises InvalidJob: when the function, or something that it uses, cannot travel.
+    """
+    from airflow_provider_jobapi.decorators.source import script_of
+
+    if python_callable is None:
+        return partial(training_task, multiple_outputs=multiple_outputs, **kwargs)
+    if "script" in kwargs:
+        raise InvalidJob("@task.training takes no script: the function is the script.", field="script")
+    if kwargs.get("python_major_version", 3) != 3:
+        raise InvalidJob("@task.training needs python_major_version 3.", field="python_major_version")
+    return task_decorator_factory(
+        python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=TrainingDecoratedOperator,
+        script=script_of(python_callable),
+        **kwargs,
+    )

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waits for a job that somebody else submitted, and leaves it alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.bases.sensor import BaseSensorOperator, poke_mode_only
+
+from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobGone, JobNotFound, TrainingError
+from airflow_provider_jobapi.operators._airflow import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    conf,
+)
+from airflow_provider_jobapi.operators.saved_model import job_id_of
+from airflow_provider_jobapi.operators.training import SETTLE, first_event
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_jobapi.services.base import Submission
+    from airflow_provider_jobapi.triggers.training import TrainingTrigger
+
+
+@poke_mode_only
+class TrainingSensor(BaseSensorOperator):
+    """Wait for a training job that another task, another DAG or a person submitted, and show its log lines.
+
+    Succeeds when the job does, with the result of a training task: ``{"job_id": …, "status": "SUCCESSFUL", "model":
+    None}``, which :class:`~airflow_provider_jobapi.operators.saved_model.FetchSavedModelOperator` takes. A job that
+    failed or was stopped fails the sensor without a retry, since the same job ends only once.
+
+    The job is never stopped: not by a timeout, not when the sensor is cleared, marked or killed.
+
+    :param conn_id: The connection to the job service. (templated)
+    :param job: The job: a job id, or the result of a training task. (templated)
+    :param patience: How long a service that does not answer is waited for: a ``timedelta`` or seconds.
+    :param deferrable: Whether to wait in the triggerer, which takes no worker slot. What is shown is the same.
+    :param timeout: The time from the sensor's start after which it fails without a retry: a ``timedelta`` or seconds;
+        by default ``[sensors] default_timeout``.
+    :param soft_fail: Skip where the sensor would fail without a retry: the job failed, was stopped, is not there, or
+        the timeout is over.
+    :param never_fail: Skip at every trouble, a service that cannot be reached included.
+    :raises ServiceUnavailable: when the job cannot be followed; a retry goes on with it.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "job")
+    template_ext: Sequence[str] = ()
+    ui_color = "#dcecf7"
+
+    def __init__(
+        self,
+        *,
+        conn_id: str = "jobapi_default",
+        job: Mapping[str, Any] | str,
+        patience: timedelta | float = 600.0,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.job = job
+        self.patience = patience
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Find the job and follow it to its end."""
+        from airflow_provider_jobapi.hooks.base import TrainingHook
+
+        with self._judged():
+            job_id = job_id_of(self.job)
+            submission = TrainingHook.service_of(self.conn_id, self._seconds()).find(job_id)
+        context["ti"].xcom_push(key="training_job_id", value=job_id)
+        trigger = self._trigger(job_id, submission, context)
+        if self.deferrable:
+            self.defer(trigger=trigger, method_name="execute_complete")
+        return self.execute_complete(context, asyncio.run(first_event(trigger)))
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
+        """Read how the job ended."""
+        from airflow_provider_jobapi.hooks.base import TrainingHook
+        from airflow_provider_jobapi.operators.ending import judge
+        from airflow_provider_jobapi.triggers.event import End, TrainingEvent
+
+        told = TrainingEvent.read(event)
+        patience = None if told.end is End.UNREACHABLE else self._seconds()
+        with self._judged():
+            status = judge(TrainingHook.service_of(self.conn_id, patience), told, killed=False, owned=False)
+        self.log.info(f"Job {told.job_id} was successful. {status.message}".rstrip())
+        return {"job_id": told.job_id, "status": status.status.value, "model": None}
+
+    def _seconds(self) -> float:
+        return self.patience.total_seconds() if isinstance(self.patience, timedelta) else self.patience
+
+    def _trigger(self, job_id: str, submission: Submission, context: Context) -> TrainingTrigger:
+        from airflow_provider_jobapi.triggers.training import TrainingTrigger
+
+        now, limit = datetime.now(UTC), timedelta(seconds=self.timeout)
+        return TrainingTrigger(
+            conn_id=self.conn_id,
+            job_id=job_id,
+            handle=submission.handle,
+            floor=(now + (SETTLE if self.deferrable else timedelta())).isoformat(timespec="milliseconds"),
+            skew=submission.skew.total_seconds(),
+            deadline=((context["ti"].start_date or now) + limit).isoformat(),
+            limit=f"timeout of {limit}",
+            patience=self._seconds(),
+            owned=False,
+        )
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Errors as Airflow's sensors have them."""
+        try:
+            yield
+        except (InvalidJob, JobNotFound, JobGone, JobFailed, AirflowFailException, AirflowSensorTimeout) as error:
+            # None of these is another one at the next try: the same job ends only once.
+            if self.soft_fail or self.never_fail:
+                self.log.warning(str(error))
+                raise AirflowSkipException(str(error)) from None
+            if isinstance(error, AirflowSensorTimeout):
+                raise
+            raise AirflowFailException(str(error)) from None
+        except TrainingError as error:
+            if self.never_fail:
+                self.log.warning(str(error))
+                raise AirflowSkipException(str(error)) from None
+            raise
