@@ -15,8 +15,9 @@ from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
 
 def lines(server, job_id: str) -> list[str]:
-    """The lines of a job, without their times."""
-    return [line.partition(" ")[2] for line in server.job_log(job_id).splitlines()]
+    """The lines of a job, without their times and those of the server."""
+    texts = [line.partition(" ")[2] for line in server.job_log(job_id).split("\n")[:-1]]
+    return [text for text in texts if not text.startswith("jobapi: ")]
 
 
 def test_every_argument_arrives_and_the_model_is_fetched(inline, connected, tmp_path):
@@ -29,7 +30,15 @@ def test_every_argument_arrives_and_the_model_is_fetched(inline, connected, tmp_
     functions = inline.dags["function"].get_task("train").python_callable.__globals__
     assert odd == functions["ODD"] | {"template": "{{ not }} {# a template #}"}
     rest = json.loads(said[1].removeprefix("rest "))
-    assert rest == [[1, 2], ["function"], 3600, {}, {"named": {"a": ["b"]}}, "1,2\n", ["--epochs=3"]]
+    assert rest == [
+        [1, 2],
+        ["function"],
+        3600,
+        {"models": str(tmp_path)},
+        {"named": {"a": ["b"]}},
+        "1,2\n",
+        ["--epochs=3"],
+    ]
     assert said[2] == "train returned {'hours': 1}"
     assert (tmp_path / "1" / "saved_model.pb").read_bytes() == b"of a function"
     assert run.xcom("wait")["job_id"] == result["job_id"]

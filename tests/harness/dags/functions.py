@@ -19,9 +19,9 @@ HOUR: int = 60 * MINUTE
 ODD = {
     "quotes": 'it\'s "odd" \\ `$HOME` $(id) %s {} ',
     "lines": "a\r\nb\n\n\tc\n",
-    "unicode": "žluťoučký 🐎 \u2028 \x00 \ud800",
+    "unicode": "žluťoučký 🐎 \u2028 \x00",
     "template": "{% raw %}{{ not }} {# a template #}{% endraw %}",
-    "numbers": [0, -1, 2**70, 1.5e-300, 0.1, float("inf")],
+    "numbers": [0, -1, 2**63 - 1, 1.5e-300, 0.1],
     "nothing": None,
     "nested": [[], {}, [[1, [True, {"deep": [None]}]]]],
     "--flag": "; rm -rf / #",

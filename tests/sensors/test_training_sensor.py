@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sensor: it sees another's job to its end, judges it, and never touches it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_provider_jobapi.exceptions import ServiceUnavailable
+from airflow_provider_jobapi.operators._airflow import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow_provider_jobapi.sensors.training import TrainingSensor
+from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.triggers import training
+from airflow_provider_jobapi.triggers.training import TrainingTrigger
+from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
+from tests.harness.server import poll
+from tests.harness.tries import TaskDeferred, follow
+
+WAITS = (
+    "import pathlib, time\nprint('begun', flush=True)\nwhile not pathlib.Path({gate!r}).exists(): time.sleep(0.05)\n"
+)
+
+
+class Sense:
+    """A sensor's task instance, run as a worker and a triggerer would."""
+
+    def __init__(self, job, **parameters) -> None:
+        with DAG("sense", schedule=None):
+            self.sensor = TrainingSensor(task_id="wait", job=job, **parameters)
+        self.xcoms: dict[str, str] = {}
+        self.context = {"ti": SimpleNamespace(start_date=datetime.now(UTC), xcom_push=self._push)}
+
+    def _push(self, key, value):
+        self.xcoms[key] = value
+
+    def defer(self) -> TrainingTrigger:
+        """A worker's part until it defers; answers the trigger as a triggerer makes it."""
+        with pytest.raises(TaskDeferred) as caught:
+            self.sensor.execute(self.context)
+        assert caught.value.method_name == "execute_complete"
+        return TrainingTrigger(**json.loads(json.dumps(caught.value.trigger.serialize()[1])))
+
+    def run(self):
+        if not self.sensor.deferrable:
+            return self.sensor.execute(self.context)
+        event = json.loads(json.dumps(follow(self.defer())))
+        return self.sensor.resume_execution("execute_complete", {"event": event}, self.context)
+
+
+@pytest.fixture(params=[True, False], ids=["deferred", "inline"])
+def sense(request, connected):
+    """Makes sensors, deferrable or not."""
+    return lambda job, **parameters: Sense(job, deferrable=request.param, **parameters)
+
+
+@pytest.fixture
+def goes_on(connected, tmp_path):
+    """A job of somebody else's that runs until the test is over."""
+    job_id = connected.submit(WAITS.format(gate=str(tmp_path / "gate")))
+    connected.wait_for(job_id, "RUNNING")
+    yield job_id
+    assert connected.status(job_id)["status"] == "RUNNING", "the sensor stopped a job that is not its own"
+    (tmp_path / "gate").touch()
+    connected.wait_for(job_id, "SUCCESSFUL")
+
+
+def test_the_result_is_a_trainings(sense, connected):
+    job_id = connected.submit()
+    one = sense({"job_id": job_id, "status": "…"})
+    assert one.run() == {"job_id": job_id, "status": "SUCCESSFUL", "model": None}
+    assert one.xcoms == {"training_job_id": job_id}
+
+
+@pytest.mark.parametrize("dag_id", ["sensor", "sensor_inline"])
+def test_it_waits_and_shows_the_lines(inline, connected, dag_id, capfd, caplog):
+    job_id = connected.submit("print('a line of the job')\n")
+    run = inline.run(dag_id, {"job": job_id})
+    assert run.states == {"wait": "success", "soft": "success"}
+    assert run.xcom("wait") == {"job_id": job_id, "status": "SUCCESSFUL", "model": None}
+    printed = "".join(capfd.readouterr()) + caplog.text
+    assert printed.count("a line of the job") >= 2
+
+
+@pytest.mark.parametrize("dag_id", ["sensor", "sensor_inline"])
+def test_a_job_that_failed_fails_it_or_skips_it(inline, connected, dag_id):
+    job_id = connected.submit("print('why'); raise SystemExit(3)")
+    assert inline.run(dag_id, {"job": job_id}).states == {"wait": "failed", "soft": "skipped"}
+
+
+def test_a_job_that_failed_is_not_asked_again_and_its_lines_are_quoted(sense, connected):
+    job_id = connected.submit("print('why'); raise SystemExit(3)")
+    with pytest.raises(AirflowFailException, match=r"failed: NonZeroExit, exit code 3\.(.|\n)*why"):
+        sense(job_id).run()
+
+
+def test_a_job_that_was_stopped_fails_it(sense, connected):
+    job_id = connected.submit(WAITS.format(gate="/never"))
+    connected.wait_for(job_id, "RUNNING")
+    connected.request("POST", f"/api/v2/jobs/{job_id}/stop")
+    connected.wait_for(job_id, "STOPPED")
+    with pytest.raises(AirflowFailException, match=r"was stopped: .*client[^.]*\.$"):
+        sense(job_id).run()
+
+
+@pytest.mark.parametrize(
+    ("job", "sentence"),
+    [
+        (str(uuid.uuid4()), "The service has no job .*; it was never submitted with this connection."),
+        ({"status": "SUCCESSFUL"}, "job names no job"),
+        ("{'job_id'", "job is a text that is not JSON"),
+        ("../../health", "The service has no job"),
+    ],
+)
+def test_what_is_no_job_is_said_at_once(sense, job, sentence):
+    one = sense(job)
+    with pytest.raises(AirflowFailException, match=sentence) as caught:
+        one.sensor.execute(one.context)
+    assert "\n" not in str(caught.value)
+    assert not one.xcoms
+    soft = sense(job, soft_fail=True)
+    with pytest.raises(AirflowSkipException):
+        soft.sensor.execute(soft.context)
+
+
+@pytest.mark.parametrize("timeout", [2, timedelta(seconds=2)])
+def test_the_timeout_is_a_sensors_and_the_job_goes_on(sense, goes_on, timeout):
+    with pytest.raises(AirflowSensorTimeout, match=r"The timeout of 0:00:02 is over: Job .* is RUNNING and goes on\."):
+        sense(goes_on, timeout=timeout).run()
+
+
+def test_the_timeout_skips_where_it_may(inline, goes_on):
+    assert inline.run("sensor_timeout", {"job": goes_on}).states == {"wait": "failed", "soft": "skipped"}
+
+
+def test_by_default_it_is_as_patient_as_airflows_sensors(connected, goes_on):
+    trigger = Sense(goes_on, deferrable=True).defer()
+    left = datetime.fromisoformat(trigger.deadline) - datetime.now(UTC)
+    assert timedelta(days=6) < left <= timedelta(days=7)
+    assert not trigger.owned
+
+
+def test_a_service_that_is_gone_for_too_long_is_tried_again(jobapi, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(jobapi.connection))
+    job_id = jobapi.submit(WAITS.format(gate="/never"))
+    sensors = [
+        Sense(job_id, deferrable=True, patience=1, **more) for more in ({"soft_fail": True}, {"never_fail": True})
+    ]
+    triggers = [each.defer() for each in sensors]
+    jobapi.kill()
+    with patience.testing():
+        for one, trigger, error in zip(sensors, triggers, (ServiceUnavailable, AirflowSkipException), strict=True):
+            with pytest.raises(error):
+                one.sensor.resume_execution("execute_complete", {"event": follow(trigger)}, one.context)
+    jobapi.restart()
+
+
+def test_killed_on_its_worker_it_leaves_the_job_alone(connected, goes_on):
+    one = Sense(goes_on, deferrable=True)
+    trigger = one.defer()
+    one.sensor.on_kill()
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    asyncio.run(trigger.on_kill())
+
+
+def test_a_mode_that_makes_no_sense_here_is_refused():
+    with pytest.raises(ValueError, match="Only 'poke' is acceptable"):
+        Sense("j", mode="reschedule")
+
+
+# The trigger
+
+
+def test_a_deadline_stops_no_job_of_another(monkeypatch):
+    monkeypatch.setattr(training, "SHORTEST", 0.0)
+    follower = ScriptedFollower([chunk("a"), None], after_stop=[end("never")])
+    soon = (datetime.now(UTC) + timedelta(seconds=0.2)).isoformat()
+    trigger = ScriptedTrigger(follower, deadline=soon, limit="timeout of 1", owned=False)
+    (event,) = trigger.events()
+    assert (event["end"], event["detail"], follower.stops) == ("timeout", "timeout of 1", 0)
+    assert trigger.recorder.lines() == ["a"]
+    assert not trigger.recorder.lines("warning")
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_only_its_own_job_is_stopped_when_a_user_ends_the_task(mocker, owned):
+    mocker.patch("airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", return_value={"r": {}})
+    trigger = ScriptedTrigger(ScriptedFollower([]), owned=owned)
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
+    asyncio.run(trigger.on_kill())
+    assert trigger.follower.stops == int(owned)
+    assert TrainingTrigger(**trigger.serialize()[1]).owned is owned
+
+
+# On a real Airflow
+
+
+@pytest.mark.parametrize("how", ["failed", "clear"])
+def test_whoever_ends_the_sensor_leaves_the_job_alone(airflow, jobapi_server, goes_on, how):
+    run_id = airflow.run("sensor", {"job": goes_on})
+    place = ("sensor", run_id, "wait")
+    airflow.wait_for_state(*place, "deferred")
+    poll(lambda: "begun" in airflow.lines(*place), 60, "the job's line in the sensor's log")
+    if how == "clear":
+        airflow.api(
+            "POST",
+            "dags/sensor/clearTaskInstances",
+            {"dry_run": False, "dag_run_id": run_id, "task_ids": ["wait"], "only_failed": False},
+        )
+        poll(lambda: airflow.task(*place)["try_number"] == 2, 60, "the next try")
+        airflow.wait_for_state(*place, "deferred")
+    airflow.api("PATCH", f"dags/sensor/dagRuns/{run_id}", {"state": "failed"})
+    airflow.wait_for_state(*place, "failed", "skipped")
