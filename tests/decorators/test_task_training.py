@@ -116,3 +116,15 @@ def test_what_the_dag_file_holds_beside_the_function_stays_at_home(inline):
     assert "ODD" not in script
     assert isinstance(inline.dags["function"].get_task("train"), TrainingDecoratedOperator)
     assert Path(inline.dags["function"].fileloc).name in script.splitlines()[0]
+
+
+def test_on_a_real_airflow(airflow, jobapi_server, tmp_path):
+    run_id = airflow.run("function", {"models": str(tmp_path / "models")})
+    for task_id in ("train", "fetch", "wait"):
+        airflow.wait_for_state("function", run_id, task_id, "success")
+    texts = airflow.lines("function", run_id, "train")
+    assert "train returned {'hours': 1}" in texts
+    assert "train returned {'hours': 1}" in airflow.lines("function", run_id, "wait")
+    assert airflow.task("function", run_id, "train")["operator_name"] == "@task.training"
+    job_id = airflow.xcom("function", run_id, "train")["job_id"]
+    assert jobapi_server.status(job_id)["status"] == "SUCCESSFUL"
