@@ -74,3 +74,25 @@ def test_retrain_weekly_is_safe_to_catch_up(inline):
     dag = inline.dags["retrain_weekly"]
     assert dag.max_active_runs == 1
     assert "run_after" in dag.get_task("fetch").version
+
+
+def test_train_function_ships_what_it_uses_and_nothing_of_airflow(inline):
+    train = inline.dags["train_function"].get_task("train")
+    assert train.deferrable
+    script = train.script
+    assert "HIDDEN = 64" in script
+    assert "def network(width: int)" in script
+    assert "import airflow" not in script
+    assert "from airflow" not in script
+    assert "HIDDEN" not in str(train.op_kwargs)
+
+
+@pytest.mark.slow
+def test_train_function_trains(inline, connected, tmp_path):
+    run = inline.run("train_function", {"epochs": 3, "models": tmp_path.as_uri()})
+    assert run.state == "success"
+    log = connected.job_log(run.xcom("train")["job_id"])
+    assert "Epoch 3/3" in log
+    assert "train returned {'loss': " in log
+    (version,) = tmp_path.iterdir()
+    assert (version / "saved_model.pb").exists()

@@ -90,9 +90,7 @@ def test_a_client_without_room_is_told_so(tmp_path, monkeypatch):
 
 def test_an_airflow_without_policies_is_told_in_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "airflow_provider_jobapi._retry_policy", None)
-    with pytest.raises(
-        RuntimeError, match=r"^Retry policies came with Airflow 3\.3, and this is \d.*: leave"
-    ):
+    with pytest.raises(RuntimeError, match=r"^Retry policies came with Airflow 3\.3, and this is \d.*: leave"):
         training_retry_policy()
 
 

@@ -93,6 +93,15 @@ def test_a_job_that_failed_fails_it_or_skips_it(inline, connected, dag_id):
     assert inline.run(dag_id, {"job": job_id}).states == {"wait": "failed", "soft": "skipped"}
 
 
+def test_its_result_is_what_a_fetch_wants(inline, connected, tmp_path):
+    model = "import os, pathlib\np = pathlib.Path(os.environ['MODEL_DIR'])\np.mkdir(exist_ok=True)\n"
+    job_id = connected.submit(model + "(p / 'saved_model.pb').write_bytes(b'of another')\n")
+    run = inline.run("sensor_fetch", {"job": job_id, "models": str(tmp_path)})
+    assert run.state == "success"
+    (version,) = tmp_path.iterdir()
+    assert (version / "saved_model.pb").read_bytes() == b"of another"
+
+
 def test_a_job_that_failed_is_not_asked_again_and_its_lines_are_quoted(sense, connected):
     job_id = connected.submit("print('why'); raise SystemExit(3)")
     with pytest.raises(AirflowFailException, match=r"failed: NonZeroExit, exit code 3\.(.|\n)*why"):

@@ -100,3 +100,7 @@ for name, deferrable in (("sensor", True), ("sensor_inline", False)):
 with DAG("sensor_timeout", schedule=None):
     TrainingSensor(task_id="wait", job="{{ dag_run.conf['job'] }}", deferrable=True, timeout=2)
     TrainingSensor(task_id="soft", job="{{ dag_run.conf['job'] }}", deferrable=False, timeout=2, soft_fail=True)
+
+with DAG("sensor_fetch", schedule=None):
+    wait = TrainingSensor(task_id="wait", job="{{ dag_run.conf['job'] }}", deferrable=True, timeout=6 * 3600)
+    FetchSavedModelOperator(task_id="fetch", job=wait.output, destination="{{ dag_run.conf['models'] }}")

@@ -16,6 +16,7 @@ if hasattr(airflow.sdk, "RetryPolicy"):  # from 3.3 on
     from airflow.sdk import RetryAction, RetryRule
 
     with DAG("retries", schedule=None, default_args={"script": "scripts/stub.py", "deferrable": True}):
+        # As the provider says.
         SubmitTrainingOperator(
             task_id="train",
             conn_id="jobapi_refused",
@@ -23,6 +24,7 @@ if hasattr(airflow.sdk, "RetryPolicy"):  # from 3.3 on
             retry_delay=timedelta(seconds=1),
             retry_policy=training_retry_policy(),
         )
+        # With a rule of our own.
         SubmitTrainingOperator(
             task_id="train_once",
             conn_id="jobapi_refused",
@@ -31,6 +33,7 @@ if hasattr(airflow.sdk, "RetryPolicy"):  # from 3.3 on
                 RetryRule(ConnectionProblem, RetryAction.FAIL, reason="Somebody is on call for this."),
             ),
         )
+        # What the policy leaves alone.
         SubmitTrainingOperator(
             task_id="code",
             env={"EXIT": 1, "LINES": 1},
