@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whoever follows the tutorial word by word succeeds."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.harness.airflow import free_ports, wait_for
+from tests.harness.tutorial import Reader, matches, steps, typed
+
+PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
+INSTALLED = ("mkdir bikes", "python3 -m venv", "pip install")
+"""What the test's own environment has done."""
+
+LONG = {"jobapi serve": "AIRFLOW_CONN_JOBAPI_DEFAULT=", "airflow standalone": "Airflow is ready"}
+
+
+def test_what_a_page_says_is_what_is_typed():
+    page = "```{code-block} python\n:caption: a.py\n\nx = 1\n```\n<!-- by hand: wait-for x -->\n"
+    page += "```console\n$ a \\\n  b\nc\n$ d\n```\n"
+    assert [(step.kind, step.text, step.caption) for step in steps(page)] == [
+        ("file", "x = 1\n", "a.py"),
+        ("hand", "wait-for x", ""),
+        ("console", "$ a \\\n  b\nc\n$ d\n", ""),
+    ]
+    assert list(typed("$ a \\\n  b\nc\n$ d\n")) == [("a \\\n  b", "c"), ("d", "")]
+
+
+@pytest.mark.parametrize(
+    ("expected", "printed", "same"),
+    [
+        ("a…c\nd", "x\nabc\nd\n", True),
+        ("a\nc", "a\nb\nc", True),
+        ("c\na", "a\nb\nc", False),
+        ("a\n…\nc", "a\nb\nb\nc", True),
+        ("", "anything", True),
+        ("a", "b", False),
+    ],
+)
+def test_what_is_printed_is_compared(expected, printed, same):
+    assert matches(expected, printed) == same
+
+
+@pytest.mark.slow
+def test_the_tutorial_word_by_word(tmp_path):
+    api, jobapi, *log_ports = free_ports(4)
+    folder = tmp_path / "bikes"
+    folder.mkdir()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "JOBAPI_"))}
+    environment |= {
+        "HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        # The ports of a machine on which something else may run; a reader has them free.
+        "JOBAPI_PORT": str(jobapi),
+        "AIRFLOW__API__PORT": str(api),
+        "AIRFLOW__API__BASE_URL": f"http://localhost:{api}",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://localhost:{api}/execution/",
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(log_ports[0]),
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(log_ports[1]),
+        # Two cores of a busy machine.
+        "AIRFLOW__CORE__PARALLELISM": "4",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+    }
+
+    def paste_the_connection() -> None:
+        line = re.search(r"export (AIRFLOW_CONN_JOBAPI_DEFAULT=.*)", reader.printed("jobapi serve"))
+        assert line is not None
+        name, _, value = shlex.split(line[1])[0].partition("=")
+        reader.environment[name] = value
+
+    def wait_for_run(dag_id: str) -> None:
+        session = requests.Session()
+        session.trust_env = False
+        url = f"http://localhost:{api}"
+        session.headers["Authorization"] = f"Bearer {session.get(f'{url}/auth/token').json()['access_token']}"
+
+        def ended() -> bool:
+            runs = session.get(f"{url}/api/v2/dags/{dag_id}/dagRuns").json()["dag_runs"]
+            states = {run["state"] for run in runs}
+            assert states <= {"queued", "running", "success"}, runs
+            return states == {"success"}
+
+        wait_for(f"{dag_id} is green", ended, 900, 1.0)
+
+    reader = Reader(
+        folder,
+        environment,
+        {"paste-the-connection": paste_the_connection, "wait-for": wait_for_run},
+        LONG,
+        INSTALLED,
+    )
+    with reader:
+        assert reader.follow(PAGE.read_text()) > 20
