@@ -33,8 +33,9 @@ class TrainingSensor(BaseSensorOperator):
     """Wait for a training job that another task, another DAG or a person submitted, and show its log lines.
 
     Succeeds when the job does, with the result of a training task: ``{"job_id": …, "status": "SUCCESSFUL", "model":
-    None}``, which :class:`~airflow_provider_jobapi.operators.saved_model.FetchSavedModelOperator` takes. A job that
-    failed or was stopped fails the sensor without a retry, since the same job ends only once.
+    None, "metrics": {name: last value}, "data_version": SHA-256 or None}``, which
+    :class:`~airflow_provider_jobapi.operators.saved_model.FetchSavedModelOperator` takes. A job that failed or was
+    stopped fails the sensor without a retry, since the same job ends only once.
 
     The job is never stopped: not by a timeout, not when the sensor is cleared, marked or killed.
 
@@ -80,6 +81,7 @@ class TrainingSensor(BaseSensorOperator):
         trigger = self._trigger(job_id, submission, context)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
+        trigger.sink = lambda key, value: context["ti"].xcom_push(key=key, value=value)
         return self.execute_complete(context, asyncio.run(first_event(trigger)))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
@@ -93,7 +95,13 @@ class TrainingSensor(BaseSensorOperator):
         with self._judged():
             status = judge(TrainingHook.service_of(self.conn_id, patience), told, killed=False, owned=False)
         self.log.info(f"Job {told.job_id} was successful. {status.message}".rstrip())
-        return {"job_id": told.job_id, "status": status.status.value, "model": None}
+        return {
+            "job_id": told.job_id,
+            "status": status.status.value,
+            "model": None,
+            "metrics": told.metrics,
+            "data_version": status.data_version,
+        }
 
     def _seconds(self) -> float:
         return self.patience.total_seconds() if isinstance(self.patience, timedelta) else self.patience
