@@ -67,7 +67,7 @@ TRAVELS = {
     ),
     "classes, and the types of a dataclass's fields": (
         """
-        from dataclasses import dataclass, field
+        from dataclasses import dataclass, field, fields
         from typing import ClassVar
 
         class Base:
@@ -82,9 +82,9 @@ TRAVELS = {
         WIDTH = 5
 
         def train():
-            return Net().name() + str(Net().widths)
+            return Net().name() + str(Net().widths) + str([each.name for each in fields(Net)])
         """,
-        "'Net[5]'",
+        "\"Net[5]['widths']\"",
     ),
     "a decorator of a helper": (
         """
