@@ -227,7 +227,7 @@ def _sentences(place: object, *, lenient: bool = False) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise QuotaReached(f"There is no room left for {place}: free some, then run the task again.") from None
+            raise QuotaReached(f"There is no room left for {place}: free some, then try again.") from None
         if lenient and error.errno == errno.ENOENT:
             raise
         raise InvalidJob(

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Self, cast
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.job import DataSource
+from airflow_provider_jobapi.training.job_file import InputFile
 
 CHUNK = 1024 * 1024
 """Bytes of a file that are in memory at a time."""
@@ -30,6 +31,18 @@ class Source:
     size: int
     sha256: str
     open: Callable[[Told], Checked]
+
+    def as_input(self) -> InputFile:
+        """The file as a job names it."""
+        return InputFile(path=self.name, size=self.size, sha256=self.sha256)
+
+
+def measure_all(files: Mapping[str, DataSource]) -> dict[str, Source]:
+    """Measure files, by their path in the working directory of a job.
+
+    :raises InvalidJob: when one cannot be read.
+    """
+    return {path: measure(path, data) for path, data in files.items()}
 
 
 def measure(name: str, data: DataSource) -> Source:
@@ -111,7 +124,7 @@ class Checked:
         over = not self._left and (self._digest.hexdigest() != self._sha256 or bool(self._file.read(1)))
         if short or over:
             raise InvalidJob(
-                f"{self._name} changed while it was being uploaded; run the task again when nobody writes it.",
+                f"{self._name} changed while it was being uploaded; try again when nobody writes it.",
                 field=self._name,
             )
         self._told(len(chunk))

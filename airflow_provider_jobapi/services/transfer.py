@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.base import ModelFile
@@ -43,24 +44,42 @@ class Task:
     move: Callable[[Told], None]
 
 
-def run(title: str, tasks: Sequence[Task], log: logging.Logger) -> None:
+class Meter(Protocol):
+    """Shows how far a transfer is; called by one thread."""
+
+    def show(self, moved: int) -> None:
+        """So many bytes have moved; told some twice a second. A repeated attempt counts its bytes again."""
+
+    def close(self, *, done: bool) -> None:
+        """The transfer is done, or has failed."""
+
+
+Meters = Callable[[str, int, int], Meter]
+"""Makes the meter of a transfer, given its title, the number of its files and of their bytes."""
+
+
+def run(title: str, tasks: Sequence[Task], log: logging.Logger, meters: Meters | None = None) -> None:
     """Move all files in parallel.
 
-    :param title: What it is, for the log, such as ``Uploading the files of job 1234``.
+    :param title: What it is, for people, such as ``Uploading the files of job 1234``.
+    :param meters: What shows how far it is; lines in the log, where nothing else does.
     :raises TrainingError: the first error; the other files are told to stop.
     """
-    progress = _Progress(title, tasks, log)
+    size = sum(task.size for task in tasks)
+    meter = LogMeter(title, len(tasks), size, log) if meters is None else meters(title, len(tasks), size)
+    progress = _Progress(title)
     executor = ThreadPoolExecutor(max_workers=min(THREADS, max(1, len(tasks))), thread_name_prefix="jobapi-transfer")
     try:
         futures = [executor.submit(_moved, task, progress) for task in tasks]
-        _follow(futures, progress)
+        _follow(futures, progress, meter)
     except BaseException:
         # A signal handler may have raised; whoever waits for us shall not wait for the rest of a large file.
         progress.cancelled.set()
         executor.shutdown(wait=False, cancel_futures=True)
+        meter.close(done=False)
         raise
     executor.shutdown()
-    progress.sum_up()
+    meter.close(done=True)
 
 
 def _moved(task: Task, progress: _Progress) -> None:
@@ -73,34 +92,30 @@ def _moved(task: Task, progress: _Progress) -> None:
         raise
 
 
-def _follow(futures: Iterable[Future[None]], progress: _Progress) -> None:
+def _follow(futures: Iterable[Future[None]], progress: _Progress, meter: Meter) -> None:
     left = set(futures)
     while left:
         done, left = wait(left, timeout=0.5, return_when=FIRST_EXCEPTION)
         if any(future.exception() is not None for future in done):
             assert progress.error is not None  # noqa: S101 -- for the type checker
             raise progress.error
-        progress.tell()
+        meter.show(progress.bytes)
 
 
 class _Progress:
-    """Counts bytes from many threads and tells how far it is."""
+    """Counts the bytes of many threads, and ends them all when one has failed."""
 
-    def __init__(self, title: str, tasks: Sequence[Task], log: logging.Logger) -> None:
+    def __init__(self, title: str) -> None:
+        self.bytes = 0
         self.cancelled = threading.Event()
         self.error: BaseException | None = None
         self._title = title
-        self._log = log
-        self._count = len(tasks)
-        self._total = sum(task.size for task in tasks)
         self._lock = threading.Lock()
-        self._bytes = 0
-        self._started = self._told = time.monotonic()
 
     def moved(self, size: int) -> None:
         """Count bytes; ends the transfer of this file when another has failed."""
         with self._lock:
-            self._bytes += size
+            self.bytes += size
         if self.cancelled.is_set():
             raise Cancelled(self._title)
 
@@ -110,20 +125,32 @@ class _Progress:
             self.error = self.error or error
         self.cancelled.set()
 
-    def tell(self) -> None:
+
+class LogMeter:
+    """Tells how far a transfer is by lines of a log, at a humane pace."""
+
+    def __init__(self, title: str, count: int, size: int, log: logging.Logger) -> None:
+        self._title = title
+        self._count = count
+        self._size = size
+        self._log = log
+        self._started = self._told = time.monotonic()
+
+    def show(self, moved: int) -> None:
         """One line, where the last was long enough ago."""
         now = time.monotonic()
         if now - self._told >= PACE:
             self._told = now
-            part = min(1.0, self._bytes / self._total) if self._total else 1.0
-            rate = size_text(self._bytes / max(now - self._started, 0.001))
-            self._log.info(f"{self._title}: {part:.0%} of {size_text(self._total)}, {rate} a second.")
+            part = min(1.0, moved / self._size) if self._size else 1.0
+            rate = size_text(moved / max(now - self._started, 0.001))
+            self._log.info(f"{self._title}: {part:.0%} of {size_text(self._size)}, {rate} a second.")
 
-    def sum_up(self) -> None:
-        """The last line."""
-        seconds = time.monotonic() - self._started
-        files = "1 file" if self._count == 1 else f"{self._count:,} files"
-        self._log.info(f"{self._title}: {files}, {size_text(self._total)}, done in {seconds:.1f} seconds.")
+    def close(self, *, done: bool) -> None:
+        """The last line, unless an error says more."""
+        if done:
+            seconds = time.monotonic() - self._started
+            files = "1 file" if self._count == 1 else f"{self._count:,} files"
+            self._log.info(f"{self._title}: {files}, {size_text(self._size)}, done in {seconds:.1f} seconds.")
 
 
 def upload(
@@ -133,22 +160,26 @@ def upload(
     patience: Patience,
     log: logging.Logger,
     title: str,
+    meters: Meters | None = None,
 ) -> None:
     """Bring files into a directory of a store; those that it has already are left out.
 
     :param sources: By their path in the directory.
+    :param meters: As for :func:`run`.
     """
     there = patience.repeat(lambda: {each.key: each for each in store.list_objects(f"{directory}/")}, log)
 
     def task(key: str, source: Source) -> Task:
         def once(told: Told) -> None:
             told(0)
-            if not _same(store, there.get(key), source):
+            if _same(store, there.get(key), source):
+                told(source.size)
+            else:
                 store.put(key, source, told)
 
         return Task(key, source.size, lambda told: patience.repeat(lambda: once(told), log))
 
-    run(title, [task(f"{directory}/{path}", source) for path, source in sources.items()], log)
+    run(title, [task(f"{directory}/{path}", source) for path, source in sources.items()], log, meters)
 
 
 def _same(store: ObjectStore, there: StoredObject | None, source: Source) -> bool:
@@ -214,5 +245,5 @@ class _Received:
         if self._digest.hexdigest() != self._file.sha256:
             raise BrokenContract(
                 f"The storage's {self._file.path} is not the one that the service named: its SHA-256 differs. Nothing "
-                "was kept; run the task again, and tell the service's operator if it stays so."
+                "was kept; try again, and tell the service's operator if it stays so."
             )

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, JobNotFound
 from airflow_provider_jobapi.training.status import JobState
@@ -22,6 +23,29 @@ NAMESPACE = uuid.UUID("6f2d9b0e-53b5-5c8e-9d0f-6a1f2f6f0c1a")
 
 GENERATIONS = 1_000
 """The longest walk; a service that calls every id used is broken."""
+
+
+class Generations(Protocol):
+    """What has a job of every generation."""
+
+    def job_id(self, generation: int) -> str:
+        """The id of the job of this generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What tells one job from every other where there is no task: whose it is, and what it is made of.
+
+    :ivar client_id: The client that submits it.
+    :ivar digest: The SHA-256 of the canonical job file, which names the SHA-256 of each input.
+    """
+
+    client_id: str
+    digest: str
+
+    def job_id(self, generation: int) -> str:
+        """The id of the job of this generation."""
+        return _id_of(["content", self.client_id, self.digest, generation])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +66,7 @@ class Cycle:
     def job_id(self, generation: int) -> str:
         """The id of the job of this generation."""
         start = None if self.run_start is None else self.run_start.astimezone(UTC).isoformat(timespec="microseconds")
-        key = [self.dag_id, self.run_id, start, self.task_id, self.map_index, self.max_tries, generation]
-        return str(uuid.uuid5(NAMESPACE, json.dumps(key, ensure_ascii=False, separators=(",", ":"))))
+        return _id_of([self.dag_id, self.run_id, start, self.task_id, self.map_index, self.max_tries, generation])
 
     def earlier(self) -> Iterator[Cycle]:
         """The cycles that a clear may have ended before this one.
@@ -52,6 +75,10 @@ class Cycle:
         lowered).
         """
         return (replace(self, max_tries=tries) for tries in range(self.max_tries))
+
+
+def _id_of(key: list[object]) -> str:
+    return str(uuid.uuid5(NAMESPACE, json.dumps(key, ensure_ascii=False, separators=(",", ":"))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +90,10 @@ class Place:
     state: JobState | None
 
 
-def walk(cycle: Cycle, look_up: Callable[[str], JobState]) -> Place:
+def walk(cycle: Generations, look_up: Callable[[str], JobState]) -> Place:
     """Walk the generations of a cycle to the job that this try is about.
 
-    :param cycle: The cycle of the task instance.
+    :param cycle: The cycle of the task instance, or the content of a job without one.
     :param look_up: Tells a job's state by its id; raises :class:`JobNotFound` for an id that was never used and
         :class:`JobGone` for one whose job is gone.
     :raises BrokenContract: when no id is free, which no honest service says.

@@ -50,8 +50,12 @@ class LogChunk:
 
 def format_record(time: datetime, text: str) -> bytes:
     """Write a line as a record; the text must be free of newline, carriage return and NUL."""
-    stamp = time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return f"{stamp} {text}\n".encode()
+    return f"{stamp(time)} {text}\n".encode()
+
+
+def stamp(time: datetime) -> str:
+    """The time of a record: RFC 3339 in UTC, with microseconds."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def parse_records(body: bytes) -> tuple[LogLine, ...]:
@@ -67,13 +71,13 @@ def parse_records(body: bytes) -> tuple[LogLine, ...]:
 
 
 def _parse(record: bytes) -> LogLine:
-    stamp, separator, text = (
+    begin, separator, text = (
         record[:_TIME_LENGTH],
         record[_TIME_LENGTH : _TIME_LENGTH + 1],
         record[_TIME_LENGTH + 1 :],
     )
     try:
-        time = datetime.fromisoformat(stamp.decode("ascii"))
+        time = datetime.fromisoformat(begin.decode("ascii"))
     except ValueError:
         time = None
     if time is None or time.tzinfo is None or separator != b" ":

@@ -360,7 +360,7 @@ def test_a_disk_that_is_full(api: tuple[ModelApi, Any], tmp_path: Path, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr("airflow_provider_jobapi.services.transfer.os.fsync", full)
-        with pytest.raises(QuotaReached, match=f"no room left for {tmp_path}/1: free some, then run the task again"):
+        with pytest.raises(QuotaReached, match=f"no room left for {tmp_path}/1: free some, then try again"):
             asking.fetch_model(HANDLE, tmp_path, "1")
     assert not (tmp_path / "1").exists()
     asking.fetch_model(HANDLE, tmp_path, "1")

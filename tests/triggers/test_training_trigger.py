@@ -13,8 +13,9 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable
+from airflow_provider_jobapi.services import contact as contacts
 from airflow_provider_jobapi.training.status import JobState
-from airflow_provider_jobapi.triggers import training, watch
+from airflow_provider_jobapi.triggers import training
 from airflow_provider_jobapi.triggers.event import TrainingEvent
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
 from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
@@ -27,7 +28,7 @@ OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": "", "
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No test waits for what only people need."""
-    monkeypatch.setattr(watch, "_SHORTEST_PAUSE", 0.01)
+    monkeypatch.setattr(contacts, "_SHORTEST_PAUSE", 0.01)
     monkeypatch.setattr(training, "SHORTEST", 0.0)
 
 
@@ -297,7 +298,7 @@ def test_the_pace_holds_the_rate_and_leaves_the_loop_free():
 
 
 def test_waits_grow_and_are_spread(monkeypatch):
-    monkeypatch.setattr(watch, "_SHORTEST_PAUSE", 0.5)
+    monkeypatch.setattr(contacts, "_SHORTEST_PAUSE", 0.5)
     contact = Contact(1_000_000.0, lambda _: None)
     waits = [contact.lost(ServiceUnavailable("x")) for _ in range(30)]
     assert waits[0] < 0.5

@@ -150,19 +150,35 @@ def read_status(answer: Answer, job_id: str) -> JobStatus:
 
     :raises BrokenContract: when it is none, or another job's.
     """
-    content = {name: value for name, value in _object(answer, "status").items() if value is not None}
-    content.setdefault("job_id", content.pop("id", ""))
-    try:
-        read = JobStatus.model_validate(content)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        raise BrokenContract(f"The service's status of job {job_id} has no usable {where}.") from None
+    read = _status(_object(answer, "status"), f"status of job {job_id}")
     if read.job_id not in {"", job_id}:
         raise BrokenContract(f"The service was asked for job {job_id} and spoke of job {sentence(read.job_id, 60)}.")
+    return read.model_copy(update={"job_id": job_id})
+
+
+def _status(content: Mapping[str, Any], what: str) -> JobStatus:
+    told = {name: value for name, value in content.items() if value is not None}
+    told.setdefault("job_id", told.pop("id", ""))
+    try:
+        read = JobStatus.model_validate(told)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise BrokenContract(f"The service's {what} has no usable {where}.") from None
     words = {name: sentence(getattr(read, name)) for name in ("container_id", "name")}
     words["message"] = sentence(read.message, 4 * _SENTENCE)
     reason = None if read.reason is None else sentence(read.reason)
-    return read.model_copy(update={"job_id": job_id, "reason": reason, **words})
+    return read.model_copy(update={"reason": reason, **words})
+
+
+def read_job_page(answer: Answer) -> tuple[list[JobStatus], bool]:
+    """Read a page of the client's jobs, the newest first, and whether there are more.
+
+    :raises BrokenContract: when it is none.
+    """
+    found = read_jobs(answer)
+    if not all(isinstance(each, dict) for each in found):
+        raise BrokenContract("The service's list of jobs holds something that is no status object.")
+    return [_status(each, "list of jobs") for each in found], bool(_object(answer, "list of jobs").get("next"))
 
 
 def read_jobs(answer: Answer) -> list[Any]:

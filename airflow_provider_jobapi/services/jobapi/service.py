@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,15 @@ from airflow_provider_jobapi.services.jobapi.contract import Request, Storage
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from airflow_provider_jobapi.services.patience import Patience
 from airflow_provider_jobapi.training.job import TrainingJob
-from airflow_provider_jobapi.training.job_file import InputFile
+from airflow_provider_jobapi.training.job_file import JobFile
+from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobStatus
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.jobapi.follower import JobApiFollower
     from airflow_provider_jobapi.services.object_store import ObjectStore
     from airflow_provider_jobapi.services.source import Source
+    from airflow_provider_jobapi.services.transfer import Meters
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class JobApiService:
     :param mask: Told each secret that was not in the connection, a token or a key, so that logs can hide it.
     :param log: Where transfers tell how far they are.
     :param patience: What a service that cannot be reached is given.
+    :param meters: What shows how far a transfer is, in place of lines in the log.
     """
 
     def __init__(
@@ -60,10 +63,12 @@ class JobApiService:
         mask: Mask = lambda _: None,
         log: logging.Logger = _log,
         patience: Patience | None = None,
+        meters: Meters | None = None,
     ) -> None:
         self.connection = connection
         self._mask = mask
         self._log = log
+        self._meters = meters
         self._patience = patience or Patience()
         self._client = Client(connection, tokens_of(connection), mask, patience=self._patience, log=log)
 
@@ -77,15 +82,21 @@ class JobApiService:
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
         """Upload what differs and submit the job; the same id is the same job.
 
-        The job is looked up first: a job that is there needs no files, and the files of an active one are not touched.
-
         :raises JobConflict: when the id belongs to a job with another content.
         """
-        from airflow_provider_jobapi.services.source import measure
+        from airflow_provider_jobapi.services.source import measure_all
 
-        sources = {path: measure(path, data) for path, data in job.files().items()}
-        inputs = [InputFile(path=path, size=each.size, sha256=each.sha256) for path, each in sources.items()]
-        job_file = job.job_file(inputs)
+        sources = measure_all(job.files())
+        return self.submit_file(job.job_file(each.as_input() for each in sources.values()), sources, job_id)
+
+    def submit_file(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str) -> Submission:
+        """Upload what differs and submit a job file; the same id is the same job.
+
+        The job is looked up first: a job that is there needs no files, and the files of an active one are not touched.
+
+        :param sources: The files that the job file names as its inputs, by their path.
+        :raises JobConflict: when the id belongs to a job with another content.
+        """
         directory = job_file.directory(job_id)
         request = contract.submit(job_id, job_file)
         for _ in range(3):
@@ -93,7 +104,7 @@ class JobApiService:
             try:
                 if not there:
                     self._upload(directory, sources, job_id)
-                return replace(self._submission(request, job_id), inputs=tuple(inputs))
+                return replace(self._submission(request, job_id), inputs=job_file.job.inputs or ())
             except JobConflict as error:
                 # Between our look and our request another worker submitted this job, or changed its files.
                 if there:
@@ -117,18 +128,33 @@ class JobApiService:
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
         """The last lines of the job's log, at most ``count``; none when the log cannot be read."""
         lines: deque[str] = deque(maxlen=max(0, count))
-        job_id, offset = _job_id(handle), 0
         until = time.monotonic() + LONGEST_TAIL
         try:
-            while time.monotonic() < until:
-                page = contract.read_log_page(self._client.send(contract.log_page(job_id, offset)), offset)
-                lines.extend(line.text for line in page.lines)
-                if page.next_offset == offset or page.next_offset >= page.size:
+            for chunk in self.read_log(handle):
+                lines.extend(line.text for line in chunk.lines)
+                if time.monotonic() > until:
                     break
-                offset = page.next_offset
         except TrainingError as error:
-            self._log.warning(f"The log of job {job_id} cannot be read to its end: {error}")
+            self._log.warning(f"The log of job {_job_id(handle)} cannot be read to its end: {error}")
         return tuple(lines)
+
+    def read_log(self, handle: Handle) -> Iterator[LogChunk]:
+        """The log as far as it goes now, in parts; where the last one ends, a follower can go on."""
+        job_id, offset, size = _job_id(handle), 0, None
+        while size is None or offset < size:
+            page = contract.read_log_page(self._client.send(contract.log_page(job_id, offset)), offset)
+            yield LogChunk(page.lines, {"offset": page.next_offset}, page.state, page.complete)
+            if page.next_offset == offset:
+                break
+            size = page.size if size is None else size
+            offset = page.next_offset
+
+    def jobs(self, limit: int) -> tuple[list[JobStatus], bool]:
+        """The newest jobs of the client, and whether there are more.
+
+        :param limit: How many, at the most; 1,000 are the service's own bound.
+        """
+        return contract.read_job_page(self._client.send(contract.jobs(limit)))
 
     def stop(self, handle: Handle) -> None:
         """Ask the service to stop the job; may be called from a signal handler."""
@@ -163,7 +189,7 @@ class JobApiService:
         place.publish(
             files,
             lambda file, target, told: download(store, keys[file], file, target, self._patience, told),
-            lambda tasks: run(title, tasks, self._log),
+            lambda tasks: run(title, tasks, self._log, self._meters),
         )
         return FetchedModel(place.location, files)
 
@@ -222,7 +248,8 @@ class JobApiService:
     def _upload(self, directory: str, sources: Mapping[str, Source], job_id: str) -> None:
         from airflow_provider_jobapi.services.transfer import upload
 
-        upload(self._store(), directory, sources, self._patience, self._log, f"Uploading the files of job {job_id}")
+        title = f"Uploading the files of job {job_id}"
+        upload(self._store(), directory, sources, self._patience, self._log, title, self._meters)
 
     def _submission(self, request: Request, job_id: str) -> Submission:
         answer = self._client.send(request)

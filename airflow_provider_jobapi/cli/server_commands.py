@@ -1,57 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``jobapi``: run the server, tend its clients, free its disk."""
+"""The commands of the server: run it, tend its clients, free its disk."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from airflow_provider_jobapi.cli.ending import USAGE
+from airflow_provider_jobapi.cli.terminal import say
+
 if TYPE_CHECKING:
+    from airflow_provider_jobapi.cli.terminal import Commands
     from airflow_provider_jobapi.server.config import Settings
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    :returns: The exit code: 0, or 2 with one sentence on stderr.
-    """
-    try:
-        from sqlalchemy.exc import OperationalError
-
-        from airflow_provider_jobapi.server.config import Settings, SettingsError
-    except ImportError as error:
-        print(f"jobapi: {error.name} is missing: pip install 'airflow-provider-jobapi[server]'", file=sys.stderr)
-        return 2
-    options = _parser().parse_args(arguments)
-    try:
-        return int(options.run(Settings.load(vars(options), os.environ), options))
-    except SettingsError as error:
-        print(f"jobapi: {error}", file=sys.stderr)
-    except OperationalError as error:
-        print(f"jobapi: The server's database cannot be used: {error.orig}.", file=sys.stderr)
-    except OSError as error:
-        print(f"jobapi: {error.filename or 'The system'}: {error.strerror}.", file=sys.stderr)
-    return 2
-
-
-def _parser() -> argparse.ArgumentParser:
+def add_commands(commands: Commands) -> None:
+    """Add the commands of the server."""
     from airflow_provider_jobapi.server.config import add_options
 
-    parser = argparse.ArgumentParser(prog="jobapi", description="A service that runs training jobs.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text, settings in (
         ("serve", _serve, "run the server", ()),
         ("gc", _gc, "remove what has had its time: old jobs, environments beyond their bound", _GC),
         ("openapi", _openapi, "print the OpenAPI document", ("root",)),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
+        command.set_defaults(room=_run, run=run)
         add_options(command, *settings)
     _add_client_commands(commands.add_parser("client", help="who may use the server"))
-    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        from sqlalchemy.exc import OperationalError
+
+        from airflow_provider_jobapi.server.config import Settings, SettingsError
+
+        try:
+            return int(options.run(Settings.load(vars(options), os.environ), options))
+        except SettingsError as error:
+            say(str(error))
+        except OperationalError as error:
+            say(f"The server's database cannot be used: {error.orig}.")
+    except ModuleNotFoundError as error:
+        say(f"{error.name} is missing: pip install 'airflow-provider-jobapi[server]'")
+    return USAGE
 
 
 _GC = ("root", "retention", "environment_bound")
@@ -69,7 +63,7 @@ def _add_client_commands(parser: argparse.ArgumentParser) -> None:
         ("list", _client_list, "name the clients", ("root",)),
     ):
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run)
+        command.set_defaults(room=_run, run=run)
         if name != "list":
             command.add_argument("client", help="the client's id")
         add_options(command, *settings)
@@ -139,7 +133,3 @@ def _print_connection(settings: Settings, client_id: str, secret: str) -> int:
     print(f"The secret of {client_id!r} is shown this once. Give Airflow the connection:\n")
     print(connection_help(url, client_id, secret))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

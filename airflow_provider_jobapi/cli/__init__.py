@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``jobapi``: run training jobs on a service, and run the service.
+
+The commands about jobs know services/ and training/ only, the commands of the server know server/ only; each room is
+imported by the command that needs it, so that ``jobapi status`` is quick and wants no web framework.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from airflow_provider_jobapi.cli import job_commands, server_commands
+from airflow_provider_jobapi.cli.ending import BROKEN_PIPE, INTERRUPTED, USAGE
+from airflow_provider_jobapi.cli.terminal import print_anything, say
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    :returns: The exit code; see :mod:`airflow_provider_jobapi.cli.ending`.
+    """
+    print_anything()
+    options = _parser().parse_args(arguments)
+    try:
+        code = int(options.room(options))
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        _leave_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        _end_interrupted()
+        return INTERRUPTED
+    except OSError as error:
+        _leave_stdout()
+        say(f"{error.filename or 'The output'}: {error.strerror or error}.")
+        return USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="jobapi", description="Run training jobs on a service, and run the service.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    job_commands.add_commands(commands)
+    server_commands.add_commands(commands)
+    return parser
+
+
+def _leave_stdout() -> None:
+    """Nobody reads any more; without this Python would complain when it flushes at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _end_interrupted() -> None:
+    """End of the signal, so that a shell script that called us ends as well and no thread is waited for."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a job ended: in a sentence, and as the exit code of the command that waited for it.
+
+====  ===========================================================================================
+code  meaning
+====  ===========================================================================================
+0     the job was successful; or the command, which waited for none, did what it was asked
+1     the job failed and has no exit code of its own (killed for its memory, out of time, lost, …)
+2     the command line, the job file, the folder or the connection is wrong, or the service refuses
+69    the service cannot be reached, or not for longer than the patience (``EX_UNAVAILABLE``)
+130   Ctrl-C: the command ended, the job goes on (as a shell tells the end by SIGINT)
+141   nobody reads the output any more (SIGPIPE)
+143   the job was stopped (SIGTERM)
+else  the job's own exit code, which may be one of these numbers, too
+====  ===========================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.training.status import JobStatus
+
+FAILED = 1
+USAGE = 2
+UNAVAILABLE = 69
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+STOPPED = 143
+
+
+def exit_code(status: JobStatus) -> int:
+    """The exit code that tells this end."""
+    from airflow_provider_jobapi.training.status import JobState
+
+    if status.status is JobState.FAILED:
+        return _own(status.exit_code)
+    return {JobState.SUCCESSFUL: 0, JobState.STOPPED: STOPPED}.get(status.status, UNAVAILABLE)
+
+
+def _own(code: int | None) -> int:
+    if not code:
+        return FAILED
+    # A negative code is a signal's; a process of ours has one byte.
+    return (128 - code if code < 0 else code) % 256 or FAILED
+
+
+def ending(status: JobStatus) -> str:
+    """How the job ended, as a sentence."""
+    why = ", ".join(
+        filter(None, (status.reason, None if status.exit_code is None else f"exit code {status.exit_code}"))
+    )
+    told = f"Job {status.job_id} is {status.status}" + (f" ({why})" if why else "")
+    return f"{told}: {status.message}" if status.message else f"{told}."

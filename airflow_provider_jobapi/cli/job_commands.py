@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The commands about jobs, on the same services as the operators: ``submit``, ``status``, ``logs``, ``stop``,
+``model get``. What is needed to do them is imported when one is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import uuid
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.cli.ending import UNAVAILABLE, USAGE, ending, exit_code
+from airflow_provider_jobapi.cli.terminal import log_to_stderr, meters, say, visible
+from airflow_provider_jobapi.exceptions import ServiceUnavailable, TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from airflow_provider_jobapi.cli.terminal import Commands
+    from airflow_provider_jobapi.services.jobapi.service import JobApiService
+    from airflow_provider_jobapi.training.logs import LogChunk, LogLine
+    from airflow_provider_jobapi.training.status import JobState
+
+FOLLOW_PATIENCE = 600.0
+"""Seconds for which a service that does not answer is waited for while a job is followed; as of the operator."""
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands about jobs."""
+    submit = _command(commands, "submit", _submit, "submit a job and print its id")
+    submit.add_argument("-f", "--file", required=True, help="the job file, YAML or JSON; - is the standard input")
+    submit.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder whose files the job gets")
+    submit.add_argument("-w", "--follow", action="store_true", help="show the log and wait for the end")
+    which = submit.add_mutually_exclusive_group()
+    which.add_argument("--id", type=_job_id, help="the job's id, a UUID; by default it follows from what the job is")
+    which.add_argument("--new", action="store_true", help="train once more what was trained with success, or still is")
+    _add_timestamps(submit)
+
+    status = _command(commands, "status", _status, "show a job, or list the newest ones")
+    status.add_argument("job_id", nargs="?", type=_job_id, metavar="JOB_ID")
+    status.add_argument("--json", action="store_true", help="print the status objects of the service")
+    status.add_argument("--limit", type=_whole(1, 1_000), default=20, metavar="N", help="jobs to list (20)")
+
+    logs = _command(commands, "logs", _logs, "print the log of a job")
+    logs.add_argument("job_id", type=_job_id, metavar="JOB_ID")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the job is over")
+    logs.add_argument("--tail", type=_whole(0, 10**9), metavar="N", help="begin at the last N lines")
+    _add_timestamps(logs)
+
+    stop = _command(commands, "stop", _stop, "stop a job")
+    stop.add_argument("job_id", type=_job_id, metavar="JOB_ID")
+
+    model = commands.add_parser("model", help="the SavedModel of a job").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    get = _command(model, "get", _model_get, "fetch the SavedModel of a job into DESTINATION/VERSION and print where")
+    get.add_argument("job_id", type=_job_id, metavar="JOB_ID")
+    get.add_argument("destination", metavar="DESTINATION", help="a directory of this machine")
+    get.add_argument("--version", help="the directory's name beneath it; by default the Unix time of the job's end")
+
+
+def _command(commands: Commands, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
+    parser.set_defaults(room=_run, run=run)
+    parser.add_argument(
+        "--connection",
+        metavar="X",
+        help="a connection's file, its id (AIRFLOW_CONN_<ID>), or a service's address (its client in "
+        "JOBAPI_CLIENT_ID and JOBAPI_CLIENT_SECRET); by default AIRFLOW_CONN_JOBAPI_DEFAULT",
+    )
+    parser.add_argument(
+        "--patience", type=_span, metavar="SPAN", help="how long a service that does not answer is waited for, as 10m"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress, only what is wrong")
+    return parser
+
+
+def _add_timestamps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-t", "--timestamps", action="store_true", help="show when each line was written, in UTC")
+
+
+def _job_id(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no job id, which is a UUID") from None
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+        return int(text)
+
+    return read
+
+
+def _span(text: str) -> float:
+    from airflow_provider_jobapi.training.spans import read_span
+
+    span = read_span(text)
+    if span is None and text.strip() != "0":
+        raise argparse.ArgumentTypeError(f"{text!r} is no span of time, such as 10m or a number of seconds")
+    return 0.0 if span is None else span.total_seconds()
+
+
+def _run(options: argparse.Namespace) -> int:
+    try:
+        return int(options.run(options))
+    except ServiceUnavailable as error:
+        say(str(error))
+        return UNAVAILABLE
+    except TrainingError as error:
+        say(str(error))
+        return USAGE
+
+
+def _service(options: argparse.Namespace) -> JobApiService:
+    from airflow_provider_jobapi.cli.connection import connection_of
+    from airflow_provider_jobapi.services.jobapi.service import JobApiService
+    from airflow_provider_jobapi.services.patience import Patience
+
+    return JobApiService(
+        connection_of(options.connection, os.environ),
+        log=log_to_stderr(quiet=options.quiet),
+        patience=None if options.patience is None else Patience.lasting(options.patience),
+        meters=meters(quiet=options.quiet),
+    )
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.cli.submission import choose_id, prepare, read_job_file
+
+    job_file = read_job_file(options.file)
+    service = _service(options)
+    tell = _teller(options)
+    prepared = prepare(job_file, options.folder, options.connection, tell)
+    chosen = choose_id(service, prepared.job_file, options.id, new=options.new)
+    again = f"--id {chosen.job_id} goes on with it" if options.new else "the same command goes on with it"
+    try:
+        submission = service.submit_file(prepared.job_file, prepared.sources, chosen.job_id)
+    except ServiceUnavailable as error:
+        raise ServiceUnavailable(f"{error} Job {chosen.job_id} may not be submitted yet: {again}.") from None
+    except KeyboardInterrupt:
+        say(f"Interrupted before job {chosen.job_id} was known to be submitted: {again}, `jobapi stop` ends it.")
+        raise
+    tell(_submitted(chosen.job_id, chosen.state, options))
+    print(chosen.job_id, flush=True)
+    return _follow(service, submission.handle, None, options) if options.follow else 0
+
+
+def _submitted(job_id: str, state: JobState | None, options: argparse.Namespace) -> str:
+    if state is None:
+        return f"Job {job_id} is submitted."
+    anew = "another --id trains it anew" if options.id else "--new trains it once more"
+    return f"Job {job_id} was submitted before and is {state}; {anew}."
+
+
+def _status(options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.cli.show import details, table
+
+    service = _service(options)
+    if options.job_id is not None:
+        status = service.status({"job_id": options.job_id})
+        print(json.dumps(status.to_wire(), indent=2) if options.json else details(status))
+        return 0
+    found, more = service.jobs(options.limit)
+    if options.json:
+        print(json.dumps([each.to_wire() for each in found], indent=2))
+    elif found:
+        print(table(found))
+    tell = _teller(options)
+    if not found:
+        tell("This client has no job on the service.")
+    elif more:
+        tell(f"These are the newest {len(found)}; --limit shows more.")
+    return 0
+
+
+def _logs(options: argparse.Namespace) -> int:
+    service = _service(options)
+    handle = {"job_id": options.job_id}
+    cursor: Any = None
+    if options.tail is not None or not options.follow:
+        kept: deque[LogLine] = deque(maxlen=options.tail)
+        for chunk in service.read_log(handle):
+            cursor = chunk.cursor
+            if options.tail is None:
+                _print(chunk.lines, options)
+            else:
+                kept.extend(chunk.lines)
+        _print(kept, options)
+    return _follow(service, handle, cursor, options) if options.follow else 0
+
+
+def _stop(options: argparse.Namespace) -> int:
+    service = _service(options)
+    handle = {"job_id": options.job_id}
+    status = service.status(handle)
+    tell = _teller(options)
+    if status.status.ended:
+        tell(f"It has ended already. {ending(status)}")
+    else:
+        service.stop(handle)
+        tell(f"Job {options.job_id} is told to stop; `jobapi status {options.job_id}` shows when it has.")
+    return 0
+
+
+def _model_get(options: argparse.Namespace) -> int:
+    from urllib.parse import unquote, urlsplit
+
+    from airflow_provider_jobapi.exceptions import InvalidJob
+
+    if "://" in options.destination:
+        raise InvalidJob("DESTINATION is a directory of this machine; FetchSavedModelOperator knows object stores.")
+    model = _service(options).fetch_model({"job_id": options.job_id}, options.destination, options.version)
+    print(unquote(urlsplit(model.location).path))
+    return 0
+
+
+def _follow(service: JobApiService, handle: dict[str, Any], cursor: Any, options: argparse.Namespace) -> int:
+    """Show the log to the end of the job, and answer the exit code that tells the end."""
+    from airflow_provider_jobapi.cli.follow import follow
+
+    job_id, tell = handle["job_id"], _teller(options)
+    state: JobState | None = None
+
+    def show(chunk: LogChunk) -> None:
+        nonlocal state
+        _print(chunk.lines, options)
+        if chunk.state not in {None, state} and not chunk.state.ended:
+            tell(f"Job {job_id} is {chunk.state}.")
+        state = chunk.state
+
+    patience = FOLLOW_PATIENCE if options.patience is None else options.patience
+    try:
+        asyncio.run(follow(service.follower(handle), cursor, show, patience=patience, tell=say))
+        status = service.status(handle)
+    except KeyboardInterrupt:
+        say(f"Job {job_id} goes on: `jobapi logs -f {job_id}` follows it again, `jobapi stop {job_id}` stops it.")
+        raise
+    except ServiceUnavailable as error:
+        raise ServiceUnavailable(
+            f"{error} Job {job_id} may go on: `jobapi logs -f {job_id}` follows it again."
+        ) from None
+    tell(ending(status))
+    return exit_code(status)
+
+
+def _print(lines: Iterable[LogLine], options: argparse.Namespace) -> None:
+    from airflow_provider_jobapi.training.logs import stamp
+
+    terminal = sys.stdout.isatty()
+    for line in lines:
+        text = visible(line.text) if terminal else line.text
+        sys.stdout.write(f"{stamp(line.time)} {text}\n" if options.timestamps else f"{text}\n")
+    sys.stdout.flush()
+
+
+def _teller(options: argparse.Namespace) -> Callable[[str], None]:
+    return (lambda _: None) if options.quiet else say

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the status of jobs is shown to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from airflow_provider_jobapi.cli.terminal import visible
+from airflow_provider_jobapi.training.status import JobStatus
+
+
+def details(status: JobStatus) -> str:
+    """One job in some lines, times in the zone of this machine."""
+    why = ", ".join(
+        filter(None, (status.reason, None if status.exit_code is None else f"exit code {status.exit_code}"))
+    )
+    rows = {
+        "job": status.job_id,
+        "name": status.name,
+        "status": f"{status.status} ({why})" if why else str(status.status),
+        "message": status.message,
+        "submitted": _moment(status.submission_time),
+        "started": _moment(status.start_time),
+        "ended": _moment(status.finish_time),
+        "took": _span(status),
+        "runs in": status.container_id,
+    }
+    return "\n".join(f"{name + ':':<11}{visible(value)}" for name, value in rows.items() if value)
+
+
+def table(statuses: Iterable[JobStatus]) -> str:
+    """A line a job, below a line of titles."""
+    rows = [("JOB", "STATUS", "SUBMITTED", "TOOK", "NAME")]
+    for each in statuses:
+        cells = (each.job_id, each.status.value, _moment(each.submission_time), _span(each), each.name)
+        rows.append(tuple(visible(cell) for cell in cells))  # type: ignore[arg-type]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(_aligned(row, widths) for row in rows)
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _moment(moment: datetime | None) -> str:
+    try:
+        return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError):  # a service may tell any year
+        return str(moment)
+
+
+def _span(status: JobStatus) -> str:
+    """How long the job ran, or has run so far by its own times."""
+    if status.start_time is None or status.finish_time is None:
+        return ""
+    return str(max(timedelta(), timedelta(seconds=round((status.finish_time - status.start_time).total_seconds()))))

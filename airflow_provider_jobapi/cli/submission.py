@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a job file and a folder to a job on the service, once, however often the command is repeated."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_jobapi.cli.folder import read_folder
+from airflow_provider_jobapi.exceptions import InvalidJob, JobNotFound
+from airflow_provider_jobapi.services.source import Source, measure_all
+from airflow_provider_jobapi.training.identity import Content, walk
+from airflow_provider_jobapi.training.job_file import InputFile, JobFile
+from airflow_provider_jobapi.training.sizes import size_text
+from airflow_provider_jobapi.training.status import JobState
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.services.jobapi.service import JobApiService
+
+LARGEST_JOB_FILE = 8 * 1024 * 1024
+"""Bytes; the most that a jobAPI reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A job file that names its inputs, and where their bytes come from, by their path in the job's directory."""
+
+    job_file: JobFile
+    sources: Mapping[str, Source]
+
+
+def read_job_file(path: str) -> JobFile:
+    """Read a job file; ``-`` is the standard input.
+
+    :raises InvalidJob: naming the file, and the field where one is to blame.
+    """
+    try:
+        if path == "-":
+            content = sys.stdin.buffer.read(LARGEST_JOB_FILE + 1)
+        else:
+            with Path(path).open("rb") as file:
+                content = file.read(LARGEST_JOB_FILE + 1)
+    except OSError as error:
+        raise InvalidJob(f"The job file {path} cannot be read: {error.strerror or error}.") from None
+    if len(content) > LARGEST_JOB_FILE:
+        raise InvalidJob(f"{path} has more than {size_text(LARGEST_JOB_FILE)}; it is no job file.")
+    try:
+        return JobFile.parse(content)
+    except InvalidJob as error:
+        raise InvalidJob(f"{path}: {error}", field=error.field) from None
+
+
+def prepare(job_file: JobFile, folder: str | None, connection: str | None, tell: Callable[[str], None]) -> Prepared:
+    """Make the files of a folder the inputs of a job; where its file names inputs, exactly these.
+
+    :param connection: What names the connection; a file of a secret must not become one of a job.
+    :param tell: Told what the job gets.
+    :raises InvalidJob: for a folder or a file that cannot be used.
+    """
+    if folder is None:
+        return Prepared(job_file, {})
+    found = read_folder(Path(folder))
+    for place in found.files.values() if connection else ():
+        if connection and place.resolve() == Path(connection).expanduser().resolve():
+            raise InvalidJob(f"{place} holds the secret of the connection and would be uploaded; move it elsewhere.")
+    named = job_file.job.inputs
+    chosen = found.files if named is None else {file.path: _find(file, found.files, folder) for file in named}
+    size = sum(path.stat().st_size for path in chosen.values())
+    files = "1 file" if len(chosen) == 1 else f"{len(chosen):,} files"
+    left_out = f"; left out: {_some(found.left_out)}" if found.left_out else ""
+    tell(f"The job gets {files} of {folder}, {size_text(size)}{left_out}.")
+    sources = measure_all(chosen)
+    for file in named or ():
+        if sources[file.path].as_input() != file:
+            raise InvalidJob(f"{chosen[file.path]} is not the file that job.inputs names: its size or SHA-256 differs.")
+    inputs = tuple(sources[path].as_input() for path in sorted(sources))
+    job = job_file.job.model_copy(update={"inputs": inputs})
+    return Prepared(job_file.model_copy(update={"job": job}), sources)
+
+
+def _find(file: InputFile, files: Mapping[str, Path], folder: str) -> Path:
+    if file.path not in files:
+        raise InvalidJob(f"job.inputs names {file.path}, which is not in {folder}.", field="job.inputs")
+    return files[file.path]
+
+
+def _some(paths: list[str]) -> str:
+    shown = ", ".join(paths[:5])
+    return shown if len(paths) <= 5 else f"{shown} and {len(paths) - 5:,} more"
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The id of a job, and its state where it is on the service already."""
+
+    job_id: str
+    state: JobState | None
+
+
+def choose_id(service: JobApiService, job_file: JobFile, asked: str | None, *, new: bool) -> Chosen:
+    """The id under which a job is submitted.
+
+    Unless somebody chooses it, it follows from what the job is: who repeats the command finds the job that goes on or
+    was successful, and trains anew where it failed, was stopped, or is gone.
+
+    :param asked: The id that somebody chose.
+    :param new: Whether the job is to be trained once more in any case.
+    """
+
+    def look_up(job_id: str) -> JobState:
+        return service.status({"job_id": job_id}).status
+
+    if new:
+        return Chosen(str(uuid.uuid4()), None)
+    if asked is None:
+        place = walk(Content(service.connection.client_id, job_file.digest()), look_up)
+        return Chosen(place.job_id, place.state)
+    try:
+        return Chosen(asked, look_up(asked))
+    except JobNotFound:
+        return Chosen(asked, None)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a person sees: sentences on stderr, data on stdout, a bar for what takes long.
+
+Lines of a job are data of somebody else. A terminal obeys control characters, so none reaches it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.services.transfer import Meters
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 -- argparse has no other name for it
+
+_COLOUR = re.compile(r"\x1b\[[0-9;:]{0,60}m")
+_DRIVES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def print_anything() -> None:
+    """Let no character that the terminal does not have end the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def visible(text: object) -> str:
+    r"""A text that a terminal shows and does not obey: colours are left out, a control character is shown as ``\x1b``.
+
+    The characters that turn the direction of writing count as such.
+    """
+    return _DRIVES.sub(lambda found: found[0].encode("unicode_escape").decode(), _COLOUR.sub("", str(text)))
+
+
+def say(text: str) -> None:
+    """Tell something about the command itself."""
+    print(f"jobapi: {visible(text)}", file=sys.stderr, flush=True)
+
+
+def log_to_stderr(*, quiet: bool) -> logging.Logger:
+    """Where the services tell what they do: sentences on stderr."""
+    log = logging.getLogger("airflow_provider_jobapi")
+    log.handlers = [_Sayer()]
+    log.propagate = False
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    return log
+
+
+class _Sayer(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def meters(*, quiet: bool) -> Meters | None:
+    """What shows how far a transfer is: a bar, where a person looks at a terminal, and otherwise lines."""
+    if quiet:
+        return _Nothing
+    return _Bar if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else None
+
+
+class _Nothing:
+    def __init__(self, *_about: object) -> None:
+        pass
+
+    def show(self, moved: int) -> None:
+        pass
+
+    def close(self, *, done: bool) -> None:
+        pass
+
+
+class _Bar:
+    """A bar on stderr."""
+
+    def __init__(self, title: str, _count: int, size: int) -> None:
+        from rich import progress
+        from rich.console import Console
+        from rich.table import Column
+
+        name = progress.TextColumn(
+            "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        )
+        columns: list[Any] = [progress.BarColumn(20), progress.DownloadColumn(), progress.TransferSpeedColumn()]
+        self._size = size
+        self._bar = progress.Progress(name, *columns, progress.TimeRemainingColumn(), console=Console(stderr=True))
+        self._task = self._bar.add_task(title, total=size)
+        self._bar.start()
+
+    def show(self, moved: int) -> None:
+        self._bar.update(self._task, completed=min(moved, self._size))
+
+    def close(self, *, done: bool) -> None:
+        if done:
+            self._bar.update(self._task, completed=self._size)
+        self._bar.stop()
