@@ -5,7 +5,7 @@
 code  meaning
 ====  ===========================================================================================
 0     the job was successful; or the command, which waited for none, did what it was asked
-1     the job failed and has no exit code of its own (killed for its memory, out of time, lost, …)
+1     the job failed and did not end by itself (out of memory, out of time, lost, …)
 2     the command line, the job file, the folder or the connection is wrong, or the service refuses
 69    the service cannot be reached, or not for longer than the patience (``EX_UNAVAILABLE``)
 130   Ctrl-C: the command ended, the job goes on (as a shell tells the end by SIGINT)
@@ -32,10 +32,11 @@ STOPPED = 143
 
 def exit_code(status: JobStatus) -> int:
     """The exit code that tells this end."""
-    from airflow_provider_jobapi.training.status import JobState
+    from airflow_provider_jobapi.training.status import JobState, Reason
 
     if status.status is JobState.FAILED:
-        return _own(status.exit_code)
+        # Whom a limit has killed ends by a signal, and its code would say that somebody stopped it.
+        return _own(status.exit_code) if status.reason in {None, Reason.NON_ZERO_EXIT} else FAILED
     return {JobState.SUCCESSFUL: 0, JobState.STOPPED: STOPPED}.get(status.status, UNAVAILABLE)
 
 

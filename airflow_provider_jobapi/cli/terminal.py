@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.transfer import Meters
@@ -83,13 +83,19 @@ class _Bar:
         from rich.console import Console
         from rich.table import Column
 
-        name = progress.TextColumn(
-            "{task.description}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-        )
-        columns: list[Any] = [progress.BarColumn(20), progress.DownloadColumn(), progress.TransferSpeedColumn()]
+        def whole() -> Column:
+            return Column(no_wrap=True)
+
         self._size = size
-        self._bar = progress.Progress(name, *columns, progress.TimeRemainingColumn(), console=Console(stderr=True))
-        self._task = self._bar.add_task(title, total=size)
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False, table_column=whole()),
+            progress.BarColumn(20),
+            progress.DownloadColumn(table_column=whole()),
+            progress.TransferSpeedColumn(table_column=whole()),
+            progress.TimeRemainingColumn(table_column=whole()),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(title.partition(" of job ")[0], total=size)
         self._bar.start()
 
     def show(self, moved: int) -> None:

@@ -102,7 +102,7 @@ class JobApiService:
         for _ in range(3):
             there = self._is_there(job_id)
             try:
-                if not there:
+                if sources and not there:
                     self._upload(directory, sources, job_id)
                 return replace(self._submission(request, job_id), inputs=job_file.job.inputs or ())
             except JobConflict as error:
