@@ -171,9 +171,7 @@ def test_hostile_lines_do_not_drive_the_terminal(work, follow):
         with command.start("logs", *follow, job_id, terminal="out err") as shown:
             done = shown.wait()
         assert done.code == 0
-        assert done.out == (
-            "a\\x1b]0;owned\\x07b\\x1b[2Jred\\x9b5mc\\x08\\u202egpj.exe\\x1b[2J\ttab\r\n"
-        )
+        assert done.out == ("a\\x1b]0;owned\\x07b\\x1b[2Jred\\x9b5mc\\x08\\u202egpj.exe\\x1b[2J\ttab\r\n")
         assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e]", done.err)
         assert command("logs", job_id).out == f"{HOSTILE}\n"
         listed = command("status", job_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``jobapi status``, ``jobapi stop`` and ``jobapi model get``; and that none of them needs Airflow or a web framework."""
+"""``jobapi status``, ``jobapi stop`` and ``jobapi model get``; and none of them needs Airflow or the server."""
 
 from __future__ import annotations
 

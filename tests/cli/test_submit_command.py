@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness.command import Command
 from tests.harness.proxy import BlackHole, Broken, FaultProxy
-from tests.harness.server import Server, poll
+from tests.harness.server import poll
 
 SUBMIT = ("submit", "-f", "job.yaml", "files")
 
@@ -190,7 +190,9 @@ def test_a_terminal_gets_a_bar_and_no_terminal_gets_lines(work, command):
     assert done.code == 0
     assert uuid.UUID(done.out.strip())
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", done.err).splitlines()
-    assert any(re.fullmatch(r"Uploading the files ━{20} 30.0/30.0 MB .* 0:00:00", line.strip()) for line in shown), shown
+    assert any(re.fullmatch(r"Uploading the files ━{20} 30.0/30.0 MB .* 0:00:00", line.strip()) for line in shown), (
+        shown
+    )
     assert "done in" not in done.err
     (work / "files" / "more.txt").write_text("x")
     plain = command(*SUBMIT)
@@ -222,7 +224,9 @@ def test_a_job_file_may_name_its_inputs(work, command, jobapi_server):
 
 
 def test_a_job_file_from_the_standard_input(command):
-    done = command("submit", "-f", "-", "-w", "--new", stdin=b'{"job": {"name": "x", "execution": {"command": "echo hi"}}}')
+    done = command(
+        "submit", "-f", "-", "-w", "--new", stdin=b'{"job": {"name": "x", "execution": {"command": "echo hi"}}}'
+    )
     assert done.out.splitlines()[1:] == ["hi"]
 
 
