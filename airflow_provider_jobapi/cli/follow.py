@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_jobapi.exceptions import JobGone, JobNotFound, ServiceUnavailable, TrainingError
+from airflow_provider_jobapi.exceptions import JobGone, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.contact import Contact
 
 if TYPE_CHECKING:
@@ -43,10 +43,9 @@ async def follow(
         while True:
             try:
                 chunk = await follower.read(cursor)
-            except (JobGone, JobNotFound):
-                raise
             except TrainingError as error:
-                if not answered and not isinstance(error, ServiceUnavailable):
+                cured_by_time = answered and not isinstance(error, JobGone)
+                if not cured_by_time and not isinstance(error, ServiceUnavailable):
                     raise
                 pause = contact.lost(error)
                 if pause is None:

@@ -151,7 +151,7 @@ def _submit(options: argparse.Namespace) -> int:
         raise
     tell(_submitted(chosen.job_id, chosen.state, options))
     print(chosen.job_id, flush=True)
-    return _follow(service, submission.handle, None, options) if options.follow else 0
+    return _follow(service, submission.handle, options) if options.follow else 0
 
 
 def _submitted(job_id: str, state: JobState | None, options: argparse.Namespace) -> str:
@@ -185,17 +185,17 @@ def _status(options: argparse.Namespace) -> int:
 def _logs(options: argparse.Namespace) -> int:
     service = _service(options)
     handle = {"job_id": options.job_id}
-    cursor: Any = None
+    cursor, state = None, None
     if options.tail is not None or not options.follow:
         kept: deque[LogLine] = deque(maxlen=options.tail)
         for chunk in service.read_log(handle):
-            cursor = chunk.cursor
+            cursor, state = chunk.cursor, chunk.state
             if options.tail is None:
                 _print(chunk.lines, options)
             else:
                 kept.extend(chunk.lines)
         _print(kept, options)
-    return _follow(service, handle, cursor, options) if options.follow else 0
+    return _follow(service, handle, options, cursor, state) if options.follow else 0
 
 
 def _stop(options: argparse.Namespace) -> int:
@@ -223,20 +223,34 @@ def _model_get(options: argparse.Namespace) -> int:
     return 0
 
 
-def _follow(service: JobApiService, handle: dict[str, Any], cursor: Any, options: argparse.Namespace) -> int:
-    """Show the log to the end of the job, and answer the exit code that tells the end."""
+def _follow(
+    service: JobApiService,
+    handle: dict[str, Any],
+    options: argparse.Namespace,
+    cursor: Any = None,
+    known: JobState | None = None,
+) -> int:
+    """Show the log to the end of the job, and answer the exit code that tells the end.
+
+    :param cursor: Where to begin.
+    :param known: The state that came with the cursor.
+    """
     from airflow_provider_jobapi.cli.follow import follow
 
     job_id, tell = handle["job_id"], _teller(options)
-    state: JobState | None = None
+    told: JobState | None = None
+
+    def tell_state(state: JobState | None) -> None:
+        nonlocal told
+        if state not in {None, told} and not state.ended:
+            tell(f"Job {job_id} is {state}.")
+        told = state
 
     def show(chunk: LogChunk) -> None:
-        nonlocal state
         _print(chunk.lines, options)
-        if chunk.state not in {None, state} and not chunk.state.ended:
-            tell(f"Job {job_id} is {chunk.state}.")
-        state = chunk.state
+        tell_state(chunk.state)
 
+    tell_state(known)
     patience = FOLLOW_PATIENCE if options.patience is None else options.patience
     try:
         asyncio.run(follow(service.follower(handle), cursor, show, patience=patience, tell=say))

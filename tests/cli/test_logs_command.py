@@ -198,12 +198,13 @@ def test_a_service_that_never_calls_a_log_complete(work, monkeypatch):
 
 
 def test_a_proxy_says_anything_while_the_service_is_restarted(work):
-    """401, 404 and a page that is no log are waited for once the service has answered, and refused before."""
+    """403, 404 and a page that is no log are waited for once the service has answered, and refused before."""
     job_id = str(uuid.uuid4())
     line = b"2026-01-01T00:00:00.000000Z line\n"
     answers = [
         log_page(line),
         reply({"detail": "no"}, 403),
+        reply({"detail": "no"}, 404),
         log_page(b"<html>"),
         log_page(line, len(line), status="SUCCESSFUL", complete=True),
     ]

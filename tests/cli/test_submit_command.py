@@ -15,7 +15,7 @@ import pytest
 
 from tests.harness.command import Command
 from tests.harness.proxy import BlackHole, Broken, FaultProxy
-from tests.harness.server import poll
+from tests.harness.server import poll, running
 
 SUBMIT = ("submit", "-f", "job.yaml", "files")
 
@@ -262,9 +262,18 @@ def test_what_the_service_refuses_is_its_own_sentence(work, command):
     assert "The job asks for 1000 GPUs and this server has" in done.sentence
 
 
-@pytest.mark.parametrize("missing", ["", "none", "job.yaml"])
+def test_a_folder_for_which_the_service_has_no_room(work, tmp_path):
+    with (work / "files" / "data.bin").open("wb") as file:
+        file.truncate(3_000_000)
+    with running(tmp_path / "root", "--storage-bound", "1MB") as server:
+        done = Command(work, server.connection)(*SUBMIT, "-q")
+    assert done.code == 2
+    assert "The service has no room for this." in done.sentence
+
+
+@pytest.mark.parametrize("missing", ["none", "job.yaml"])
 def test_a_folder_that_is_none(command, missing):
-    done = command("submit", "-f", "job.yaml", missing or "empty")
+    done = command("submit", "-f", "job.yaml", missing)
     assert done.code == 2
     assert "cannot be read" in done.sentence
 
