@@ -44,10 +44,8 @@ async def follow(
             try:
                 chunk = await follower.read(cursor)
             except TrainingError as error:
-                cured_by_time = answered and not isinstance(error, JobGone)
-                if not cured_by_time and not isinstance(error, ServiceUnavailable):
-                    raise
-                pause = contact.lost(error)
+                cured_by_time = isinstance(error, ServiceUnavailable) or (answered and not isinstance(error, JobGone))
+                pause = contact.lost(error) if cured_by_time else None
                 if pause is None:
                     raise
                 await asyncio.sleep(pause)
@@ -59,7 +57,10 @@ async def follow(
             if chunk.complete:
                 return
             # A service that never calls a log complete must not hold us.
-            quiet = chunk.state is not None and chunk.state.ended and not chunk.lines
-            ended_at = (ended_at or time.monotonic()) if quiet else None
+            ended_at = (ended_at or time.monotonic()) if _is_quiet_end(chunk) else None
             if ended_at is not None and time.monotonic() - ended_at > DRAIN:
                 return
+
+
+def _is_quiet_end(chunk: LogChunk) -> bool:
+    return chunk.state is not None and chunk.state.ended and not chunk.lines

@@ -230,9 +230,8 @@ def _follow(
     cursor: Any = None,
     known: JobState | None = None,
 ) -> int:
-    """Show the log to the end of the job, and answer the exit code that tells the end.
+    """Show the log after the cursor to the end of the job, and answer the exit code that tells the end.
 
-    :param cursor: Where to begin.
     :param known: The state that came with the cursor.
     """
     from airflow_provider_jobapi.cli.follow import follow

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import uuid
@@ -134,6 +135,24 @@ def test_nobody_reads_any_more(command, jobapi_server, follow):
     assert process.wait(60) == 141
     assert not [line for line in said.splitlines() if b"RUNNING" not in line], said
     process.stderr.close()
+
+
+def test_little_that_nobody_reads(command, jobapi_server):
+    job_id = jobapi_server.submit()
+    jobapi_server.wait_for(job_id)
+    reading, writing = os.pipe()
+    os.close(reading)
+    for words in (("status", job_id), ("logs", job_id)):
+        ran = subprocess.run(
+            command._command(words),
+            env=command.env,
+            cwd=command.folder,
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        assert (ran.returncode, ran.stderr) == (141, b"")
+    os.close(writing)
 
 
 def test_a_full_disk_is_one_sentence(command, jobapi_server):

@@ -24,10 +24,6 @@ def script(work: Path, text: str) -> None:
     (work / "files" / "train.py").write_text(f"{text}\n# {work}\n")
 
 
-def command_of(work: Path, shell: str) -> None:
-    (work / "job.yaml").write_text(json.dumps({"job": {"name": "lines", "execution": {"command": shell}}}))
-
-
 def test_a_job_gets_the_files_of_its_folder_and_its_id_is_on_stdout(work, command, jobapi_server):
     files = work / "files"
     (files / "deep" / "er").mkdir(parents=True)
