@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import pty
@@ -95,8 +96,15 @@ class Running:
             self._ends[name], giving[name] = pty.openpty() if name in terminal.split() else os.pipe()
             if name in terminal.split():
                 termios.tcsetwinsize(giving[name], (24, 80))
+        # Whoever runs the tests in the background of a shell has them ignore Ctrl-C, and their children with them.
         self.process = subprocess.Popen(
-            command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=giving["out"], stderr=giving["err"]
+            command,
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=giving["out"],
+            stderr=giving["err"],
+            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 -- one system call
         )
         for end in giving.values():
             os.close(end)
