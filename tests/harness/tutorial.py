@@ -117,7 +117,6 @@ class Reader:
 
     def _write(self, step: Step) -> None:
         path = self.folder / step.caption
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(step.text)
 
     def _type(self, command: str, expected: str) -> None:
