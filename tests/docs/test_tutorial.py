@@ -48,6 +48,12 @@ def test_what_is_printed_is_compared(expected, printed, same):
     assert matches(expected, printed) == same
 
 
+def logs_of(folder: Path, dag_id: str) -> str:
+    """The ends of the logs of a DAG's tasks."""
+    files = sorted(folder.glob(f"dag_id={dag_id}/**/*.log*"))
+    return "\n".join(f"{file}:\n{file.read_text(errors='replace')[-3000:]}" for file in files)
+
+
 @pytest.mark.slow
 def test_the_tutorial_word_by_word(tmp_path):
     api, jobapi, *log_ports = free_ports(4)
@@ -85,7 +91,7 @@ def test_the_tutorial_word_by_word(tmp_path):
         def ended() -> bool:
             runs = session.get(f"{url}/api/v2/dags/{dag_id}/dagRuns").json()["dag_runs"]
             states = {run["state"] for run in runs}
-            assert states <= {"queued", "running", "success"}, runs
+            assert states <= {"queued", "running", "success"}, logs_of(folder / "airflow" / "logs", dag_id)
             return states == {"success"}
 
         wait_for(f"{dag_id} is green", ended, 900, 1.0)

@@ -13,8 +13,8 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobNotFound, JobStopped, ServiceUnavailable
 from airflow_provider_jobapi.operators.training import _Killed
+from airflow_provider_jobapi.services import patience
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
-from airflow_provider_jobapi.services.patience import testing
 from tests.harness.server import poll
 from tests.harness.tries import AirflowFailException, Task, follow
 
@@ -345,7 +345,7 @@ def test_a_service_that_is_gone_for_too_long_fails_the_try_and_the_next_one_find
     jobapi.kill()
     event = follow(trigger)
     assert event["end"] == "unreachable"
-    with testing(), pytest.raises(ServiceUnavailable, match="a retry finds it again"):
+    with patience.testing(), pytest.raises(ServiceUnavailable, match="a retry finds it again"):
         train.complete(event)
     jobapi.restart()
     first = train.job_id

@@ -283,7 +283,8 @@ def test_the_exit_record_is_written_though_the_job_filled_the_disk(tmp_path):
     )
     if mounted.returncode:
         pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
-    fill = "echo before; cat /dev/zero > filler; echo lost; rm filler; echo after; cat /dev/zero > filler; exit 4"
+    fill = "cat /dev/zero > filler; echo lost; rm filler; echo after; cat /dev/zero > filler; exit 4"
+    fill = f"echo before; until [ -s {place}/job/log ]; do sleep 0.05; done; {fill}"
     job = Supervised(place / "job", [{"name": "training", "argv": ["/bin/sh", "-c", fill]}])
     try:
         job.start()
