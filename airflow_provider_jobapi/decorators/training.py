@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.bases.decorator import DecoratedOperator, task_decorator_factory
 from airflow.sdk.definitions.context import KNOWN_CONTEXT_KEYS
 
+from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.operators._airflow import AirflowFailException
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NoReturn
 
+from airflow_provider_jobapi._airflow import AirflowFailException, AirflowSensorTimeout
 from airflow_provider_jobapi.exceptions import JobFailed, JobStopped, ServiceUnavailable, TrainingError
-from airflow_provider_jobapi.operators._airflow import AirflowFailException, AirflowSensorTimeout
 from airflow_provider_jobapi.services.base import TrainingService
 from airflow_provider_jobapi.training.logs import plain
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason

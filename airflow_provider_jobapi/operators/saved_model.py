@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.exceptions import InvalidJob, JobGone, NoSavedModel
-from airflow_provider_jobapi.operators._airflow import AirflowFailException
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_jobapi._airflow import AirflowFailException, conf
 from airflow_provider_jobapi.exceptions import (
     InvalidJob,
     JobConflict,
@@ -20,7 +21,6 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
-from airflow_provider_jobapi.operators._airflow import AirflowFailException, conf
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath

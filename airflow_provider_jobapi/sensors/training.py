@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.bases.sensor import BaseSensorOperator, poke_mode_only
 
-from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobGone, JobNotFound, TrainingError
-from airflow_provider_jobapi.operators._airflow import (
+from airflow_provider_jobapi._airflow import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     conf,
 )
+from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobGone, JobNotFound, TrainingError
 from airflow_provider_jobapi.operators.saved_model import job_id_of
 from airflow_provider_jobapi.operators.training import SETTLE, first_event
 

@@ -15,6 +15,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone, ServiceUnavailable
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline, plain
 from airflow_provider_jobapi.training.metric_lines import readable
+from airflow_provider_jobapi.triggers.bookmark import Bookmark
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 from airflow_provider_jobapi.triggers.report import Report
 from airflow_provider_jobapi.triggers.task_state import state_of
@@ -55,7 +56,8 @@ class TrainingTrigger(BaseTrigger):
     """Follow a job until it is over, showing each line of its log once, in order and with its own time.
 
     A triggerer that takes over replays the log from its start under the very same times, which Airflow's log reader
-    merges (see :class:`~airflow_provider_jobapi.training.logs.Timeline`). So no position is kept anywhere.
+    merges (see :class:`~airflow_provider_jobapi.training.logs.Timeline`). So no position is kept anywhere, but where
+    the log is of a kind that shows both (see :mod:`~airflow_provider_jobapi.triggers.bookmark`).
 
     :param conn_id: The connection whose type tells the service.
     :param job_id: The job.
@@ -103,6 +105,7 @@ class TrainingTrigger(BaseTrigger):
         self._quiet_since: float | None = None
         self._timeline = Timeline(timedelta(seconds=skew), datetime.fromisoformat(floor))
         self._thinning = Thinning()
+        self._bookmark = Bookmark(job_id, floor, self.log.warning)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How Airflow makes this trigger again, on any triggerer."""
@@ -147,9 +150,11 @@ class TrainingTrigger(BaseTrigger):
             tell=self.log.warning,
         )
         report.open(self.sink if self.task_instance is None else sink_of(self.task_instance))
+        await self._bookmark.open(self.task_instance)
         try:
             event = await self._follow_and_tell(report)
         finally:
+            self._bookmark.close()
             report.close()
         return event
 
@@ -231,9 +236,12 @@ class TrainingTrigger(BaseTrigger):
     async def _show(self, lines: Iterable[LogLine]) -> None:
         for line in lines:
             shown = self._timeline.place(line.time).isoformat(timespec="milliseconds")
+            if not self._bookmark.pass_line():
+                continue
             await _PACE.step()
             # No arguments, hence no formatting: a % or {} of the job's stays what it is.
             self.log.info(plain(readable(line.text)), timestamp=shown)
+        self._bookmark.keep()
 
     def _event(self, end: End, detail: str = "", metrics: dict[str, float | str] | None = None) -> TrainingEvent:
         return TrainingEvent(end, self.job_id, self.handle, detail, metrics or {})

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,14 @@ class Component:
     def runs(self) -> bool:
         """Whether its first process lives."""
         return self._process is not None and self._process.poll() is None
+
+    @contextmanager
+    def setting(self, **environment: str) -> Iterator[None]:
+        """Start it with other settings from here on, and with its own ones afterwards."""
+        before = dict(self._environment)
+        self._environment |= environment
+        yield
+        self._environment = before
 
     def start(self) -> None:
         """Start it (again)."""

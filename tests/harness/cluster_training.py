@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -162,6 +163,10 @@ class Training:
         logs = self.stage.cluster.home / "logs"
         files = logs.glob(f"dag_id={self.dag_id}/run_id={self.run_id}/**/*.trigger.{triggerer.job}.log")
         return [line for file in files for line in file.read_text(errors="replace").splitlines()]
+
+    def numbered(self, triggerer: Component) -> list[int]:
+        """The numbers of the numbered lines that a triggerer has written."""
+        return [int(number) for line in self._file(triggerer) for number in re.findall(r'"line (\d+)"', line)]
 
     def lateness(self, triggerer: Component, over: Callable[[], object], seconds: float) -> list[float]:
         """Until something is over: by how many seconds each of the task's lines came late into its log."""

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
 from collections.abc import Iterator
 
 import pytest
+import requests
 
 from tests.harness.airflow import wait_for
 from tests.harness.cluster import Component
@@ -39,6 +41,14 @@ def begin(stage: Stage, dag_id: str = "kills_plain") -> tuple[Training, str]:
     return training, job
 
 
+def marked(training: Training) -> int:
+    """How many lines the bookmark has."""
+    try:
+        return int(training.xcom("training_log")["lines"])
+    except requests.HTTPError:
+        return 0
+
+
 def taken_over(stage: Stage, training: Training, old: Component) -> Component:
     """Wait until another triggerer has the trigger."""
 
@@ -64,6 +74,32 @@ def test_row_3_the_triggerer_is_killed_in_mid_log_whatever_the_services_clock_sa
         assert training.wait("success")["try_number"] == 1
         training.check_lines(job, 1)
         assert training.check("SUCCESSFUL") == [job]
+
+
+def test_row_3_a_log_that_is_not_merged_has_the_lines_of_the_last_seconds_twice(stage: Stage) -> None:
+    triggerer = stage.cluster.triggerers[0]
+    with triggerer.setting(AIRFLOW__JOBAPI__LOG_RESUME="cursor"):
+        triggerer.end()
+        stage.cluster.start_triggerer(0)
+        training, job = begin(stage)
+        parts = []
+        for _ in range(2):
+            wait_for("the bookmark is kept", lambda: marked(training) > 20, 30)
+            sure, shown = marked(training), len(training.shown(job))
+            triggerer.kill()
+            parts.append((sure, training.numbered(triggerer)))
+            stage.cluster.start_triggerer(0)
+            training.wait_for_lines(job, shown + 60)
+        training.finish(job)
+        training.wait("success")
+        parts.append((0, training.numbered(triggerer)))
+    triggerer.end()
+    stage.cluster.start_triggerer(0)
+
+    for (sure, before), (_, after) in itertools.pairwise(parts):
+        assert sure < after[0] <= before[-1] + 3, "only lines of the last seconds are written again, and none is lost"
+    training.check_lines(job, 1)
+    assert training.check("SUCCESSFUL") == [job]
 
 
 def test_row_4_a_triggerer_is_asked_to_end_and_the_other_takes_over(stage: Stage, two_triggerers: None) -> None:

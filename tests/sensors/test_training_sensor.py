@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 from airflow.sdk import DAG
 
+from airflow_provider_jobapi._airflow import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
-from airflow_provider_jobapi.operators._airflow import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 from airflow_provider_jobapi.services import patience
 from airflow_provider_jobapi.triggers import training
