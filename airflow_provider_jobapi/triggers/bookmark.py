@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How many of a job's lines the task's log has, for logs in which what is written twice is shown twice.
 
-A triggerer that takes over writes the job's lines anew, from the first one, and Airflow merges them where logs are files,
-or lie in S3, GCS or WASB. The handlers for CloudWatch, Elasticsearch and OpenSearch show both copies. There
+A triggerer that takes over writes the job's lines anew, from the first one, and Airflow merges them where logs are
+files, or lie in S3, GCS or WASB. The handlers for CloudWatch, Elasticsearch and OpenSearch show both copies. There
 ``[jobapi] log_resume = cursor`` leaves out what is in the log, by a number of lines in an XCom.
 
 The number is one that was true a write ago, since a line that is logged is not in the log's store yet. So a triggerer
@@ -28,21 +28,22 @@ class Bookmark:
 
     :param job_id: The job.
     :param floor: What tells this deferral from another one of the same job.
-    :param tell: Writes one line into the task's log.
     """
 
-    def __init__(self, job_id: str, floor: str, tell: Callable[[str], object]) -> None:
+    def __init__(self, job_id: str, floor: str) -> None:
         self._deferral = {"job_id": job_id, "floor": floor}
-        self._tell = tell
         self._lines = self._at_last_write = self._known = 0
         self._writer: XComWriter | None = None
         self._slot: Slot | None = None
 
-    async def open(self, ti: Any) -> None:
-        """Find the place, where ``[jobapi] log_resume`` asks for it and there is a task."""
-        if ti is None or not self._is_wanted():
+    async def open(self, ti: Any, tell: Callable[[str], object]) -> None:
+        """Find the place, where ``[jobapi] log_resume`` asks for it and there is a task.
+
+        :param tell: Writes one line into the task's log.
+        """
+        if ti is None or not _is_wanted(tell):
             return
-        self._known = await self._read(ti)
+        self._known = await self._read(ti, tell)
         self._writer = writer()
         self._slot = self._writer.open(sink_of(ti), LINES_KEY)
 
@@ -65,13 +66,7 @@ class Bookmark:
         sure, self._at_last_write = self._at_last_write, self._lines
         return {**self._deferral, "lines": max(sure, self._known)}
 
-    def _is_wanted(self) -> bool:
-        how = conf.get("jobapi", "log_resume", fallback="replay")
-        if how not in {"replay", "cursor"}:
-            self._tell(f"[jobapi] log_resume is {how!r}, and may be replay or cursor; replay is taken.")
-        return how == "cursor"
-
-    async def _read(self, ti: Any) -> int:
+    async def _read(self, ti: Any, tell: Callable[[str], object]) -> int:
         from airflow.sdk.execution_time.xcom import XCom
         from asgiref.sync import sync_to_async
 
@@ -81,5 +76,12 @@ class Bookmark:
             ours = told is not None and {name: told[name] for name in self._deferral} == self._deferral
             return max(0, int(told["lines"])) if ours else 0
         except Exception as error:  # noqa: BLE001 -- lines that stand twice are better than a job that nobody follows
-            self._tell(f"Whether the log has lines already cannot be found out, so all are shown: {error!r}")
+            tell(f"Whether the log has lines already cannot be found out, so all are shown: {error!r}")
             return 0
+
+
+def _is_wanted(tell: Callable[[str], object]) -> bool:
+    how = conf.get("jobapi", "log_resume", fallback="replay")
+    if how not in {"replay", "cursor"}:
+        tell(f"[jobapi] log_resume is {how!r}, and may be replay or cursor; replay is taken.")
+    return how == "cursor"

@@ -105,7 +105,7 @@ class TrainingTrigger(BaseTrigger):
         self._quiet_since: float | None = None
         self._timeline = Timeline(timedelta(seconds=skew), datetime.fromisoformat(floor))
         self._thinning = Thinning()
-        self._bookmark = Bookmark(job_id, floor, self.log.warning)
+        self._bookmark = Bookmark(job_id, floor)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How Airflow makes this trigger again, on any triggerer."""
@@ -150,7 +150,7 @@ class TrainingTrigger(BaseTrigger):
             tell=self.log.warning,
         )
         report.open(self.sink if self.task_instance is None else sink_of(self.task_instance))
-        await self._bookmark.open(self.task_instance)
+        await self._bookmark.open(self.task_instance, self.log.warning)
         try:
             event = await self._follow_and_tell(report)
         finally:

@@ -12,7 +12,7 @@ from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
 
-START = datetime(2026, 11, 21, 12, tzinfo=UTC)
+START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 class ScriptedFollower:

@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.triggers import xcom_writer
-from airflow_provider_jobapi.triggers.bookmark import LINES_KEY
-from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
+from airflow_provider_jobapi.triggers import training, xcom_writer
+from airflow_provider_jobapi.triggers.bookmark import LINES_KEY, Bookmark
+from tests.harness.scripted import Recorder, ScriptedFollower, ScriptedTrigger, chunk, end
 
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=None)
 
@@ -34,76 +35,86 @@ def xcoms(mocker, monkeypatch):
     """What Airflow keeps; only a whole Airflow could do it really, and in the kill matrix one does."""
     monkeypatch.setenv("AIRFLOW__JOBAPI__LOG_RESUME", "cursor")
     monkeypatch.setattr(xcom_writer, "PAUSE", 0.0)
+    monkeypatch.setattr(training, "SHORTEST", 0.0)
     kept = XComs()
     mocker.patch("airflow.sdk.execution_time.xcom.XCom.get_one", side_effect=kept.read)
     mocker.patch("airflow.sdk.execution_time.xcom.XCom.set", side_effect=kept.write)
     return kept
 
 
-def shown(*steps: Any, **changes: Any) -> list[str]:
-    """The lines that a trigger shows which begins to follow now."""
-    trigger = ScriptedTrigger(ScriptedFollower(list(steps)), **changes)
+def followed(*steps: Any) -> Recorder:
+    """What a trigger that begins to follow now writes into the log."""
+    trigger = ScriptedTrigger(ScriptedFollower(list(steps)))
     trigger.task_instance = TI
     trigger.events()
-    return trigger.recorder.lines()
+    return trigger.recorder
 
 
-def marked(xcoms: XComs, lines: int, **changes: Any) -> None:
+def shown(*steps: Any) -> list[str]:
+    return followed(*steps).lines()
+
+
+def marked(xcoms: XComs, **changes: Any) -> None:
     trigger = ScriptedTrigger(ScriptedFollower([]))
-    xcoms[LINES_KEY] = {"job_id": trigger.job_id, "floor": trigger.floor, "lines": lines} | changes
+    xcoms[LINES_KEY] = {"job_id": trigger.job_id, "floor": trigger.floor, "lines": 2} | changes
 
 
 def test_the_next_trigger_shows_what_the_log_lacks(xcoms):
-    assert shown(chunk("a", "b"), end("c")) == ["a", "b", "c"]
-    assert xcoms[LINES_KEY]["lines"] <= 3
-    marked(xcoms, 2)
+    marked(xcoms)
     assert shown(chunk("a", "b"), chunk("c"), end("d")) == ["c", "d"]
 
 
 def test_the_mark_is_one_write_behind_since_a_line_that_is_logged_may_be_lost_yet(xcoms):
-    steps = [chunk(f"{number}") for number in range(200)]
-    shown(*steps, end("over"))
-    assert 0 <= xcoms[LINES_KEY]["lines"] < 201
+    async def go_on() -> list[int]:
+        marks = []
+        bookmark = Bookmark("j", "f")
+        await bookmark.open(TI, print)
+        while len(marks) < 3:
+            if not bookmark.pass_line():
+                continue
+            bookmark.keep()
+            async with asyncio.timeout(5):
+                await bookmark._slot.idle.wait()
+            marks.append(xcoms[LINES_KEY]["lines"])
+        bookmark.close()
+        return marks
 
-
-def test_a_mark_never_goes_back(xcoms):
-    marked(xcoms, 2)
-    shown(chunk("a", "b"), chunk("c"), end("d"))
-    assert xcoms[LINES_KEY]["lines"] >= 2
+    assert asyncio.run(go_on()) == [0, 1, 2]
+    assert asyncio.run(go_on()) == [2, 3, 4], "a mark never goes back"
 
 
 @pytest.mark.parametrize(
     "other", [{"job_id": "another job"}, {"floor": "2020-01-01T00:00:00+00:00"}, {"lines": -3}, {"lines": 0}]
 )
 def test_another_deferrals_mark_is_none(xcoms, other):
-    marked(xcoms, 2, **other)
+    marked(xcoms, **other)
     assert shown(chunk("a", "b"), end("c")) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("odd", ["a word", {"lines": 2}, [1]])
 def test_a_mark_that_cannot_be_read_costs_no_line(xcoms, odd):
     xcoms[LINES_KEY] = odd
-    warning, *lines = shown(chunk("a"), end("b"))
-    assert "cannot be found out, so all are shown" in warning
-    assert lines == ["a", "b"]
+    log = followed(chunk("a"), end("b"))
+    assert "cannot be found out, so all are shown" in log.lines("warning")[0]
+    assert log.lines() == ["a", "b"]
 
 
 def test_an_airflow_that_does_not_answer_costs_no_line(xcoms):
     xcoms.broken = True
-    warning, *lines = shown(chunk("a"), end("b"))
-    assert "the API is away" in warning
-    assert lines == ["a", "b"]
+    log = followed(chunk("a"), end("b"))
+    assert "the API is away" in log.lines("warning")[0]
+    assert log.lines() == ["a", "b"]
 
 
 def test_by_default_nothing_is_marked(xcoms, monkeypatch):
     monkeypatch.delenv("AIRFLOW__JOBAPI__LOG_RESUME")
-    marked(xcoms, 2)
+    marked(xcoms)
     assert shown(chunk("a", "b"), end("c")) == ["a", "b", "c"]
     assert xcoms[LINES_KEY]["lines"] == 2
 
 
 def test_a_word_that_is_none_is_told(xcoms, monkeypatch):
     monkeypatch.setenv("AIRFLOW__JOBAPI__LOG_RESUME", "merge")
-    warning, *lines = shown(end("a"))
-    assert "log_resume is 'merge', and may be replay or cursor" in warning
-    assert lines == ["a"]
+    log = followed(end("a"))
+    assert "log_resume is 'merge', and may be replay or cursor" in log.lines("warning")[0]
+    assert log.lines() == ["a"]

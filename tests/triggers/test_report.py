@@ -67,7 +67,7 @@ def test_the_last_values_are_in_the_event_and_the_curves_in_the_xcom():
     last = told.of("training_metrics")[-1]
     assert (last["job_id"], last["version"], last["left_out"]) == ("j", 1, 0)
     assert last["metrics"]["loss"]["values"] == [1, 0.5, 0.25, 0]
-    assert last["metrics"]["loss"]["times"] == [1795262401.0] * 4
+    assert last["metrics"]["loss"]["times"] == [1767614401.0] * 4
     assert trigger.recorder.lines() == ["loss=1", "Epoch 1/2", "loss=0.5", "step 2: loss=0.25 x=nan", "step=3 loss=0"]
 
 
@@ -86,7 +86,7 @@ def test_lines_that_thinning_leaves_out_are_read():
 
 def test_the_skew_is_in_the_times():
     _, _, told = followed([end("loss=1")], skew=100.0)
-    assert told.of("training_metrics")[-1]["metrics"]["loss"]["times"] == [1795262501.0]
+    assert told.of("training_metrics")[-1]["metrics"]["loss"]["times"] == [1767614501.0]
 
 
 def test_without_a_task_to_write_for_nothing_is_written_and_the_event_knows_the_values():

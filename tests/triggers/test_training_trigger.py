@@ -40,9 +40,9 @@ def test_lines_are_shown_as_they_are_and_with_their_own_times():
     trigger = ScriptedTrigger(ScriptedFollower([chunk("100% {} %s", "", cursor=7), end("done")]))
     assert trigger.events() == [OVER]
     assert trigger.recorder.records == [
-        {"level": "info", "event": "100% {} %s", "timestamp": "2026-11-21T12:00:01.000+00:00"},
-        {"level": "info", "event": "", "timestamp": "2026-11-21T12:00:01.001+00:00"},
-        {"level": "info", "event": "done", "timestamp": "2026-11-21T12:00:01.002+00:00"},
+        {"level": "info", "event": "100% {} %s", "timestamp": "2026-01-05T12:00:01.000+00:00"},
+        {"level": "info", "event": "", "timestamp": "2026-01-05T12:00:01.001+00:00"},
+        {"level": "info", "event": "done", "timestamp": "2026-01-05T12:00:01.002+00:00"},
     ]
     assert trigger.follower.cursors == [None, 7]
     assert trigger.follower.open == 0
@@ -50,7 +50,7 @@ def test_lines_are_shown_as_they_are_and_with_their_own_times():
 
 def test_a_trigger_comes_back_from_its_serialized_form():
     made = TrainingTrigger(
-        conn_id="c", job_id="j", handle={"job_id": "j", "name": "n"}, floor="2026-11-21T12:00:00.000+00:00",
+        conn_id="c", job_id="j", handle={"job_id": "j", "name": "n"}, floor="2026-01-05T12:00:00.000+00:00",
         skew=-1.25, deadline="2026-11-22T12:00:00+00:00", limit="timeout of 1 day", patience=5.0,
     )  # fmt: skip
     path, kwargs = made.serialize()
