@@ -111,6 +111,10 @@ def get_provider_info() -> dict[str, Any]:
         "task-decorators": [
             {"name": "training", "class-name": "airflow_provider_jobapi.decorators.training.training_task"}
         ],
+        "extra-links": [
+            "airflow_provider_jobapi.links.training.TrainingLink",
+            "airflow_provider_jobapi.links.model.ModelLink",
+        ],
     }
 
 

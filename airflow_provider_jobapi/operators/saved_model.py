@@ -11,6 +11,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.exceptions import InvalidJob, JobGone, NoSavedModel
+from airflow_provider_jobapi.links.model import ModelLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -30,6 +31,7 @@ class FetchSavedModelOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("conn_id", "job", "destination", "version")
     template_ext: Sequence[str] = ()
+    operator_extra_links = (ModelLink(),)
     ui_color = "#dcecf7"
 
     def __init__(

@@ -21,6 +21,8 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
+from airflow_provider_jobapi.links.model import ModelLink
+from airflow_provider_jobapi.links.training import TrainingLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -92,6 +94,7 @@ class SubmitTrainingOperator(BaseOperator):
     # A value that ends in .py or .yaml is a value; Airflow would read a file in its place.
     template_ext: Sequence[str] = ()
     template_fields_renderers = {"env": "json", "job_resources": "json", "config": "json"}  # noqa: RUF012 -- Airflow's
+    operator_extra_links = (TrainingLink(), ModelLink())
     ui_color = "#dcecf7"
 
     def __init__(

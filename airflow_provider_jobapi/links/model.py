@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The link to the model that a task trained or fetched."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from airflow.sdk import BaseOperatorLink
+
+from airflow_provider_jobapi.links.training import tab
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+log = logging.getLogger(__name__)
+
+_CONSOLES = {
+    "s3": "https://console.aws.amazon.com/s3/buckets/{bucket}?prefix={prefix}/",
+    "s3a": "https://console.aws.amazon.com/s3/buckets/{bucket}?prefix={prefix}/",
+    "gs": "https://console.cloud.google.com/storage/browser/{bucket}/{prefix}",
+    "gcs": "https://console.cloud.google.com/storage/browser/{bucket}/{prefix}",
+}
+"""The pages of the clouds that show a folder. Azure's portal has none that can be told from an ``abfs://`` alone."""
+
+
+def page_of(location: str) -> str | None:
+    """The page on which a browser shows a model; None where there is none.
+
+    :param location: The model's place, such as ``s3://connection@bucket/models/7``.
+    """
+    try:
+        parts = urlsplit(location)
+        bucket, prefix = parts.netloc.rpartition("@")[2], parts.path.strip("/")
+    except ValueError:
+        return None
+    if parts.scheme in {"http", "https"} and parts.hostname:
+        return location
+    if parts.scheme not in _CONSOLES or not bucket:
+        return None
+    return _CONSOLES[parts.scheme].format(bucket=quote(bucket, safe=""), prefix=quote(prefix, safe="/"))
+
+
+class ModelLink(BaseOperatorLink):
+    """Opens the page on which a browser shows the model, or else the Training tab, which tells its place."""
+
+    name = "Model"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 -- Airflow's signature
+        """The page's address. Airflow asks for it on the worker, each time when the worker leaves the task."""
+        from airflow.sdk.execution_time.xcom import XCom
+
+        try:
+            result = XCom.get_value(key="return_value", ti_key=ti_key)
+        except Exception as error:  # noqa: BLE001 -- Airflow would print a traceback into the log of a good task
+            log.debug("The task's result cannot be read: %r", error)
+            result = None
+        return page_of(_location(result)) or tab(ti_key)
+
+
+def _location(result: Any) -> str:
+    """Where the model is, in the result of a training or of a fetch."""
+    model = result.get("model") if isinstance(result, Mapping) else result
+    return model if isinstance(model, str) else ""

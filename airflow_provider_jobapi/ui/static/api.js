@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+// Airflow's own REST API, asked with the page's cookie: whoever may not see a thing in Airflow, does not see it here.
+
+/** An answer that is none of ours to show; `status` is 0 when there was no answer at all. */
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const root = () => new URL(document.querySelector("head > base")?.getAttribute("href") ?? "/", location.origin);
+
+/** Where a task instance is, in the API and in the UI. */
+export class Place {
+  constructor({ dagId, runId, taskId, mapIndex }) {
+    const index = Number.parseInt(mapIndex, 10);
+    this.mapIndex = Number.isNaN(index) ? -1 : index;
+    this.ids = { dagId, runId, taskId };
+    const [dag, run, task] = [dagId, runId, taskId].map((id) => encodeURIComponent(id ?? ""));
+    this.instance = `api/v2/dags/${dag}/dagRuns/${run}/taskInstances/${task}`;
+    this.page = `dags/${dag}/runs/${run}/tasks/${task}`;
+  }
+
+  get mapped() {
+    return this.mapIndex >= 0;
+  }
+
+  /** The task instance's page in the UI, relative to Airflow's base. */
+  pageOf(mapIndex = this.mapIndex) {
+    return mapIndex >= 0 ? `${this.page}/mapped/${mapIndex}` : this.page;
+  }
+}
+
+async function ask(path, query, accept, signal) {
+  const url = new URL(path, root());
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
+  let answer;
+  try {
+    answer = await fetch(url, { credentials: "same-origin", headers: { Accept: accept }, signal });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new ApiError(0, "Airflow does not answer.");
+  }
+  if (!answer.ok) throw new ApiError(answer.status, await reason(answer));
+  return answer;
+}
+
+async function reason(answer) {
+  try {
+    const { detail } = await answer.json();
+    return typeof detail === "string" ? detail : `Airflow answered ${answer.status}.`;
+  } catch {
+    return `Airflow answered ${answer.status}.`;
+  }
+}
+
+/** Read JSON; `date` is the time of Airflow's clock, in milliseconds, where it tells one. */
+export async function read(path, query = {}, signal = undefined) {
+  const answer = await ask(path, query, "application/json", signal);
+  return { body: await answer.json(), date: Date.parse(answer.headers.get("Date") ?? "") };
+}
+
+/** The value of an XCom, which older Airflows give as JSON text. */
+export function plain(value) {
+  if (typeof value !== "string" || !/^[[{"]/.test(value)) return value;
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value;
+  }
+}
+
+const LOGGER = "airflow_provider_jobapi.triggers";
+
+/**
+ * The end of a log, read as a stream: it may be longer than a browser should hold.
+ * Answers the job's last lines, and the last error that Airflow tells.
+ */
+export async function tail(place, attempt, most, signal) {
+  const path = `${place.instance}/logs/${attempt}`;
+  const answer = await ask(path, { map_index: place.mapIndex }, "application/x-ndjson", signal);
+  const ends = { job: [], all: [], error: null, count: 0 };
+  let rest = "";
+  const decoder = new TextDecoder();
+  const reader = answer.body.getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    const lines = (rest + (done ? "" : decoder.decode(value, { stream: true }))).split("\n");
+    rest = done ? "" : lines.pop();
+    for (const line of lines) keep(ends, line, most);
+    if (done) break;
+  }
+  const lines = (ends.job.length ? ends.job : ends.all).map(parsed).filter(Boolean).map(record);
+  return { lines, ofJob: ends.job.length > 0, count: ends.count, error: errorOf(parsed(ends.error)) };
+}
+
+function keep(ends, line, most) {
+  if (!line.startsWith("{")) return;
+  const ofJob = line.includes(`"${LOGGER}`);
+  const list = ofJob ? ends.job : ends.all;
+  if (ofJob) ends.count += 1;
+  else if (line.includes('"error_detail":[{')) ends.error = line;
+  if (!ofJob && /"event":"::(end)?group::/.test(line)) return;
+  list.push(line);
+  if (list.length > most) list.shift();
+}
+
+function parsed(line) {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return null;
+  }
+}
+
+const record = ({ event, timestamp, level }) => ({
+  text: typeof event === "string" ? event : JSON.stringify(event),
+  time: Date.parse(timestamp ?? ""),
+  level: String(level ?? "info"),
+});
+
+function errorOf(line) {
+  const last = Array.isArray(line?.error_detail) ? line.error_detail.at(-1) : null;
+  return last ? { type: String(last.exc_type ?? "Error"), text: String(last.exc_value ?? "") } : null;
+}

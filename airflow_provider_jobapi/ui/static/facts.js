@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the job is, where its model is, and the end of its log.
+
+import { bytes, clock, many, moment, number, span } from "./format.js";
+import { React, h } from "./react.js";
+
+const isObject = (value) => value !== null && typeof value === "object";
+const list = (value) => (Array.isArray(value) ? value : []);
+const said = (value) => value !== null && value !== undefined && value !== "";
+const code = (value) => h("code", null, String(value));
+
+/** The model's place, or what is known of it so far. */
+export function Model({ view }) {
+  const { place, note } = modelOf(view);
+  if (!place && !note) return null;
+  return h(
+    "section",
+    { className: "jt-card jt-model", "aria-labelledby": "jt-model" },
+    h("h2", { id: "jt-model" }, "Model"),
+    place && h("p", null, /^https?:\/\//i.test(place) ? h("a", { href: place, rel: "noopener noreferrer", target: "_blank" }, place) : code(place)),
+    note && h("p", { className: "jt-muted" }, note),
+  );
+}
+
+function modelOf({ ti, kind, state, facts, result, status, fetched }) {
+  if (kind === "fetch") return { place: fetched, note: fetched ? "The SavedModel, whole and verified." : "" };
+  if (kind !== "training") return {};
+  if (result?.model) return { place: String(result.model), note: "The SavedModel, whole and verified." };
+  const wanted = facts?.destination ? String(facts.destination) : "";
+  if (state === "successful" && (!wanted || ti.state === "success")) return { place: "", note: String(status?.message || "The model stays on the service.") };
+  if (["failed", "stopped", "left"].includes(state)) return {};
+  return { place: wanted, note: wanted ? "The SavedModel will be fetched to a folder in here." : "" };
+}
+
+/** The job's facts. */
+export function Facts({ view }) {
+  const rows = rowsOf(view).filter(([, value]) => said(value));
+  return h(
+    "section",
+    { className: "jt-card", "aria-labelledby": "jt-facts" },
+    h("h2", { id: "jt-facts" }, "Job"),
+    h(
+      "dl",
+      { className: "jt-facts" },
+      rows.map(([name, value]) => h(React.Fragment, { key: name }, h("dt", null, name), h("dd", null, value))),
+    ),
+  );
+}
+
+function rowsOf({ jobId, facts, status }) {
+  const given = facts ?? {};
+  const requirements = list(given.requirements);
+  return [
+    ["Job id", jobId && code(jobId)],
+    ["Image", given.image && code(given.image)],
+    ["Resources", resourcesOf(given.resources)],
+    ["Requirements", requirements.length > 0 && h("ul", null, requirements.map((line, index) => h("li", { key: index }, code(line))))],
+    ["Data", dataOf(list(given.data))],
+    ["Data version", given.data_version && code(given.data_version)],
+    ["Time limit", typeof given.completion_time === "number" ? span(given.completion_time) : null],
+    ["Submitted", said(given.submitted) && moment(Date.parse(given.submitted))],
+    ["Connection", given.conn_id && code(given.conn_id)],
+    ["Runs in", status?.containerID && code(status.containerID)],
+    ["Jobs before it", given.generation > 0 ? `${number(given.generation)} that failed since the task was last cleared` : null],
+  ].map(([name, value]) => [name, value === false ? null : value]);
+}
+
+function resourcesOf(given) {
+  if (!isObject(given)) return null;
+  const parts = [
+    typeof given.cpus === "number" && many(given.cpus, "CPU"),
+    given.gpus > 0 && many(given.gpus, "GPU"),
+    typeof given.memory === "number" && `${number(given.memory)} MB of memory`,
+  ];
+  return parts.filter(Boolean).join(", ");
+}
+
+function dataOf(files) {
+  if (!files.length) return null;
+  const lines = files.filter(isObject).map((file, index) => {
+    if (file.more > 0) return h("li", { key: index }, `and ${number(file.more)} more`);
+    return h("li", { key: index, title: file.sha256 ? `SHA-256 ${file.sha256}` : undefined }, code(file.name), ` ${bytes(file.size)}`);
+  });
+  return h("ul", null, lines);
+}
+
+const SHOWN = 14;
+
+/** The last lines of the log. */
+export function LastLines({ log, href }) {
+  const box = React.useRef(null);
+  const lines = log.lines.slice(-SHOWN);
+  return h(
+    "section",
+    { className: "jt-card", "aria-labelledby": "jt-log" },
+    h("div", { className: "jt-bar" }, h("h2", { id: "jt-log" }, log.ofJob || !lines.length ? "Last lines of the job" : "Last lines of the log"), h("a", { href }, "Whole log")),
+    log.refused && h("p", { className: "jt-note" }, refusal(log.refused)),
+    !log.refused && !lines.length && h("p", { className: "jt-muted" }, "No line yet."),
+    lines.length > 0 &&
+      h(
+        "pre",
+        { ref: box, className: "jt-log", tabIndex: 0, role: "group", "aria-labelledby": "jt-log" },
+        lines.map((line, index) => h("span", { key: index, className: `jt-${line.level}` }, h("time", null, clock(line.time)), line.text, "\n")),
+      ),
+  );
+}
+
+const refusal = ({ status, message }) =>
+  status === 403 || status === 401 ? "You may not read the logs of this DAG." : `The log cannot be read now: ${message}`;

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the task's state and its XComs mean: the headline, the phases with their times, the reason of a failure.
+
+import { readMetrics, readTries } from "./metrics.js";
+
+/** The XComs of a training task. */
+export const KEYS = ["training_job_id", "training_facts", "trainingStatus", "training_metrics", "return_value"];
+
+const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
+const BEFORE = new Set([null, undefined, "none", "scheduled", "queued", "up_for_reschedule", "restarting"]);
+const ENDED = new Set(["SUCCESSFUL", "FAILED", "STOPPED"]);
+
+/** Whether nothing will change until somebody acts. */
+export const isOver = (ti) => OVER.has(ti?.state);
+
+const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+const time = (text) => (typeof text === "string" ? Date.parse(text) : NaN);
+const text = (value) => (typeof value === "string" ? value : "");
+
+/**
+ * Everything that the page shows, out of what was read.
+ *
+ * After a clear the old trigger may still write for a second: what names another job is left aside.
+ */
+export function understand(read) {
+  const { ti, xcoms } = read;
+  const jobId = typeof xcoms.get("training_job_id") === "string" ? xcoms.get("training_job_id") : null;
+  const ignored = [];
+  const own = (key) => {
+    const value = xcoms.get(key);
+    if (!isObject(value)) return null;
+    if (jobId !== null && value.job_id === jobId) return value;
+    if (key !== "return_value" || jobId !== null) ignored.push(key);
+    return null;
+  };
+  const [facts, status, told, result] = KEYS.slice(1).map(own);
+  const view = { ti, jobId, facts, status, result, ignored, kind: kindOf(read, jobId) };
+  view.metrics = view.kind === "cleared" ? new Map() : readMetrics(told);
+  view.leftOut = told?.left_out > 0 ? told.left_out : 0;
+  view.tries = readTries(read.store, view.kind === "cleared" ? null : jobId);
+  view.now = nowOf(read, facts, status);
+  view.state = stateOf(view);
+  view.phases = jobId && view.kind === "training" ? phasesOf(view) : [];
+  view.failure = failureOf(view, read.log?.error);
+  return { ...view, ...headlineOf(view, read) };
+}
+
+function kindOf({ ti, links, forbidden }, jobId) {
+  if (jobId !== null) return BEFORE.has(ti.state) && ti.state !== "up_for_reschedule" ? "cleared" : "training";
+  if (forbidden) return "forbidden";
+  if (links && "Training" in links) return BEFORE.has(ti.state) ? (ti.try_number > 1 ? "cleared" : "waiting") : "jobless";
+  if (links && "Model" in links) return "fetch";
+  return "other";
+}
+
+/** The service's clock, in milliseconds: ours, and what the two told of the same submit differs by. */
+function nowOf({ offset = 0 }, facts, status) {
+  const apart = time(facts?.submitted) - time(status?.submissionTime);
+  return Date.now() + offset - (Math.abs(apart) > 5000 ? apart : 0);
+}
+
+/** Where the job stands: queued, running, storing, successful, failed, stopped; null when nobody said. */
+function stateOf({ ti, status, facts }) {
+  const word = text(status?.status).toUpperCase();
+  if (ENDED.has(word)) return word.toLowerCase();
+  if (isOver(ti)) return "left";
+  if (status === null) return facts === null ? null : "queued";
+  if (!Number.isNaN(time(status.storingTime))) return "storing";
+  return !Number.isNaN(time(status.startTime)) || word === "RUNNING" ? "running" : "queued";
+}
+
+const LABELS = { queued: "Queued", running: "Running", storing: "Storing" };
+const ENDS = { successful: "Done", failed: "Failed", stopped: "Stopped", left: "Ended" };
+
+/** The timeline: each phase with its begin and end in milliseconds (NaN: not yet), and how it stands. */
+export function phasesOf({ ti, status, facts, state }) {
+  const over = state in ENDS;
+  const end = over ? firstTime(status?.finishTime, isOver(ti) ? ti.end_date : null) : NaN;
+  const begins = [firstTime(status?.submissionTime, facts?.submitted), time(status?.startTime), time(status?.storingTime)];
+  const phases = Object.keys(LABELS).map((key, index) => {
+    const begin = begins[index];
+    const next = begins.slice(index + 1).find((each) => !Number.isNaN(each)) ?? end;
+    if (Number.isNaN(begin)) return { key, label: LABELS[key], begin, end: NaN, look: over ? "skipped" : "todo" };
+    return { key, label: LABELS[key], begin, end: next, look: over || !Number.isNaN(next) ? "done" : "active" };
+  });
+  const good = state === "successful";
+  const last = phases.findLast((phase) => phase.look === "done");
+  if (over && !good && last) last.look = state === "failed" ? "bad" : "cut";
+  const look = over ? (good ? "good" : state === "failed" ? "bad" : "cut") : "todo";
+  return [...phases, { key: "end", label: ENDS[state] ?? "Done", begin: end, end: NaN, look }];
+}
+
+function firstTime(...texts) {
+  return texts.map(time).find((each) => !Number.isNaN(each)) ?? NaN;
+}
+
+/** Why it failed; null when it did not. */
+function failureOf({ ti, status, state, kind }, error) {
+  const bad = ["failed", "up_for_retry"].includes(ti.state) || state === "failed" || state === "stopped";
+  if (!bad || kind === "cleared" || kind === "other") return null;
+  const ended = state === "failed" || state === "stopped";
+  const message = ended ? text(status?.message) : "";
+  return {
+    message: message || (error ? error.text.split("\n")[0] : ""),
+    reason: ended ? text(status?.reason) : "",
+    exitCode: ended && typeof status?.exitCode === "number" ? status.exitCode : null,
+    detail: error && error.text !== message ? `${error.type}: ${error.text}` : "",
+  };
+}
+
+const SAID = {
+  queued: ["Queued", "active", "The job waits for its turn."],
+  running: ["Training", "active", "The job is running."],
+  storing: ["Storing the model", "active", "The training is over; the service stores the model."],
+  successful: ["Trained", "good", "The job was successful."],
+  failed: ["Failed", "bad", "The job failed."],
+  stopped: ["Stopped", "bad", "The job was stopped."],
+};
+
+const OTHERS = {
+  cleared: ["Cleared", "idle", "The task was cleared and trains anew when its turn comes; what it trained before is gone."],
+  waiting: ["Not run yet", "idle", "The training has not begun: this task waits for its turn."],
+  fetch: ["No training", "idle", "This task trains nothing: it fetches the model of a training."],
+  other: ["No training", "idle", "This task is not a training, so there is nothing to show here."],
+  forbidden: ["Not for you to see", "idle", "You may not read the XComs of this DAG, and these hold the training."],
+};
+
+function headlineOf(view, { ti }) {
+  const say = ([title, tone, sentence]) => ({ title, tone, sentence });
+  if (view.kind in OTHERS) return say(view.kind === "other" && neverRan(ti) ? NEVER : OTHERS[view.kind]);
+  if (view.kind === "jobless") return say(joblessOf(ti));
+  return say(trainingOf(view));
+}
+
+const NEVER = ["Not run yet", "idle", "This task has not run, so there is nothing to show yet."];
+const neverRan = (ti) => BEFORE.has(ti.state) || (isOver(ti) && !ti.start_date);
+
+function joblessOf(ti) {
+  if (ti.state === "skipped" || ti.state === "removed") return ["Skipped", "idle", "The task was skipped; nothing was trained."];
+  if (ti.state === "upstream_failed") return ["Not run", "idle", "A task before this one failed, so nothing was trained."];
+  if (ti.state === "success") return ["No job", "idle", "The task was marked success before it submitted a job."];
+  if (ti.state === "failed") return ["Failed", "bad", "The task failed before it submitted a job."];
+  if (ti.state === "up_for_retry") return ["Failed", "bad", "This try failed before it submitted a job; another one follows."];
+  return ["Submitting", "active", "The task prepares the job: it uploads the script and the data, and submits."];
+}
+
+function trainingOf({ ti, state, status }) {
+  const message = text(status?.message);
+  if (state === "left") {
+    return ti.state === "success"
+      ? ["Ended", "idle", "The task was marked success while its job was on its way; the job was told to stop."]
+      : ["Failed", "bad", "The task ended before its job did."];
+  }
+  if (state === null) return ["Submitted", "active", "The job was submitted; its first status is on its way."];
+  const [title, tone, sentence] = SAID[state];
+  const said = state === "queued" && message ? `${sentence} ${message}` : sentence;
+  return [title, tone, said + after(ti, state)];
+}
+
+/** What the task still does, or did, after the end of its job. */
+function after(ti, state) {
+  if (state === "successful") {
+    if (ti.state === "failed") return " The task failed after it.";
+    if (ti.state === "up_for_retry") return " The task failed after it, and another try follows, which trains nothing anew.";
+    return isOver(ti) ? "" : " The task takes in what it left.";
+  }
+  if (ti.state === "up_for_retry") return " Another try follows.";
+  return ti.state === "success" ? " The task was marked success." : "";
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the job stands: the headline, which screen readers hear when it changes, and the phases with their durations.
+
+import { clock, moment, span } from "./format.js";
+import { React, h } from "./react.js";
+
+const MARKS = { done: "✓", good: "✓", bad: "✕", cut: "■", active: "", todo: "", skipped: "" };
+const SPOKEN = { done: "over", good: "reached", bad: "failed", cut: "cut short", active: "now", todo: "to come", skipped: "not reached" };
+
+/** The page's headline. */
+export function Headline({ view }) {
+  const name = view.facts?.name || view.status?.name;
+  return h(
+    "header",
+    { className: "jt-head" },
+    h("div", { className: `jt-badge jt-${view.tone}` }, h("span", { className: "jt-dot", "aria-hidden": true }), view.title),
+    h("p", { className: "jt-sentence", role: "status" }, h("span", { className: "jt-hidden" }, `${view.title}: `), view.sentence),
+    name && h("p", { className: "jt-name" }, name, view.ti?.try_number > 1 && h("span", null, `try ${view.ti.try_number}`)),
+  );
+}
+
+/** The phases, each with its duration; the one that is under way counts its seconds. */
+export function Timeline({ view }) {
+  const ahead = view.now - Date.now();
+  const running = view.phases.some((phase) => phase.look === "active");
+  const now = useNow(running) + ahead;
+  return h(
+    "ol",
+    { className: "jt-timeline", "aria-label": "Timeline" },
+    view.phases.map((phase) => h(Phase, { key: phase.key, phase, now })),
+  );
+}
+
+function Phase({ phase, now }) {
+  const { look, label, begin, end } = phase;
+  const began = !Number.isNaN(begin);
+  const lasted = phase.key === "end" || !began ? "" : span(((Number.isNaN(end) ? now : end) - begin) / 1000);
+  return h(
+    "li",
+    { className: `jt-phase jt-${look}`, "aria-current": look === "active" ? "step" : undefined },
+    h("span", { className: "jt-mark", "aria-hidden": true }, MARKS[look]),
+    h("span", { className: "jt-label" }, label, h("span", { className: "jt-hidden" }, `, ${SPOKEN[look]}`)),
+    h("span", { className: "jt-span" }, lasted),
+    h("span", { className: "jt-clock", title: began ? moment(begin) : undefined }, began ? clock(begin) : ""),
+  );
+}
+
+/** The time, every second while something is under way. */
+function useNow(running) {
+  const [now, setNow] = React.useState(Date.now);
+  React.useEffect(() => {
+    if (!running) return undefined;
+    const timer = setInterval(() => document.hidden || setNow(Date.now()), 1000);
+    return () => clearInterval(timer);
+  }, [running]);
+  return running ? Math.max(now, Date.now() - 1000) : now;
+}
+
+/** Why it failed. */
+export function Failure({ failure }) {
+  const { message, reason, exitCode, detail } = failure;
+  const facts = [reason, exitCode !== null && `exit code ${exitCode}`].filter(Boolean).join(" · ");
+  return h(
+    "section",
+    { className: "jt-failure", "aria-labelledby": "jt-failure" },
+    h("h2", { id: "jt-failure" }, "Why it failed"),
+    h("p", { className: "jt-reason" }, message || "Nobody gave a reason; the log below may tell more."),
+    facts && h("p", { className: "jt-muted" }, facts),
+    detail && h("details", null, h("summary", null, "What Airflow says"), h("pre", { tabIndex: 0 }, detail)),
+  );
+}

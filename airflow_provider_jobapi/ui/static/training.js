@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Training tab of the task-instance page. Airflow loads this module and shows the component that it names.
+
+import { Place } from "./api.js";
+import { Curves } from "./curves.js";
+import { Facts, LastLines, Model } from "./facts.js";
+import { Feed } from "./feed.js";
+import { React, h } from "./react.js";
+import { isOver, understand } from "./status.js";
+import { Failure, Headline, Timeline } from "./timeline.js";
+
+const STYLES_WAIT = 3000;
+
+/** The tab. */
+function Training(props) {
+  const place = new Place(props);
+  const key = JSON.stringify([place.instance, place.mapIndex]);
+  return h("div", { className: "jobapi-training" }, h(Boundary, { key }, h(Followed, { place })));
+}
+
+function Followed({ place }) {
+  const [read, setRead] = React.useState(null);
+  React.useEffect(() => {
+    const feed = new Feed(place, setRead).start();
+    return () => feed.stop();
+  }, []);
+  if (read === null) return h("p", { className: "jt-muted", role: "status" }, "Reading the training…");
+  if (read.ti === null) return h(Unreadable, { place, trouble: read.trouble });
+  const view = understand(read);
+  return h(React.Fragment, null, read.trouble && h(Trouble, { trouble: read.trouble }), h(Page, { view, read, place }));
+}
+
+function Page({ view, read, place }) {
+  const training = view.kind === "training";
+  const curves = view.metrics.size > 0 || (view.tries.length > 0 && (training || view.kind === "cleared"));
+  const asked = training || ["jobless", "cleared", "forbidden"].includes(view.kind);
+  const fetched = typeof read.xcoms.get("return_value") === "string" ? read.xcoms.get("return_value") : "";
+  return h(
+    React.Fragment,
+    null,
+    h(Headline, { view }),
+    view.phases.length > 0 && h(Timeline, { view }),
+    view.failure && h(Failure, { failure: view.failure }),
+    h(Model, { view: { ...view, fetched } }),
+    curves && h(Curves, { view }),
+    training && !curves && h(NoMetrics, { view }),
+    h(
+      "div",
+      { className: "jt-columns" },
+      training && h(Facts, { view }),
+      asked && read.log && h(LastLines, { log: read.log, href: place.pageOf() }),
+    ),
+    view.ignored.length > 0 && h("p", { className: "jt-note" }, `Left aside, since it is of another job: ${view.ignored.join(", ")}.`),
+  );
+}
+
+function NoMetrics({ view }) {
+  const text = isOver(view.ti) ? "No metric was found in the lines of this job." : "No metric was found in the lines of this job yet.";
+  return h("section", { "aria-labelledby": "jt-curves" }, h("h2", { id: "jt-curves" }, "Metrics"), h("p", { className: "jt-muted" }, text));
+}
+
+/** What is said when not even the task instance can be read. */
+function Unreadable({ place, trouble }) {
+  const { status, message } = trouble ?? {};
+  if (status === 404 && /mapped/.test(message) && !place.mapped) {
+    return h(Sentence, { title: "Mapped" }, "This task is mapped and runs once for each of its values; choose one under ", h("a", { href: place.pageOf() + "/mapped" }, "its task instances"), ".");
+  }
+  if (status === 404) return h(Sentence, { title: "Not there" }, "Airflow knows no such task instance: its dag run may have been deleted.");
+  if (status === 401) return h(Sentence, { title: "Logged out" }, "Airflow does not know you any more; load the page again to log in.");
+  if (status === 403) return h(Sentence, { title: "Not for you to see" }, "You may not see the task instances of this DAG.");
+  if (status > 0 && status < 500) return h(Sentence, { title: "Not readable" }, message);
+  return h(Sentence, { title: "No answer" }, "Airflow does not answer; it is asked again in some seconds.");
+}
+
+const Sentence = ({ title, children }) =>
+  h("header", { className: "jt-head" }, h("div", { className: "jt-badge jt-idle" }, h("span", { className: "jt-dot", "aria-hidden": true }), title), h("p", { className: "jt-sentence", role: "status" }, children));
+
+function Trouble({ trouble }) {
+  const { status } = trouble;
+  const text =
+    status === 401
+      ? "Airflow does not know you any more; load the page again to log in. This is what was known before."
+      : status === 0 || status >= 500
+        ? "Airflow does not answer just now; it is asked again in some seconds. This is what was known before."
+        : `Airflow refused to tell more: ${trouble.message}`;
+  return h("p", { className: "jt-note", role: "alert" }, text);
+}
+
+/** Whatever goes wrong in here: a sentence, never a blank page. */
+class Boundary extends (React.Component ?? Object) {
+  state = { error: null };
+
+  static getDerivedStateFromError(error) {
+    return { error };
+  }
+
+  render() {
+    if (this.state.error === null) return this.props.children;
+    return h(
+      Sentence,
+      { title: "Not shown" },
+      `This training cannot be shown, by a fault of this page and not of the training: ${this.state.error}. The Logs tab has its lines. `,
+      h("button", { type: "button", onClick: () => this.setState({ error: null }) }, "Try again"),
+    );
+  }
+}
+
+/** The styles, waited for so that nothing is seen without them, but not for ever. */
+function styles() {
+  const href = new URL("./training.css", import.meta.url).href;
+  if (document.querySelector(`link[href="${href}"]`)) return undefined;
+  const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href });
+  return new Promise((ready) => {
+    link.onload = link.onerror = ready;
+    setTimeout(ready, STYLES_WAIT);
+    document.head.append(link);
+  });
+}
+
+await styles();
+// The name of the app in plugin.py, under which Airflow looks for its component.
+globalThis.Training = Training;
