@@ -58,7 +58,24 @@ class ModelLink(BaseOperatorLink):
         except Exception as error:  # noqa: BLE001 -- Airflow would print a traceback into the log of a good task
             log.debug("The task's result cannot be read: %r", error)
             result = None
-        return page_of(_location(result)) or tab(ti_key)
+        location = _location(result)
+        page = None if _is_elsewhere(location) else page_of(location)
+        return page or tab(ti_key)
+
+
+def _is_elsewhere(location: str) -> bool:
+    """Whether a bucket is on a server of its own, of which the cloud's page knows nothing."""
+    from airflow.sdk import BaseHook
+
+    conn_id = location.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    if not conn_id or not location.startswith(("s3://", "s3a://")):
+        return False
+    try:
+        extra = BaseHook.get_connection(conn_id).extra_dejson
+    except Exception as error:  # noqa: BLE001 -- the tab is right in any case
+        log.debug("The connection %s cannot be read: %r", conn_id, error)
+        return True
+    return "endpoint_url" in str(extra)
 
 
 def _location(result: Any) -> str:

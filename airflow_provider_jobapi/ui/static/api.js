@@ -101,7 +101,8 @@ function keep(ends, line, most) {
   const list = ofJob ? ends.job : ends.all;
   if (ofJob) ends.count += 1;
   else if (line.includes('"error_detail":[{')) ends.error = line;
-  if (!ofJob && /"event":"::(end)?group::/.test(line)) return;
+  // The reader's own notes, such as the names of the files, have no time; what folds in the UI is no line.
+  if (!ofJob && (!line.includes('"timestamp":"') || /"event":"::(end)?group::/.test(line))) return;
   list.push(line);
   if (list.length > most) list.shift();
 }

@@ -11,6 +11,7 @@ const EDGE = { left: 54, right: 14, top: 10, bottom: 24 };
 const HUES = 6;
 const DASHES = ["5 3", "2 3", "8 3 2 3", "1 4"];
 
+const isNumber = (value) => typeof value === "number";
 const look = (line) => `jt-hue-${line.hue % HUES}${line.try === null ? "" : " jt-earlier"}`;
 const dash = (line) => (line.try === null ? undefined : DASHES[line.age % DASHES.length]);
 
@@ -42,7 +43,7 @@ function Legend({ lines }) {
         h(Swatch, { line }),
         h("span", { className: "jt-label" }, line.label),
         h("b", null, number(line.series.last)),
-        line.series.min !== null && h("span", { className: "jt-muted" }, `${number(line.series.min)} … ${number(line.series.max)}`),
+        isNumber(line.series.min) && isNumber(line.series.max) && h("span", { className: "jt-muted" }, `${number(line.series.min)} … ${number(line.series.max)}`),
       ),
     ),
   );

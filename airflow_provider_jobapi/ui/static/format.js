@@ -21,7 +21,8 @@ export function tick(value, step) {
     return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e").replaceAll("-", "−");
   }
   const digits = Math.max(0, Math.min(8, Math.ceil(-Math.log10(step) - 1e-9)));
-  return value.toLocaleString("en", { maximumFractionDigits: digits, useGrouping: size >= 1e4 }).replace("-", "−");
+  // A tick that rounding left a little below zero would read −0.
+  return (Math.abs(value) < step / 1e6 ? 0 : value).toLocaleString("en", { maximumFractionDigits: digits, useGrouping: size >= 1e4 }).replace("-", "−");
 }
 
 /** A span in seconds: "4.2 s", "3 min 12 s", "2 h 5 min", "3 d 4 h". */

@@ -87,7 +87,7 @@ export function phasesOf({ ti, status, facts, state }) {
   const last = phases.findLast((phase) => phase.look === "done");
   if (over && !good && last) last.look = state === "failed" ? "bad" : "cut";
   const look = over ? (good ? "good" : state === "failed" ? "bad" : "cut") : "todo";
-  return [...phases, { key: "end", label: ENDS[state] ?? "Done", begin: end, end: NaN, look }];
+  return [...phases, { key: "end", label: ENDS[state] ?? "Done", begin: end, end: NaN, look, first: phases[0].begin }];
 }
 
 function firstTime(...texts) {

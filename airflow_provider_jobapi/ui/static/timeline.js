@@ -34,16 +34,18 @@ export function Timeline({ view }) {
 function Phase({ phase, now }) {
   const { look, label, begin, end } = phase;
   const began = !Number.isNaN(begin);
-  const lasted = phase.key === "end" || !began ? "" : span(((Number.isNaN(end) ? now : end) - begin) / 1000);
+  const lasted = began ? span(((Number.isNaN(end) ? now : end) - begin) / 1000) : "";
   return h(
     "li",
     { className: `jt-phase jt-${look}`, "aria-current": look === "active" ? "step" : undefined },
     h("span", { className: "jt-mark", "aria-hidden": true }, MARKS[look]),
     h("span", { className: "jt-label" }, label, h("span", { className: "jt-hidden" }, `, ${SPOKEN[look]}`)),
-    h("span", { className: "jt-span" }, lasted),
+    h("span", { className: "jt-span" }, phase.key === "end" ? whole(phase) : lasted),
     h("span", { className: "jt-clock", title: began ? moment(begin) : undefined }, began ? clock(begin) : ""),
   );
 }
+
+const whole = ({ begin, first }) => (Number.isNaN(begin) || Number.isNaN(first) ? "" : `${span((begin - first) / 1000)} in all`);
 
 /** The time, every second while something is under way. */
 function useNow(running) {

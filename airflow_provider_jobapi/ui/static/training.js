@@ -5,6 +5,7 @@ import { Place } from "./api.js";
 import { Curves } from "./curves.js";
 import { Facts, LastLines, Model } from "./facts.js";
 import { Feed } from "./feed.js";
+import { useFit } from "./fit.js";
 import { React, h } from "./react.js";
 import { isOver, understand } from "./status.js";
 import { Failure, Headline, Timeline } from "./timeline.js";
@@ -15,7 +16,7 @@ const STYLES_WAIT = 3000;
 function Training(props) {
   const place = new Place(props);
   const key = JSON.stringify([place.instance, place.mapIndex]);
-  return h("div", { className: "jobapi-training" }, h(Boundary, { key }, h(Followed, { place })));
+  return h("div", { className: "jobapi-training", ref: useFit() }, h(Boundary, { key }, h(Followed, { place })));
 }
 
 function Followed({ place }) {
