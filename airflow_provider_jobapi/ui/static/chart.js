@@ -33,21 +33,28 @@ function ChartCard({ chart, log }) {
 }
 
 function Legend({ lines }) {
+  const tries = [...new Set(lines.map((line) => line.try))].filter((number) => number !== null);
   return h(
     "ul",
     { className: "jt-legend" },
-    lines.map((line) =>
-      h(
-        "li",
-        { key: line.label, className: look(line) },
-        h(Swatch, { line }),
-        h("span", { className: "jt-label" }, line.label),
-        h("b", null, number(line.series.last)),
-        isNumber(line.series.min) && isNumber(line.series.max) && h("span", { className: "jt-muted" }, `${number(line.series.min)} … ${number(line.series.max)}`),
-      ),
-    ),
+    lines
+      .filter((line) => line.try === null)
+      .map((line) => h("li", { key: line.label, className: look(line) }, h(Swatch, { line }), h("span", { className: "jt-label" }, line.label), h("b", null, number(line.series.last)), h(Range, line.series))),
+    tries.map((each) => h(EarlierTry, { key: `try ${each}`, name: `try ${each}`, lines: lines.filter((line) => line.try === each) })),
   );
 }
+
+const Range = ({ min, max }) =>
+  isNumber(min) && isNumber(max) && h("span", { className: "jt-muted jt-wide", title: "lowest … highest" }, `${number(min)} … ${number(max)}`);
+
+/** The last values of an earlier try, in the order and the colours of the lines above. */
+const EarlierTry = ({ name, lines }) =>
+  h(
+    "li",
+    null,
+    h("span", { className: "jt-muted" }, name),
+    lines.map((line) => h("span", { key: line.label, className: "jt-value" }, h(Swatch, { line }), h("span", { className: "jt-hidden" }, line.label), number(line.series.last))),
+  );
 
 const Swatch = ({ line }) =>
   h(
@@ -59,11 +66,12 @@ const Swatch = ({ line }) =>
 /** Where everything of a chart is, at a width. */
 export function layout(lines, width, log) {
   const right = Math.max(EDGE.left + 40, width - EDGE.right);
-  const x = axis(extent(lines.map((line) => line.series.steps)), EDGE.left, right, { pad: false, count: width / 90 });
+  const steps = [...new Set(lines.flatMap((line) => line.series.steps))].sort((one, other) => one - other);
+  const whole = steps.every(Number.isInteger);
+  const x = axis(extent([steps]), EDGE.left, right, { pad: false, count: width / 90, whole });
   const values = extent(lines.map((line) => line.series.values), log);
   const y = axis(values, HEIGHT - EDGE.bottom, EDGE.top, { log, count: 4 });
   const drawn = lines.map((line) => path(line.series.steps, line.series.values, x.place, y.place, log));
-  const steps = [...new Set(lines.flatMap((line) => line.series.steps))].sort((one, other) => one - other);
   const strange = lines.flatMap((line) => strangeOf(line, x, y, log));
   return { x, y, right, drawn, steps, strange, empty: values === null };
 }

@@ -56,7 +56,7 @@ function rowsOf({ jobId, facts, status }) {
     ["Resources", resourcesOf(given.resources)],
     ["Requirements", requirements.length > 0 && h("ul", null, requirements.map((line, index) => h("li", { key: index }, code(line))))],
     ["Data", dataOf(list(given.data))],
-    ["Data version", given.data_version && code(given.data_version)],
+    ["Data version", versionOf(given.data_version ?? status?.dataVersion)],
     ["Time limit", typeof given.completion_time === "number" ? span(given.completion_time) : null],
     ["Submitted", said(given.submitted) && moment(Date.parse(given.submitted))],
     ["Connection", given.conn_id && code(given.conn_id)],
@@ -64,6 +64,9 @@ function rowsOf({ jobId, facts, status }) {
     ["Jobs before it", given.generation > 0 ? `${number(given.generation)} that failed since the task was last cleared` : null],
   ].map(([name, value]) => [name, value === false ? null : value]);
 }
+
+/** A SHA-256 in short, as people compare it; the whole of it is in the XCom. */
+const versionOf = (given) => typeof given === "string" && given !== "" && h("code", { title: given }, given.length > 16 ? `${given.slice(0, 12)}…` : given);
 
 function resourcesOf(given) {
   if (!isObject(given)) return null;

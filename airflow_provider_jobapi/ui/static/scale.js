@@ -19,19 +19,21 @@ export function extent(lists, log = false) {
   return low <= high ? [low, high] : null;
 }
 
-/** Round ticks between two values, about `count` of them. */
-export function ticks(low, high, count = 5) {
+/** Round ticks between two values, about `count` of them; `whole` for what has no halves. */
+export function ticks(low, high, count = 5, whole = false) {
   const raw = (high - low) / Math.max(1, count);
   if (!(raw > 0) || !Number.isFinite(raw)) return { step: 1, at: [low] };
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = power * [1, 2, 5, 10].find((each) => each * power >= raw * 0.999);
+  const round = power * [1, 2, 5, 10].find((each) => each * power >= raw * 0.999);
+  const step = whole ? Math.max(1, round) : round;
   const at = [];
   for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index += 1) at.push(index * step);
   return { step, at: at.length ? at : [low] };
 }
 
-/** Ticks of a logarithmic axis: powers of ten, and 2 and 5 between them where there is room. */
+/** Ticks of a logarithmic axis: powers of ten, and 2 and 5 between them where there is room; round ones below a decade. */
 export function logTicks(low, high, count = 5) {
+  if (high / low < 10) return ticks(low, high, count).at;
   const [from, to] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
   const every = Math.max(1, Math.ceil((to - from) / count));
   const parts = to - from <= 2 ? [1, 2, 5] : [1];
@@ -42,7 +44,7 @@ export function logTicks(low, high, count = 5) {
 }
 
 /** An axis: `place` puts a value on it, `at` are its ticks. */
-export function axis(range, from, to, { log = false, count = 5, pad = true } = {}) {
+export function axis(range, from, to, { log = false, count = 5, pad = true, whole = false } = {}) {
   const [lowest, highest] = range ?? [0, 1];
   if (log) {
     const spread = lowest === highest ? 2 : (highest / lowest) ** 0.04;
@@ -55,7 +57,7 @@ export function axis(range, from, to, { log = false, count = 5, pad = true } = {
   const wide = high - low;
   // The difference of two huge numbers may be infinite.
   const place = (value) => from + (Number.isFinite(wide) ? (value - low) / wide : value / high / 2 + 0.5) * (to - from);
-  const { step, at } = ticks(low, high, count);
+  const { step, at } = ticks(low, high, count, whole);
   return { place, at, step };
 }
 

@@ -41,7 +41,7 @@ export function understand(read) {
   view.now = nowOf(read, facts, status);
   view.state = stateOf(view);
   view.phases = jobId && view.kind === "training" ? phasesOf(view) : [];
-  view.failure = failureOf(view, read.log?.error);
+  view.failure = failureOf(view, read.log);
   return { ...view, ...headlineOf(view, read) };
 }
 
@@ -95,7 +95,8 @@ function firstTime(...texts) {
 }
 
 /** Why it failed; null when it did not. */
-function failureOf({ ti, status, state, kind }, error) {
+function failureOf({ ti, status, state, kind }, log) {
+  const error = log?.error ?? null;
   const bad = ["failed", "up_for_retry"].includes(ti.state) || state === "failed" || state === "stopped";
   if (!bad || kind === "cleared" || kind === "other") return null;
   const ended = state === "failed" || state === "stopped";
@@ -104,8 +105,15 @@ function failureOf({ ti, status, state, kind }, error) {
     message: message || (error ? error.text.split("\n")[0] : ""),
     reason: ended ? text(status?.reason) : "",
     exitCode: ended && typeof status?.exitCode === "number" ? status.exitCode : null,
+    lastLine: state === "failed" && log?.ofJob ? lastOf(log.lines) : "",
     detail: error && error.text !== message ? `${error.type}: ${error.text}` : "",
   };
+}
+
+/** What the job said last: the exception of a script, most often. */
+function lastOf(lines) {
+  const last = lines.findLast((line) => line.text.trim() && !line.text.startsWith("jobapi: "));
+  return last ? last.text.trim().slice(0, 500) : "";
 }
 
 const SAID = {

@@ -9,7 +9,7 @@ const SPOKEN = { done: "over", good: "reached", bad: "failed", cut: "cut short",
 
 /** The page's headline. */
 export function Headline({ view }) {
-  const name = view.facts?.name || view.status?.name;
+  const name = [view.facts?.name, view.status?.name].find((each) => each && typeof each === "string");
   return h(
     "header",
     { className: "jt-head" },
@@ -40,12 +40,13 @@ function Phase({ phase, now }) {
     { className: `jt-phase jt-${look}`, "aria-current": look === "active" ? "step" : undefined },
     h("span", { className: "jt-mark", "aria-hidden": true }, MARKS[look]),
     h("span", { className: "jt-label" }, label, h("span", { className: "jt-hidden" }, `, ${SPOKEN[look]}`)),
-    h("span", { className: "jt-span" }, phase.key === "end" ? whole(phase) : lasted),
+    h("span", { className: "jt-span" }, ...(phase.key === "end" ? whole(phase) : [lasted])),
     h("span", { className: "jt-clock", title: began ? moment(begin) : undefined }, began ? clock(begin) : ""),
   );
 }
 
-const whole = ({ begin, first }) => (Number.isNaN(begin) || Number.isNaN(first) ? "" : `${span((begin - first) / 1000)} in all`);
+const whole = ({ begin, first }) =>
+  Number.isNaN(begin) || Number.isNaN(first) ? [] : [span((begin - first) / 1000), h("span", { className: "jt-wide" }, " in all")];
 
 /** The time, every second while something is under way. */
 function useNow(running) {
@@ -60,13 +61,14 @@ function useNow(running) {
 
 /** Why it failed. */
 export function Failure({ failure }) {
-  const { message, reason, exitCode, detail } = failure;
+  const { message, reason, exitCode, detail, lastLine } = failure;
   const facts = [reason, exitCode !== null && `exit code ${exitCode}`].filter(Boolean).join(" · ");
   return h(
     "section",
     { className: "jt-failure", "aria-labelledby": "jt-failure" },
     h("h2", { id: "jt-failure" }, "Why it failed"),
     h("p", { className: "jt-reason" }, message || "Nobody gave a reason; the log below may tell more."),
+    lastLine && h("p", { className: "jt-quote" }, h("span", { className: "jt-hidden" }, "The job's last line: "), lastLine),
     facts && h("p", { className: "jt-muted" }, facts),
     detail && h("details", null, h("summary", null, "What Airflow says"), h("pre", { tabIndex: 0 }, detail)),
   );
