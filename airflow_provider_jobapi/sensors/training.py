@@ -18,6 +18,8 @@ from airflow_provider_jobapi._airflow import (
     conf,
 )
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobGone, JobNotFound, TrainingError
+from airflow_provider_jobapi.links.model import ModelLink
+from airflow_provider_jobapi.links.training import TrainingLink
 from airflow_provider_jobapi.operators.saved_model import job_id_of
 from airflow_provider_jobapi.operators.training import SETTLE, first_event
 
@@ -53,6 +55,7 @@ class TrainingSensor(BaseSensorOperator):
 
     template_fields: Sequence[str] = ("conn_id", "job")
     template_ext: Sequence[str] = ()
+    operator_extra_links = (TrainingLink(), ModelLink())
     ui_color = "#dcecf7"
 
     def __init__(

@@ -11,6 +11,7 @@ import pytest
 from tests.harness.airflow import Airflow
 from tests.ui.tab import CHROMIUM, Tab, find_chromium
 
+
 # Of a module and not of the session: while Playwright runs, no other test could run an event loop in this thread.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:

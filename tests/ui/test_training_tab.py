@@ -212,7 +212,9 @@ def test_earlier_tries_lie_over_the_curve(open_tab, told_once):
 def test_no_permission_is_said_and_the_rest_is_shown(open_tab, told_once):
     tab = open_tab()
     for what in ("xcomEntries", "logs"):
-        tab.page.route(re.compile(f"/{what}[/?]"), lambda route: route.fulfill(status=403, json={"detail": "Forbidden"}))
+        tab.page.route(
+            re.compile(f"/{what}[/?]"), lambda route: route.fulfill(status=403, json={"detail": "Forbidden"})
+        )
     tab.open(*told_once)
     tab.says("You may not read the XComs of this DAG")
     tab.says("You may not read the logs of this DAG.")

@@ -115,8 +115,11 @@ function parsed(line) {
   }
 }
 
+// What a terminal would show as colours.
+const COLOURS = /\u001b\[[\d;]*m/g;
+
 const record = ({ event, timestamp, level }) => ({
-  text: typeof event === "string" ? event : JSON.stringify(event),
+  text: (typeof event === "string" ? event : JSON.stringify(event) ?? "").replace(COLOURS, ""),
   time: Date.parse(timestamp ?? ""),
   level: String(level ?? "info"),
 });

@@ -91,7 +91,6 @@ const SHOWN = 14;
 
 /** The last lines of the log. */
 export function LastLines({ log, href }) {
-  const box = React.useRef(null);
   const lines = log.lines.slice(-SHOWN);
   return h(
     "section",
@@ -102,7 +101,7 @@ export function LastLines({ log, href }) {
     lines.length > 0 &&
       h(
         "pre",
-        { ref: box, className: "jt-log", tabIndex: 0, role: "group", "aria-labelledby": "jt-log" },
+        { className: "jt-log", tabIndex: 0, role: "group", "aria-labelledby": "jt-log" },
         lines.map((line, index) => h("span", { key: index, className: `jt-${line.level}` }, h("time", null, clock(line.time)), line.text, "\n")),
       ),
   );

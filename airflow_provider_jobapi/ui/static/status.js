@@ -152,11 +152,11 @@ function joblessOf(ti) {
   return ["Submitting", "active", "The task prepares the job: it uploads the script and the data, and submits."];
 }
 
-function trainingOf({ ti, state, status }) {
+function trainingOf({ ti, state, status, facts }) {
   const message = text(status?.message);
   if (state === "left") {
     return ti.state === "success"
-      ? ["Ended", "idle", "The task was marked success while its job was on its way; the job was told to stop."]
+      ? ["Ended", "idle", `The task was marked success while its job was on its way${facts ? "; the job was told to stop" : ""}.`]
       : ["Failed", "bad", "The task ended before its job did."];
   }
   if (state === null) return ["Submitted", "active", "The job was submitted; its first status is on its way."];

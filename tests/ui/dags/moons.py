@@ -26,7 +26,6 @@ def moons(count: int) -> str:
 
 
 with DAG("two_moons", schedule=None):
-
     SubmitTrainingOperator(
         task_id="train",
         deferrable=True,
