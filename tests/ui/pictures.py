@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The pictures of the documentation: ``tox run -e pictures``, or ``python -m tests.ui.pictures docs/images``.
 
-Starts a jobAPI server and an Airflow on free ports of this machine, trains a small network, and photographs the Training
-tab in a real Chromium. Nothing is left running.
+Starts a jobAPI server and an Airflow on free ports of this machine, trains a small network, and photographs the
+Training tab in a real Chromium. Nothing is left running.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ export function layout(lines, width, log) {
   const right = Math.max(EDGE.left + 40, width - EDGE.right);
   const steps = [...new Set(lines.flatMap((line) => line.series.steps))].sort((one, other) => one - other);
   const whole = steps.every(Number.isInteger);
-  const x = axis(extent([steps]), EDGE.left, right, { pad: false, count: width / 90, whole });
+  const x = axis(extent([steps]), EDGE.left, right, { pad: false, count: Math.max(3, width / 90), whole });
   const values = extent(lines.map((line) => line.series.values), log);
   const y = axis(values, HEIGHT - EDGE.bottom, EDGE.top, { log, count: 4 });
   const drawn = lines.map((line) => path(line.series.steps, line.series.values, x.place, y.place, log));

@@ -50,9 +50,7 @@ for epoch in range(1, EPOCHS + 1):
     said = f"accuracy: {accuracy:.4f} - loss: {loss:.4f} - val_accuracy: {val_accuracy:.4f} - val_loss: {val_loss:.4f}"
     print(f"19/19 - 0s - 2ms/step - {said}", flush=True)
     if epoch >= 20 and val_loss > 0.5:
-        sys.exit(
-            f"val_loss is still {val_loss:.2f} after {epoch} epochs; a learning rate of {arguments.rate:g} is too high."
-        )
+        sys.exit(f"val_loss is {val_loss:.2f} after {epoch} epochs: the learning rate {arguments.rate:g} is too high.")
     time.sleep(arguments.pause)
 
 model = Path(os.environ["MODEL_DIR"], "variables")
