@@ -9,19 +9,17 @@ from typing import Any
 import pytest
 
 from tests.harness.airflow import Airflow
-from tests.ui.tab import CHROMIUM, Tab, find_chromium
+from tests.ui.tab import Tab, find_chromium
 
 
 # Of a module and not of the session: while Playwright runs, no other test could run an event loop in this thread.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """The browser."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = find_chromium()
-    if chromium is None:
-        pytest.skip(f"there is no Chromium: none of {', '.join(CHROMIUM)} was found")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         yield browser
         browser.close()
 

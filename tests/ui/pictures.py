@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.harness.airflow import Airflow, wait_for
 from tests.harness.server import running
-from tests.ui.tab import Tab, find_chromium
+from tests.ui.tab import Tab, find_chromium, obstacle
 
 DAG = "two_moons"
 TOO_FAST = [40, 16]
@@ -32,9 +32,8 @@ def main(folder: Path) -> None:
     """
     from playwright.sync_api import sync_playwright
 
-    chromium = find_chromium()
-    if chromium is None:
-        raise SystemExit("There is no Chromium here; install one, or name it in JOBAPI_TEST_CHROMIUM.")
+    if obstacle():
+        raise SystemExit(f"No picture can be made: {obstacle()}.")
     folder.mkdir(parents=True, exist_ok=True)
     dags = Path(__file__).parent / "dags"
     with (
@@ -44,7 +43,7 @@ def main(folder: Path) -> None:
         sync_playwright() as playwright,
     ):
         airflow.connect("jobapi_default", server.connection)
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
         Pictures(airflow, browser, folder).take()
         browser.close()
 

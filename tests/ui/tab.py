@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from typing import Any
@@ -58,3 +59,10 @@ class Tab:
 def find_chromium() -> str | None:
     """The browser of this machine; ``JOBAPI_TEST_CHROMIUM`` may name another one."""
     return os.environ.get("JOBAPI_TEST_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
+
+
+def obstacle() -> str:
+    """Why no tab can be opened here; empty where one can."""
+    if importlib.util.find_spec("playwright") is None:
+        return "playwright is not installed"
+    return "" if find_chromium() else f"there is no Chromium: none of {', '.join(CHROMIUM)} was found"
