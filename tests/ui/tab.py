@@ -22,6 +22,7 @@ class Tab:
     def __init__(self, page: Any, url: str) -> None:
         self.page, self.url = page, url
         self.faults: list[str] = []
+        self._known = False
         page.set_default_timeout(30_000)
         page.on("pageerror", lambda error: self.faults.append(f"error {error}"))
         page.on("dialog", lambda dialog: (self.faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
@@ -35,6 +36,10 @@ class Tab:
         """Load the tab, and wait until it shows something."""
         mapped = "" if map_index is None else f"/mapped/{map_index}"
         path = f"dags/{dag_id}/runs/{quote(run_id)}/tasks/{task_id}{mapped}/plugin/jobapi-training"
+        if not self._known:  # to log in, Airflow 3.1 leads to its home page, whatever was asked for
+            self.page.goto(self.url)
+            self.page.get_by_text("Dags", exact=True).first.wait_for(timeout=60_000)
+            self._known = True
         self.page.goto(f"{self.url}/{path}")
         self.root.locator("header").wait_for(timeout=60_000)
         return self
