@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
     ):
         airflow.connect("jobapi_default", server.connection)
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox"])
-        Pictures(airflow, browser, folder).take()
+        Pictures(airflow, browser, folder, Path(home) / "models").take()
         browser.close()
 
 
@@ -53,10 +53,11 @@ class Pictures:
 
     :param browser: Playwright's browser.
     :param folder: Where the pictures go.
+    :param models: Where the models go.
     """
 
-    def __init__(self, airflow: Airflow, browser: Any, folder: Path) -> None:
-        self._airflow, self._browser, self._folder = airflow, browser, folder
+    def __init__(self, airflow: Airflow, browser: Any, folder: Path, models: Path) -> None:
+        self._airflow, self._browser, self._folder, self._models = airflow, browser, folder, models
 
     def take(self) -> None:
         """Take them all."""
@@ -97,8 +98,7 @@ class Pictures:
         self._save(tab.page, "phone")
 
     def _train(self, rates: list[float], pause: float = 0.02) -> str:
-        models = (self._folder / "models").absolute()
-        return self._airflow.run(DAG, {"rates": rates, "pause": pause, "models": str(models)})
+        return self._airflow.run(DAG, {"rates": rates, "pause": pause, "models": str(self._models)})
 
     def _ended(self, run_id: str, state: str) -> None:
         def ended() -> bool:
