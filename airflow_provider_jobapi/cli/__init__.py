@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from airflow_provider_jobapi.cli import job_commands, server_commands
 from airflow_provider_jobapi.cli.ending import BROKEN_PIPE, INTERRUPTED, USAGE
-from airflow_provider_jobapi.cli.terminal import print_anything, say
+from airflow_provider_jobapi.cli.terminal import open_streams, print_anything, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :returns: The exit code; see :mod:`airflow_provider_jobapi.cli.ending`.
     """
+    open_streams()
     print_anything()
     options = _parser().parse_args(arguments)
     try:

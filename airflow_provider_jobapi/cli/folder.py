@@ -55,14 +55,18 @@ def _walk(folder: Path, prefix: str, found: Folder) -> None:
         elif entry.is_symlink():
             raise InvalidJob(f"{entry.path} is a symbolic link; put in its place what it leads to.")
         elif entry.is_dir():
+            _check(f"{path}/a")
             _walk(Path(entry.path), f"{path}/", found)
         elif entry.is_file():
-            _add(path, Path(entry.path), found)
+            _check(path)
+            found.files[path] = Path(entry.path)
+            if len(found.files) > MOST_FILES:
+                raise InvalidJob(f"The folder has more than {MOST_FILES:,} files; pack them into archives.")
         else:
             raise InvalidJob(f"{entry.path} is neither a file nor a folder; move it away.")
 
 
-def _add(path: str, place: Path, found: Folder) -> None:
+def _check(path: str) -> None:
     try:
         check_path(path)
     except ValueError:  # a name that is not UTF-8 as well
@@ -70,6 +74,3 @@ def _add(path: str, place: Path, found: Folder) -> None:
             f"{path!a} cannot be the name of a job's file: it has at most 1,024 bytes of UTF-8, and no backslashes and "
             "control characters; give it another one."
         ) from None
-    found.files[path] = place
-    if len(found.files) > MOST_FILES:
-        raise InvalidJob(f"The folder has more than {MOST_FILES:,} files, the most of a job; pack them into archives.")

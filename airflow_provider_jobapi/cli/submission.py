@@ -63,6 +63,8 @@ def prepare(job_file: JobFile, folder: str | None, connection: str | None, tell:
     """
     if folder is None:
         return Prepared(job_file, {})
+    if not folder.strip():  # what a shell makes of a variable that is not set; the working directory is named "."
+        raise InvalidJob("The FOLDER is an empty text; name the folder of the job's files, or leave it out.")
     found = read_folder(Path(folder))
     for place in found.files.values() if connection else ():
         if connection and place.resolve() == Path(connection).expanduser().resolve():

@@ -23,6 +23,13 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]{0,60}m")
 _DRIVES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+def open_streams() -> None:
+    """Put something in the place of a stream that is closed, whose number the next file would get."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 -- open until the command ends
+
+
 def print_anything() -> None:
     """Let no character that the terminal does not have end the command."""
     for stream in (sys.stdout, sys.stderr):

@@ -37,7 +37,7 @@ def judge(
     :raises AirflowSensorTimeout: when a limit passed and the job is another's.
     :raises ServiceUnavailable: when the job goes on and cannot be followed.
     """
-    status = _read(service, told)
+    status = _read(service, told, owned=owned)
     seen(status)
     if status.status is JobState.SUCCESSFUL:
         return status
@@ -62,14 +62,17 @@ def judge(
     )
 
 
-def _read(service: TrainingService, told: TrainingEvent) -> JobStatus:
+def _read(service: TrainingService, told: TrainingEvent, *, owned: bool) -> JobStatus:
     try:
         return service.status(told.handle)
     except TrainingError as error:
         if told.end is End.OVER:
             raise
+        why = f"The {told.detail} is over." if told.end is End.TIMEOUT else told.detail
+        if told.end is End.TIMEOUT and not owned:
+            raise AirflowSensorTimeout(f"{why} The status of job {told.job_id} cannot be read: {error}") from None
         raise ServiceUnavailable(
-            f"Job {told.job_id} could not be followed: {told.detail} Its status cannot be read either: {error} "
+            f"Job {told.job_id} could not be followed: {why} Its status cannot be read either: {error} "
             "The job may go on; a retry finds it again."
         ) from None
 

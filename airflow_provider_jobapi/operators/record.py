@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_jobapi.exceptions import TrainingError
 from airflow_provider_jobapi.training.job import data_files, data_version
 from airflow_provider_jobapi.training.metrics import shrunk
 from airflow_provider_jobapi.training.spans import read_span
@@ -56,11 +55,9 @@ class Placed:
 def tell_facts(context: Context, placed: Placed, parameters: Parameters, conn_id: str) -> None:
     """Write what this try's job is; of one that an earlier try submitted, what the DAG says now."""
     try:
-        facts = _facts(placed, parameters, conn_id)
-    except (TrainingError, TypeError, ValueError) as error:
-        log.debug("The facts of job %s cannot be told: %r", placed.job_id, error)
-        return
-    context["ti"].xcom_push(key=FACTS_KEY, value=facts)
+        context["ti"].xcom_push(key=FACTS_KEY, value=_facts(placed, parameters, conn_id))
+    except Exception as error:  # noqa: BLE001 -- facts to look at are not worth a task
+        log.warning("The facts of job %s cannot be told: %r", placed.job_id, error)
 
 
 def _facts(placed: Placed, parameters: Parameters, conn_id: str) -> dict[str, Any]:
@@ -89,16 +86,14 @@ def _facts(placed: Placed, parameters: Parameters, conn_id: str) -> dict[str, An
 def record_end(context: Context, job_id: str, status: JobStatus) -> None:
     """Write the last status, and keep a copy of this try's curves where the next try does not wipe it."""
     ti = context["ti"]
-    ti.xcom_push(key=STATUS_KEY, value=status.to_wire() | {"job_id": job_id})
-    store = context.get("task_state_store")  # from Airflow 3.3 on
-    if store is None:
-        return
     try:
-        told = ti.xcom_pull(task_ids=ti.task_id, key=METRICS_KEY, map_indexes=ti.map_index)
-        if not isinstance(told, dict) or told.get("job_id") != job_id:
+        ti.xcom_push(key=STATUS_KEY, value=status.to_wire() | {"job_id": job_id})
+        store = context.get("task_state_store")  # from Airflow 3.3 on
+        told = ti.xcom_pull(task_ids=ti.task_id, key=METRICS_KEY, map_indexes=ti.map_index) if store else None
+        if store is None or not isinstance(told, dict) or told.get("job_id") != job_id:
             return
         kept: dict[str, Any] = {"try": ti.try_number, "job_id": job_id, "status": status.status.value}
         kept["metrics"] = shrunk(told["metrics"], POINTS_OF_A_TRY, BYTES_OF_A_TRY)
         store.set(f"{METRICS_KEY}_{ti.try_number}", kept)
     except Exception as error:  # noqa: BLE001 -- a copy to look at is not worth a task
-        log.warning("The curves of this try could not be kept for the next one: %s", error)
+        log.warning("The end of job %s cannot be told, or its curves not kept for the next try: %r", job_id, error)

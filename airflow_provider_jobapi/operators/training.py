@@ -147,6 +147,7 @@ class SubmitTrainingOperator(BaseOperator):
         """Submit the job, or adopt the one of an earlier try, and follow it to its end."""
         from airflow_provider_jobapi.operators.context import is_unwanted
         from airflow_provider_jobapi.operators.record import tell_facts
+        from airflow_provider_jobapi.triggers.training import JOB_ID_KEY
 
         self._placing = True
         try:
@@ -157,7 +158,7 @@ class SubmitTrainingOperator(BaseOperator):
             raise JobStopped("The task was killed while its job was being submitted; nothing of it runs on.") from None
         finally:
             self._placing = False
-        context["ti"].xcom_push(key="training_job_id", value=placed.job_id)
+        context["ti"].xcom_push(key=JOB_ID_KEY, value=placed.job_id)
         trigger = self._trigger(placed, context)
         if self._killed or is_unwanted(context["ti"]):
             self._stop()

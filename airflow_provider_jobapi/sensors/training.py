@@ -76,11 +76,12 @@ class TrainingSensor(BaseSensorOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the job and follow it to its end."""
         from airflow_provider_jobapi.hooks.base import TrainingHook
+        from airflow_provider_jobapi.triggers.training import JOB_ID_KEY
 
         with self._judged():
             job_id = job_id_of(self.job)
             submission = TrainingHook.service_of(self.conn_id, self._seconds()).find(job_id)
-        context["ti"].xcom_push(key="training_job_id", value=job_id)
+        context["ti"].xcom_push(key=JOB_ID_KEY, value=job_id)
         trigger = self._trigger(job_id, submission, context)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
@@ -94,7 +95,7 @@ class TrainingSensor(BaseSensorOperator):
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         told = TrainingEvent.read(event)
-        patience = None if told.end is End.UNREACHABLE else self._seconds()
+        patience = self._seconds() if told.end is End.OVER else None  # no limit of the task may be stretched
         with self._judged():
             status = judge(TrainingHook.service_of(self.conn_id, patience), told, killed=False, owned=False)
         self.log.info(f"Job {told.job_id} was successful. {status.message}".rstrip())

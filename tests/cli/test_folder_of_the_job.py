@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -86,6 +87,19 @@ def test_an_empty_folder_and_none_at_all(tmp_path):
     assert refused(tmp_path) == f"{tmp_path} holds no file for the job; what begins with a dot is left out."
     assert refused(tmp_path / "none") == f"The folder {tmp_path}/none cannot be read: No such file or directory."
     assert refused(tmp_path / ".hidden").endswith("cannot be read: Not a directory.")
+
+
+def test_folders_in_folders_without_end(tmp_path):
+    def deeper(folder: Path, levels: int) -> None:
+        (folder / "d").mkdir()
+        if levels:
+            deeper(folder / "d", levels - 1)
+
+    deeper(tmp_path, 600)
+    said = refused(tmp_path)
+    assert said.startswith("'d/d/d/")
+    assert "it has at most 1,024 bytes" in said
+    shutil.rmtree(tmp_path / "d")
 
 
 def test_more_files_than_a_job_has(tmp_path, monkeypatch):

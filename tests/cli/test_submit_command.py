@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import uuid
 from pathlib import Path
 
@@ -243,6 +244,23 @@ def test_a_bad_job_file_is_one_sentence(work, command, content, said):
     done = command(*SUBMIT)
     assert done.code == 2
     assert said in done.sentence
+
+
+@pytest.mark.parametrize("folder", ["", "  "])
+def test_a_variable_of_the_shell_that_is_not_set_is_no_folder(command, folder):
+    done = command("submit", "-f", "job.yaml", folder)
+    assert done.code == 2
+    assert "The FOLDER is an empty text" in done.sentence
+
+
+def test_streams_that_are_closed(work, command):
+    shell = f"{shlex.join(command._command(('submit', '-f', '-')))} <&-"
+    done = subprocess.run(["sh", "-c", shell], cwd=work, env=command.env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("jobapi: -: The job file holds no job; ")
+    shell = f"{shlex.join(command._command(('submit', '-f', 'none.yaml')))} 2>&-"
+    done = subprocess.run(["sh", "-c", shell], cwd=work, env=command.env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 def test_a_missing_job_file_and_one_that_is_a_folder(command):

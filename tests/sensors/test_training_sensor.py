@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -167,6 +168,23 @@ def test_a_service_that_is_gone_for_too_long_is_tried_again(jobapi, monkeypatch)
         for one, trigger, error in zip(sensors, triggers, (ServiceUnavailable, AirflowSkipException), strict=True):
             with pytest.raises(error):
                 one.sensor.resume_execution("execute_complete", {"event": follow(trigger)}, one.context)
+    jobapi.restart()
+
+
+def test_the_timeout_holds_where_the_service_is_gone(jobapi, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(jobapi.connection))
+    job_id = jobapi.submit(WAITS.format(gate="/never"))
+    hard, soft = (Sense(job_id, deferrable=True, timeout=3, patience=600, soft_fail=soft) for soft in (False, True))
+    triggers = [each.defer() for each in (hard, soft)]
+    jobapi.kill()
+    begun = time.monotonic()
+    with pytest.raises(
+        AirflowSensorTimeout, match=r"^The timeout of 0:00:03 is over\. The status of job .* cannot be read"
+    ):
+        hard.sensor.resume_execution("execute_complete", {"event": follow(triggers[0])}, hard.context)
+    with pytest.raises(AirflowSkipException):
+        soft.sensor.resume_execution("execute_complete", {"event": follow(triggers[1])}, soft.context)
+    assert time.monotonic() - begun < 60, "the patience of ten minutes is not the timeout's"
     jobapi.restart()
 
 
