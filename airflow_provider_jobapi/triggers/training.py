@@ -179,7 +179,8 @@ class TrainingTrigger(BaseTrigger):
                         follower = None
                     await asyncio.sleep(min(pause, self._until_deadline() or pause))
                     continue
-                contact.back()
+                if chunk.state is not None:  # else it is the deadline that spoke
+                    contact.back()
                 await report.take(chunk, follower)
                 await self._show(self._thinning.feed(chunk.lines))
                 self._cursor = chunk.cursor
