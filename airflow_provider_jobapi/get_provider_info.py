@@ -104,6 +104,14 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         },
+        "asset-uris": [
+            {
+                "schemes": ["jobapi"],
+                "handler": "airflow_provider_jobapi.assets.uri.sanitize_uri",
+                "factory": "airflow_provider_jobapi.assets.uri.create_asset",
+                "to_openlineage_converter": "airflow_provider_jobapi.assets.uri.convert_asset_to_openlineage",
+            }
+        ],
         "hooks": _modules("hooks.base", "hooks.jobapi"),
         "operators": _modules("operators.training", "operators.saved_model"),
         "sensors": _modules("sensors.training"),

@@ -21,7 +21,8 @@ class FetchSavedModelOperator(BaseOperator):
     """Fetch the SavedModel of a training job into ``<destination>/<version>/``, as TensorFlow Serving reads it.
 
     The model appears whole or not at all, and each file's SHA-256 is checked. The task's result is the directory that
-    holds ``saved_model.pb``, as a URI.
+    holds ``saved_model.pb``, as a URI. Each asset in ``outlets`` is told of the model, see
+    :mod:`~airflow_provider_jobapi.assets.events`.
 
     :param conn_id: The connection to the job service. (templated)
     :param job: The job: the result of :class:`SubmitTrainingOperator`, or a job id. (templated)
@@ -49,26 +50,29 @@ class FetchSavedModelOperator(BaseOperator):
         self.destination = destination
         self.version = version
 
-    def execute(self, context: Context) -> str:  # noqa: ARG002 -- Airflow's signature
+    def execute(self, context: Context) -> str:
         """Fetch the model; answers where it is."""
         from airflow.sdk import ObjectStoragePath
 
+        from airflow_provider_jobapi.assets.events import announce
         from airflow_provider_jobapi.hooks.base import TrainingHook
 
         service = TrainingHook.service_of(self.conn_id)
         try:
-            handle = service.find(job_id_of(self.job)).handle
+            result = result_of(self.job)
+            handle = service.find(result["job_id"]).handle
             model = service.fetch_model(handle, ObjectStoragePath(str(self.destination)), self.version or None)
         except (InvalidJob, JobGone, NoSavedModel) as error:
             # None of these is another one at the next try.
             raise AirflowFailException(str(error)) from None
         size = sum(file.size for file in model.files)
         self.log.info(f"The SavedModel, {len(model.files)} files of {size:,} bytes, is at {model.location}.")
+        announce(self, context, result, model)
         return model.location
 
 
-def job_id_of(job: Any) -> str:
-    """The job's id in the result of a training task, in that result as JSON text, or in an id.
+def result_of(job: Any) -> dict[str, Any]:
+    """The result of a training task, given itself, as JSON text, or as no more than the job's id.
 
     :raises InvalidJob: when there is none.
     """
@@ -77,7 +81,17 @@ def job_id_of(job: Any) -> str:
             job = json.loads(job)
         except ValueError:
             raise InvalidJob(f"job is a text that is not JSON: {job[:80]!r}. Give the task's output itself.") from None
-    job_id = job.get("job_id") if isinstance(job, Mapping) else job
+    result = dict(job) if isinstance(job, Mapping) else {"job_id": job}
+    job_id = result.get("job_id")
     if not isinstance(job_id, str) or not job_id.strip():
         raise InvalidJob("job names no job: it is the output of a SubmitTrainingOperator, or a job id.")
-    return job_id.strip()
+    return result | {"job_id": job_id.strip()}
+
+
+def job_id_of(job: Any) -> str:
+    """The job's id alone.
+
+    :raises InvalidJob: when there is none.
+    """
+    job_id: str = result_of(job)["job_id"]
+    return job_id

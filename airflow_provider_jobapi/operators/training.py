@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_jobapi.operators.parameters import Parameters
     from airflow_provider_jobapi.operators.record import Placed
-    from airflow_provider_jobapi.services.base import Handle, Submission, TrainingService
+    from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission, TrainingService
     from airflow_provider_jobapi.training.identity import Cycle
     from airflow_provider_jobapi.training.job import DataSource
     from airflow_provider_jobapi.training.status import JobState, JobStatus
@@ -171,6 +171,7 @@ class SubmitTrainingOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read how the job ended, fetch its model where a destination is given, and say both."""
+        from airflow_provider_jobapi.assets.events import announce
         from airflow_provider_jobapi.operators.ending import judge
         from airflow_provider_jobapi.operators.record import record_end
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
@@ -186,13 +187,16 @@ class SubmitTrainingOperator(BaseOperator):
                 self._stop()
             raise
         self.log.info(f"Job {told.job_id} was successful. {status.message}".rstrip())
-        return {
+        model = self._fetch(service, told.handle)
+        result = {
             "job_id": told.job_id,
             "status": status.status.value,
-            "model": self._fetch(service, told.handle),
+            "model": model and model.location,
             "metrics": told.metrics,
             "data_version": status.data_version,
         }
+        announce(self, context, result, model)
+        return result
 
     def on_kill(self) -> None:
         """Stop the job, since the task was killed on its worker.
@@ -348,14 +352,14 @@ class SubmitTrainingOperator(BaseOperator):
             self.log.warning(f"{error} No metrics are read but those of the helper.")
             return []
 
-    def _fetch(self, service: TrainingService, handle: Handle) -> str | None:
+    def _fetch(self, service: TrainingService, handle: Handle) -> FetchedModel | None:
         from airflow.sdk import ObjectStoragePath
 
         destination = self._parameters()[0].destination
         if not destination:
             return None
         try:
-            return service.fetch_model(handle, ObjectStoragePath(str(destination)), self.version).location
+            return service.fetch_model(handle, ObjectStoragePath(str(destination)), self.version)
         except NoSavedModel as error:
             # Any other error may be tried again: a retry only fetches, where a clear would train anew.
             raise AirflowFailException(str(error)) from None

@@ -36,6 +36,7 @@ class Run:
     def __init__(self, dag_run: Any) -> None:
         self._dag_run = dag_run
         self.state = str(dag_run.state)
+        self.run_id = str(dag_run.run_id)
         self.states = {
             ti.task_id if ti.map_index < 0 else (ti.task_id, ti.map_index): str(ti.state) for ti in self._tis()
         }

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells the assets in a task's outlets which model they have become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator, Context
+
+    from airflow_provider_jobapi.services.base import FetchedModel
+
+
+def announce(operator: BaseOperator, context: Context, result: Mapping[str, Any], model: FetchedModel | None) -> None:
+    """Give every asset in the outlets the facts of the model; give every alias an asset of the model's directory.
+
+    :param operator: Whose outlets.
+    :param result: The training task's result.
+    :param model: The model, where it was fetched.
+    """
+    from airflow.sdk import AssetAlias
+
+    if not operator.outlets:
+        return
+    extra = facts(result, model)
+    for outlet in operator.outlets:
+        if isinstance(outlet, AssetAlias):
+            _add(operator, context, outlet, extra)
+            continue
+        try:
+            event = context["outlet_events"][outlet]
+        except TypeError:
+            # Outlets may hold things of lineage tools, which have no events.
+            continue
+        event.extra = {**event.extra, **extra}
+
+
+def facts(result: Mapping[str, Any], model: FetchedModel | None) -> dict[str, Any]:
+    """What an event tells of a model.
+
+    :param result: The training task's result; it may hold ``metrics`` and ``data_version``.
+    :param model: The model, where it was fetched.
+    """
+    from airflow_provider_jobapi.training.digest import digest_of
+
+    return {
+        "job_id": result["job_id"],
+        "location": model and model.location,
+        "sha256": model and digest_of((file.path, file.sha256) for file in model.files),
+        "metrics": dict(result.get("metrics") or {}),
+        "data_version": result.get("data_version"),
+    }
+
+
+def _add(operator: BaseOperator, context: Context, alias: Any, extra: dict[str, Any]) -> None:
+    from airflow.sdk import Asset
+
+    if extra["location"] is None:
+        operator.log.warning(f"No model was fetched, so the alias {alias.name} gets no asset: set destination.")
+        return
+    context["outlet_events"][alias].add(Asset(uri=extra["location"]), extra=extra)
