@@ -112,10 +112,10 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "airflow_provider_jobapi.assets.uri.convert_asset_to_openlineage",
             }
         ],
-        "hooks": _modules("hooks.base", "hooks.jobapi"),
+        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.storage"),
         "operators": _modules("operators.training", "operators.saved_model"),
         "sensors": _modules("sensors.training"),
-        "triggers": _modules("triggers.training"),
+        "triggers": _modules("triggers.training", "triggers.new_data"),
         "task-decorators": [
             {"name": "training", "class-name": "airflow_provider_jobapi.decorators.training.training_task"}
         ],

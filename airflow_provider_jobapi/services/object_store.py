@@ -74,7 +74,8 @@ def endpoint_url(endpoint: str) -> str:
 class S3Access:
     """How to come to a bucket.
 
-    :ivar url: The endpoint.
+    :ivar url: The endpoint; empty for the one of AWS for the region.
+    :ivar access_key: Empty for what the environment or the machine gives.
     :ivar roots: PEM text of authorities to trust besides the public ones.
     :ivar timeout: Seconds of silence after which a request is given up.
     """
@@ -83,6 +84,7 @@ class S3Access:
     bucket: str
     access_key: str
     secret_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
     region: str = "us-east-1"
     verify: bool = True
     roots: bytes | None = None
@@ -95,7 +97,7 @@ class S3Store:
 
     def __init__(self, access: S3Access) -> None:
         self._access = access
-        self._store = _obstore(access)
+        self._store = obstore_of(access)
 
     def head(self, key: str) -> StoredObject | None:
         """What is under a key; its SHA-256 is in the object's metadata, where we wrote it."""
@@ -156,7 +158,7 @@ class S3Store:
             raise _s3_error(error, place, key) from None
 
 
-def _obstore(access: S3Access) -> ObstoreS3:
+def obstore_of(access: S3Access) -> ObstoreS3:
     from obstore.store import S3Store as Store
 
     options: dict[str, Any] = {
@@ -172,17 +174,17 @@ def _obstore(access: S3Access) -> ObstoreS3:
     if access.roots:
         options["root_certificate"] = access.roots
 
+    def keys() -> dict[str, Any]:
+        pair = {"access_key_id": access.access_key, "secret_access_key": access.secret_key, "expires_at": None}
+        return pair | ({"token": access.session_token} if access.session_token else {})
+
     def make() -> ObstoreS3:
         return Store(
             access.bucket,
-            config={"endpoint": access.url, "region": access.region},
+            config={"region": access.region, **({"endpoint": access.url} if access.url else {})},  # type: ignore[arg-type, unused-ignore]
             client_options=options,  # type: ignore[arg-type]
             # Keys go in as a callable: AWS_* variables of the worker have no say then.
-            credential_provider=lambda: {
-                "access_key_id": access.access_key,
-                "secret_access_key": access.secret_key,
-                "expires_at": None,
-            },  # type: ignore[arg-type, return-value, unused-ignore]
+            credential_provider=keys if access.access_key else None,  # type: ignore[arg-type, unused-ignore]
             retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=60)},
         )
 
