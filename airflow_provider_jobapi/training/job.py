@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 from pydantic import BeforeValidator, Field
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.digest import digest_of
 from airflow_provider_jobapi.training.job_file import (
     NAME,
     EnvVar,
@@ -150,8 +150,8 @@ def data_files(inputs: Iterable[InputFile]) -> tuple[InputFile, ...]:
 
 def data_version(inputs: Iterable[InputFile]) -> str | None:
     """One SHA-256 over the names and hashes of the job's data: equal where the data is; None where there is none."""
-    lines = [f"{file.path}\0{file.sha256}\n" for file in data_files(inputs)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+    files = [(file.path, file.sha256) for file in data_files(inputs)]
+    return digest_of(files) if files else None
 
 
 def _check_data(name: str, source: object) -> None:

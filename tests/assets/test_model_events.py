@@ -10,6 +10,7 @@ from pathlib import Path
 from airflow_provider_jobapi.assets.events import facts
 from airflow_provider_jobapi.services.base import FetchedModel, ModelFile
 
+STUB = (Path(__file__).parents[1] / "harness" / "dags" / "scripts" / "stub.py").read_text()
 FILES = {"saved_model.pb": b"saved model", "variables/variables.index": b"index"}
 
 
@@ -34,14 +35,14 @@ def sha256(files: dict[str, bytes]) -> str:
 
 
 def test_every_asset_in_the_outlets_is_told(inline, connected, tmp_path):
-    run = inline.run("stub_outlets", {"models": str(tmp_path), "jobName": "stub"})
+    script = f"{STUB}\nprint('loss=0.5')\n"
+    conf = {"models": str(tmp_path), "jobName": "stub", "script": script, "data_input": {"rows/a.csv": "1"}}
+    run = inline.run("stub_outlets", conf)
     assert run.state == "success"
     result = run.xcom("train")
-    common = {
-        "job_id": result["job_id"],
-        "metrics": result.get("metrics") or {},
-        "data_version": result.get("data_version"),
-    }
+    assert result["metrics"] == {"loss": 0.5}
+    assert result["data_version"] == sha256({"rows/a.csv": b"1"})
+    common = {key: result[key] for key in ("job_id", "metrics", "data_version")}
     fetched = common | {"location": (tmp_path / "7").as_uri(), "sha256": sha256(FILES)}
     assert events(run.run_id) == {
         ("train", "jobapi://jobapi_default/stub"): common | {"location": None, "sha256": None},
