@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train when new rows come, and put the model into service only if it is better than the one that is there.
+
+Both are measured on the same held-out rows, by the training job itself, so that no worker needs TensorFlow. The model
+in service is the highest version in ``<models>/serving``, which is what TensorFlow Serving loads.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.sdk import Asset, AssetWatcher, ObjectStoragePath, dag, task
+
+from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+from airflow_provider_jobapi.triggers.new_data import NewDataTrigger
+
+ROWS = f"file://{Path.home()}/rows"
+new_rows = Asset("new_rows", watchers=[AssetWatcher(name="rows", trigger=NewDataTrigger(ROWS, pattern="*.csv"))])
+digits_in_service = Asset("digits_in_service")
+
+
+@dag(
+    schedule=[new_rows],
+    max_active_runs=1,
+    params={"rows": ROWS, "models": f"file://{Path.home()}/models/digits", "approval": False},
+    tags=["jobapi"],
+)
+def retrain_on_new_data():
+    @task
+    def files(params):
+        """All rows, and the model in service to compare with."""
+        rows = {f"rows/{file.name}": file for file in ObjectStoragePath(params["rows"]).glob("*.csv")}
+        versions = ObjectStoragePath(params["models"]).glob("serving/*/saved_model.pb")
+        newest = max(versions, key=lambda file: int(file.parent.name), default=None)
+        if newest is None:
+            return rows
+        served = [file for file in newest.parent.rglob("*") if file.is_file()]
+        return rows | {f"in_service/{file.relative_to(newest.parent)}": file for file in served}
+
+    @task.branch
+    def compare(model, params):
+        """Goes on only when the new model is the better one; at equal quality the old one stays."""
+        evaluation = json.loads((ObjectStoragePath(model) / "assets.extra" / "evaluation.json").read_text())
+        print(f"Right on the held-out rows: {evaluation}")
+        if evaluation["in_service"] is not None and evaluation["candidate"] <= evaluation["in_service"]:
+            return []
+        return "approve" if params["approval"] else "promote"
+
+    train = SubmitTrainingOperator(
+        task_id="train",
+        script="scripts/measured_digits.py",
+        requirements="tensorflow-cpu==2.21.0",
+        data_input=files(),
+        config="{{ dag_run.conf | tojson }}",
+        deferrable=True,
+    )
+    fetch = FetchSavedModelOperator(task_id="fetch", job=train.output, destination="{{ params.models }}/candidates")
+    approve = ApprovalOperator(
+        task_id="approve", subject="Put {{ task_instance.xcom_pull(task_ids='fetch') }} into service?"
+    )
+    promote = FetchSavedModelOperator(
+        task_id="promote",
+        job=train.output,
+        destination="{{ params.models }}/serving",
+        outlets=[digits_in_service],
+        trigger_rule="none_failed_min_one_success",
+    )
+    compare(fetch.output) >> [approve, promote]
+    approve >> promote
+
+
+retrain_on_new_data()

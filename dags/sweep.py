@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train with many parameters, a few at a time, and keep the best model.
+
+How many at a time is for the pool ``trainings`` to say, which must count tasks that are deferred:
+``airflow pools set --include-deferred trainings 2 "trainings at a time"``.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+
+from airflow.sdk import ObjectStoragePath, dag, task
+
+from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+
+
+@dag(
+    schedule=None,
+    params={
+        "widths": [16, 64, 256],
+        "epochs": [10, 30],
+        "rows": f"file://{Path.home()}/rows",
+        "models": f"file://{Path.home()}/models/sweep",
+    },
+    tags=["jobapi"],
+)
+def sweep():
+    @task
+    def combinations(params):
+        return [{"WIDTH": width, "EPOCHS": epochs} for width, epochs in product(params["widths"], params["epochs"])]
+
+    @task
+    def files(params):
+        return {f"rows/{file.name}": file for file in ObjectStoragePath(params["rows"]).glob("*.csv")}
+
+    @task(trigger_rule="all_done_min_one_success")
+    def best(results):
+        """Of the trainings that ended well, the one that was right most often on the held-out rows."""
+
+        def accuracy(result):
+            return json.loads((ObjectStoragePath(result["model"]) / "assets.extra/evaluation.json").read_text())[
+                "candidate"
+            ]
+
+        return max(results, key=accuracy)
+
+    train = SubmitTrainingOperator.partial(
+        task_id="train",
+        script="scripts/measured_digits.py",
+        requirements="tensorflow-cpu==2.21.0",
+        data_input=files(),
+        destination="{{ params.models }}/candidates/{{ dag_run.run_after | ts_nodash }}/{{ ti.map_index }}",
+        config="{{ dag_run.conf | tojson }}",
+        pool="trainings",
+        map_index_template="{{ task.env }}",
+        deferrable=True,
+    ).expand(env=combinations())
+    FetchSavedModelOperator(task_id="keep", job=best(train.output), destination="{{ params.models }}/best")
+
+
+sweep()
