@@ -46,7 +46,7 @@ def create_asset(*, conn_id: str = "jobapi_default", job_name: str, extra: dict[
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Any:  # noqa: ARG001 -- Airflow's signature
     """The OpenLineage dataset of such an asset: the namespace is the connection, the name is the job's."""
-    from airflow.providers.common.compat.openlineage.facet import Dataset
+    from openlineage.client.event_v2 import Dataset
 
     parts = urlsplit(asset.uri)
     return Dataset(namespace=f"{SCHEME}://{parts.netloc}", name=parts.path.lstrip("/"))

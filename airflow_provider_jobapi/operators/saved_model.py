@@ -7,17 +7,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-
 from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.exceptions import InvalidJob, JobGone, NoSavedModel
 from airflow_provider_jobapi.links.model import ModelLink
+from airflow_provider_jobapi.operators.lineage import FetchLineage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
 
-class FetchSavedModelOperator(BaseOperator):
+class FetchSavedModelOperator(FetchLineage):
     """Fetch the SavedModel of a training job into ``<destination>/<version>/``, as TensorFlow Serving reads it.
 
     The model appears whole or not at all, and each file's SHA-256 is checked. The task's result is the directory that
@@ -61,13 +60,15 @@ class FetchSavedModelOperator(BaseOperator):
         try:
             result = result_of(self.job)
             handle = service.find(result["job_id"]).handle
+            status = service.status(handle)
             model = service.fetch_model(handle, ObjectStoragePath(str(self.destination)), self.version or None)
         except (InvalidJob, JobGone, NoSavedModel) as error:
             # None of these is another one at the next try.
             raise AirflowFailException(str(error)) from None
         size = sum(file.size for file in model.files)
         self.log.info(f"The SavedModel, {len(model.files)} files of {size:,} bytes, is at {model.location}.")
-        announce(self, context, result, model)
+        self._fetched = result["job_id"], status.name, model
+        announce(self, context, {"data_version": status.data_version} | result, model)
         return model.location
 
 

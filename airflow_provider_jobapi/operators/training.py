@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator
-
 from airflow_provider_jobapi._airflow import AirflowFailException, conf
 from airflow_provider_jobapi.exceptions import (
     InvalidJob,
@@ -23,6 +21,7 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
+from airflow_provider_jobapi.operators.lineage import TrainingLineage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -44,7 +43,7 @@ class _Killed(BaseException):
     """Ends an upload or a submit from inside the signal handler; no ``except Exception`` on the way may hold it."""
 
 
-class SubmitTrainingOperator(BaseOperator):
+class SubmitTrainingOperator(TrainingLineage):
     """Train a model on a job service.
 
     The connection decides which service does the work. A retry goes on with the job of the try before, unless that
@@ -179,15 +178,20 @@ class SubmitTrainingOperator(BaseOperator):
         told = TrainingEvent.read(event)
         self._handle = told.handle
         service = self._connect(patient=told.end is not End.UNREACHABLE)
+
+        def see(status: JobStatus) -> None:
+            self._seen = told.job_id, status, told.metrics
+            record_end(context, told.job_id, status)
+
         try:
-            status = judge(service, told, killed=self._killed, seen=lambda seen: record_end(context, told.job_id, seen))
+            status = judge(service, told, killed=self._killed, seen=see)
         except ServiceUnavailable:
             # A retry would find the job again; without one, nobody would ever stop it.
             if context["ti"].try_number > context["ti"].max_tries:
                 self._stop()
             raise
         self.log.info(f"Job {told.job_id} was successful. {status.message}".rstrip())
-        model = self._fetch(service, told.handle)
+        self._model = model = self._fetch(service, told.handle)
         result = {
             "job_id": told.job_id,
             "status": status.status.value,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,15 @@ LIGHT = {"script": STUB, "requirements": ""}
 
 def test_they_are_there_and_parse(inline):
     examples = {name: dag for name, dag in inline.dags.items() if Path(dag.fileloc).parent.name == "dags"}
-    assert {"train_and_fetch", "train_from_conf", "retrain_weekly"} <= set(examples)
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    assert examples
+    assert set(examples) == set(re.findall(r"\]\(dags/(\w+)\.py\)", readme))
 
 
 def test_they_defer(inline):
-    for name in ("train_and_fetch", "train_from_conf", "retrain_weekly"):
+    for name in ("train_and_fetch", "train_from_conf", "retrain_weekly", "retrain_on_new_data"):
         assert inline.dags[name].get_task("train").deferrable
+    assert inline.dags["sweep"].get_task("train").partial_kwargs["deferrable"]
 
 
 def test_train_from_conf(inline, connected, tmp_path):

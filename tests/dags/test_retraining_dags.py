@@ -154,14 +154,7 @@ def test_the_best_of_a_sweep_wins_though_one_of_it_fails(inline, connected, plac
     dag = inline.dags["sweep"]
     train = dag.get_task("train")
     assert train.partial_kwargs["pool"] == "trainings"
-    conf = {**LIGHT, **place, "widths": [1], "epochs": [1]}
-    # The example's own parameters are for TensorFlow; what is mapped over is the same.
-    conf["script"] = (
-        TINY.replace("--skill", "--epochs")
-        .replace("arguments.skill", "arguments.epochs")
-        .replace("parser.parse_args()", "parser.parse_known_args()[0]")
-    )
-    run = inline.run("sweep", conf | {"epochs": [30, 0, 80, 50]})
+    run = inline.run("sweep", {**LIGHT, **place, "widths": [1], "epochs": [30, 0, 80, 50]})
     states = [run.states["train", index] for index in range(4)]
     assert states == ["success", "failed", "success", "success"]
     assert run.states["best"] == run.states["keep"] == "success"

@@ -11,7 +11,8 @@ import zlib
 from pathlib import Path
 
 parser = argparse.ArgumentParser()
-parser.add_argument("--skill", type=int, default=100, help="per cent of the keys that are learned; 0 fails")
+parser.add_argument("--skill", "--epochs", type=int, default=100, help="per cent of the keys learned; 0 fails")
+parser.add_argument("--width", type=int, help="says nothing here")
 arguments = parser.parse_args()
 if not arguments.skill:
     sys.exit("no skill")
