@@ -14,10 +14,11 @@ LIGHT = {"script": STUB, "requirements": ""}
 
 
 def test_they_are_there_and_parse(inline):
-    examples = {name: dag for name, dag in inline.dags.items() if Path(dag.fileloc).parent.name == "dags"}
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    repository = Path(__file__).parents[2]
+    examples = {name for name, dag in inline.dags.items() if Path(dag.fileloc).parent == repository / "dags"}
+    readme = (repository / "README.md").read_text()
     assert examples
-    assert set(examples) == set(re.findall(r"\]\(dags/(\w+)\.py\)", readme))
+    assert examples == set(re.findall(r"\]\(dags/(\w+)\.py\)", readme))
 
 
 def test_they_defer(inline):
