@@ -117,12 +117,15 @@ class NewDataTrigger(BaseEventTrigger):
         if parts.scheme != "s3":
             return LocalFolder(Path(unquote(parts.path) if parts.scheme else str(self.path)), Pattern(self.pattern))
         from airflow.sdk import BaseHook
+        from asgiref.sync import sync_to_async
 
         from airflow_provider_jobapi.hooks.storage import s3_access
 
         user, _, bucket = parts.netloc.rpartition("@")
         connection = await BaseHook.aget_connection(user or "aws_default")
-        access = await asyncio.to_thread(s3_access, connection, bucket)
+        # To read a connection is to have its secrets masked, which Airflow asks of its supervisor over the triggerer's
+        # own event loop. From a plain thread it would use another one, and the triggerer of 3.1 dies of that.
+        access = await sync_to_async(s3_access)(connection, bucket)
         return BucketFolder(access, parts.path.strip("/"), Pattern(self.pattern))
 
     async def _restore(self) -> None:

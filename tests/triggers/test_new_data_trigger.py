@@ -10,7 +10,9 @@ import os
 import obstore
 import pytest
 from airflow.sdk.serde import deserialize, serialize
+from asgiref.sync import async_to_sync
 
+from airflow_provider_jobapi.hooks import storage
 from airflow_provider_jobapi.services.object_store import S3Access, obstore_of
 from airflow_provider_jobapi.triggers import new_data
 from airflow_provider_jobapi.triggers.new_data import NewDataTrigger
@@ -274,6 +276,28 @@ def test_a_bucket_through_a_connection(s3, monkeypatch):
             assert (await next_event(events))["count"] == 3
 
     asyncio.run(watch())
+
+
+def test_a_connection_is_read_over_the_triggerers_own_loop(monkeypatch):
+    """Airflow masks its secrets meanwhile; over another loop that kills the triggerer of Airflow 3.1."""
+    monkeypatch.setenv("AIRFLOW_CONN_ROWS_BUCKET", json.dumps({"conn_type": "aws"}))
+    loops = []
+    read = storage.s3_access
+
+    async def note() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    def noting(*given):
+        async_to_sync(note)()
+        return read(*given)
+
+    monkeypatch.setattr(storage, "s3_access", noting)
+
+    async def open_folder() -> None:
+        await trigger(f"s3://rows_bucket@{BUCKET}/watched")._folder()
+        assert loops == [asyncio.get_running_loop()]
+
+    asyncio.run(open_folder())
 
 
 @pytest.mark.parametrize("extra", [{}, {"endpoint_url": "http://127.0.0.1:9"}])
