@@ -85,7 +85,8 @@ def loop(jobapi_server, s3, tmp_path_factory) -> Iterator[Loop]:
         example = (REPOSITORY / "dags" / f"{name}.py").read_text()
         light, replaced = re.subn(r'requirements="tensorflow-cpu==[\d.]+"', 'requirements=""', example)
         assert replaced == 1
-        (dags / f"{name}.py").write_text(light)
+        # Each day is a file, which is no news to the watcher of the other DAG.
+        (dags / f"{name}.py").write_text(light.replace("}/rows", "}/days") if name == "retrain_weekly" else light)
     for name in ("digits", "measured_digits"):
         shutil.copy(TINY, dags / "scripts" / f"{name}.py")
     shutil.copy(Path(__file__).parent / "dags" / "loop.py", dags)
@@ -228,11 +229,11 @@ def test_a_week_is_a_partition(loop: Loop):
     (days / "2026-01-10.csv").write_text(rows(0, 50))
     (days / "2026-01-11.csv").write_text(rows(50, 100))
     loop.unpause("retrain_weekly")
-    conf = {"rows": days.as_uri(), "models": (loop.home / "weeks").as_uri()}
-    body = {"logical_date": None, "partition_key": "2026-01-11", "conf": conf}
+    body = {"logical_date": None, "partition_key": "2026-01-11"}
     run_id = loop.airflow.api("POST", "dags/retrain_weekly/dagRuns", body)["dag_run_id"]
     assert loop.ended("retrain_weekly", run_id) == "success"
-    assert [path.name for path in (loop.home / "weeks").iterdir()] == ["20260111"]
+    # The last week, for which Airflow itself began a run, may be there, too.
+    assert "20260111" in [path.name for path in loop.home.glob("models/weekly/*")]
     data = loop.airflow.xcom("retrain_weekly", run_id, "train", "training_facts")["data"]
     assert [file["name"] for file in data] == ["rows/2026-01-10.csv"]
 
