@@ -15,15 +15,19 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 
+# Lambdas bind no name of the module, and what is looked up as an attribute is not the user's own ``print``.
 _CALL = """
 
 if __name__ == "__main__":
-    import json as _json
-
-    _args, _kwargs = _json.loads({arguments!r})
-    _returned = {name}(*_args, **_kwargs)
-    if _returned is not None:
-        print("{name} returned", repr(_returned), flush=True)
+    (lambda function, arguments, python: (
+        lambda returned: None
+        if returned is None
+        else python.print("{name} returned", python.repr(returned), flush=True)
+    )(function(*arguments[0], **arguments[1])))(
+        {name},
+        __import__("json").loads({arguments!r}),
+        __import__("builtins"),
+    )
 """
 
 

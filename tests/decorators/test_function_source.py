@@ -3,41 +3,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
-import textwrap
 
 import pytest
 
 from airflow_provider_jobapi.decorators.arguments import with_call
 from airflow_provider_jobapi.decorators.source import script_of
 from airflow_provider_jobapi.exceptions import InvalidJob
-
-
-@pytest.fixture
-def load(tmp_path, monkeypatch):
-    """Imports a file of this source and answers its ``train``, or what its ``train()`` makes."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def load(source: str):
-        file = tmp_path / "digits.py"
-        file.write_text(textwrap.dedent(source))
-        spec = importlib.util.spec_from_file_location("digits_under_test", file)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.train
-
-    return load
-
-
-def ran(script: str) -> list[str]:
-    """What a script prints, run as the job service runs it."""
-    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=False)
-    assert not done.returncode, f"{done.stderr}\n{script}"
-    return done.stdout.splitlines()
-
 
 TRAVELS = {
     "helpers and what they use, in the order of the file": (
@@ -125,6 +99,28 @@ TRAVELS = {
         """,
         "({'b': '1'}, 'b', 'xml.dom')",
     ),
+    "the names of the script's own end": (
+        """
+        _args = {"a": 1}
+        _kwargs = _returned = 2
+        def python(): return _json
+        def returned(): return python.__name__
+        def arguments(): return returned()
+        def function(): return arguments()
+        _json = 4
+        def train(): return _args, function(), python()
+        """,
+        None,
+    ),
+    "functions called like builtins": (
+        """
+        def print(*_, **__): raise SystemExit(1)
+        def repr(_): raise SystemExit(2)
+        def train():
+            return print.__name__, repr.__name__
+        """,
+        None,
+    ),
     "annotations that nothing can evaluate": (
         """
         from __future__ import annotations
@@ -158,7 +154,7 @@ TRAVELS = {
 
 
 @pytest.mark.parametrize("name", TRAVELS)
-def test_it_travels(load, name):
+def test_it_travels(load, ran, name):
     source, returned = TRAVELS[name]
     if name.startswith("helpers"):
         source = source.replace("60 * 60 / UNIT if False else 3.7", "3.7")
@@ -309,7 +305,7 @@ def test_a_value_arrives_as_it_is(value):
     assert json.loads(done.stdout) == {"deep": [value]}
 
 
-def test_positions_and_names_are_kept():
+def test_positions_and_names_are_kept(ran):
     script = "def train(a, /, b=None, *rest, c=None, **named):\n    return [a, b, rest, c, named]\n"
     call = with_call(script, train, [1, 2, 3, 4], {"c": (5, 6), "a": 7, "not a name": 8})
     assert ran(call) == ["train returned [1, 2, (3, 4), [5, 6], {'a': 7, 'not a name': 8}]"]
