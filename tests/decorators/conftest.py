@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture
 def load(tmp_path, monkeypatch):
-    """Imports a file of this source and answers its ``train``."""
+    """Imports a file of this source and answers its ``train``; what it imports of yours is forgotten afterwards."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def load(source: str, name: str = "digits.py"):
@@ -26,7 +26,10 @@ def load(tmp_path, monkeypatch):
         spec.loader.exec_module(module)
         return module.train
 
-    return load
+    yield load
+    for name, module in list(sys.modules.items()):
+        if str(tmp_path) in repr(getattr(module, "__spec__", None)):
+            del sys.modules[name]
 
 
 @pytest.fixture

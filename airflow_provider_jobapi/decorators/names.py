@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which names a statement uses, binds and changes, by Python's own symbol tables."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import symtable
+from collections.abc import Iterator
+
+Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+HAVE_A_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def uses(statement: ast.stmt, *, fields: bool) -> set[str]:
+    """The global names that a statement uses, when it is run and when what it defines is called.
+
+    :param fields: Whether the types of classes' fields count: dataclasses and pydantic may read them.
+    """
+    bare = AnnotationsAsText(fields=not fields).visit(copy.deepcopy(statement))
+    table = symtable.symtable(ast.unparse(bare), "<job>", "exec")
+    top = {each.get_name() for each in table.get_symbols() if each.is_referenced()}
+    inside = {each.get_name() for child in _scopes(table) for each in child.get_symbols() if each.is_global()}
+    return (top | inside) - binds(statement)
+
+
+def binds(statement: ast.stmt) -> set[str]:
+    """The names that a statement binds where it stands."""
+    table = symtable.symtable(ast.unparse(statement), "<job>", "exec")
+    return {each.get_name() for each in table.get_symbols() if each.is_assigned() or each.is_imported()}
+
+
+def binds_inside(scope: Scope) -> set[str]:
+    """The names that are a function's own."""
+    own = copy.copy(scope)
+    own.decorator_list = []
+    table = symtable.symtable(ast.unparse(own), "<job>", "exec")
+    return {each.get_name() for child in _scopes(table, scope.name) for each in child.get_symbols() if each.is_local()}
+
+
+def _scopes(table: symtable.SymbolTable, name: str | None = None) -> Iterator[symtable.SymbolTable]:
+    """The scopes within; with a name, the outermost of that name: those of a function and of its type parameters."""
+    for child in table.get_children():
+        if name in {None, child.get_name()}:
+            yield child
+            yield from _scopes(child, name)
+
+
+def in_annotations(statement: ast.stmt) -> set[str]:
+    """The names in annotations, those that are written as texts too."""
+    found = set()
+    for node in ast.walk(statement):
+        for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            for each in ast.walk(annotation) if annotation else ():
+                text = each.value if isinstance(each, ast.Constant) and isinstance(each.value, str) else ""
+                found |= {each.id} if isinstance(each, ast.Name) else _in_text(text)
+    return found
+
+
+def _in_text(text: str) -> set[str]:
+    try:
+        return {each.id for each in ast.walk(ast.parse(text.strip(), mode="eval")) if isinstance(each, ast.Name)}
+    except (SyntaxError, ValueError):
+        return set()
+
+
+class AnnotationsAsText(ast.NodeTransformer):
+    """Makes texts of the annotations, so that nothing evaluates them where they stand.
+
+    :param fields: Whether also of those of classes' fields.
+    """
+
+    def __init__(self, *, fields: bool) -> None:
+        self._fields = fields
+
+    def visit_arg(self, node: ast.arg) -> ast.arg:
+        node.annotation = _as_text(node.annotation)
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = _as_text(node.returns)
+        return self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = _as_text(node.returns)
+        return self.generic_visit(node)
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        fields = [(each, each.annotation) for each in node.body if isinstance(each, ast.AnnAssign)]
+        self.generic_visit(node)
+        for field, annotation in [] if self._fields else fields:
+            field.annotation = annotation
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        node.annotation = ast.Constant(ast.unparse(node.annotation))
+        return self.generic_visit(node)
+
+
+def _as_text(annotation: ast.expr | None) -> ast.expr | None:
+    return (
+        annotation
+        if annotation is None or isinstance(annotation, ast.Constant)
+        else ast.Constant(ast.unparse(annotation))
+    )
