@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from types import FunctionType
 
-from airflow_provider_jobapi.decorators.names import HAVE_A_SCOPE, Scope, binds
+from airflow_provider_jobapi.decorators.names import HAVE_A_SCOPE, Scope, binds, part_of
 from airflow_provider_jobapi.exceptions import InvalidJob
 
 
@@ -51,6 +51,21 @@ class DagFile:
             for each in _single(statement):
                 for name in binds(each):
                     found.setdefault(name, []).append(each)
+        return found
+
+    @cached_property
+    def registrations(self) -> dict[str, list[ast.stmt]]:
+        """By name, what it knows though it does not use it: what is decorated with a method of it, and subclasses."""
+        found: dict[str, list[ast.stmt]] = {}
+        subclasses = "subclass" in ast.unparse(self.tree)  # of __init_subclass__ and __subclasses__
+        for statement in self.tree.body:
+            if not isinstance(statement, HAVE_A_SCOPE):
+                continue
+            names = {part_of(decorator) for decorator in statement.decorator_list}
+            if isinstance(statement, ast.ClassDef) and subclasses:
+                names |= {base.id for base in statement.bases if isinstance(base, ast.Name)}
+            for name in names:
+                found.setdefault(name, []).append(statement)
         return found
 
     def find(self, function: FunctionType) -> tuple[ast.FunctionDef, list[Scope]]:

@@ -104,3 +104,24 @@ def _as_text(annotation: ast.expr | None) -> ast.expr | None:
         if annotation is None or isinstance(annotation, ast.Constant)
         else ast.Constant(ast.unparse(annotation))
     )
+
+
+def part_of(expression: ast.expr) -> str:
+    """The name of which an expression is an attribute, an item, or what a method of it answers; else nothing."""
+    deep = False
+    while isinstance(expression, ast.Attribute | ast.Subscript | ast.Call):
+        deep = deep or not isinstance(expression, ast.Call)
+        expression = expression.func if isinstance(expression, ast.Call) else expression.value
+    return expression.id if deep and isinstance(expression, ast.Name) else ""
+
+
+def changes(node: ast.AST) -> Iterator[tuple[str, int]]:
+    """The names whose attributes or items a statement binds, or whose methods it calls, and the lines."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        return
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        yield part_of(node.value), node.lineno
+    elif isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+        yield part_of(node), node.lineno
+    for child in ast.iter_child_nodes(node):
+        yield from changes(child)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.decorators.dag_file import DagFile
-from airflow_provider_jobapi.decorators.names import HAVE_A_SCOPE, in_annotations, uses
+from airflow_provider_jobapi.decorators.names import HAVE_A_SCOPE, changes, in_annotations, uses
 from airflow_provider_jobapi.exceptions import InvalidJob
 
 _ANOTHER_THERE = {"__file__", "__doc__", "__spec__", "__package__", "__loader__"}
@@ -39,6 +39,7 @@ class Parts:
     def in_order(self) -> list[ast.stmt]:
         """The definitions in the order of the file, which is the one in which they can be evaluated."""
         taken = {id(each): each for statements in self._taken.values() for each in statements}
+        self._refuse_changes(set(taken))
         # Annotations may be evaluated, as by singledispatch, and then need what they name; mostly they need nothing.
         spare = [
             ast.copy_location(_tried(statement), statement)
@@ -67,10 +68,14 @@ class Parts:
         problem = self._problem(name, statements)
         if problem:
             raise InvalidJob(f"{path} uses {name}, {problem}")
+        if not isinstance(statements[0], _IMPORTS):
+            statements = [*statements, *self._file.registrations.get(name, [])]
         self._taken[name] = statements
         via = f"{path}, through {name}," if path == self._function else path
         for statement in statements:
             self.follow(statement, via)
+            if isinstance(statement, ast.ClassDef):  # a subclass, which may have subclasses
+                self._add(statement.name, via)
 
     def _problem(self, name: str, statements: list[ast.stmt]) -> str | None:
         """Why a definition cannot travel, and what to do."""
@@ -127,6 +132,18 @@ class Parts:
             not _is_installed(path) and any(path.is_relative_to(root) for root in roots)
             for path in (Path(place).resolve() for place in places)
         )
+
+    def _refuse_changes(self, taken: set[int]) -> None:
+        """Refuse what the file changes after its definition: nothing but the definition travels."""
+        own = {name for name, statements in self._taken.items() if not isinstance(statements[0], _IMPORTS)}
+        for statement in self._file.tree.body:
+            for name, line in changes(statement) if id(statement) not in taken else ():
+                if name in own:
+                    raise InvalidJob(
+                        f"{self._function} uses {name}, which {self._file.name} changes in line {line}, and that does "
+                        f"not travel: put the change into the definition of {name}, or make it inside "
+                        f"{self._function}."
+                    )
 
 
 def _is_installed(path: Path) -> bool:

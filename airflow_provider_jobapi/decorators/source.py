@@ -3,7 +3,7 @@
 
 What travels: the function without its decorators; the functions, classes, imports and constants at the top level of its
 file that it uses, and what these use in turn. A constant is a name that is bound once, to an expression of literals and
-other constants. Everything else is refused by name, where the DAG file is read.
+other constants, and keeps that value. Everything else is refused by name, where the DAG file is read.
 
 Annotations of functions travel as text; what they name is imported where the service has it, as they may be evaluated.
 """
@@ -15,6 +15,7 @@ import ast
 import copy
 import inspect
 from collections.abc import Callable
+from pprint import pformat
 from types import FunctionType
 from typing import Any
 
@@ -31,12 +32,14 @@ def script_of(function: Callable[..., Any]) -> str:
     """
     checked = _checked(function)
     try:
-        return _script_of(checked)
+        script = _script_of(checked)
     except RecursionError:
         raise InvalidJob(
             f"@task.training cannot ship {checked.__code__.co_name}: it, or something that it uses, is nested too "
             "deep; split its longest expression or its longest chain of elif."
         ) from None
+    check_constants(script, checked)
+    return script
 
 
 def _script_of(function: FunctionType) -> str:
@@ -62,6 +65,29 @@ def _script_of(function: FunctionType) -> str:
         # Fields are evaluated as they are at home: dataclasses tell a ClassVar by its value, not by its name.
         statements = [AnnotationsAsText(fields=False).visit(copy.deepcopy(each)) for each in statements]
     return "".join([head, *map(_text, statements)])
+
+
+def check_constants(script: str, function: Callable[..., Any]) -> None:
+    """Refuse a constant of the script that has another value at home, now.
+
+    :raises InvalidJob: naming it.
+    """
+    home = function.__globals__
+    values = dict(home)
+    for statement in ast.parse(script).body:
+        if not isinstance(statement, ast.Assign | ast.AnnAssign) or not statement.value:
+            continue
+        name = ast.unparse(statement.targets[0] if isinstance(statement, ast.Assign) else statement.target)
+        if name not in home:  # What stands below the function is not bound yet when that is decorated.
+            continue
+        value = compile(ast.Expression(statement.value), "<constant>", "eval")
+        values[name] = eval(value, values)  # noqa: S307 -- a constant, evaluated as its file has done
+        # Not by ==, for which True is 1; pformat puts sets in order.
+        if pformat(values[name], sort_dicts=False) != pformat(home[name], sort_dicts=False):
+            raise InvalidJob(
+                f"{function.__name__} uses {name}, which its file binds to another value than the one it has by now: "
+                f"bind it to that at once, or make it an argument of {function.__name__}."
+            )
 
 
 def _checked(function: Callable[..., Any]) -> FunctionType:

@@ -41,8 +41,11 @@ class TrainingDecoratedOperator(DecoratedOperator, SubmitTrainingOperator):
     def execute(self, context: Context) -> Any:
         """Put the arguments into the script, and train."""
         from airflow_provider_jobapi.decorators.arguments import with_call
+        from airflow_provider_jobapi.decorators.source import check_constants
 
         try:
+            # Again, since the file may have changed them below the function.
+            check_constants(self._source, self.python_callable)
             self.script = with_call(self._source, self.python_callable, self.op_args, self._named(context))
         except InvalidJob as error:
             raise AirflowFailException(str(error)) from None

@@ -10,6 +10,28 @@ from airflow_provider_jobapi.decorators.source import script_of
 from airflow_provider_jobapi.exceptions import InvalidJob
 
 SAME = {
+    "registrations of a singledispatch": """
+        import decimal
+        from functools import singledispatch
+
+        @singledispatch
+        def kind(x):
+            return "object"
+        @kind.register
+        def _(x: int):
+            return "int" + SUFFIX
+        @kind.register(str)
+        def _(x):
+            return "str"
+        @kind.register
+        def _(x: decimal.Decimal):
+            return "decimal"
+        SUFFIX = "!"
+
+        def train():
+            from decimal import Decimal
+            return kind(1), kind(""), kind([]), kind(Decimal(1))
+        """,
     "registrations of a method": """
         import decimal
         import functools
@@ -71,6 +93,31 @@ SAME = {
         def helper(x: str) -> str: ...
         def helper(x): return x
         def train(): return helper(3)
+        """,
+    "subclasses that register themselves": """
+        class Base:
+            known = []
+            def __init_subclass__(cls):
+                Base.known.append(cls.__name__)
+        class One(Base): ...
+        class Two(One): ...
+        def train(): return Base.known
+        """,
+    "subclasses that are asked for": """
+        class Base: ...
+        class One(Base): ...
+        def train(): return [each.__name__ for each in Base.__subclasses__()]
+        """,
+    "registrations in a class": """
+        class A:
+            all = []
+            @classmethod
+            def add(cls, f):
+                cls.all.append(f.__name__)
+                return f
+        @A.add
+        def one(): ...
+        def train(): return A.all
         """,
     "decorated helpers, when another one cannot travel": """
         import functools
@@ -159,6 +206,36 @@ def test_it_is_the_same_in_the_job(load, ran, tmp_path, name):
 
 
 NOT_THE_SAME = {
+    "a changed mapping": (
+        "C = {'lr': 1}\nC['lr'] = 5\ndef train(): return C",
+        "train uses C, which digits.py changes in line 2, and that does not travel: put .*",
+    ),
+    "a changed list": ("L = []\nL.append(3)\ndef train(): return L", "train uses L, which digits.py changes in line 2"),
+    "a changed list, later": (
+        "L = []\ndef train(): return L\nfor i in [1]:\n    L.append(i)",
+        "train uses L, which digits.py changes in line 4",
+    ),
+    "a deleted part": ("L = [1]\ndel L[0]\ndef train(): return L", "train uses L, which digits.py changes in line 2"),
+    "a changed class": (
+        "class A: x = 1\nA.x = 2\ndef train(): return A.x",
+        "train uses A, which digits.py changes in line 2",
+    ),
+    "a registration by a call": (
+        "import functools\n@functools.singledispatch\ndef h(x): ...\nh.register(int)(print)\ndef train(): h(1)",
+        "train uses h, which digits.py changes in line 4",
+    ),
+    "a changed global": (
+        "X = 1\ndef set_up():\n    global X\n    X = 7\nset_up()\ndef train(): return X",
+        "train uses X, which its file binds to another value than the one it has by now: ",
+    ),
+    "a changed alias": (
+        "A = []\nB = A\nB.append(1)\ndef train(): return A",
+        "train uses A, which its file binds to another value",
+    ),
+    "a constant of another type": (
+        "X = 1\nglobals()['X'] = True\ndef train(): return X",
+        "train uses X, which its file binds to another value",
+    ),
     "the file": ("def train(): return __file__", "train uses __file__, which is another one on the job service: "),
     "the text of the module": ("'Doc.'\ndef train(): return __doc__", "train uses __doc__, which is another one"),
     "a namespace package beside": (

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk import DAG, task
 
+from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.decorators.training import TrainingDecoratedOperator, training_task
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
@@ -88,6 +89,23 @@ def test_it_takes_every_parameter_of_the_operator_but_the_script():
 def test_what_makes_no_sense_with_a_function_is_refused(options, words):
     with pytest.raises(InvalidJob, match=words):
         training_task(**options)(test_it_is_registered_under_its_name)
+
+
+def test_a_constant_that_is_changed_below_the_function_fails_the_task(load):
+    train = load(
+        """
+        from airflow.sdk import DAG, task
+        L = []
+        with DAG("d", schedule=None):
+            @task.training
+            def learn(): return L
+            train = learn()
+        ALIAS = L
+        ALIAS.append(3)
+        """
+    )
+    with pytest.raises(AirflowFailException, match="learn uses L, which its file binds to another value"):
+        train.operator.execute({})
 
 
 def test_it_can_be_serialized():
