@@ -89,8 +89,10 @@ def record_end(context: Context, job_id: str, status: JobStatus) -> None:
     try:
         ti.xcom_push(key=STATUS_KEY, value=status.to_wire() | {"job_id": job_id})
         store = context.get("task_state_store")  # from Airflow 3.3 on
-        told = ti.xcom_pull(task_ids=ti.task_id, key=METRICS_KEY, map_indexes=ti.map_index) if store else None
-        if store is None or not isinstance(told, dict) or told.get("job_id") != job_id:
+        if store is None:
+            return
+        told = ti.xcom_pull(task_ids=ti.task_id, key=METRICS_KEY, map_indexes=ti.map_index)
+        if not isinstance(told, dict) or told.get("job_id") != job_id:
             return
         kept: dict[str, Any] = {"try": ti.try_number, "job_id": job_id, "status": status.status.value}
         kept["metrics"] = shrunk(told["metrics"], POINTS_OF_A_TRY, BYTES_OF_A_TRY)
