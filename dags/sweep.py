@@ -41,9 +41,8 @@ def sweep():
         """Of the trainings that ended well, the one that was right most often on the held-out rows."""
 
         def accuracy(result):
-            return json.loads((ObjectStoragePath(result["model"]) / "assets.extra/evaluation.json").read_text())[
-                "candidate"
-            ]
+            evaluation = ObjectStoragePath(result["model"]) / "assets.extra" / "evaluation.json"
+            return json.loads(evaluation.read_text())["candidate"]
 
         return max(results, key=accuracy)
 

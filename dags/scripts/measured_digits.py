@@ -37,7 +37,8 @@ model.export("model")
 
 
 def accuracy(directory):
-    guesses = np.argmax(tf.saved_model.load(directory).serve(pixels[held_out]), axis=1)
+    saved = tf.saved_model.load(directory)
+    guesses = np.argmax(saved.serve(pixels[held_out]), axis=1)
     return float((guesses == digits[held_out]).mean())
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,25 @@ def test_only_a_better_model_goes_into_service(retrain, tmp_path):
     assert evaluation(new)["candidate"] > evaluation(new)["in_service"]
     assert better.xcom("promote") == new.as_uri()
     assert len(versions(tmp_path)) == 2
+
+
+@pytest.mark.slow
+def test_its_own_script_measures_both_models_on_the_same_rows(inline, connected, place, tmp_path):
+    chance = random.Random(1)  # noqa: S311 -- for rows, not for secrets
+    prototypes = [[chance.randrange(17) for _ in range(64)] for _ in range(10)]
+    with (tmp_path / "rows" / "a.csv").open("w") as rows:
+        for _ in range(1_500):
+            digit = chance.randrange(10)
+            pixels = [min(16, max(0, pixel + chance.randint(-6, 6))) for pixel in prototypes[digit]]
+            print(*pixels, digit, sep=",", file=rows)
+    good, bad = (
+        inline.run("retrain_on_new_data", {**place, "env": {"EPOCHS": epochs, "WIDTH": 32}}) for epochs in (15, 1)
+    )
+    assert (good.states["promote"], bad.states["promote"]) == ("success", "skipped")
+    (in_service,) = versions(tmp_path)
+    measured = evaluation(versions(tmp_path, "candidates")[-1])
+    assert measured["candidate"] < measured["in_service"] == evaluation(in_service)["candidate"]
+    assert measured["in_service"] > 0.8
 
 
 def test_a_promotion_that_is_repeated_changes_nothing(retrain, tmp_path):
