@@ -19,12 +19,17 @@ NAME_LIMIT = 100
 HELPER_MARK = '{"jobapi_metrics"'
 """How a line of the helper begins; ``docs/metrics.schema.json`` is its schema."""
 
+_DECODER = json.JSONDecoder()
 _NUMBER = r"[-+]?(?:(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?|(?i:nan|inf(?:inity)?))"
 _NAME = rf"[^\W\d][\w./-]{{0,{NAME_LIMIT - 1}}}"
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
-_EQUAL = re.compile(rf"(?<![^\s\[({{,;|])({_NAME})=({_NUMBER})(?=$|[\s,;|)}}\]])")
+_EQUAL = re.compile(rf"(?<![^\s\[({{,;|])({_NAME})=({_NUMBER})(?=$|[\s;|)}}\]]|,(?!\d))")
 _COLON = re.compile(rf"({_NAME}): ({_NUMBER})")
-_EPOCH_OF = re.compile(r"\s*Epoch (\d{1,9})/\d{1,9}(?!\d)")
+_COMMA = re.compile(r", (?![-+.\d])")
+"""Between two pairs; what goes on with a number is a list, or a number of another country."""
+
+_EPOCH_OF = re.compile(r"\s*Epoch \[?(\d{1,9})/\d{1,9}(?!\d)")
+_BATCH_OF = re.compile(r"[^,]{1,40}, (?:Step|Batch|Iter) \[(\d{1,12})/(\d{1,12})\]")
 _KERAS_BAR = re.compile(r"\s*(\d{1,12})/(\d{1,12}|Unknown)\s")
 _BAR = re.compile(r"(?:Epoch (\d{1,9}):\s*)?(\d{1,3})%\|(?:[^|]{0,400}\|\s*(\d{1,12})/(\d{1,12})\s*\[)?")
 
@@ -34,6 +39,8 @@ _NO_METRICS = frozenset({*_STEPS, "epoch", "v_num"})
 
 _SURE = re.compile(r"(?i)loss|acc")
 """A ``name: number`` that is a whole line is a metric with a name like these; a process id is not."""
+
+_PLACES = frozenset({*_STEPS, "epoch"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ class Habits:
 
     def _of_keras(self, line: str, epoch: int) -> float:
         """The epochs that are done; within one, the part of its batches."""
-        bar = _KERAS_BAR.match(line)
+        bar = _KERAS_BAR.match(line) or _BATCH_OF.match(line)
         if bar is None:
             return epoch
         return epoch - 1 + (0.0 if bar[2] == "Unknown" else _part(int(bar[1]), int(bar[2])))
@@ -121,9 +128,11 @@ def _pairs(line: str, *, of_keras: bool) -> Iterator[tuple[str, float]]:
         return
     parts = line.split(" - ")
     for part in parts:
-        found_part = _COLON.fullmatch(part.strip())
-        if found_part and (of_keras or len(parts) > 1 or _SURE.search(found_part[1])):
-            yield found_part[1], float(found_part[2])
+        inner = _COMMA.split(part)
+        found_pairs = [pair for each in inner if (pair := _COLON.fullmatch(each.strip()))]
+        sure = of_keras or any(_SURE.search(pair[1]) or pair[1].lower() in _PLACES for pair in found_pairs)
+        if sure or len(inner) == 1 < len(parts):
+            yield from ((pair[1], float(pair[2])) for pair in found_pairs)
 
 
 def usable_step(value: object) -> float | None:
@@ -137,23 +146,34 @@ def usable_step(value: object) -> float | None:
     return step if math.isfinite(step) and abs(step) <= 2.0**53 else None
 
 
-def read_helper(text: str) -> tuple[Measured, int, int] | None:
-    """Read what the helper wrote, and where in the line it stands; None when the line holds nothing of it.
+def read_helper(text: str) -> list[tuple[Measured, int, int]]:
+    """Read what the helper wrote, and where in the line it stands; empty when the line holds nothing of it.
 
-    It need not be the whole line: a progress bar that was not ended by a newline may stand before it.
+    It need not be the whole line: a progress bar that was not ended by a newline may stand before it, and what two
+    processes write at once may be one line.
     """
+    found = []
     begin = text.find(HELPER_MARK)
-    if begin < 0:
+    while begin >= 0:
+        end = begin + 1
+        try:
+            content, after = _DECODER.raw_decode(text, begin)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if measured := _measured(content):
+                end = after
+                found.append((measured, begin, end))
+        begin = text.find(HELPER_MARK, end)
+    return found
+
+
+def _measured(content: Mapping[str, Any]) -> Measured | None:
+    version, values = content["jobapi_metrics"], content.get("metrics")
+    if version is True or version != 1 or not isinstance(values, dict):
         return None
-    try:
-        content, end = json.JSONDecoder().raw_decode(text, begin)
-    except (ValueError, RecursionError):
-        return None
-    values = content.get("metrics")
-    if content.get("jobapi_metrics") != 1 or not isinstance(values, dict):
-        return None
-    read = {_name(name): number for name, value in values.items() if (number := _number(value)) is not None}
-    return Measured(read, usable_step(content.get("step"))), begin, end
+    read = {_name(name): number for name, value in values.items() if name and (number := _number(value)) is not None}
+    return Measured(read, usable_step(content.get("step"))) if read else None
 
 
 def _name(name: str) -> str:
@@ -173,10 +193,9 @@ def _number(value: Any) -> float | None:
 
 def readable(text: str) -> str:
     """A line as people read it: what the helper wrote for machines becomes ``step 3: loss=0.25``."""
-    found = read_helper(text)
-    if found is None:
-        return text
-    measured, begin, end = found
-    where = "" if measured.step is None else f"step {measured.step:.8g}: "
-    said = where + " ".join(f"{name}={value:.8g}" for name, value in measured.values.items())
-    return f"{text[:begin]}{said}{text[end:]}"
+    for measured, begin, end in reversed(read_helper(text)):
+        step = measured.step
+        where = "" if step is None else f"step {step:.{8 if step % 1 else 17}g}: "
+        said = where + " ".join(f"{name}={value:.8g}" for name, value in measured.values.items())
+        text = f"{text[:begin]}{said}{text[end:]}"
+    return text

@@ -183,10 +183,10 @@ class Metrics:
         """
         written_by_helper = read_helper(line.text)
         text = line.text
-        if written_by_helper is not None:
-            measured, begin, _ = written_by_helper
+        if written_by_helper:
+            text = line.text[: written_by_helper[0][1]]
+        for measured, _, _ in written_by_helper:
             self._add(measured, time)
-            text = line.text[:begin]
         if text:
             self._add(self._said(text), time)
 

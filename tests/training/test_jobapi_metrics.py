@@ -52,14 +52,14 @@ def test_a_line_a_step_fits_its_schema_and_is_read_back(written):
         jsonschema.validate(json.loads(line), SCHEMA)
     assert json.loads(first) == {"jobapi_metrics": 1, "step": 3.0, "metrics": {"loss": 0.25, "accuracy": 1.0}}
     assert json.loads(second)["metrics"] == {"val/loss": "NaN", "ä\n": "-Infinity", "loss": "Infinity"}
-    assert read_helper(second)[0].step == 4.5
+    assert read_helper(second)[0][0].step == 4.5
     assert json.loads(third) == {"jobapi_metrics": 1, "step": None, "metrics": {"loss": 0.5}}
 
 
 def test_many_metrics_are_several_lines_that_a_log_can_hold(written):
     jobapi_metrics.log(1, {chr(0x10400 + number) * 300: -1.2345678901234567e-300 for number in range(MOST_NAMES)})
     lines = written()
-    assert sum(len(read_helper(line)[0].values) for line in lines) == MOST_NAMES
+    assert sum(len(read_helper(line)[0][0].values) for line in lines) == MOST_NAMES
     for line in lines:
         jsonschema.validate(json.loads(line), SCHEMA)
         assert len(line.encode()) < 16_000
