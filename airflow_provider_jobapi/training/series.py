@@ -9,6 +9,7 @@ gets the same series.
 
 from __future__ import annotations
 
+import copy
 import math
 from array import array
 from collections.abc import Iterable, Iterator
@@ -69,6 +70,12 @@ class Series:
             kept, self._width = _fitting(list(self._points()), self._width, most * 3 // 4)
             self._kept = array("d", (number for each in kept for number in each))
 
+    def copy(self) -> Series:
+        """A series of its own with the same values."""
+        copied = copy.copy(self)
+        copied.__dict__ |= {"_strange": self._strange.copy(), "_kept": self._kept[:]}
+        return copied
+
     def points(self, most: int = MOST_POINTS) -> list[Point]:
         """The series in the order of its steps.
 
@@ -94,10 +101,12 @@ class Series:
 
 
 def written(points: Iterable[Point]) -> dict[str, list[Any]]:
-    """Points as they travel: eight digits a number, a tenth of a second, words for what JSON has no number for."""
+    """Points as they travel: whole steps exactly, else eight digits a number and a tenth of a second; words for what
+    JSON has no number for.
+    """
     ordered = list(points)
     return {
-        "steps": [_short(point.step) for point in ordered],
+        "steps": [_short(point.step, 8 if point.step % 1 else 17) for point in ordered],
         "values": [word_of(point.value) or _short(point.value) for point in ordered],
         "times": [_short(round(point.time, 1), 12) for point in ordered],
     }
@@ -112,11 +121,13 @@ def word_of(value: float) -> str | None:
 
 def _short(number: float, digits: int = 8) -> float:
     rounded = float(f"{number:.{digits}g}")
-    return int(rounded) if rounded.is_integer() and abs(rounded) < 10**digits else rounded
+    return int(rounded) if rounded.is_integer() and abs(rounded) <= 2.0**53 else rounded
 
 
 def _fitting(points: list[Point], width: int, most: int) -> tuple[list[Point], int]:
     """The points that are left when ``most`` may be, and the width of the groups that this took."""
+    if len(points) > most:  # each doubling leaves half of them or more, so narrower groups need not be tried
+        width *= 2 ** int(math.log2(len(points) / most))
     while len(points) > most:
         points = list(_of_groups(points, width))
         width *= 1 if len(points) <= most else 2

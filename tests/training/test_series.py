@@ -90,6 +90,13 @@ def test_points_travel_as_strict_json():
     assert json.loads(text)["values"] == ["NaN", "Infinity", "-Infinity", 1e308, 0.33333333, 5e-324]
 
 
+def test_whole_steps_are_exact_and_others_have_eight_digits():
+    steps = [3, 123456789, 12345678.25, 2.0**53, 1e300]
+    assert json.dumps(written(series_of([1.0] * 5, steps).points())["steps"]) == (
+        "[3, 12345678, 123456789, 9007199254740992, 1e+300]"
+    )
+
+
 def test_a_series_without_values_has_no_points():
     assert Series().points() == []
     assert math.isnan(Series().extremes()[0])
