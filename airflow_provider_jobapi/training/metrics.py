@@ -6,7 +6,9 @@ Definitions are what SageMaker's ``MetricDefinitions`` are: a name, and a regula
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -28,6 +30,10 @@ MOST_BYTES = 64 * 1024
 REGEX_LIMIT = 500
 """The most characters of a regular expression; SageMaker's own limit."""
 
+MOST_PARTS = 10_000
+"""The most parts of a regular expression, its counted repeats written out as the library does: ten thousand take it 10
+milliseconds, and ``(?:(?:(?:xyz){1000}){1000}){8}`` seconds and gigabytes."""
+
 LINE_TIME = 0.05
 """The most seconds that a definition may take for one line."""
 
@@ -36,7 +42,17 @@ MEAN_TIME = 0.001
 
 _ADVANCE = 0.25
 _MOST_LEFT_OUT = 10_000
-_BYTES_A_POINT = 34
+_BYTES_A_POINT = 38
+"""What a point takes as a rule; where it takes more, one that fits is looked for."""
+
+_PARTS = re.compile(
+    r"""(?P<flag> \(\?[\w-]*[xV][\w-]*[:)] | \{[\w<=,+ ]+:\[ )
+    | (?P<skip> \(\?\#[^)]*\) | \(\?[\w-]+\) | \{[^\d,][^][(){}\\]*\} )
+    | (?P<plain> \\. | \[\^?\]? (?: \\. | \[:\^?\w+:\] | [^\]\\] )* \] )
+    | (?P<count> \{[\d,]+\} ) | (?P<open> \( (?: \?[\w-]*: )? ) | (?P<close> \) ) | .""",
+    re.DOTALL | re.VERBOSE,
+)
+"""The parts of a regular expression. Its brackets are brackets, save with the flags x and V1 and in a fuzzy match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,7 @@ def _definition(number: int, given: Any) -> MetricDefinition:
 def _compiled(where: str, expression: str) -> regex.Pattern[str]:
     import regex
 
+    _check_repeats(where, expression)
     try:
         pattern = regex.compile(expression)
     except (regex.error, RecursionError, OverflowError, MemoryError) as error:
@@ -91,6 +108,31 @@ def _compiled(where: str, expression: str) -> regex.Pattern[str]:
             r"around the value, such as loss: ([0-9.]+); write (?:…) for a group that is not the value."
         )
     return pattern
+
+
+def _check_repeats(where: str, expression: str) -> None:
+    """Refuse what takes long to compile before it does: the library knows no limit."""
+    groups, last = [0], 1
+    for part in _PARTS.finditer(expression):
+        if part["flag"]:
+            raise _refused(f"{where} has a regex whose size cannot be judged with {part[0]} in it; write it without.")
+        if part["open"]:
+            groups.append(0)
+        elif part["close"] and len(groups) > 1:
+            last = groups.pop()
+            groups[-1] += last
+        elif part["count"]:
+            times = max(int(number or 1) for number in part[0][1:-1].split(","))
+            groups[-1] += last * (times - 1)
+            last *= times
+        elif not part["skip"]:
+            last = 1
+            groups[-1] += 1
+    if sum(groups) > MOST_PARTS:
+        raise _refused(
+            f"{where} has a regex whose repeats come to {sum(groups):,} parts; {MOST_PARTS:,} are the most; write * or "
+            "+ for any number of times."
+        )
 
 
 def _refused(what: str) -> InvalidJob:

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import InvalidJob
@@ -47,6 +47,16 @@ def metrics_of(*texts: str, definitions=None) -> tuple[Metrics, list[str]]:
         ([{"name": "b", "regex": "(" * 499}], "which is none: "),
         ([{"name": "b", "regex": "loss: [0-9.]+"}], "with no groups; it needs exactly one, around the value"),
         ([{"name": "b", "regex": "(a)(b)"}], "with 2 groups; it needs exactly one"),
+        (
+            [{"name": "b", "regex": "(?:(?:(?:xyz){1000}){1000}){8}(a)"}],
+            "whose repeats come to 24,000,001 parts; 10,000 are the most",
+        ),
+        ([{"name": "b", "regex": r"(?:[[:alpha:](\](]x{200}){1,100}(a)"}], "come to 20,101 parts"),
+        ([{"name": "b", "regex": "(?:(?#)(?:xyz)(?#((){50}(?i){e<=1}){100}(a)"}], "come to 15,001 parts"),
+        ([{"name": "b", "regex": "(?x)(?:x{1 000}#)\n){1000}(a)"}], "whose size cannot be judged with (?x) in it"),
+        ([{"name": "b", "regex": "(?i:(?V1:(a)))"}], "whose size cannot be judged with (?V1: in it"),
+        ([{"name": "b", "regex": "(?:(a)){e<=1:[{]}"}], "cannot be judged with {e<=1:[ in it"),
+        ([{"name": "b", "regex": "(a))"}], "which is none: unbalanced parenthesis"),
         ([LOSS] * 33, "metric_definitions has 33 entries; 32 metrics are the most that are kept."),
     ],
 )
@@ -59,17 +69,53 @@ def test_a_wrong_definition_is_refused_in_one_sentence(given, said):
     assert "\n" not in str(caught.value)
 
 
-@given(
-    st.recursive(
-        st.none() | st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
-    )
+PARTS = [
+    "(",
+    "(?:",
+    "(?i:",
+    "(?P<a>",
+    ")",
+    "a",
+    ".",
+    "[^;]",
+    "[(]",
+    r"\(",
+    "|",
+    "*",
+    "+?",
+    "{2}",
+    "{,900}",
+    "{90,}",
+    "\u0130",
+]
+EXPRESSIONS = st.lists(st.sampled_from(PARTS), max_size=60).map("".join) | st.text()
+THINGS = st.none() | st.text() | st.integers() | EXPRESSIONS
+ENTRIES = st.dictionaries(st.sampled_from(["name", "regex"]), THINGS, min_size=1) | st.fixed_dictionaries(
+    {"name": st.text(min_size=1, max_size=4) | THINGS, "regex": EXPRESSIONS}
 )
+
+
+@given(st.lists(ENTRIES | THINGS, max_size=4) | st.dictionaries(st.text(), THINGS) | THINGS)
+@example([{"name": "a", "regex": "([^;])"}])
 def test_whatever_is_given_is_taken_or_refused(given):
+    begin = time.thread_time()
     try:
         read = read_definitions(given)
-    except InvalidJob:
-        return
-    assert read in {None, ()}, "nothing that was made up is a definition"
+    except InvalidJob as error:
+        assert "\n" not in str(error)  # noqa: PT017 -- both ends are right
+        read = None
+    assert time.thread_time() - begin < 1
+    assert read is None or [(each.name, each.pattern.pattern) for each in read] == [
+        (each["name"], each["regex"]) for each in given
+    ]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2} loss=(\d{1,9}\.\d{1,9})", "(?:.{0,90};){100}(a)", r"[{(9999999}]\{(a)"],
+)
+def test_repeats_as_people_write_them_are_taken(expression):
+    assert read_definitions([{"name": "a", "regex": expression}])
 
 
 def test_definitions_say_what_a_metric_is_and_nothing_else_is_one():
