@@ -215,6 +215,8 @@ class Metrics:
         self._habits = Habits()
         self._tell = tell
         self._series: dict[str, Series] = {}
+        self._fleeting: dict[str, None] = {}
+        """The names that the habits have seen once, in their order: each gives its place to a newcomer."""
         self._left_out: set[int] = set()
         self.count = 0
 
@@ -228,9 +230,9 @@ class Metrics:
         if written_by_helper:
             text = line.text[: written_by_helper[0][1]]
         for measured, _, _ in written_by_helper:
-            self._add(measured, time)
+            self._add(measured, time, lasting=True)
         if text:
-            self._add(self._said(text), time)
+            self._add(self._said(text), time, lasting=self._searches is not None)
 
     def last(self) -> dict[str, float | str]:
         """The last value of each metric, fit for JSON."""
@@ -255,20 +257,38 @@ class Metrics:
             return said
         return Measured(self._searches.read(text), said.step)
 
-    def _add(self, measured: Measured, time: float) -> None:
+    def _add(self, measured: Measured, time: float, *, lasting: bool) -> None:
         for name, value in measured.values.items():
-            series = self._series.get(name)
-            if series is None:
-                if len(self._series) >= MOST_NAMES:
-                    self._leave_out(name)
-                    continue
-                series = self._series[name] = Series()
-            series.add(value, time, measured.step)
-            self.count += 1
+            if self._has_place(name, lasting=lasting):
+                self._series[name].add(value, time, measured.step)
+                self.count += 1
+
+    def _has_place(self, name: str, *, lasting: bool) -> bool:
+        """Whether a name is kept; where all places are taken, the oldest name that was seen once makes room.
+
+        So a printed configuration costs no curve. A name that comes back stays: many that come in turn must not drive
+        each other out for ever.
+        """
+        if name in self._series:
+            self._fleeting.pop(name, None)
+            return True
+        if len(self._series) >= MOST_NAMES:
+            if not self._fleeting:
+                self._leave_out(name)
+                return False
+            oldest = next(iter(self._fleeting))
+            del self._fleeting[oldest], self._series[oldest]
+            self._leave_out(oldest)
+        if hash(name) in self._left_out:
+            self._left_out.remove(hash(name))
+        elif not lasting:
+            self._fleeting[name] = None
+        self._series[name] = Series()
+        return True
 
     def _leave_out(self, name: str) -> None:
         if not self._left_out:
-            self._tell(f"This job writes more than {MOST_NAMES} metrics; only the first {MOST_NAMES} are kept.")
+            self._tell(f"This job writes more than {MOST_NAMES} metrics; only {MOST_NAMES} are kept.")
         if len(self._left_out) < _MOST_LEFT_OUT:
             self._left_out.add(hash(name))
 

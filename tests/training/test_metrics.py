@@ -165,9 +165,35 @@ def test_a_million_names_are_counted_and_told_once():
     content = metrics.content("j")
     assert len(content["metrics"]) == MOST_NAMES
     assert content["left_out"] == 10_000
-    assert said == ["This job writes more than 32 metrics; only the first 32 are kept."]
-    again, _ = metrics_of(*(f"m{number % 40}=1" for number in range(200)))
-    assert again.content("j")["left_out"] == 8
+    assert said == ["This job writes more than 32 metrics; only 32 are kept."]
+
+
+def test_forty_metrics_in_turn_do_not_drive_each_other_out():
+    content = metrics_of(*(f"m{number % 40}=1" for number in range(400)))[0].content("j")
+    assert len(content["metrics"]) == MOST_NAMES
+    assert {metric["count"] for metric in content["metrics"].values()} <= {9, 10}
+    assert content["left_out"] == 8
+
+
+def test_a_configuration_that_is_printed_first_does_not_cost_the_curves():
+    config = "Namespace(" + ", ".join(f"arg{number}={number}" for number in range(40)) + ")"
+    lines = (f"step={step} loss={step} acc={step}" for step in range(1, 4))
+    metrics, said = metrics_of(config, *lines, "test_acc=0.5")
+    content = metrics.content("j")
+    assert content["metrics"]["loss"]["values"] == content["metrics"]["acc"]["values"] == [1, 2, 3]
+    assert (len(content["metrics"]), content["left_out"], len(said)) == (MOST_NAMES, 11, 1)
+    assert metrics.last()["test_acc"] == 0.5
+
+
+def test_what_the_helper_or_a_definition_names_gives_no_place_up():
+    names = [f"m{number}" for number in range(MOST_NAMES)]
+    line = json.dumps({"jobapi_metrics": 1, "metrics": dict.fromkeys(names, 1)})
+    metrics, _ = metrics_of(line, "loss=1", "loss=2")
+    assert list(metrics.content("j")["metrics"]) == names
+    after, _ = metrics_of(*(f"a{number}=1" for number in range(40)), line, "loss=1")
+    assert list(after.content("j")["metrics"]) == names
+    defined, _ = metrics_of(" ".join(names), "x", definitions=[{"name": n, "regex": f"{n[0]}({n[1:]})"} for n in names])
+    assert len(defined.content("j")["metrics"]) == MOST_NAMES
 
 
 def test_what_is_no_number_travels_as_a_word():
