@@ -148,11 +148,13 @@ class _Searches:
     """Looks for definitions within a bounded time; one that takes too long is given up.
 
     :param clock: Seconds of work, from any beginning.
+    :ivar given_up: The metrics whose definition, or one of them, was given up.
     """
 
     def __init__(
         self, definitions: tuple[MetricDefinition, ...], clock: Callable[[], float], tell: Callable[[str], object]
     ) -> None:
+        self.given_up: set[str] = set()
         self._spent = dict.fromkeys(definitions, 0.0)
         self._clock = clock
         self._tell = tell
@@ -182,6 +184,7 @@ class _Searches:
 
     def _give_up(self, definition: MetricDefinition) -> None:
         del self._spent[definition]
+        self.given_up.add(definition.name)
         self._tell(
             f"The regex of the metric {definition.name} takes too long and is given up: write it without nested "
             f"repetitions. It is {_short(definition.pattern.pattern)}."
@@ -196,7 +199,8 @@ def _number(text: str | None) -> float | None:
 
 
 class Metrics:
-    """All metrics of one job. What they are is a function of the log alone.
+    """All metrics of one job. What they are is a function of the log alone, as long as no definition is given up: how
+    long a search takes is the machine's. Such a metric is marked as ``gave_up``.
 
     :param definitions: How they are found; None for the habits of :mod:`~.metric_lines`. The helper's lines are read
         in any case.
@@ -244,9 +248,13 @@ class Metrics:
         :param points: The most points a metric.
         :param size: The most bytes of JSON.
         """
+        gave_up = self._searches.given_up if self._searches else ()
 
         def content(most: int) -> dict[str, Any]:
             metrics = {name: _written(series, most) for name, series in self._series.items()}
+            for name, metric in metrics.items():
+                if name in gave_up:
+                    metric["gave_up"] = True
             return {"job_id": job_id, "version": 1, "metrics": metrics, "left_out": len(self._left_out)}
 
         return _fitting(content, len(self._series), points, size)

@@ -150,7 +150,15 @@ def test_a_regex_that_explodes_is_given_up_and_the_others_go_on():
     assert time.monotonic() - begin < 5
     assert len(said) == 1
     assert said[0].startswith("The regex of the metric slow takes too long and is given up")
-    assert metrics.content("j")["metrics"]["train:loss"]["count"] == 200
+    loss = metrics.content("j")["metrics"]["train:loss"]
+    assert (loss["count"], "gave_up" in loss) == (200, False)
+
+
+def test_a_curve_that_ends_since_its_regex_was_given_up_says_so():
+    metrics, _ = metrics_of("xxy1", "x" * 5_000, "xxy2", definitions=[{"name": "slow", "regex": r"(?:x+x+)+y(\d)"}])
+    content = metrics.content("j")["metrics"]
+    assert (content["slow"]["values"], content["slow"]["gave_up"]) == ([1], True)
+    assert shrunk(content, 100, 16 * 1024)["slow"]["gave_up"] is True
 
 
 def test_a_regex_that_is_a_little_slow_on_every_line_is_given_up_too():
