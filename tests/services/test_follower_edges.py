@@ -137,6 +137,28 @@ def test_requests_of_one_job_keep_their_pace() -> None:
     assert max(gaps) < 5
 
 
+def test_questions_for_the_status_keep_the_pace_of_the_reads() -> None:
+    times: list[float] = []
+
+    def logs(_: Asked) -> Reply:
+        times.append(time.monotonic())
+        return log_page(b"", status="RUNNING", complete=False)
+
+    def status(_: Asked) -> Reply:
+        times.append(time.monotonic())
+        return reply({"job_id": "1", "status": "RUNNING"})
+
+    async def run() -> None:
+        async with following(connection(tiny), "1") as watching:
+            for _ in range(2):
+                await asyncio.gather(watching.read(None), watching.status(), watching.status())
+
+    with Tiny({"GET /api/v2/jobs/1/logs": logs, "GET /api/v2/jobs/1": status}) as tiny:
+        asyncio.run(run())
+    assert len(times) == 6
+    assert min(later - earlier for earlier, later in itertools.pairwise(times)) >= 0.19
+
+
 def test_a_service_without_long_poll_is_asked_each_second() -> None:
     times: list[float] = []
 

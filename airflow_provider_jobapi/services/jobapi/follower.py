@@ -66,6 +66,7 @@ class JobApiFollower:
         self._mask = mask
         self._channel: channel.Channel | None = None
         self._next = 0.0
+        self._turn = asyncio.Lock()
         self._state: JobState | None = None
 
     async def __aenter__(self) -> Self:
@@ -105,11 +106,13 @@ class JobApiFollower:
         page = contract.read_log_page(answer, offset)
         self._state = page.state
         if not page.lines and not page.complete and time.monotonic() - asked < QUIET_INTERVAL:
-            self._next = asked + max(QUIET_INTERVAL, _crowd.interval())
+            self._next = max(self._next, asked + max(QUIET_INTERVAL, _crowd.interval()))
         return LogChunk(page.lines, {"offset": page.next_offset}, page.state, page.complete)
 
     async def status(self) -> JobStatus:
-        """Where the job stands; asked once, and whoever is patient asks again."""
+        """Where the job stands; asked once, in the pace of the reads, and whoever is patient asks again."""
+        await self._joined().prepare(self._mask)
+        await self._pace()
         answer = await self._joined().send(contract.status(self._job_id), self._mask)
         return contract.read_status(answer, self._job_id)
 
@@ -131,8 +134,9 @@ class JobApiFollower:
         return self._channel
 
     async def _pace(self) -> None:
-        await _sleep(self._next - time.monotonic())
-        self._next = time.monotonic() + _crowd.interval()
+        async with self._turn:  # since a status may be asked for while a read waits
+            await _sleep(self._next - time.monotonic())
+            self._next = time.monotonic() + _crowd.interval()
 
     def _shrunk(self, size: int, offset: int) -> LogChunk:
         """The log is shorter than what was read of it: a machine that lost power had not written all of it.
