@@ -6,9 +6,13 @@ Nothing here fails a task; its job trains, or has trained.
 
 from __future__ import annotations
 
+import json
 import logging
+from bisect import bisect
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.training.job import data_files, data_version
@@ -30,6 +34,13 @@ FACTS_KEY = "training_facts"
 
 MOST_DATA = 50
 """The data files that the facts name."""
+
+BYTES_OF_FACTS = 16 * 1024
+"""What the facts take of JSON at the most; requirements and data files beyond that are counted."""
+
+_MORE = 40
+_TEXT = 500
+"""The most characters of a text: an image, a destination."""
 
 POINTS_OF_A_TRY = 100
 BYTES_OF_A_TRY = 16 * 1024
@@ -62,25 +73,35 @@ def tell_facts(context: Context, placed: Placed, parameters: Parameters, conn_id
 
 def _facts(placed: Placed, parameters: Parameters, conn_id: str) -> dict[str, Any]:
     inputs = placed.submission.inputs
-    data = data_files(inputs)
     span = read_span(parameters.completion_time)
-    named: list[dict[str, Any]] = [{"name": each.path, "size": each.size, "sha256": each.sha256} for each in data]
-    if len(named) > MOST_DATA:
-        named = [*named[:MOST_DATA], {"more": len(named) - MOST_DATA}]
-    return {
+    facts: dict[str, Any] = {
         "job_id": placed.job_id,
         "name": placed.name,
-        "image": parameters.image or "",
+        "image": str(parameters.image or "")[:_TEXT],
         "resources": parameters.resources().model_dump(),
-        "requirements": parameters.requirement_lines(),
+        "requirements": [],
         "completion_time": None if span is None else span.total_seconds(),
         "conn_id": conn_id,
         "generation": placed.generation,
         "submitted": placed.submitted.astimezone(UTC).isoformat(timespec="milliseconds"),
-        "destination": str(parameters.destination) if parameters.destination else None,
-        "data": named,
+        "destination": str(parameters.destination)[:_TEXT] if parameters.destination else None,
+        "data": [],
         "data_version": placed.data_version or data_version(inputs),
     }
+    left = BYTES_OF_FACTS - len(json.dumps(facts))
+    lines = parameters.requirement_lines()
+    facts["requirements"], used = _first(lines, len(lines), left // 2, "… and {} more".format)
+    data = [{"name": each.path, "size": each.size, "sha256": each.sha256} for each in data_files(inputs)]
+    facts["data"], _ = _first(data, MOST_DATA, left - used, lambda number: {"more": number})
+    return facts
+
+
+def _first(entries: list[Any], most: int, size: int, more: Callable[[int], Any]) -> tuple[list[Any], int]:
+    """The first entries, and what they take of JSON; the last one says how many more there are."""
+    sizes = list(accumulate((len(json.dumps(each)) + 2 for each in entries), initial=_MORE))
+    kept = min(most, bisect(sizes, size) - 1)
+    told = entries[: max(0, kept)]
+    return told + ([more(len(entries) - len(told))] if len(told) < len(entries) else []), sizes[len(told)]
 
 
 def record_end(context: Context, job_id: str, status: JobStatus) -> None:

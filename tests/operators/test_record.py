@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The facts of a job: what people see of it, whatever its requirements and data are, in a small XCom."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_jobapi.operators.record import BYTES_OF_FACTS, FACTS_KEY, Placed, tell_facts
+from airflow_provider_jobapi.services.base import Submission
+from airflow_provider_jobapi.training.job_file import InputFile
+from tests.operators.test_parameters import PLAIN
+
+
+def told(requirements=(), data=(), **changes):
+    """The facts as the XCom has them."""
+    kept = {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: kept.update({key: value}))
+    inputs = tuple(InputFile(path=name, size=7, sha256="0" * 64) for name in data)
+    placed = Placed("j" * 36, "n", 0, Submission({}, timedelta(0), inputs), datetime.now(UTC))
+    tell_facts({"ti": ti}, placed, replace(PLAIN, requirements=requirements, **changes), "c")
+    return kept[FACTS_KEY]
+
+
+@pytest.mark.parametrize("wide", ["x", "\U00010400"])
+@pytest.mark.parametrize("length", [1, 100])
+def test_the_facts_are_small_and_say_how_much_more_there_is(wide, length):
+    lines = [f"{wide * length}=={number}" for number in range(2_000)]
+    facts = told(lines, [f"{wide * length}{number:04}" for number in range(3_000)], destination=wide * 9_999)
+    assert len(json.dumps(facts)) <= BYTES_OF_FACTS
+    *first, more = facts["requirements"]
+    assert len(first) > 2
+    assert first == lines[: len(first)]
+    assert more == f"… and {2_000 - len(first)} more"
+    *files, rest = facts["data"]
+    assert [each["name"] for each in files] == [f"{wide * length}{number:04}" for number in range(len(files))]
+    assert (2 < len(files) <= 50, rest) == (True, {"more": 3_000 - len(files)})
+
+
+def test_what_fits_is_told_whole():
+    lines = [f"package-{number}==1.0" for number in range(100)]
+    facts = told("\n".join(lines), [f"file-{number:02}" for number in range(50)])
+    assert facts["requirements"] == lines
+    assert facts["data"] == [{"name": f"file-{number:02}", "size": 7, "sha256": "0" * 64} for number in range(50)]
+
+
+def test_one_long_requirement_is_more():
+    assert told(["x" * 90_000, "y"])["requirements"] == ["… and 2 more"]
