@@ -31,11 +31,16 @@ WRITE_WAIT = 30.0
 
 _LONGEST_PAUSE = 60.0
 _NEVER = float("-inf")
-_THREAD = ThreadPoolExecutor(1, thread_name_prefix="jobapi-xcom")
-"""One of our own: a write that never comes back must not take a thread away from anybody else."""
+MOST_HANGING = 4
+"""Threads that may be left behind with a write that does not come back."""
 
 Sink = Callable[[str, Any], None]
 """Writes a key and a value; blocks, so it is called in a thread."""
+
+
+def _thread() -> ThreadPoolExecutor:
+    """One of our own: a write that never comes back must not take a thread away from anybody else."""
+    return ThreadPoolExecutor(1, thread_name_prefix="jobapi-xcom")
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +48,7 @@ class Slot:
     """One XCom of one task.
 
     :ivar make: Makes the value, when its turn has come; None when there is no news.
+    :ivar thread: Where it was written last.
     :ivar idle: Set while all news are written.
     """
 
@@ -52,6 +58,7 @@ class Slot:
     urgent: bool = False
     written_at: float = _NEVER
     failures: int = 0
+    thread: ThreadPoolExecutor | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def due(self) -> float:
@@ -68,6 +75,9 @@ class XComWriter:
         self._slots: set[Slot] = set()
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._thread = _thread()
+        self._busy: set[ThreadPoolExecutor] = set()
+        self._warned = False
 
     def open(self, sink: Sink, key: str) -> Slot:
         """Have a place in the ration, until :meth:`close`."""
@@ -86,7 +96,7 @@ class XComWriter:
     def offer(self, slot: Slot, make: Callable[[], Any], *, urgent: bool = False) -> None:
         """Have the newest value written.
 
-        :param make: Makes the value, fit for JSON.
+        :param make: Makes what the sink writes; called on the event loop, so it is quick.
         :param urgent: Whether it should not wait for its turn.
         """
         if slot not in self._slots:
@@ -129,23 +139,48 @@ class XComWriter:
             pass
 
     async def _write(self, slot: Slot) -> None:
-        from asgiref.sync import sync_to_async
-
         make, slot.make, slot.urgent = slot.make, None, False
         if make is None:
             return
         slot.written_at = time.monotonic()
         try:
+            if {slot.thread, self._thread} & self._busy:
+                raise TimeoutError("A write before it has not come back, and may come after it.")
+            slot.thread = self._thread
             async with asyncio.timeout(WRITE_WAIT):
-                await sync_to_async(slot.sink, thread_sensitive=False, executor=_THREAD)(slot.key, make())
+                await self._in_thread(slot, make())
             slot.failures = 0
         except Exception as error:  # noqa: BLE001 -- no trouble with what is only told may reach a training
             log.debug("The XCom %s could not be written: %r", slot.key, error)
+            self._leave_thread_that_hangs()
             slot.failures += 1
             if slot in self._slots:
                 slot.make = slot.make or make
         if slot.make is None:
             slot.idle.set()
+
+    async def _in_thread(self, slot: Slot, value: Any) -> None:
+        from asgiref.sync import sync_to_async
+
+        thread = self._thread
+
+        def write() -> None:
+            try:
+                slot.sink(slot.key, value)
+            finally:
+                self._busy.discard(thread)
+
+        self._busy.add(thread)
+        await sync_to_async(write, thread_sensitive=False, executor=thread)()
+
+    def _leave_thread_that_hangs(self) -> None:
+        """Go on with another thread where a write has not come back, lest it hold up everybody's."""
+        if self._thread in self._busy and len(self._busy) <= MOST_HANGING:
+            self._thread.shutdown(wait=False)
+            self._thread = _thread()
+            if not self._warned:
+                log.warning("An XCom was not written within %g seconds; the others go on without it.", WRITE_WAIT)
+            self._warned = True
 
 
 _WRITERS: WeakKeyDictionary[asyncio.AbstractEventLoop, XComWriter] = WeakKeyDictionary()

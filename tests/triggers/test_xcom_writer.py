@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 
@@ -147,6 +148,68 @@ def test_a_write_that_hangs_is_given_up(monkeypatch, wait):
         await until(lambda: len(sink.writes) >= 2)
 
     assert run(test).keys["a"] >= 2
+
+
+class Stuck(Sink):
+    """Does not come back until it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may = threading.Event()
+
+    def __call__(self, key: str, value: object) -> None:
+        self.may.wait(20)
+        super().__call__(key, value)
+
+
+def threads() -> int:
+    return sum(thread.name.startswith("jobapi-xcom") for thread in threading.enumerate())
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(xcom_writer, "WRITE_WAIT", 0.05)
+    monkeypatch.setattr(xcom_writer, "PAUSE", 0.02)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_write_that_never_comes_back_holds_up_nobody_else(caplog):
+    async def test(writer, sink):
+        stuck = Stuck()
+        first, second = writer.open(stuck, "stuck"), writer.open(sink, "b")
+        writer.offer(first, lambda: 1)
+        await until(lambda: writer._busy)
+        for number in range(3):
+            writer.offer(first, lambda: 2)
+            writer.offer(second, lambda number=number: number)
+            await asyncio.wait_for(second.idle.wait(), 5)
+        stuck.may.set()
+        await asyncio.wait_for(first.idle.wait(), 20)
+        assert [value for _, value, _ in stuck.writes] == [1, 2], "what was late is not what stays"
+
+    assert run(test).keys["b"] == 3
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "An XCom was not written within 0.05 seconds; the others go on without it."
+    ]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_few_threads_are_left_behind_and_all_come_back():
+    before = threads()
+
+    async def test(writer, sink):
+        stuck = Stuck()
+        slots = [writer.open(stuck, str(number)) for number in range(3 * xcom_writer.MOST_HANGING)]
+        for slot in slots:
+            writer.offer(slot, lambda: 1)
+        await until(lambda: all(slot.failures for slot in slots))
+        assert threads() - before == xcom_writer.MOST_HANGING + 1
+        stuck.may.set()
+        await asyncio.wait_for(asyncio.gather(*(slot.idle.wait() for slot in slots)), 20)
+        assert set(stuck.keys) == {slot.key for slot in slots}
+        await until(lambda: threads() - before <= 1)
+
+    run(test)
 
 
 def test_each_event_loop_has_one_writer():
