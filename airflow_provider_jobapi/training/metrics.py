@@ -242,6 +242,13 @@ class Metrics:
         """The last value of each metric, fit for JSON."""
         return {name: word_of(series.last) or series.last for name, series in self._series.items()}
 
+    def snapshot(self) -> Metrics:
+        """These metrics as they are now: quickly taken, and another thread may read their :meth:`content`."""
+        taken = copy.copy(self)
+        kept = {name: series.copy() for name, series in self._series.items()}
+        taken.__dict__ |= {"_series": kept, "_left_out": self._left_out.copy()}
+        return taken
+
     def content(self, job_id: str, points: int = MOST_POINTS, size: int = MOST_BYTES) -> dict[str, Any]:
         """All metrics as they travel: in as many points as the size allows.
 

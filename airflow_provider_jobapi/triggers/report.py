@@ -32,7 +32,8 @@ STATUS_EVERY = (5.0, 60.0)
 LAST_WAIT = 10.0
 """Seconds that the end of a trigger waits for its last status, and for its last XComs to be written."""
 
-_BATCH = 100
+SLICE = 0.01
+"""Seconds of work with metrics after which the event loop is given back."""
 
 
 class Report:
@@ -53,7 +54,8 @@ class Report:
     ) -> None:
         self._job_id = job_id
         self._skew = skew
-        self._metrics = Metrics(_known(definitions, tell), time.thread_time, tell)
+        self._definitions = definitions
+        self._metrics = Metrics((), time.thread_time, tell)
         self._writer: XComWriter | None = None
         self._slots: dict[str, Slot] = {}
         self._began = time.time()
@@ -66,14 +68,19 @@ class Report:
         self._asking: asyncio.Task[None] | None = None
         self._status: dict[str, Any] | None = None
 
-    def open(self, sink: Sink | None) -> None:
+    async def open(self, sink: Sink | None) -> None:
         """Begin to write.
 
         :param sink: Writes the XComs of the task; None where there is no task to write for.
         """
+        self._metrics = Metrics(await self._known(), time.thread_time, self._tell)
         if sink is not None:
             self._writer = writer()
-            self._slots = {key: self._writer.open(sink, key) for key in (STATUS_KEY, METRICS_KEY)}
+            self._slots = {
+                STATUS_KEY: self._writer.open(sink, STATUS_KEY),
+                # The sink is called in a thread, and makes the content there.
+                METRICS_KEY: self._writer.open(lambda key, now: sink(key, now.content(self._job_id)), METRICS_KEY),
+            }
 
     def close(self) -> None:
         """Write and ask nothing more."""
@@ -82,14 +89,17 @@ class Report:
             if self._writer is not None:
                 self._writer.close(slot)
 
-    async def take(self, chunk: LogChunk, follower: LogFollower) -> None:
-        """Take what a read of the follower brought."""
+    def hear(self, chunk: LogChunk, follower: LogFollower) -> None:
+        """Hear of the job's state, which a read of the follower brought."""
         self._follower = follower
         if chunk.state != self._state:
             self._state = chunk.state
             self._changed.set()
         if self._asking is None and self._writer is not None:
             self._asking = asyncio.create_task(self._keep_asking())
+
+    async def take(self, chunk: LogChunk) -> None:
+        """Take the lines, once they are shown."""
         await self._read(chunk.lines)
         # A triggerer that takes over reads the log from its start; until it is where it was, the XCom knows more.
         self._caught_up = self._caught_up or not chunk.lines or self._time(chunk.lines[-1]) >= self._began
@@ -109,14 +119,24 @@ class Report:
                 pass
         return self._metrics.last()
 
+    async def _known(self) -> tuple[MetricDefinition, ...] | None:
+        try:
+            # In a thread: an import and what is to be compiled take time, in which every trigger would stand still.
+            return await asyncio.to_thread(read_definitions, self._definitions)
+        except Exception as error:  # noqa: BLE001 -- the worker has checked them, maybe with other versions than ours
+            self._tell(f"The task's metrics cannot be read here: {error}")
+            return ()
+
     async def _read(self, lines: Iterable[LogLine]) -> None:
         if self._broken:
             return
         try:
-            for number, line in enumerate(lines, 1):
+            begin = time.thread_time()
+            for line in lines:
                 self._metrics.read(line, self._time(line))
-                if number % _BATCH == 0:
+                if time.thread_time() - begin > SLICE:
                     await asyncio.sleep(0)
+                    begin = time.thread_time()
         except Exception as error:  # noqa: BLE001 -- a job that trains is worth more than its curves
             self._broken = True
             self._tell(f"The metrics of this job cannot be read any further: {error!r}")
@@ -129,8 +149,7 @@ class Report:
 
     def _offer_metrics(self, *, urgent: bool = False) -> None:
         if self._writer is not None and self._metrics.count:
-            make = lambda: self._metrics.content(self._job_id)  # noqa: E731
-            self._writer.offer(self._slots[METRICS_KEY], make, urgent=urgent)
+            self._writer.offer(self._slots[METRICS_KEY], self._metrics.snapshot, urgent=urgent)
 
     async def _keep_asking(self) -> None:
         """Ask for the status beside the reading of the log: when the state changed, and now and then."""
@@ -160,11 +179,3 @@ class Report:
         self._status = status
         told = status | {"job_id": self._job_id}
         self._writer.offer(self._slots[STATUS_KEY], lambda: told, urgent=changed)
-
-
-def _known(definitions: Any, tell: Callable[[str], object]) -> tuple[MetricDefinition, ...] | None:
-    try:
-        return read_definitions(definitions)
-    except Exception as error:  # noqa: BLE001 -- the worker has checked them, maybe with other versions than ours
-        tell(f"The task's metrics cannot be read here: {error}")
-        return ()

@@ -149,9 +149,9 @@ class TrainingTrigger(BaseTrigger):
             definitions=self.metric_definitions,
             tell=self.log.warning,
         )
-        report.open(self.sink if self.task_instance is None else sink_of(self.task_instance))
-        await self._bookmark.open(self.task_instance, self.log.warning)
         try:
+            await report.open(self.sink if self.task_instance is None else sink_of(self.task_instance))
+            await self._bookmark.open(self.task_instance, self.log.warning)
             event = await self._follow_and_tell(report)
         finally:
             self._bookmark.close()
@@ -181,8 +181,9 @@ class TrainingTrigger(BaseTrigger):
                     continue
                 if chunk.state is not None:  # else it is the deadline that spoke
                     contact.back()
-                await report.take(chunk, follower)
+                report.hear(chunk, follower)
                 await self._show(self._thinning.feed(chunk.lines))
+                await report.take(chunk)
                 self._cursor = chunk.cursor
                 if self._is_last(chunk):
                     break

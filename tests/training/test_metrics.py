@@ -253,9 +253,45 @@ def test_a_copy_is_smaller_and_keeps_the_extremes():
     }  # fmt: skip
 
 
-def test_metrics_are_a_function_of_the_log():
-    texts = [
-        f"Epoch {number // 50 + 1}/9" if number % 50 == 0 else f"{number % 50}/50 - loss: {number % 13}"
-        for number in range(3_000)
-    ]
-    assert metrics_of(*texts)[0].content("j") == metrics_of(*texts)[0].content("j")
+def epochs(order: int) -> list[str]:
+    """A log of Keras, whose epochs have losses that another order changes."""
+    texts = []
+    for epoch in range(1, 61):
+        texts.append(f"Epoch {epoch}/60")
+        texts += [f"{batch}/50 - loss: {(epoch * 50 + batch * order) % 13} - L{batch};" for batch in range(1, 51)]
+    return texts
+
+
+@pytest.mark.parametrize("definitions", [None, [LOSS, {"name": "L", "regex": "L(.*);"}]])
+def test_metrics_are_a_function_of_the_log(definitions):
+    """Whoever looks in between, on whichever machine, has the same in the end; and every line is in it."""
+    watched = Metrics(read_definitions(definitions), time.thread_time, list)
+    for number, text in enumerate(epochs(1)):
+        watched.read(LogLine(NOW, text), NOW.timestamp() + number)
+        if number % 700 == 0:
+            watched.snapshot().content("j", 50)
+    told = watched.content("j")
+    assert told == metrics_of(*epochs(1), definitions=definitions)[0].content("j")
+    (metric,) = told["metrics"].values()
+    assert (metric["count"], metric["steps"][0], metric["steps"][-1]) == (3_000, 0.02, 60)
+    assert definitions or told != metrics_of(*epochs(2))[0].content("j")
+
+
+def test_a_snapshot_stays_as_it_is():
+    metrics, _ = metrics_of(*(f"loss={number % 9}" for number in range(2_000)), "loss=nan")
+    snapshot = metrics.snapshot()
+    before = metrics.content("j")
+    for number in range(2_000):
+        metrics.read(LogLine(NOW, f"loss=-{number} other{number}=inf"), 0.0)
+    assert snapshot.content("j") == before != metrics.content("j")
+
+
+def test_a_snapshot_costs_the_event_loop_next_to_nothing():
+    names = " ".join(f"m{name}=0.123456{{0}}" for name in range(MOST_NAMES))
+    metrics, _ = metrics_of(*(names.format(number) for number in range(1_000)))
+    times = []
+    for _ in range(5):
+        begin = time.thread_time()
+        metrics.snapshot()
+        times.append(time.thread_time() - begin)
+    assert min(times) < 0.002

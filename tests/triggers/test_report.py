@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -219,9 +220,70 @@ def test_nothing_is_written_after_cancellation():
     assert asyncio.run(run()) == 0
 
 
-def test_a_replay_tells_the_same():
-    steps = [chunk(*(f"step={number} loss={number % 7}" for number in range(2_000))), end()]
-    assert followed(list(steps))[2].of("training_metrics")[-1] == followed(list(steps))[2].of("training_metrics")[-1]
+@pytest.mark.parametrize("definitions", [None, [{"name": "loss", "regex": "loss=(.*)"}]])
+def test_a_replay_tells_the_same_however_the_log_is_cut(definitions):
+    """And another log another thing."""
+    lines = [f"step={number} loss={number * 7919 % 1_009}" for number in range(2_000)]
+    pages = [chunk(*lines[:1_100]), chunk(*lines[1_100:]), end(HELPER)]
+    tellings = [
+        followed(steps, metric_definitions=definitions)[2].of("training_metrics")[-1]["metrics"]
+        for steps in (pages[:], [end(*lines, HELPER)], [end(*lines[1:], HELPER)])
+    ]
+    assert tellings[0] == tellings[1] != tellings[2]
+    assert (tellings[0]["loss"]["count"], tellings[0]["loss"]["max"]) == (2_001, 1_008)
+
+
+def test_lines_are_shown_before_they_are_read(monkeypatch):
+    shown, read = [], Metrics.read
+
+    def late(metrics, line, time):
+        shown.append(len(trigger.recorder.lines()))
+        read(metrics, line, time)
+
+    monkeypatch.setattr(Metrics, "read", late)
+    trigger = ScriptedTrigger(ScriptedFollower([chunk(*["loss=1"] * 200), end("loss=2")]))
+    assert trigger.events()[0]["metrics"] == {"loss": 2.0}
+    assert shown == [200] * 200 + [201]
+
+
+def test_what_takes_long_is_not_done_on_the_event_loop(monkeypatch):
+    where = {}
+
+    def told(name, function):
+        def call(*arguments):
+            where[name] = threading.current_thread() is threading.main_thread()
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(report, "read_definitions", told("compile", report.read_definitions))
+    for name in ("snapshot", "content", "read"):
+        monkeypatch.setattr(Metrics, name, told(name, getattr(Metrics, name)))
+    followed([end("loss=1")], metric_definitions=[{"name": "loss", "regex": "loss=(.*)"}])
+    assert where == {"compile": False, "snapshot": True, "content": False, "read": True}
+
+
+def test_lines_that_take_long_to_read_do_not_hold_the_event_loop(monkeypatch):
+    def slow(*_):
+        until = time.thread_time() + 0.003
+        while time.thread_time() < until:
+            pass
+
+    monkeypatch.setattr(Metrics, "read", slow)
+    trigger = ScriptedTrigger(ScriptedFollower([chunk(*["x"] * 40), chunk(*["x"] * 40), end()]))
+    worked: list[float] = []
+
+    async def run() -> None:
+        following = asyncio.create_task(anext(trigger.run()))
+        while not following.done():
+            begin = time.thread_time()
+            await asyncio.sleep(0)
+            worked.append(time.thread_time() - begin)
+        await following
+
+    asyncio.run(run())
+    assert sum(worked) > 0.24
+    assert max(worked) < 0.05
 
 
 def test_a_job_of_a_hundred_thousand_steps_costs_64_kib_of_xcom():
