@@ -120,16 +120,21 @@ class XComWriter:
 
     async def _write_all(self) -> None:
         """Write while there is somebody to write for, then end; the next offer begins anew."""
-        while self._slots:
-            self._news.clear()
-            now = time.monotonic()
-            waiting = [slot for slot in self._slots if slot.make is not None]
-            due = [slot for slot in waiting if slot.due() <= now]
-            if due:
-                await self._write(min(due, key=lambda slot: (not slot.urgent, slot.written_at)))
-                await asyncio.sleep(now + 1 / WRITES_PER_SECOND - time.monotonic())
-            else:
-                await self._rest(min((slot.due() - now for slot in waiting), default=_LONGEST_PAUSE))
+        try:
+            while self._slots:
+                self._news.clear()
+                now = time.monotonic()
+                waiting = [slot for slot in self._slots if slot.make is not None]
+                due = [slot for slot in waiting if slot.due() <= now]
+                if due:
+                    await self._write(min(due, key=lambda slot: (not slot.urgent, slot.written_at)))
+                    await asyncio.sleep(now + 1 / WRITES_PER_SECOND - time.monotonic())
+                else:
+                    await self._rest(min((slot.due() - now for slot in waiting), default=_LONGEST_PAUSE))
+        finally:
+            if self._thread not in self._busy:
+                self._thread.shutdown(wait=False)
+                self._thread = _thread()
 
     async def _rest(self, seconds: float) -> None:
         try:
