@@ -64,6 +64,26 @@ _JOBAPI_FIELDS: dict[str, Any] = {
     },
 }
 
+_CONFIG = {
+    "jobapi": {
+        "description": "How trainings are followed.",
+        "options": {
+            "log_resume": {
+                "description": (
+                    "What a triggerer does that goes on with a training's log: ``replay`` writes all lines "
+                    "anew under the same times, which Airflow merges where logs are files, or lie in S3, GCS "
+                    "or WASB; ``cursor`` leaves out what is written, for CloudWatch, Elasticsearch and "
+                    "OpenSearch, where lines that were written twice are shown twice."
+                ),
+                "version_added": None,
+                "type": "string",
+                "example": "cursor",
+                "default": "replay",
+            }
+        },
+    }
+}
+
 
 def get_provider_info() -> dict[str, Any]:
     """The provider, in the shape of Airflow's ``provider_info.schema.json``."""
@@ -85,25 +105,7 @@ def get_provider_info() -> dict[str, Any]:
                 "conn-fields": _JOBAPI_FIELDS,
             }
         ],
-        "config": {
-            "jobapi": {
-                "description": "How trainings are followed.",
-                "options": {
-                    "log_resume": {
-                        "description": (
-                            "What a triggerer does that goes on with a training's log: ``replay`` writes all lines "
-                            "anew under the same times, which Airflow merges where logs are files, or lie in S3, GCS "
-                            "or WASB; ``cursor`` leaves out what is written, for CloudWatch, Elasticsearch and "
-                            "OpenSearch, where lines that were written twice are shown twice."
-                        ),
-                        "version_added": None,
-                        "type": "string",
-                        "example": "cursor",
-                        "default": "replay",
-                    }
-                },
-            }
-        },
+        "config": _CONFIG,
         "asset-uris": [
             {
                 "schemes": ["jobapi"],
