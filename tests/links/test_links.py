@@ -3,15 +3,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
-from airflow.sdk.types import TaskInstanceKey
 
 from airflow_provider_jobapi.links.model import ModelLink, page_of
 from airflow_provider_jobapi.links.training import TrainingLink
 
-KEY = TaskInstanceKey(
-    dag_id="a/dag", task_id="group.train", run_id="manual__2026-11-21T09:28:37+00:00", try_number=1, map_index=-1
-)
+
+class Key(NamedTuple):
+    """As Airflow's TaskInstanceKey, which moves from version to version."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    try_number: int
+    map_index: int
+
+
+KEY = Key(dag_id="a/dag", task_id="group.train", run_id="manual__2026-11-21T09:28:37+00:00", try_number=1, map_index=-1)
 TAB = "dags/a%2Fdag/runs/manual__2026-11-21T09%3A28%3A37%2B00%3A00/tasks/group.train/plugin/jobapi-training"
 
 

@@ -9,7 +9,6 @@ import os
 
 import obstore
 import pytest
-from airflow.sdk.serde import deserialize, serialize
 from asgiref.sync import async_to_sync
 
 from airflow_provider_jobapi.hooks import storage
@@ -18,6 +17,11 @@ from airflow_provider_jobapi.triggers import new_data
 from airflow_provider_jobapi.triggers.new_data import NewDataTrigger
 from tests.harness.s3 import BUCKET, KEY, SECRET, s3
 from tests.harness.scripted import Recorder
+
+try:
+    from airflow.sdk.serde import deserialize, serialize
+except ImportError:  # before 3.2
+    from airflow.serialization.serde import deserialize, serialize
 
 __all__ = ["s3"]
 
