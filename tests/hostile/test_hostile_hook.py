@@ -85,16 +85,21 @@ WILD_FIELDS = st.none() | st.text(max_size=40) | st.sampled_from([
 )  # fmt: skip
 def test_no_connection_brings_an_error_of_somebody_else(tally: Counter[str], **fields: Any) -> None:
     tally["connections that cannot be"] += 1
+    shown = shown_of(fields)
+    # A password may stand in the host by chance; what is shown may still not change with it.
+    if len((fields["password"] or "").strip()) >= 8:
+        assert shown_of(fields | {"password": "another " + fields["password"]}) == shown
+
+
+def shown_of(fields: dict[str, Any]) -> str:
+    """What a user sees of a connection with these fields: what was made of it, or the one error."""
     try:
         made = JobApiConnection.of(**fields)
     except TrainingError as error:
         check_error(error, ConnectionProblem)
-        shown = str(error)
-    else:
-        assert made.base_url.startswith(("http://", "https://"))
-        shown = repr(made)
-    password = fields["password"] or ""
-    assert len(password) < 8 or password not in shown
+        return str(error)
+    assert made.base_url.startswith(("http://", "https://"))
+    return repr(made)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
