@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 
 import pytest
 import yaml
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.job_file import JobFile, check_path
+from tests.harness.work import seconds_of
 
 # The two public job files of the real service, as far as their documents show them.
 SAPML_2018 = """
@@ -130,10 +130,12 @@ def test_a_bomb_of_aliases_is_refused_at_once():
     bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{name}: &{name} [{','.join(['*' + last] * 9)}]\n" for last, name in zip("abcdefgh", "bcdefghi", strict=True)
     )
-    started = time.process_time()
-    with pytest.raises(InvalidJob, match="anchor"):
-        JobFile.parse(bomb)
-    assert time.process_time() - started < 1
+
+    def refused() -> None:
+        with pytest.raises(InvalidJob, match="anchor"):
+            JobFile.parse(bomb)
+
+    assert seconds_of(refused) < 1
 
 
 @given(st.text(max_size=200))
