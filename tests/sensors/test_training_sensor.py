@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-import uuid
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -122,7 +121,10 @@ def test_a_job_that_was_stopped_fails_it(sense, connected):
 @pytest.mark.parametrize(
     ("job", "sentence"),
     [
-        (str(uuid.uuid4()), "The service has no job .*; it was never submitted with this connection."),
+        (
+            "00000000-0000-4000-8000-000000000000",
+            "The service has no job .*; it was never submitted with this connection.",
+        ),
         ({"status": "SUCCESSFUL"}, "job names no job"),
         ("{'job_id'", "job is a text that is not JSON"),
         ("../../health", "The service has no job"),
