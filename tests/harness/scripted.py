@@ -108,7 +108,7 @@ class ScriptedTrigger(TrainingTrigger):
         """Run to the end; answers the events."""
 
         async def run() -> list[dict[str, Any]]:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 return [event.payload async for event in self.run()]
 
         return asyncio.run(run())
