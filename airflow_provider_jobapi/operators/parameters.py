@@ -44,6 +44,7 @@ class Parameters:
     destination: Any
     data_input: Any
     metric_definitions: Any = None
+    service_options: Any = None
 
     def overridden(self, config: Any, conn_id: str) -> tuple[Parameters, list[str]]:
         """These parameters after the headers of ``config``, and the headers that name none of them.
@@ -110,6 +111,7 @@ class Parameters:
                 requirements=self.requirements,
                 python_major_version=self.python_major_version,
                 data={name: _beside(source, folder) for name, source in data.items()},
+                service_options=structure("service_options", self.service_options) or {},
             )
         except InvalidJob as error:
             spelled = re.sub(r"^(name|resources|data)\b", lambda found: _OURS[found[0]], str(error))

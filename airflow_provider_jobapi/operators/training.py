@@ -65,6 +65,8 @@ class SubmitTrainingOperator(TrainingLineage):
     :param python_major_version: 2 or 3.
     :param data_input: ``{file name: content}``: a text, bytes, a ``Path`` or an ``ObjectStoragePath``, whose content is
         uploaded for the script. A text is always content, never the name of a file. (templated)
+    :param service_options: What only the connection's kind of service knows, in that service's own words; a service
+        that does not know an option refuses it. (templated)
     :param config: Headers that override the parameters of the same name, in our spelling or in the one of the jobAPI's
         documents, such as ``{"completionTime": "2h"}``. Others are ignored. (templated)
     :param destination: A directory, as a path or a URI: where the SavedModel is fetched to. None fetches none.
@@ -87,6 +89,7 @@ class SubmitTrainingOperator(TrainingLineage):
         "job_resources",
         "requirements",
         "data_input",
+        "service_options",
         "config",
         "destination",
     )
@@ -109,6 +112,7 @@ class SubmitTrainingOperator(TrainingLineage):
         requirements: str | Sequence[str] | None = None,
         python_major_version: int = 3,
         data_input: Mapping[str, DataSource] | str | None = None,
+        service_options: Mapping[str, Any] | str | None = None,
         config: Mapping[str, Any] | str | None = None,
         destination: str | ObjectStoragePath | None = None,
         version: str | None = None,
@@ -129,6 +133,7 @@ class SubmitTrainingOperator(TrainingLineage):
         self.requirements = requirements
         self.python_major_version = python_major_version
         self.data_input = data_input
+        self.service_options = service_options
         self.config = config
         self.destination = destination
         self.version = version
@@ -319,6 +324,7 @@ class SubmitTrainingOperator(TrainingLineage):
             requirements=self.requirements,
             python_major_version=self.python_major_version,
             data_input=self.data_input,
+            service_options=self.service_options,
             destination=self.destination,
             metric_definitions=self.metric_definitions,
         )

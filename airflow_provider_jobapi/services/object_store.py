@@ -36,11 +36,13 @@ class StoredObject:
 
     :ivar size: In bytes.
     :ivar sha256: In hex; None where the store would have to be asked again.
+    :ivar modified: When it was written, in Unix time, where a listing tells it.
     """
 
     key: str
     size: int
     sha256: str | None
+    modified: float = 0.0
 
 
 class ObjectStore(Protocol):
@@ -78,6 +80,8 @@ class S3Access:
     :ivar access_key: Empty for what the environment or the machine gives.
     :ivar roots: PEM text of authorities to trust besides the public ones.
     :ivar timeout: Seconds of silence after which a request is given up.
+    :ivar giver: Who gave the bucket and the keys, for the sentences of errors.
+    :ivar advice: What to do where they are refused.
     """
 
     url: str
@@ -90,6 +94,8 @@ class S3Access:
     roots: bytes | None = None
     proxy: str | None = field(default=None, repr=False)
     timeout: float = 30.0
+    giver: str = "the service"
+    advice: str = "tell the service's operator"
 
 
 class S3Store:
@@ -141,7 +147,7 @@ class S3Store:
         with self._errors(prefix):
             for page in obstore.list(self._store, prefix=prefix):
                 for each in page:
-                    yield StoredObject(each["path"], each["size"], None)
+                    yield StoredObject(each["path"], each["size"], None, each["last_modified"].timestamp())
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -152,10 +158,11 @@ class S3Store:
             yield
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
             raise ConnectionProblem(
-                f"The storage {place} refuses {key} to the keys that the service gave{_code(error)}; tell its operator."
+                f"The storage {place} refuses {key} to the keys that {self._access.giver} gave{_code(error)}; "
+                f"{self._access.advice}."
             ) from None
         except (exceptions.BaseError, FileNotFoundError) as error:
-            raise _s3_error(error, place, key) from None
+            raise _s3_error(error, self._access, place, key) from None
 
 
 def obstore_of(access: S3Access) -> ObstoreS3:
@@ -212,12 +219,12 @@ def _for_an_older_obstore(options: dict[str, Any], error: ValueError) -> None:
         options["timeout"] = timedelta(hours=1)
 
 
-def _s3_error(error: Exception, place: str, key: str) -> Exception:
+def _s3_error(error: Exception, access: S3Access, place: str, key: str) -> Exception:
     text = str(error)
     if "NoSuchBucket" in text:
-        return ConnectionProblem(f"The storage has no bucket {place}; tell the service's operator.")
+        return ConnectionProblem(f"The storage has no bucket {place}; {access.advice}.")
     if "InvalidAccessKeyId" in text or "SignatureDoesNotMatch" in text:
-        return ConnectionProblem(f"The storage {place} refuses the keys that the service gave; tell its operator.")
+        return ConnectionProblem(f"The storage {place} refuses the keys that {access.giver} gave; {access.advice}.")
     if "certificate" in text.lower():
         return ConnectionProblem(
             f"The certificate of the storage {place} is not trusted; set the connection's ca_bundle to the authority "

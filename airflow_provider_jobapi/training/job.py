@@ -63,6 +63,7 @@ class TrainingJob(Strict):
     :ivar requirements: What to install before the script runs, one requirement a line.
     :ivar python_major_version: 2 or 3; chooses ``pip``/``python`` or ``pip3``/``python3``.
     :ivar data: Files for the script, by their name in the working directory.
+    :ivar service_options: What only one kind of service knows, in that service's own words.
     """
 
     name: Annotated[
@@ -97,6 +98,7 @@ class TrainingJob(Strict):
     ]
     python_major_version: Literal[2, 3] = Field(default=3, description="2 or 3")
     data: dict[str, Any] = Field(default_factory=dict, description="an object of file names and their contents")
+    service_options: dict[str, Any] = Field(default_factory=dict, description="an object in the service's own words")
 
     @classmethod
     def of(cls, **fields: Any) -> TrainingJob:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 import ssl
@@ -11,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.services import settings
 
 
 class TokenMethod(StrEnum):
@@ -81,7 +81,7 @@ class JobApiConnection:
     def in_clear(self) -> bool:
         """Whether the secret or the token leaves this machine unencrypted."""
         parts = (urlsplit(url) for url in (self.base_url, self.token_url))
-        return any(each.scheme == "http" and not _is_loopback(each.hostname or "") for each in parts)
+        return any(each.scheme == "http" and not settings.is_loopback(each.hostname or "") for each in parts)
 
     @classmethod
     def of(
@@ -106,26 +106,26 @@ class JobApiConnection:
             raise ConnectionProblem(
                 f"The connection's extra has {unknown[0]!r}, which is not known; it may hold {', '.join(EXTRAS)}."
             )
-        base_url = _base_url(host, port, schema)
+        base_url = settings.address(host, port, schema, "jobAPI")
         if not login or not password:
             missing = "login: it is the OAuth2 client ID" if not login else "password: it is the OAuth2 client secret"
             raise ConnectionProblem(f"The connection has no {missing}.")
-        token_url = _text(given, "token_url")
-        proxy = _text(given, "proxy")
+        token_url = settings.text(given, "token_url")
+        proxy = settings.text(given, "proxy")
         return cls(
             base_url=base_url,
             client_id=login,
             client_secret=password,
-            token_url=_url("extra token_url", token_url).geturl() if token_url else f"{base_url}/oauth/token",
+            token_url=settings.url("extra token_url", token_url).geturl() if token_url else f"{base_url}/oauth/token",
             token_method=_token_method(given),
-            scope=_text(given, "scope"),
+            scope=settings.text(given, "scope"),
             version=_version(given),
-            verify=_switch(given, "verify", default=True),
-            ca_bundle=_file(given, "ca_bundle"),
-            client_cert=_file(given, "client_cert"),
-            client_key=_file(given, "client_key"),
-            proxy=_url("extra proxy", proxy, secrets=True).geturl() if proxy else None,
-            timeout=_seconds(given, "timeout", 30.0),
+            verify=settings.switch(given, "verify", default=True),
+            ca_bundle=settings.file(given, "ca_bundle"),
+            client_cert=settings.file(given, "client_cert"),
+            client_key=settings.file(given, "client_key"),
+            proxy=settings.url("extra proxy", proxy, secrets=True).geturl() if proxy else None,
+            timeout=settings.seconds(given, "timeout", 30.0),
         )
 
     def proxy_for(self, url: str) -> str | None:
@@ -135,27 +135,11 @@ class JobApiConnection:
 
         :raises ConnectionProblem: for a proxy that does not speak HTTP.
         """
-        if self.proxy:
-            return self.proxy
-        from requests.utils import get_environ_proxies, select_proxy
-
-        found = select_proxy(url, get_environ_proxies(url))
-        if not found:
-            return None
-        proxy = found if "://" in found else f"http://{found}"
-        if not proxy.startswith(("http://", "https://")):
-            scheme = proxy.partition(":")[0]
-            raise ConnectionProblem(
-                f"The environment names a {scheme} proxy; set the connection's proxy to an HTTP proxy."
-            )
-        return proxy
+        return self.proxy or settings.environment_proxy(url)
 
     def roots(self) -> str:
         """The PEM file, or directory, of the authorities that both sides trust."""
-        import certifi
-
-        named = self.ca_bundle or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-        return named or certifi.where()
+        return settings.roots(self.ca_bundle)
 
     def ssl_context(self) -> ssl.SSLContext:
         """The TLS settings of this connection. Takes some 20 ms, so make it once and not in an event loop.
@@ -181,86 +165,6 @@ class JobApiConnection:
                     f"The connection's client_cert {self.client_cert} cannot be used: {error.strerror or error}."
                 ) from None
         return context
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _base_url(host: str | None, port: int | None, schema: str | None) -> str:
-    if not host or not host.strip():
-        raise ConnectionProblem(
-            "The connection has no host: it is the jobAPI's address, such as https://jobs.example.com."
-        )
-    text = host.strip()
-    if "://" not in text:
-        scheme = (schema or "https").strip().lower()
-        if scheme not in {"http", "https"}:
-            raise ConnectionProblem(f"The connection's schema cannot be {scheme!r}: it is http or https.")
-        text = f"{scheme}://{text}"
-    parts = _url("host", text)
-    if port and parts.port is None:
-        parts = parts._replace(netloc=f"{parts.netloc}:{port}")
-    return parts.geturl().rstrip("/")
-
-
-def _url(name: str, text: str, *, secrets: bool = False) -> SplitResult:
-    """Check an address; no sentence repeats it, since a person may have put a secret into it."""
-    try:
-        parts = urlsplit(text.strip())
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or re.search(r"[\s\x00-\x1f\x7f\\]", text.strip()):
-        raise ConnectionProblem(
-            f"The connection's {name} is not an address: it is one such as https://jobs.example.com."
-        )
-    if "@" in parts.netloc and not secrets:
-        raise ConnectionProblem(
-            f"The connection's {name} holds a user name; put the client ID into login and the secret into password."
-        )
-    if name == "host" and (parts.query or parts.fragment):
-        raise ConnectionProblem(
-            f"The connection's {name} ends in a query; it is an address such as https://jobs.example.com."
-        )
-    return parts
-
-
-def _text(extra: Mapping[str, Any], name: str) -> str | None:
-    value = extra.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ConnectionProblem(f"The connection's extra {name} is a {type(value).__name__}; it is a text.")
-    return value
-
-
-def _file(extra: Mapping[str, Any], name: str) -> str | None:
-    path = _text(extra, name)
-    if path is not None and not os.path.exists(path):  # noqa: PTH110 -- a text, as ssl and requests take it
-        raise ConnectionProblem(f"The connection's extra {name} names {path}, which is not on this machine.")
-    return path
-
-
-def _switch(extra: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    value = extra.get(name, default)
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    read = words.get(str(value).strip().lower())
-    if read is None:
-        raise ConnectionProblem(f"The connection's extra {name} cannot be {value!r}: it is true or false.")
-    return read
-
-
-def _seconds(extra: Mapping[str, Any], name: str, default: float) -> float:
-    value = extra.get(name, default)
-    try:
-        seconds = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        seconds = float("nan")
-    if not 0 < seconds <= 3_600:
-        raise ConnectionProblem(f"The connection's extra {name} cannot be {value!r}: it is seconds, such as 30.")
-    return seconds
 
 
 def _version(extra: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import (
     BrokenContract,
+    InvalidJob,
     JobConflict,
     JobNotFound,
     NoSavedModel,
@@ -82,10 +83,17 @@ class JobApiService:
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
         """Upload what differs and submit the job; the same id is the same job.
 
+        :raises InvalidJob: for an option, since a jobAPI knows none.
         :raises JobConflict: when the id belongs to a job with another content.
         """
         from airflow_provider_jobapi.services.source import measure_all
 
+        if job.service_options:
+            raise InvalidJob(
+                f"service_options has {min(job.service_options)!r}, and a jobAPI knows no options; remove it, or "
+                "choose the connection of another service.",
+                field="service_options",
+            )
         sources = measure_all(job.files())
         return self.submit_file(job.job_file(each.as_input() for each in sources.values()), sources, job_id)
 
