@@ -21,6 +21,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def travels_in_clear(address: str) -> bool:
+    """Whether what is sent to this URL leaves this machine unencrypted."""
+    parts = urlsplit(address)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
+
+
 def address(host: str | None, port: int | None, schema: str | None, whose: str) -> str:
     """The service's address, without a slash at its end.
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.services import settings
@@ -80,8 +79,7 @@ class JobApiConnection:
     @property
     def in_clear(self) -> bool:
         """Whether the secret or the token leaves this machine unencrypted."""
-        parts = (urlsplit(url) for url in (self.base_url, self.token_url))
-        return any(each.scheme == "http" and not settings.is_loopback(each.hostname or "") for each in parts)
+        return any(settings.travels_in_clear(url) for url in (self.base_url, self.token_url))
 
     @classmethod
     def of(

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ModelArts and IAM refuse, as one of our errors: their code and their words, and one sentence on what to do.
+
+The codes are those of the API's appendix "Error Codes"; which of them can be cured by waiting is our reading of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from airflow_provider_jobapi.exceptions import (
+    BrokenContract,
+    ConnectionProblem,
+    InvalidJob,
+    JobConflict,
+    JobGone,
+    QuotaReached,
+    ServiceUnavailable,
+    TrainingError,
+)
+from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, content, sentence
+
+DUPLICATE = frozenset({"0103", "2751"})
+"""A job of this name is there."""
+
+GONE = frozenset({"0102", "2775"})
+"""There is no such job."""
+
+ENDED = frozenset({"2796", "6357"})
+"""The job is in the state already that was asked for."""
+
+NO_LOG_YET = frozenset({"2818", "2776"})
+"""The log was not begun."""
+
+STALE_TOKEN = frozenset({"2784"})
+"""A token that ended, said with a 403; keystoneauth1 logs in again by itself on a 401 alone."""
+
+_RETRIED = frozenset({408, 429, 502, 503, 504})
+
+_BY_CODE: tuple[tuple[type[TrainingError], Iterable[str], str], ...] = (
+    (QuotaReached, ("0118", "2815"), "delete jobs that are not needed, or ask for a larger quota"),
+    (QuotaReached, ("3952", "3976", "4992"), "the flavour is sold out: run the task later, or name another flavour"),
+    (ConnectionProblem, ("0428", "4901"), "give ModelArts an agency for OBS, in its console"),
+    (ConnectionProblem, ("0112",), "give the connection's user the permission"),
+    (ConnectionProblem, ("0204", "0207", "0212"), "check the connection's project: the token must be one of a project"),
+    (ConnectionProblem, ("2786",), "check the connection's project and its host, which must be of one region"),
+    (ConnectionProblem, ("4311", "4312", "2791"), "check the connection's bucket, and that it is in ModelArts' region"),
+    (InvalidJob, ("2763", "2781", "2840"), "name another flavour in service_options, or change job_resources"),
+    (InvalidJob, ("2780",), "name another engine: in image, in service_options, or in the connection"),
+    (InvalidJob, ("2793",), "ask for fewer nodes in service_options"),
+    (InvalidJob, ("2759", "2760", "2761"), "keep the code folder small: data belongs into data_input"),
+    (InvalidJob, ("2757", "2758", "2802"), "check what service_options say about the code folder and the boot file"),
+    (InvalidJob, ("0101", "0104", "0107"), "check the parameters that it names, service_options above all"),
+    (InvalidJob, DUPLICATE, "give the job another name"),
+)  # fmt: skip
+
+
+class Duplicate(JobConflict):
+    """A job of this name is there; whose it is, its description tells."""
+
+
+def code_of(answer: Answer) -> str:
+    """The last part of an error's code, such as ``0103``; empty where there is none."""
+    return _said(answer)[0].rpartition(".")[2]
+
+
+def succeeded(answer: Answer) -> bool:
+    """Whether the request was done. A failure may come with 200 and ``is_success: false``."""
+    return 200 <= answer.status < 300 and content(answer).get("is_success") is not False
+
+
+def refusal(answer: Answer, call: Call) -> TrainingError:
+    """The error that an answer which is no success means."""
+    full, said = _said(answer)
+    code = full.rpartition(".")[2]
+    words = f"{full}: {said}" if full else said or f"it answered {answer.status}"
+    if answer.status in _RETRIED or (answer.status == 500 and code in {"", "0010"}):
+        return ServiceUnavailable(
+            f"ModelArts cannot serve {call.subject} now ({words}).", retry_after=retry_after(answer)
+        )
+    if code in GONE:
+        return JobGone(f"ModelArts has no {call.subject} any more ({words}): somebody deleted it.")
+    if code in DUPLICATE and not call.idempotent:
+        return Duplicate(f"ModelArts has a job of this name already ({words}).")
+    for kind, codes, advice in _BY_CODE:
+        if code in codes:
+            return kind(f"ModelArts refuses {call.subject} ({words}): {advice}.")
+    return _by_status(answer.status, call, words)
+
+
+def _by_status(status: int, call: Call, words: str) -> TrainingError:
+    if status in {401, 403}:
+        return ConnectionProblem(
+            f"ModelArts refuses {call.subject} to the connection's user ({words}): check its permissions, and the "
+            "connection's project."
+        )
+    if 300 <= status < 400:
+        return ConnectionProblem("The connection's host redirects: set it to the address that answers.")
+    if status == 404:
+        return ConnectionProblem(
+            f"ModelArts does not know {call.subject} ({words}): check the connection's host and dialect."
+        )
+    if status >= 500:
+        return ServiceUnavailable(f"ModelArts cannot serve {call.subject} ({words}).")
+    if call.idempotent:
+        return BrokenContract(f"ModelArts refuses {call.subject} ({words}); check the connection's dialect.")
+    return InvalidJob(f"ModelArts refuses {call.subject} ({words}): change what it names.")
+
+
+def retry_after(answer: Answer) -> float | None:
+    """The seconds that Retry-After asks for: a number, or a date."""
+    value = answer.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", value):
+        return float(value)
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - answer.at).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _said(answer: Answer) -> tuple[str, str]:
+    """Code and words, which have four spellings: the training pages', the general page's, the gateway's and IAM's."""
+    body = content(answer)
+    inner: Any = body.get("error")
+    inner = inner if isinstance(inner, dict) else {}
+    code = body.get("error_code") or inner.get("error_code") or inner.get("code") or ""
+    said = next(
+        (
+            place[name]
+            for place in (body, inner)
+            for name in ("error_message", "error_msg", "message", "title")
+            if place.get(name)
+        ),
+        "",
+    )
+    return sentence(code, 60), sentence(said, 400).rstrip(" .")

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The way to IAM and to ModelArts: keystoneauth1 logs in, keeps the token of a project, and logs in again once.
+
+One login serves every worker thread and every followed job of a process; a token is good for a day and IAM asks that
+it be kept. keystoneauth1 is synchronous, so the triggerer calls from threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable, TrainingError
+from airflow_provider_jobapi.services import settings
+from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
+from airflow_provider_jobapi.services.modelarts.refusals import (
+    STALE_TOKEN,
+    code_of,
+    refusal,
+    retry_after,
+    succeeded,
+)
+from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, sentence
+
+if TYPE_CHECKING:
+    from keystoneauth1.identity.v3 import Password
+    from keystoneauth1.session import Session as Keystone
+
+Mask = Callable[[str], None]
+"""Told each secret, so that logs can hide it."""
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds for the way to the service."""
+
+SOCKETS = 32
+"""Connections that are kept open, one for each thread that may ask at a time."""
+
+
+class Session:
+    """Sends calls as the connection's user. Safe for threads, but not for signal handlers: see :meth:`apart`."""
+
+    def __init__(self, connection: ModelArtsConnection, mask: Mask, *, login: str | None = None) -> None:
+        self._connection = connection
+        self._mask = mask
+        self._lock = threading.Lock()
+        self._keystone: tuple[Keystone, Password] | None = None
+        self._login = login
+        self._masked = ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection!r})"
+
+    def project_id(self) -> str:
+        """The id of the connection's project, which comes with the token.
+
+        :raises ConnectionProblem: when IAM refuses the user, or there is no such project.
+        """
+        session, password = self._open()
+        with _errors(self._connection):
+            access = password.get_access(session)
+        if access.auth_token and access.auth_token != self._masked:
+            self._masked = access.auth_token
+            self._mask(access.auth_token)
+        if not access.project_id:
+            raise BrokenContract(
+                f"IAM at {self._connection.iam_url} gave a token that is not of a project; check the connection's "
+                "project and iam_url."
+            )
+        return access.project_id
+
+    def send(self, call: Call) -> Answer:
+        """Send a call once, with one more login where the token has ended.
+
+        :raises TrainingError: whatever is no success, as the error that it means.
+        """
+        answer = self._once(call)
+        if answer.status == 403 and code_of(answer) in STALE_TOKEN:
+            session, _ = self._open()
+            session.invalidate()
+            answer = self._once(call)
+        if not succeeded(answer):
+            raise refusal(answer, call)
+        return answer
+
+    def apart(self) -> Session:
+        """A session with the same token and locks of its own, for a signal handler."""
+        kept = None if self._keystone is None else self._keystone[1].get_auth_state()
+        return Session(self._connection, self._mask, login=kept)
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._keystone is not None:
+            self._keystone[0].session.close()
+
+    def _once(self, call: Call) -> Answer:
+        project = self.project_id()
+        session, _ = self._open()
+        asked = datetime.now(UTC)
+        with _errors(self._connection):
+            response = session.request(
+                f"{self._connection.url}/{call.version}/{project}{call.path}",
+                call.method,
+                json=None if call.body is None else dict(call.body),
+                params=dict(call.params),
+                headers={"Accept": "application/json", "X-Project-Id": project},
+                raise_exc=False,
+                redirect=False,
+            )
+        now = datetime.now(UTC)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status_code, headers, response.content, asked + (now - asked) / 2)
+
+    def _open(self) -> tuple[Keystone, Password]:
+        with self._lock:
+            if self._keystone is None:
+                self._keystone = _keystone(self._connection)
+                self._keystone[1].set_auth_state(self._login)
+            return self._keystone
+
+
+def _keystone(connection: ModelArtsConnection) -> tuple[Keystone, Password]:
+    import requests
+    from keystoneauth1.identity.v3 import Password
+    from keystoneauth1.session import Session as Keystone
+    from requests.adapters import HTTPAdapter
+
+    inner = requests.Session()
+    # Without it .netrc would add an Authorization header; proxies and authorities are given below.
+    inner.trust_env = False
+    for url in (connection.url, connection.iam_url):
+        if proxy := connection.proxy_for(url):
+            inner.proxies[url] = proxy
+    for scheme in ("https://", "http://"):
+        inner.mount(scheme, HTTPAdapter(pool_maxsize=SOCKETS))
+    password = Password(
+        connection.iam_url,
+        username=connection.user,
+        password=connection.password,
+        user_domain_name=connection.domain,
+        project_name=connection.project,
+        project_domain_name=connection.domain,
+    )
+    verify = settings.roots(connection.ca_bundle) if connection.verify else False
+    keystone = Keystone(password, session=inner, verify=verify, timeout=connection.timeout, user_agent="jobapi")
+    return keystone, password
+
+
+@contextmanager
+def _errors(connection: ModelArtsConnection) -> Iterator[None]:
+    """What went wrong on the way, as one of our errors; an HTTP error can only be the login's."""
+    from keystoneauth1 import exceptions
+    from keystoneauth1.exceptions.connection import SSLFailure
+    from requests import RequestException
+
+    try:
+        yield
+    except exceptions.HttpError as error:
+        raise _login_refused(error, connection) from None
+    except SSLFailure:
+        raise ConnectionProblem(
+            f"The certificate of {connection.url} or of its IAM is not trusted; set the connection's ca_bundle to the "
+            "authority that signed it."
+        ) from None
+    except (exceptions.ConnectFailure, exceptions.ConnectionError, RequestException) as error:
+        raise ServiceUnavailable(
+            f"ModelArts at {connection.url} or its IAM cannot be reached: {type(error).__name__}."
+        ) from None
+    except exceptions.ClientException as error:
+        raise ConnectionProblem(
+            f"{connection.iam_url} answers as no IAM does ({sentence(error, 200)}); check the connection's iam_url."
+        ) from None
+
+
+def _login_refused(error: Any, connection: ModelArtsConnection) -> TrainingError:
+    status = int(error.http_status or 0)
+    response = getattr(error, "response", None)
+    headers = {} if response is None else {name.lower(): value for name, value in response.headers.items()}
+    said = sentence(error.message or "", 200).rstrip(" .").replace(connection.password, "***")
+    words = f"HTTP {status}: {said}" if said else f"HTTP {status}"
+    if status in {408, 429} or status >= 500:
+        answer = Answer(status, headers, b"", datetime.now(UTC))
+        return ServiceUnavailable(
+            f"IAM at {connection.iam_url} cannot serve now ({words}).", retry_after=retry_after(answer)
+        )
+    if status in {404, 405} and "roject" not in said:
+        return ConnectionProblem(f"There is no IAM at {connection.iam_url} ({words}); check the connection's iam_url.")
+    return ConnectionProblem(
+        f"IAM refuses the user {connection.user!r} of the domain {connection.domain!r} for the project "
+        f"{connection.project!r} ({words}); check the connection's login, password, domain and project."
+    )
+
+
+_sessions: dict[ModelArtsConnection, Session] = {}
+_sessions_lock = threading.RLock()
+
+
+def session_of(connection: ModelArtsConnection, mask: Mask) -> Session:
+    """The one session of this connection in this process. A changed connection is another one."""
+    with _sessions_lock:
+        if connection not in _sessions:
+            while len(_sessions) >= 64:  # connections that were edited leave their sessions behind
+                del _sessions[next(iter(_sessions))]
+            _sessions[connection] = Session(connection, mask)
+        return _sessions[connection]
