@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the double can be told to misbehave, and the switches for what the documents contradict each other about."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+FAULTS: dict[str, dict[str, Any]] = {
+    # Faults of the wire. `path` is a regular expression over "METHOD /path?query".
+    "lost_answer": {"path": r"^POST .*/training-jobs$", "times": 1},
+    "too_many_requests": {"path": r"/v[12]/", "every": 3, "retry_after": 1, "times": None},
+    "unavailable": {"path": r"/v[12]/", "times": 1},
+    "slow": {"path": "", "seconds": 1.0, "times": None},
+    # Faults of IAM: what has been issued is void now; or a token lives shorter than a day.
+    "expired_token": {"status": 401},
+    "token_life": {"seconds": 86400},
+    "no_agency": {},
+    # Faults of the training service.
+    "quota": {"jobs": 0},
+    "code_limits": {"files": 1000, "depth": 32, "bytes": 5 * 1024**3},
+    "sold_out": {"flavor": None, "seconds": None},
+    "status": {"job": None, "code": 14},
+    "deleted": {"job": None},
+    "late_lines": {"seconds": 1.0, "last": None},
+    # What the documents leave open or say in two ways (the numbers are those of their contradictions).
+    "string_numbers": {},  # 2 and 4
+    "cursors": {"mode": "exclusive"},  # inclusive, exclusive, half_open: what base_line and end_line mean
+    "directions": {"flipped": True},  # v1 as v2's words are: asc from old to new, desc from new to old
+    "empty_base_line": {"asc": "latest"},  # the reference: always the latest; seen in production: asc is the head
+    "separator": {"text": "\n"},  # 5
+    "error_key": {"name": "error_msg"},  # 8
+    "log_file_list": {"as_string": True},  # 9
+    "soft_failures": {},  # 11
+    "not_found": {"status": 404},
+}
+
+
+class Faults:
+    """The faults that are on, kept in a file."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._on: dict[str, dict[str, Any]] = json.loads(place.read_text()) if place.exists() else {}
+
+    def switch_on(self, fault: str, how: dict[str, Any]) -> dict[str, Any]:
+        """Switch a fault on; answers how it will be done."""
+        if fault not in FAULTS:
+            raise ValueError(f"There is no fault {fault!r}, only {', '.join(FAULTS)}.")
+        if unknown := set(how) - set(FAULTS[fault]):
+            raise ValueError(f"{fault} takes {sorted(FAULTS[fault])}, not {sorted(unknown)}.")
+        self._on[fault] = FAULTS[fault] | how | {"since": time.time(), "seen": 0}
+        self._keep()
+        return self._on[fault]
+
+    def switch_off(self, fault: str | None = None) -> None:
+        """Switch a fault off, or all."""
+        if fault is None:
+            self._on.clear()
+        else:
+            self._on.pop(fault, None)
+        self._keep()
+
+    def get(self, fault: str) -> dict[str, Any] | None:
+        """How a fault is done; None when it is off."""
+        return self._on.get(fault)
+
+    def option(self, fault: str, name: str, otherwise: Any) -> Any:
+        """One option of a fault, or what is done when it is off."""
+        found = self._on.get(fault)
+        return otherwise if found is None else found[name]
+
+    def strikes(self, fault: str, line: str) -> dict[str, Any] | None:
+        """Whether a fault of the wire meets a request; counts it, and wears the fault out."""
+        how = self._on.get(fault)
+        if how is None or not re.search(how["path"], line):
+            return None
+        how["seen"] += 1
+        struck = how["seen"] % how.get("every", 1) == 0
+        if struck and how["times"] is not None:
+            how["times"] -= 1
+            if how["times"] <= 0:
+                del self._on[fault]
+        self._keep()
+        return how if struck else None
+
+    def sold_out(self, flavor: str) -> bool:
+        """Whether a flavour is sold out now: for so many seconds, or until the fault is switched off."""
+        how = self._on.get("sold_out")
+        if how is None or how["flavor"] not in {None, flavor}:
+            return False
+        return how["seconds"] is None or time.time() < how["since"] + how["seconds"]
+
+    def _keep(self) -> None:
+        write_json(self._place, self._on)
+
+
+def write_json(place: Path, value: Any) -> None:
+    """Write a JSON file in one step."""
+    aside = place.with_name(f"{place.name}.new")
+    aside.write_text(json.dumps(value))
+    aside.replace(place)

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The double as fixtures: ``modelarts_shared`` for a whole test run, ``modelarts`` without any fault left on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.s3 import S3
+
+
+@pytest.fixture(scope="session")
+def modelarts_shared(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterator[ModelArts]:
+    """One double for the whole test run; its jobs pass quickly through the states."""
+    with ModelArts(tmp_path_factory.mktemp("modelarts"), pace=0.05, grace=1, store=s3) as started:
+        yield started
+
+
+@pytest.fixture
+def modelarts(modelarts_shared: ModelArts) -> Iterator[ModelArts]:
+    """The shared double; the faults that a test switches on end with it."""
+    yield modelarts_shared
+    modelarts_shared.behave()
