@@ -26,6 +26,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "status": {"job": None, "code": 14},
     "deleted": {"job": None},
     "late_lines": {"seconds": 1.0, "last": None},
+    "preview_limit": {"bytes": 1000},  # v2: how much of a log a preview shows
+    "no_log_pages": {},  # v2: a region without logs by page, as Open Telekom Cloud documents it
     # What the documents leave open or say in two ways (the numbers are those of their contradictions).
     "string_numbers": {},  # 2 and 4
     "cursors": {"mode": "exclusive"},  # inclusive, exclusive, half_open: what base_line and end_line mean

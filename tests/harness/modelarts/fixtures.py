@@ -7,7 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.samples import Samples
 from tests.harness.s3 import S3
 
 
@@ -23,3 +25,15 @@ def modelarts(modelarts_shared: ModelArts) -> Iterator[ModelArts]:
     """The shared double; the faults that a test switches on end with it."""
     yield modelarts_shared
     modelarts_shared.behave()
+
+
+@pytest.fixture
+def caller(modelarts: ModelArts) -> Caller:
+    """Someone with a token."""
+    return Caller(modelarts)
+
+
+@pytest.fixture
+def samples(caller: Caller) -> Samples:
+    """Jobs of this caller's."""
+    return Samples(caller)

@@ -77,7 +77,7 @@ class House:
         how = self.faults.get("status")
         return status if how is None or how["job"] not in {None, job} else how["code"]
 
-    def lines(self, key: str, node: int) -> list[lines.Line]:
+    def log(self, key: str, node: int) -> list[lines.Line]:
         """The lines of a node that have been shipped."""
         return lines.visible(lines.read(self.runs.place(key), node), self.faults.get("late_lines"), time.time())
 

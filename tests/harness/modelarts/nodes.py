@@ -119,7 +119,8 @@ class Node:
 
     def _environ(self) -> dict[str, str]:
         obs, spec = self.spec["obs"], self.spec
-        environ = {name: os.environ[name] for name in ("PATH", "LANG", "MODELARTS_HOME") if name in os.environ}
+        inherited = {"PATH", "LANG", "MODELARTS_HOME"} & os.environ.keys()
+        environ: dict[str, str] = {name: os.environ[name] for name in inherited}
         environ |= {"HOME": str(self.home), "TMPDIR": str(self.home / "tmp"), "MA_NUM_HOSTS": str(spec["nodes"])}
         path = [str(self._site)] if self._site else []
         if spec["dialect"] == "v1":
@@ -144,7 +145,7 @@ class Node:
             }
         if path:
             environ["PYTHONPATH"] = os.pathsep.join(path)
-        return environ | spec["env"]
+        return environ | dict(spec["env"])
 
     def _signal(self, number: int) -> None:
         assert self._process is not None

@@ -65,7 +65,8 @@ class Runner:
     def run(self) -> None:
         """From the first state to the last."""
         try:
-            for state in ("creating", "trying", "waiting"):
+            image = ("image",) if self.spec["command"] else ()
+            for state in ("creating", *image, "trying", "waiting"):
                 self._event(state)
                 self._pause(self.spec["pace"])
             while self._sold_out():
@@ -93,7 +94,7 @@ class Runner:
             threads.append(threading.Thread(target=log.follow, args=(node.start(),), daemon=True))
             threads[-1].start()
         try:
-            codes = self._wait(nodes)
+            codes, message = self._wait(nodes)
         finally:
             for node in nodes:
                 node.end(self.spec["grace"])
@@ -105,22 +106,19 @@ class Runner:
             for text in lines.at_the_end(self.spec, code, log.length):
                 log.write(text)
         self._export_logs()
-        return codes, self._reason(codes)
+        return codes, message
 
-    def _wait(self, nodes: list[Node]) -> list[int]:
-        """Wait for all nodes; when one fails, the others are ended."""
+    def _wait(self, nodes: list[Node]) -> tuple[list[int], str]:
+        """Wait for all nodes; when one fails, the others are ended, and it is the reason."""
         while True:
             codes = [node.code() for node in nodes]
             if all(code is not None for code in codes) or any(codes):
                 break
             self._pause(TICK)
+        failed = [f"task worker-{index} exit with {code}" for index, code in enumerate(codes) if code]
         for node in nodes:
             node.end(self.spec["grace"])
-        return [int(node.code() or 0) for node in nodes]
-
-    def _reason(self, codes: list[int]) -> str:
-        failed = next((index for index, code in enumerate(codes) if code), None)
-        return "" if failed is None else f"Training job failed: task worker-{failed} exit with {codes[failed]}."
+        return [int(node.code() or 0) for node in nodes], f"Training job failed: {failed[0]}." if failed else ""
 
     def _export_logs(self) -> None:
         if not self.spec["log_url"]:

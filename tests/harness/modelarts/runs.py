@@ -23,7 +23,7 @@ LAST = {"completed", "failed", "stopped", "lost"}
 class State:
     """Where a run stands.
 
-    :ivar name: creating, trying, waiting, running, stopping, completed, failed, stopped or lost.
+    :ivar name: creating, image, trying, waiting, running, stopping, completed, failed, stopped or lost.
     :ivar started: When it began to run, in milliseconds; None before that.
     :ivar ended: When it ended; None before that.
     :ivar exit_codes: Of each node, once it has ended by itself.

@@ -19,6 +19,7 @@ from tests.harness.modelarts.errors import Refused
 from tests.harness.modelarts.house import House
 from tests.harness.modelarts.iam import Iam
 from tests.harness.modelarts.v1 import V1
+from tests.harness.modelarts.v2 import LINK, V2
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CONTROL = "/__control__"
@@ -45,6 +46,12 @@ class Server:
         if "v1" in self.settings["dialects"]:
             for method, path, answer in V1(self.house).routes():
                 app.router.add_route(method, "/v1/{project_id}" + path, self._v1(answer))
+        if "v2" in self.settings["dialects"]:
+            obs = self.settings["obs"]
+            v2 = V2(self.house, self.settings["account"]["user"], (obs["key"], obs["secret"]))
+            for method, path, status, v2_answer in v2.routes():
+                app.router.add_route(method, "/v2/{project_id}" + path, self._v2(v2_answer, status))
+            app.router.add_get(LINK, v2.follow_link)
         app.router.add_get(f"{CONTROL}/requests", self.requests)
         app.router.add_post(f"{CONTROL}/misbehave", self.switch)
         return app
@@ -144,6 +151,13 @@ class Server:
 
         return handle
 
+    def _v2(self, answer: Callable[[web.Request], Awaitable[Any]], status: int) -> Handler:
+        async def handle(request: web.Request) -> web.Response:
+            self.iam.check(request, request.match_info["project_id"])
+            return _json(await answer(request), status)
+
+        return handle
+
 
 def _stringly(body: Any) -> Any:
     """Numbers as the samples of the reference quote them; ``start_line`` is the one that they do not quote."""
@@ -164,8 +178,10 @@ def _refusal(refused: Refused, dialect: str, headers: dict[str, str] | None = No
     return _json(errors.body(refused, dialect), refused.kind.status, headers)
 
 
-def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    return web.json_response(None if status == 204 else body, status=status, headers=headers)
+def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    if status == 204:
+        return web.Response(status=204, headers=headers)
+    return web.json_response(body, status=status, headers=headers)
 
 
 async def serve(home: Path) -> None:

@@ -115,7 +115,7 @@ class Store:
     def versions(self, job: str | None = None) -> list[Version]:
         """The versions, or those of a job, in the order of their creation."""
         rows = self._sql.execute("SELECT * FROM versions ORDER BY rowid").fetchall()
-        return [Version(*row[:5], json.loads(row[5])) for row in rows if job in {None, row[1]}]
+        return [Version(*row[:5], request=json.loads(row[5])) for row in rows if job in {None, row[1]}]
 
     def version(self, job: str, key: str) -> Version | None:
         return next((version for version in self.versions(job) if version.key == key), None)

@@ -22,6 +22,7 @@ from tests.harness.modelarts.store import Job, Version
 WRONG = v1_create.WRONG
 STATUS = {
     "creating": 1,
+    "image": 2,
     "trying": 4,
     "waiting": 7,
     "running": 8,
@@ -210,7 +211,7 @@ class V1:
     def _logs(self, version: Version) -> list[tuple[str, list[lines.Line]]]:
         """Names and lines of the logs that have any."""
         names = self._house.runs.spec(version.key)["log_files"]
-        logs = [(name, self._house.lines(version.key, index)) for index, name in enumerate(names)]
+        logs = [(name, self._house.log(version.key, index)) for index, name in enumerate(names)]
         return [(name, log) for name, log in logs if log]
 
     def _job(self, request: web.Request) -> Job:

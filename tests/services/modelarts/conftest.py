@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from tests.harness.modelarts.fixtures import modelarts, modelarts_shared
+from tests.harness.modelarts.fixtures import caller, modelarts, modelarts_shared, samples
 from tests.harness.s3 import s3
 
-__all__ = ["modelarts", "modelarts_shared", "s3"]
+__all__ = ["caller", "modelarts", "modelarts_shared", "s3", "samples"]
