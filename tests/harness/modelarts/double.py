@@ -78,6 +78,7 @@ class ModelArts:
 
     def __exit__(self, *_unused: object) -> None:
         self._ending.close()
+        assert "Traceback" not in self.log(), f"The double itself has failed:\n{self.log()}"
 
     @property
     def s3_url(self) -> str:

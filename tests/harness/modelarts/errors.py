@@ -79,14 +79,15 @@ class Refused(Exception):
     """An answer of the API that says no.
 
     :param code: Which row of the table, without ``ModelArts.``.
-    :param values: What stands in the message's places.
+    :param values: What stands in the message's places; a message without any leaves them out.
     """
 
     def __init__(self, code: str, *values: object) -> None:
         self.code = code
         self.kind = CODES[code]
-        message = self.kind.message % tuple(str(value) for value in values) if values else self.kind.message
-        self.message = message.replace("%s", "").strip()
+        self.message = self.kind.message
+        if "%s" in self.message:
+            self.message %= tuple(str(value) for value in values)
         super().__init__(f"ModelArts.{code} {self.message}")
 
 

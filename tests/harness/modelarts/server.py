@@ -67,7 +67,7 @@ class Server:
         status: int | None = None
         try:
             answer = await handler(request)
-            status = answer.status if request.transport is not None else None
+            status = None if request.get("lost") else answer.status
             return answer
         finally:
             with (self.home / "journal.jsonl").open("a") as file:
@@ -88,6 +88,7 @@ class Server:
         lost = self.faults.strikes("lost_answer", line)
         answer = await handler(request)
         if lost and request.transport is not None:
+            request["lost"] = True
             request.transport.abort()
         return answer
 
