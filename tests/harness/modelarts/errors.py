@@ -93,9 +93,14 @@ class Refused(Exception):
 
 def body(refused: Refused, dialect: str) -> dict[str, Any]:
     """The body of an error as one of the dialects says it."""
-    code = f"ModelArts.{refused.code}"
-    if refused.code in _OF_THE_GATEWAY:
-        return {"error_msg": refused.message, "error_code": code, "request_id": uuid.uuid4().hex}
+    return said(refused.code, refused.message, dialect, refused.kind.solution)
+
+
+def said(code: str, message: str, dialect: str, solution: str = "") -> dict[str, Any]:
+    """The body of an error with any code and message."""
+    named = {"error_code": f"ModelArts.{code}"}
+    if code in _OF_THE_GATEWAY:
+        return named | {"error_msg": message, "request_id": uuid.uuid4().hex}
     if dialect == V1:
-        return {"is_success": False, "error_message": refused.message, "error_code": code}
-    return {"error_msg": refused.message, "error_code": code, "error_solution": refused.kind.solution}
+        return named | {"is_success": False, "error_message": message}
+    return named | {"error_msg": message, "error_solution": solution}

@@ -14,6 +14,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "lost_answer": {"path": r"^POST .*/training-jobs$", "times": 1},
     "too_many_requests": {"path": r"/v[12]/", "every": 3, "retry_after": 1, "times": None},
     "unavailable": {"path": r"/v[12]/", "times": 1},
+    "bad_gateway": {"path": r"/v[12]/", "times": 1},  # something in between answers, with HTML
+    "refusal": {"path": r"/v[12]/", "status": 400, "code": "3976", "message": "No resources.", "times": 1},
     "slow": {"path": "", "seconds": 1.0, "times": None},
     # Faults of IAM: what has been issued is void now; or a token lives shorter than a day.
     "expired_token": {"status": 401},

@@ -85,6 +85,11 @@ class Server:
             return _refusal(Refused("2799"), errors.GATEWAY, {"Retry-After": str(often["retry_after"])})
         if self.faults.strikes("unavailable", line):
             return _refusal(Refused("4700"), errors.GATEWAY)
+        if self.faults.strikes("bad_gateway", line):
+            return web.Response(status=502, text="<html><h1>502 Bad Gateway</h1></html>", content_type="text/html")
+        if how := self.faults.strikes("refusal", line):
+            dialect = errors.V1 if request.path.startswith("/v1/") else errors.V2
+            return _json(errors.said(how["code"], how["message"], dialect), how["status"])
         lost = self.faults.strikes("lost_answer", line)
         answer = await handler(request)
         if lost and request.transport is not None:

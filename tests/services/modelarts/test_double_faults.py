@@ -54,6 +54,26 @@ def test_unavailable_once(caller: Caller, modelarts: ModelArts) -> None:
     assert caller.send("GET", SPECS).status_code == 200
 
 
+def test_something_in_between_answers(caller: Caller, modelarts: ModelArts) -> None:
+    modelarts.misbehave("bad_gateway")
+    answer = caller.send("GET", FLAVORS)
+    assert (answer.status_code, answer.headers["Content-Type"][:9]) == (502, "text/html")
+    assert caller.send("GET", FLAVORS).status_code == 200
+
+
+def test_any_refusal(caller: Caller, samples: Samples, modelarts: ModelArts) -> None:
+    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", message="Insufficient resources.", times=2)
+    body = samples.v1(samples.place())
+    assert caller.send("POST", V1, body).json() == {
+        "is_success": False,
+        "error_code": "ModelArts.3976",
+        "error_message": "Insufficient resources.",
+    }
+    assert caller.no("POST", V2, {}) == (400, "3976")
+    assert caller.ok("GET", f"{V1}?search_content={body['job_name']}")["jobs"] == []
+    caller.ok("POST", V1, body)
+
+
 def test_slow_answers(caller: Caller, modelarts: ModelArts) -> None:
     modelarts.misbehave("slow", seconds=0.5, path="resource-specs")
     begin = time.monotonic()

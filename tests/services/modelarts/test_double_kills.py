@@ -101,7 +101,7 @@ def test_stopping_ends_the_processes(double: ModelArts, way: str) -> None:
 
 def test_a_boot_file_that_will_not_end_is_killed_after_the_grace(double: ModelArts) -> None:
     caller = Caller(double)
-    stubborn = f"import signal\nsignal.signal(signal.SIGTERM, lambda *_: print('no', flush=True))\n{LONG}"
+    stubborn = f"import os, signal\nsignal.signal(signal.SIGTERM, lambda *_: os.write(1, b'no\\n'))\n{LONG}"
     version = Samples(caller).start_v1(stubborn + "\nwhile True: time.sleep(1)")
     caller.wait(version, 8)
     (name,) = poll(lambda: caller.send("GET", f"{version}/log/file-names").json().get("log_file_list"), 20, "a log")
