@@ -20,7 +20,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     # Faults of IAM: what has been issued is void now; or a token lives shorter than a day.
     "expired_token": {"status": 401},
     "token_life": {"seconds": 86400},
-    "no_agency": {},
+    "no_agency": {"code": "0428"},  # or 2785, which is a 403
     # Faults of the training service.
     "quota": {"jobs": 0},
     "code_limits": {"files": 1000, "depth": 32, "bytes": 5 * 1024**3},

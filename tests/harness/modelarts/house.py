@@ -62,8 +62,8 @@ class House:
 
     def check_agency(self) -> None:
         """Whether ModelArts may use OBS for this user."""
-        if self.faults.get("no_agency") is not None:
-            raise Refused("0428")
+        if how := self.faults.get("no_agency"):
+            raise Refused(how["code"])
 
     def quota(self) -> int:
         return int(self.faults.option("quota", "jobs", QUOTA))

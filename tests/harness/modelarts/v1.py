@@ -130,7 +130,7 @@ class V1:
         shown = [self._summary(job) for job in every if search in job.name]
         if query.get("status"):
             shown = [job for job in shown if str(job["status"]) in query["status"].split(",")]
-        shown.sort(key=lambda job: job[sort], reverse=order == "desc")
+        shown.sort(key=lambda job: (job[sort], job["job_id"]), reverse=order == "desc")
         quota = self._house.quota()
         return {
             "is_success": True,
@@ -248,7 +248,7 @@ class V1:
             "version_id": int(versions[-1].key) if versions else 0,
             "status": self._status(job, state),
             "create_time": job.created,
-            "duration": state.duration(),
+            "duration": _whole_seconds(state.duration()),
             "job_desc": job.description,
             "version_count": len(versions),
         }
@@ -285,8 +285,8 @@ class V1:
                 "job_type": 1,
                 "status": self._status(job, state),
                 "create_time": version.created,
-                "start_time": state.started or 0,
-                "duration": state.duration(),
+                "start_time": _whole_seconds(state.started or 0),
+                "duration": _whole_seconds(state.duration()),
                 "pre_version_id": None if version.before is None else int(version.before),
                 "parameter": [_as_answered(item) for item in version.request.get("parameter") or []],
                 "data_url": v1_create.data_url(config),
@@ -336,4 +336,9 @@ def _as_answered(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def _now() -> int:
-    return time.time_ns() // 10**6
+    return _whole_seconds(time.time_ns() // 10**6)
+
+
+def _whole_seconds(milliseconds: int) -> int:
+    """Times of v1 are milliseconds that end with three zeros, in the documents' procedure and in real answers."""
+    return milliseconds - milliseconds % 1000

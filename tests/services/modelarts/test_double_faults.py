@@ -199,9 +199,10 @@ def test_the_words_that_the_documents_disagree_about(caller: Caller, samples: Sa
     ("fault", "how", "codes"),
     [
         ("no_agency", {}, {"v1": (401, "0428"), "v2": (401, "0428")}),
+        ("no_agency", {"code": "2785"}, {"v1": (403, "2785"), "v2": (403, "2785")}),
         ("quota", {"jobs": 0}, {"v1": (400, "0118"), "v2": (400, "2815")}),
     ],
-    ids=["agency", "quota"],
+    ids=["agency", "authorization", "quota"],
 )
 def test_what_an_account_lacks(
     caller: Caller, samples: Samples, modelarts: ModelArts, fault: str, how: dict[str, Any], codes: dict[str, Any]
