@@ -25,6 +25,7 @@ class Kind:
 
 CODES = {
     "0101": Kind(400, "Invalid Argument.", "Enter the correct parameter as prompted."),
+    "0102": Kind(400, "The workspace does not exist.", "Check the current workspace."),
     "0103": Kind(400, "Job name:%s is existed"),
     "0104": Kind(400, "Parameter error. %s", "Check the parameter settings."),
     "0118": Kind(400, "The expected %s exceeds the quota limit.", "Release idle resources, or apply for more quotas"),

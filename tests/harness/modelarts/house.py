@@ -60,6 +60,12 @@ class House:
         self.runs.stop(version)
         self.store.forget_version(version)
 
+    def check_workspace(self, workspace: str) -> str:
+        """The workspace of a job; this account has the default one only."""
+        if workspace not in {"", "0"}:
+            raise Refused("0102")
+        return "0"
+
     def check_agency(self) -> None:
         """Whether ModelArts may use OBS for this user."""
         if how := self.faults.get("no_agency"):

@@ -77,7 +77,7 @@ class V1:
     async def create(self, request: web.Request) -> dict[str, Any]:
         body = await body_of(request, WRONG)
         name, description = body.name("job_name"), body.text("job_desc", limit=256)
-        workspace = body.text("workspace_id") or "0"
+        workspace = self._house.check_workspace(body.text("workspace_id"))
         config = Fields(body.value.get("config"), WRONG, "config.")
         create_version = config.value.get("create_version", True)
         if not isinstance(create_version, bool):

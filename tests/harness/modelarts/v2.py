@@ -82,6 +82,7 @@ class V2:
             raise body.wrong("kind", "job")
         metadata = Fields(body.value.get("metadata"), WRONG, "metadata.")
         name, description = metadata.name("name"), metadata.text("description", limit=256)
+        workspace = self._house.check_workspace(metadata.text("workspace_id"))
         self._house.check_agency()
         self._check_name(name)
         self._house.check_quota("v2", "2815")
@@ -89,7 +90,7 @@ class V2:
         # Two requests may have come this far; only one may have the name.
         self._check_name(name)
         created = time.time_ns() // 10**6
-        job = Job(str(uuid.uuid4()), "v2", name, description, metadata.text("workspace_id") or "0", created)
+        job = Job(str(uuid.uuid4()), "v2", name, description, workspace, created)
         version = Version(job.key, job.key, 1, None, created, body.value)
         self._house.begin(job, version, run, is_new=True)
         return self._shown(job, version, State("creating"))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import requests
 
@@ -82,6 +84,36 @@ def test_a_job_from_its_creation_to_its_end(caller: Caller, samples: Samples, mo
     answer = caller.send("DELETE", job)
     assert (answer.status_code, answer.text) == (202, '""')
     assert caller.no("GET", job) == (400, "2775")
+
+
+def missing(sample: Any, answer: Any, where: str = "") -> list[str]:
+    """What a sample of the documents has and an answer has not, or has as another kind of thing."""
+    if isinstance(sample, dict) and isinstance(answer, dict):
+        lacking = [f"{where}.{name}" for name in sample.keys() - answer.keys()]
+        return lacking + [
+            each
+            for name in sample.keys() & answer.keys()
+            for each in missing(sample[name], answer[name], f"{where}.{name}")
+        ]
+    if isinstance(sample, list) and isinstance(answer, list):
+        return [each for item in answer[:1] for each in missing(sample[0], item, f"{where}[]")]
+    return [] if type(sample) is type(answer) else [f"{where}: {type(answer).__name__}"]
+
+
+def test_details_have_the_shape_of_the_documents(caller: Caller, samples: Samples) -> None:
+    job = samples.start_v2(resource={"flavor_id": "modelarts.vm.gpu.v100"})
+    details = caller.wait(job, "Completed")
+    assert missing(document("v2_details"), details) == [".status.running_records"]  # of faults that it does not have
+
+
+def test_the_search_of_the_documents(caller: Caller, samples: Samples) -> None:
+    details = caller.wait(samples.start_v2(), "Completed")
+    found = caller.ok("POST", f"{PATH}/training-job-searches?limit=1", document("v2_search_request"))
+    assert (found["count"], found["items"]) == (0, [])
+    every = document("v2_search_request")
+    every["filters"][0]["value"] = ["sample"]
+    every["filters"][-1]["value"] = []
+    assert caller.ok("POST", f"{PATH}/training-job-searches", every)["items"] == [details]
 
 
 def test_a_failure_has_exit_codes_and_a_message(caller: Caller, samples: Samples) -> None:
