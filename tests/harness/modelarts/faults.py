@@ -13,7 +13,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     # Faults of the wire. `path` is a regular expression over "METHOD /path?query".
     "lost_answer": {"path": r"^POST .*/training-jobs$", "times": 1},
     "too_many_requests": {"path": r"/v[12]/", "every": 3, "retry_after": 1, "times": None},
-    "unavailable": {"path": r"/v[12]/", "times": 1},
+    "unavailable": {"path": r"/v[12]/", "times": 1, "retry_after": None},
     "bad_gateway": {"path": r"/v[12]/", "times": 1},  # something in between answers, with HTML
     "refusal": {"path": r"/v[12]/", "status": 400, "code": "3976", "message": "No resources.", "times": 1},
     "slow": {"path": "", "seconds": 1.0, "times": None},

@@ -125,7 +125,9 @@ class Runner:
             return
         for index, name in enumerate(self.spec["log_files"]):
             content = "".join(f"{text}\n" for _, text in lines.read(self.place, index))
-            self.obs.put(f"{self.spec['log_url']}{name}.log", content.encode())
+            # v2 names the exported file by the job, v1 by the log itself.
+            prefix = f"modelarts-job-{self.spec['job_id']}-" if self.spec["dialect"] == "v2" else ""
+            self.obs.put(f"{self.spec['log_url']}{prefix}{name}.log", content.encode())
 
     def _sold_out(self) -> bool:
         return bool(self.spec["sold_out"]) or Faults(Path(self.spec["faults"])).sold_out(self.spec["flavor"])

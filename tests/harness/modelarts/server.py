@@ -83,8 +83,9 @@ class Server:
             await asyncio.sleep(slow["seconds"])
         if often := self.faults.strikes("too_many_requests", line):
             return _refusal(Refused("2799"), errors.GATEWAY, {"Retry-After": str(often["retry_after"])})
-        if self.faults.strikes("unavailable", line):
-            return _refusal(Refused("4700"), errors.GATEWAY)
+        if down := self.faults.strikes("unavailable", line):
+            headers = {"Retry-After": str(down["retry_after"])} if down["retry_after"] is not None else None
+            return _refusal(Refused("4700"), errors.GATEWAY, headers)
         if self.faults.strikes("bad_gateway", line):
             return web.Response(status=502, text="<html><h1>502 Bad Gateway</h1></html>", content_type="text/html")
         if how := self.faults.strikes("refusal", line):

@@ -4,15 +4,14 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
-from tests.harness.modelarts import lines, v1_create
-from tests.harness.modelarts.catalogue import ENGINES, POOL_ID, POOL_NAME, SPECS, engine_of
+from tests.harness.modelarts import lines, v1_create, v1_details
+from tests.harness.modelarts.catalogue import ENGINES, SPECS, engine_of
 from tests.harness.modelarts.checks import Fields, body_of, query_number
 from tests.harness.modelarts.errors import Refused
 from tests.harness.modelarts.house import House
@@ -34,7 +33,6 @@ STATUS = {
 }
 _SORTS = {"job_name", "job_desc", "status", "duration", "version_count", "create_time"}
 _SHOWN_OF_A_JOB = {"job_name", "job_desc", "is_success", "job_id"}
-_METRICS = ("recvBytesRate", "cpuUsage", "sendBytesRate", "memUsage", "gpuUtil", "gpuMemUsage", "diskWriteRate")
 
 
 class V1:
@@ -260,58 +258,24 @@ class V1:
         return int(self._house.shown_status(job.key, STATUS[state.name]))
 
     def _details(self, job: Job, version: Version) -> dict[str, Any]:
-        config = Fields(version.request, WRONG)
-        spec = v1_create.resources(config)
-        engine = engine_of(config.number("engine_id") or 1) or {}
         state = self._house.runs.state(version.key)
-        pythons = re.search(r"-([\d.]+)-python(\d)\.(\d+)$", engine.get("engine_version", ""))
-        given = {
-            key: version.request.get(key)
-            for key in (
-                *("train_url", "log_url", "boot_file_url", "app_url", "volumes", "dataset_id", "dataset_version_id"),
-                *("worker_server_num", "model_id", "user_image_url", "user_command", "data_source"),
-            )
-        }
+        said = v1_details.asked(version.request)
         return (
-            dict.fromkeys(_ALWAYS_NULL)
-            | given
-            | engine
-            | {key: spec[key] for key in ("spec_code", "gpu_type", "max_num", "gpu_num", "cpu", "spec_id", "storage")}
+            said
             | {
                 "is_success": True,
                 "job_id": int(job.key),
                 "job_name": job.name,
                 "job_desc": job.description,
-                "job_type": 1,
                 "status": self._status(job, state),
                 "create_time": version.created,
                 "start_time": _whole_seconds(state.started or 0),
                 "duration": _whole_seconds(state.duration()),
                 "pre_version_id": None if version.before is None else int(version.before),
-                "parameter": [_as_answered(item) for item in version.request.get("parameter") or []],
-                "data_url": v1_create.data_url(config),
-                "core": spec["core"],
-                "no_resource": self._is_sold_out(spec),
-                "flavor_code": spec["spec_code"],
-                "pod_version": f"{pythons[1]}-cp{pythons[2]}{pythons[3]}" if pythons else None,
-                "model_outputs": [],
-                "task_summary": {},
-                "model_metric_list": "{}",
-                "nas_type": "efs",
-                "pool_type": "SYSTEM_DEFINED",
-                "pool_name": POOL_NAME,
-                "pool_id": POOL_ID,
-                "system_metric_list": {name: ["0", "0"] for name in (*_METRICS, "diskReadRate")} | {"interval": 1},
+                "no_resource": self._is_sold_out(said),
             }
             | self._created(version)
         )
-
-
-_ALWAYS_NULL = (
-    *("dataset_name", "error_result", "user_frame_image", "gpu", "nas_mount_path", "is_zombie", "outputs"),
-    *("algorithm_id", "autosearch_config", "inputs", "dataset_version_name", "retrain_model_id", "nas_share_addr"),
-    "npu_info",
-)
 
 
 def _check_job_type(request: web.Request) -> None:
@@ -325,14 +289,6 @@ def _check_job_type(request: web.Request) -> None:
 def _resource_id(version: Version) -> str:
     """The resource that is charged; that of the seed's version is the seed's."""
     return f"job{(int(version.key) - 1108482 + 0xAEDEF089) % 2**32:08x}"
-
-
-def _as_answered(item: dict[str, Any]) -> dict[str, Any]:
-    """Parameters are asked for with strings and answered with numbers, in the documents' samples."""
-    try:
-        return item | {"value": json.loads(item["value"], parse_constant=str)}
-    except ValueError:
-        return dict(item)
 
 
 def _now() -> int:

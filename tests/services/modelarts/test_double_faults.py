@@ -52,6 +52,8 @@ def test_unavailable_once(caller: Caller, modelarts: ModelArts) -> None:
     modelarts.misbehave("unavailable")
     assert caller.no("GET", SPECS) == (503, "4700")
     assert caller.send("GET", SPECS).status_code == 200
+    modelarts.misbehave("unavailable", retry_after=3)
+    assert caller.send("GET", SPECS).headers["Retry-After"] == "3"
 
 
 def test_something_in_between_answers(caller: Caller, modelarts: ModelArts) -> None:

@@ -160,3 +160,9 @@ def test_a_log_is_exported_where_it_was_asked_for(caller: Caller, samples: Sampl
     caller.wait(version, 10)
     (name,) = modelarts.objects(f"{folder}logs/")
     assert b"\nhello\n" in modelarts.get(f"{folder}logs/{name}")
+
+    body = samples.v2(folder)
+    body["spec"]["log_export_path"] = {"obs_url": f"{folder}more/"}
+    job = caller.ok("POST", "/v2/{project_id}/training-jobs", body)["metadata"]["id"]
+    caller.wait(f"/v2/{{project_id}}/training-jobs/{job}", "Completed")
+    assert modelarts.objects(f"{folder}more/") == [f"modelarts-job-{job}-worker-0.log"]

@@ -294,7 +294,11 @@ def test_lists_of_v1(caller: Caller, samples: Samples) -> None:
 
 def test_versions_of_v1(caller: Caller, samples: Samples) -> None:
     folder = samples.place()
-    steps = [{"label": "learning_rate", "value": "0.01"}, {"label": "mode", "value": "fast"}]
+    steps = [
+        {"label": "learning_rate", "value": "0.01"},
+        {"label": "mode", "value": "fast"},
+        {"label": "shuffle", "value": "true"},
+    ]
     body = samples.v1(folder, parameter=steps)
     first = caller.ok("POST", V1, body)
     versions = f"{V1}/{first['job_id']}/versions"
@@ -307,7 +311,7 @@ def test_versions_of_v1(caller: Caller, samples: Samples) -> None:
     assert caller.ok("GET", f"{versions}?per_page=1&page=2")["versions"][0]["version_id"] == second["version_id"]
     details = caller.wait(f"{versions}/{second['version_id']}", 10)
     # Asked for with strings, answered with numbers.
-    assert details["parameter"] == [{"label": "learning_rate", "value": 0.01}, {"label": "mode", "value": "fast"}]
+    assert details["parameter"] == [steps[0] | {"value": 0.01}, *steps[1:]]
     assert details["pre_version_id"] == first["version_id"]
     assert caller.no("POST", versions, {"config": body["config"]}) == (400, "0104")
     caller.ok("DELETE", f"{versions}/{second['version_id']}")
