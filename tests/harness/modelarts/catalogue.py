@@ -35,7 +35,7 @@ SPECS = [
     _spec(7, "modelarts.vm.cpu.2u", 2, 8, 1),
     _spec(27, "modelarts.vm.cpu.8u", 8, 32, 1),
 ]
-"""v1: the last two are the seed's."""
+"""v1: the last two are those of the documents' procedure."""
 
 
 def _engine(engine_type: int, name: str, engine_id: int, version: str) -> dict[str, Any]:
@@ -52,7 +52,7 @@ ENGINES = [
     _engine(10, "PyTorch", 60, "PyTorch-1.0.0-python3.6"),
     _engine(9, "XGBoost-Sklearn", 100, "XGBoost-0.80-Sklearn-0.18.1-python3.6"),
 ]
-"""v1: the numbers 130, 3, 4 and 100 are the seed's."""
+"""v1: the numbers 130, 3, 4 and 100 are those of the documents' procedure."""
 
 
 def _flavor(code: str, name: str, cores: int, memory: int, max_num: int, gpus: int = 0) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from tests.harness.modelarts.store import Store
 
 _BEGIN = "MIIZmgYJKoZIhvcNAQcCoIIZizCCGYcCAQExDTALBglghkgBZQMEAgEwgXXXXXX"
 _LENGTH = 6000
-"""A token is a signed document of several KB; these begin as the seed's does."""
+"""A token is a signed document of several KB; these begin as the documents' does."""
 _LIFE = 86400.0
 
 

@@ -29,7 +29,7 @@ def read(place: Path, node: int) -> list[Line]:
 
 
 def at_the_end(spec: dict[str, Any], code: int, length: int) -> list[str]:
-    """What the platform writes after the boot file; v1: the seed's last seven lines.
+    """What the platform writes after the boot file; v1: the last seven lines of the documents' procedure.
 
     :param code: The exit code.
     :param length: How many bytes the boot file wrote.

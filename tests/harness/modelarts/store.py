@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS versions (
     request TEXT NOT NULL);
 """
 _FIRST = {"job": 567524, "version": 1108482}
-"""The seed's job and version are the first."""
+"""The job and the version of the documents' procedure are the first."""
 
 
 @dataclass(frozen=True)

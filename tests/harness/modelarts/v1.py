@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dialect v1 of the double: the seed's, whose answers say ``is_success`` and whose states are numbers."""
+"""The dialect v1 of the double, whose answers say ``is_success`` and whose states are numbers."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ def _check_job_type(request: web.Request) -> None:
 
 
 def _resource_id(version: Version) -> str:
-    """The resource that is charged; that of the seed's version is the seed's."""
+    """The resource that is charged; the first version's is that of the documents' procedure."""
     return f"job{(int(version.key) - 1108482 + 0xAEDEF089) % 2**32:08x}"
 
 

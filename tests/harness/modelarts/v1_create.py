@@ -15,7 +15,7 @@ WRONG = "0104"
 
 
 def resources(config: Fields) -> dict[str, Any]:
-    """The specification that is meant: exactly one of spec_id, pool_id and, as the seed has it, flavor.code."""
+    """The specification: exactly one of spec_id, pool_id and, in the documents' procedure alone, flavor.code."""
     spec_id, pool_id = config.number("spec_id"), config.text("pool_id")
     code = config.inner("flavor").text("code")
     if sum((spec_id is not None, bool(pool_id), bool(code))) != 1:
@@ -88,7 +88,7 @@ async def run_of(name: str, config: Fields, obs: Obs, faults: Faults) -> dict[st
 
 
 def log_file(name: str, node: int) -> str:
-    """The name of a node's log, as the seed forms it."""
+    """The name of a node's log, as the documents' procedure forms it."""
     return f"job-{name.lower().replace('_', '-')}.{node}"
 
 
