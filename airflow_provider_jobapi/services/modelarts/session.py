@@ -152,14 +152,13 @@ def _keystone(connection: ModelArtsConnection) -> tuple[Keystone, Password]:
 def _errors(connection: ModelArtsConnection) -> Iterator[None]:
     """What went wrong on the way, as one of our errors; an HTTP error can only be the login's."""
     from keystoneauth1 import exceptions
-    from keystoneauth1.exceptions.connection import SSLFailure
     from requests import RequestException
 
     try:
         yield
     except exceptions.HttpError as error:
         raise _login_refused(error, connection) from None
-    except SSLFailure:
+    except exceptions.SSLError:
         raise ConnectionProblem(
             f"The certificate of {connection.url} or of its IAM is not trusted; set the connection's ca_bundle to the "
             "authority that signed it."
