@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""v1: our jobs in the words of the documents' procedure, and its answers in ours."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
+from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
+from airflow_provider_jobapi.services.modelarts.mapping import Found, Key, Plan
+from airflow_provider_jobapi.services.modelarts.mapping_v1 import V1
+from airflow_provider_jobapi.services.modelarts.wire import Answer
+from airflow_provider_jobapi.training.status import JobState
+from tests.harness.modelarts.caller import document
+
+DIALECT = V1()
+
+
+def answer(body: dict[str, Any]) -> Answer:
+    return Answer(200, {}, json.dumps(body).encode(), datetime.now(UTC))
+
+
+def plan(**fields: Any) -> Plan:
+    """The job of the documents' procedure."""
+    known: dict[str, Any] = {
+        "name": "jobtest_TF",
+        "description": "using TensorFlow for handwritten digit recognition",
+        "workspace_id": "0",
+        "code": "/test-modelarts/mnist-tensorflow-code/",
+        "boot_file": "train_mnist_tf.py",
+        "data": "/test-modelarts/dataset-mnist/",
+        "output": "/test-modelarts/mnist-model/output/",
+        "engine": Engine(4, "TensorFlow", "TF-1.8.0-python3.6"),
+        "flavor": "modelarts.vm.cpu.8u",
+        "nodes": 1,
+        "env": (),
+    }
+    return Plan(**(known | fields))
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    call = DIALECT.create(plan(**fields))
+    assert (call.method, call.version, call.path, call.idempotent) == ("POST", "v1", "/training-jobs", False)
+    return dict(call.body or {})
+
+
+def test_the_request_of_the_procedure_word_for_word() -> None:
+    asked = {"notification": {"topic_urn": "", "events": []}}
+    assert body(more=asked) == document("create_request")
+
+
+def test_env_becomes_parameters_with_names_in_lower_case() -> None:
+    config = body(env=(("TEST_DATA", "x y"), ("epochs", "5")))["config"]
+    assert config["parameter"] == [{"label": "test_data", "value": "x y"}, {"label": "epochs", "value": "5"}]
+
+
+def test_an_image_of_the_users_gets_a_command_and_variables() -> None:
+    config = body(engine=CustomImage("swr.eu-de.example.com/me/tf:1"), env=(("TEST_DATA", "x y"),))["config"]
+    assert "engine_id" not in config
+    assert config["user_image_url"] == "swr.eu-de.example.com/me/tf:1"
+    assert config["user_command"] == (
+        "python3 /home/work/user-job-dir/mnist-tensorflow-code/train_mnist_tf.py "
+        "--data_url=s3://test-modelarts/dataset-mnist/ --train_url=s3://test-modelarts/mnist-model/output/ "
+        "'--test_data=x y'"
+    )
+    assert config["parameter"] == [{"label": "TEST_DATA", "value": "x y"}]
+
+
+def test_options_are_passed_on_and_null_takes_a_field_away() -> None:
+    more = {"config": {"log_url": "/logs/", "parameter": [{"label": "lr", "value": "1"}], "engine_id": None}}
+    config = body(more=more, env=(("A", "b"),))["config"]
+    assert config["log_url"] == "/logs/"
+    assert "engine_id" not in config
+    assert config["parameter"] == [{"label": "a", "value": "b"}, {"label": "lr", "value": "1"}]
+
+
+def test_other_data_replaces_ours() -> None:
+    config = body(more={"config": {"dataset_id": "d", "dataset_version_id": "v"}})["config"]
+    assert "data_source" not in config
+
+
+def test_a_model_needs_no_code() -> None:
+    config = body(engine=None, more={"config": {"model_id": 7}})["config"]
+    assert not {"app_url", "boot_file_url", "engine_id"} & set(config)
+
+
+@pytest.mark.parametrize(
+    ("more", "flavor", "engine", "data"),
+    [
+        ({}, False, False, False),
+        ({"config": {"pool_id": "p"}}, True, False, False),
+        ({"config": {"spec_id": 27}}, True, False, False),
+        ({"config": {"model_id": 1}}, False, True, False),
+        ({"config": {"data_url": "/b/d/"}}, False, False, True),
+    ],
+)
+def test_what_the_options_choose_is_not_chosen_by_us(
+    more: dict[str, Any], flavor: bool, engine: bool, data: bool
+) -> None:
+    named = DIALECT.check(more)
+    assert (named.flavor, named.engine, named.data) == (flavor, engine, data)
+
+
+@pytest.mark.parametrize(
+    "more", [{"job_name": "x"}, {"workspace_id": "1"}, {"config": {"create_version": False}}, {"config": []}]
+)
+def test_options_by_which_a_job_could_not_be_found_again(more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidJob, match="service_options"):
+        DIALECT.check(more)
+
+
+def test_the_created_job_of_the_procedure() -> None:
+    assert DIALECT.read_created(answer(document("create"))) == Key("567524", "1108482")
+
+
+def test_ids_that_are_texts() -> None:
+    assert DIALECT.read_created(answer({"job_id": "10", "version_id": "20"})) == Key("10", "20")
+
+
+def test_a_created_job_without_a_version_is_refused() -> None:
+    with pytest.raises(BrokenContract, match="version"):
+        DIALECT.read_created(answer({"job_id": 10}))
+
+
+def test_the_details_of_the_procedure() -> None:
+    read = DIALECT.read_details(answer(document("details")))
+    assert (read.word, read.nodes, read.train_url) == ("COMPLETED", 1, "/test-modelarts/mnist-model/output/")
+    status = read.status
+    assert (status.status, status.name, status.container_id) == (JobState.SUCCESSFUL, "jobtest_TF", "jobaedef089")
+    assert status.submission_time == datetime(2020, 12, 28, 2, 17, 17, tzinfo=UTC)
+    assert status.start_time == datetime(2020, 12, 28, 2, 18, 33, tzinfo=UTC)
+    assert status.finish_time == datetime(2020, 12, 28, 2, 18, 34, 326_000, tzinfo=UTC)
+    assert (status.message, status.reason) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "reason"),
+    [
+        ("1", JobState.PENDING, None),
+        (8, JobState.RUNNING, None),
+        (9, JobState.RUNNING, None),
+        (10, JobState.SUCCESSFUL, None),
+        (20, JobState.RUNNING, None),
+        (11, JobState.FAILED, "FAILED"),
+        (3, JobState.FAILED, "EnvironmentFailed"),
+        (14, JobState.FAILED, "Lost"),
+        (12, JobState.STOPPED, "Stopped"),
+        (13, JobState.STOPPED, "Stopped"),
+        (99, JobState.UNKNOWN, None),
+    ],
+)
+def test_states(code: object, state: JobState, reason: str | None) -> None:
+    status = DIALECT.read_details(answer(document("details") | {"status": code})).status
+    assert (status.status, status.reason) == (state, reason)
+    assert (status.finish_time is not None) is state.ended
+
+
+def test_an_unknown_code_is_named() -> None:
+    assert "status 99" in DIALECT.read_details(answer(document("details") | {"status": 99})).status.message
+
+
+def test_the_reason_that_the_service_tells() -> None:
+    failed = document("details") | {"status": 11, "error_result": "no\nroom"}
+    assert DIALECT.read_details(answer(failed)).status.message == "no room"
+
+
+def test_a_search() -> None:
+    call = DIALECT.search("uuid", "0", 1)
+    assert call.params == {"search_content": "uuid", "per_page": "50", "page": "2", "workspace_id": "0"}
+    jobs = [{"job_id": "10", "job_name": "n", "version_id": "20", "job_desc": None}]
+    assert DIALECT.read_search(answer({"jobs": jobs})) == [Found(Key("10", "20"), "n", "")]
+
+
+@pytest.mark.parametrize("names", [["job-a.0", "job-a.1"], "job-a.0,job-a.1", '["job-a.0", "job-a.1"]'])
+def test_log_files(names: object) -> None:
+    assert DIALECT.read_logs(answer({"log_file_list": names})) == ("job-a.0", "job-a.1")
+
+
+def test_the_log_of_the_procedure() -> None:
+    log = document("log")
+    lines = DIALECT.read_tail(answer(log))
+    assert len(lines) == int(log["lines"]) == 8
+    assert all(lines)
