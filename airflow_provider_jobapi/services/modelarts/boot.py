@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The boot file of our jobs on ModelArts, which is sent as it stands here, beside the job's script.
+
+ModelArts knows of a folder of code, a folder of data (``--data_url``) and one for the output (``--train_url``). A
+script of ours knows a working directory with its data, variables, arguments, and ``MODEL_DIR``. This file turns the
+one into the other, so that one script runs on every service. It runs under whatever Python an engine brings, 2.7 and
+later, where this package is not installed.
+"""
+
+from __future__ import print_function
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+JOB = "jobapi_job.json"
+"""Beside this file: the job's id, its script, its variables, and the seconds that it may take."""
+
+FILES = "jobapi_files.json"
+"""Below ``train_url``: every file that we put there, with size, SHA-256 and the time at which it was written."""
+
+MARKERS = ("saved_model.pb", "saved_model.pbtxt")
+TIME_OVER = 124
+
+
+def main(arguments):
+    """Run the job; answers its exit code."""
+    code_folder = os.path.dirname(os.path.abspath(__file__))
+    with io.open(os.path.join(code_folder, JOB), encoding="utf-8") as file:
+        job = json.load(file)
+    given, rest = _places(arguments, job)
+    work = os.path.join(tempfile.mkdtemp(prefix="job-"), "work")
+    os.makedirs(work)
+    if "data_url" in given:
+        _fetch(given["data_url"], work)
+    script = os.path.join(work, job["script"])
+    shutil.copyfile(os.path.join(code_folder, job["script"]), script)
+    code = _install(job, code_folder) or _run(job, work, rest)
+    if code == 0 and "train_url" in given and _is_first():
+        _keep(work, job["script"], given["train_url"])
+    return code
+
+
+def _places(arguments, job):
+    """The folders that ModelArts names, and the arguments that are the script's."""
+    ours = {name.lower() for name in job["env"]}
+    given, rest = {}, []
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        name = name.lstrip("-")
+        if name in {"data_url", "train_url"}:
+            given[name] = value
+        elif name != "num_gpus" or name in ours:  # some engines add it, and a strict script would refuse it
+            rest.append(argument)
+    return given, rest
+
+
+def _is_remote(place):
+    return place.startswith(("s3://", "obs://"))
+
+
+def _fetch(source, work):
+    """Bring the data into the working directory, as links: they take no second room, and no model is seen in them."""
+    if _is_remote(source):
+        import moxing
+
+        here = tempfile.mkdtemp(prefix="data-")
+        moxing.file.copy_parallel(source, here)
+        source = here
+    for folder, _, names in os.walk(source):
+        target = os.path.join(work, os.path.relpath(folder, source))
+        if not os.path.isdir(target):
+            os.makedirs(target)
+        for name in names:
+            os.symlink(os.path.abspath(os.path.join(folder, name)), os.path.join(target, name))
+    keeper = os.path.join(work, ".keep")
+    if os.path.lexists(keeper):
+        os.remove(keeper)
+
+
+def _install(job, code_folder):
+    """Install the requirements where the platform does not, which is in images of the user's."""
+    if not job["requirements"]:
+        return 0
+    wanted = os.path.join(code_folder, job["requirements"])
+    return subprocess.call([sys.executable, "-m", "pip", "install", "-r", wanted])
+
+
+def _run(job, work, arguments):
+    environ = dict(os.environ, PYTHONUNBUFFERED="1", MODEL_DIR=os.path.join(work, "model"), JOB_ID=str(job["id"]))
+    environ.update({_native(name): _native(value) for name, value in job["env"].items()})
+    child = subprocess.Popen([sys.executable, job["script"]] + list(arguments), cwd=work, env=environ)
+    signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
+    timers, over = [], threading.Event()
+    if job["seconds"]:
+        timers = [threading.Timer(job["seconds"], lambda: (over.set(), child.terminate()))]
+        timers.append(threading.Timer(job["seconds"] + 10, child.kill))
+    for timer in timers:
+        timer.daemon = True
+        timer.start()
+    code = child.wait()
+    for timer in timers:
+        timer.cancel()
+    if over.is_set():
+        print("completion_time is over: the job has run for {:g} s and was ended.".format(job["seconds"]))
+        return TIME_OVER
+    return code if code >= 0 else 128 - code
+
+
+def _native(text):
+    """A text as this Python wants a variable to be."""
+    return text if isinstance(text, str) else text.encode("utf-8")
+
+
+def _is_first():
+    """Whether this is the machine whose model is kept, where a job has several."""
+    return os.environ.get("VC_TASK_INDEX", os.environ.get("DLS_TASK_INDEX", "0")) == "0"
+
+
+def _keep(work, script, train_url):
+    """Put every SavedModel where the platform looks for the output."""
+    stage = tempfile.mkdtemp(prefix="output-") if _is_remote(train_url) else train_url
+    files = []
+    for path in _model_files(work, script):
+        source, target = os.path.join(work, path), os.path.join(stage, path)
+        if not os.path.isdir(os.path.dirname(target)):
+            os.makedirs(os.path.dirname(target))
+        shutil.copyfile(source, target)
+        about = {"path": path, "size": os.path.getsize(target), "sha256": _sha256(target)}
+        files.append(dict(about, modified=os.path.getmtime(source)))
+    with open(os.path.join(stage, FILES), "w") as file:
+        json.dump({"files": files}, file)
+    if _is_remote(train_url):
+        import moxing
+
+        moxing.file.copy_parallel(stage, train_url)
+
+
+def _model_files(work, script):
+    """The files of every directory that is a SavedModel; no data, even where it stands beside."""
+    found, models = [], []
+    for folder, _, names in os.walk(work):
+        if any(name in MARKERS and not os.path.islink(os.path.join(folder, name)) for name in names):
+            models.append(folder)
+        if any(folder == model or folder.startswith(model + os.sep) for model in models):
+            paths = [os.path.join(folder, name) for name in names]
+            found += [os.path.relpath(path, work) for path in paths if not os.path.islink(path)]
+    return [path for path in found if path != script]
+
+
+def _sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for chunk in iter(lambda: file.read(1024 * 1024), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The boot file as a container of ModelArts starts it, with local directories as v2 has them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.services.modelarts import boot
+
+MODEL = """
+import os, sys
+folder = os.environ["MODEL_DIR"]
+os.makedirs(os.path.join(folder, "variables"))
+open(os.path.join(folder, "saved_model.pb"), "wb").write(b"graph")
+open(os.path.join(folder, "variables", "variables.index"), "wb").write(b"index")
+"""
+
+
+class Container:
+    """The directories of a node."""
+
+    def __init__(self, home: Path, python: str = sys.executable) -> None:
+        self.code, self.data, self.output = home / "code dir", home / "data", home / "output"
+        self.python = python
+        for folder in (self.code, self.data, self.output):
+            folder.mkdir()
+        shutil.copyfile(boot.__file__, self.code / "modelarts_boot.py")
+        (self.data / ".keep").touch()
+
+    def start(self, script: str, *arguments: str, environ: dict[str, str] | None = None, **job: Any) -> Any:
+        (self.code / "train.py").write_text(script)
+        known = {"id": "the-id", "script": "train.py", "env": {}, "seconds": None, "requirements": ""}
+        (self.code / boot.JOB).write_text(json.dumps(known | job))
+        places = [f"--data_url={self.data}", f"--train_url={self.output}"]
+        return subprocess.Popen(
+            [self.python, str(self.code / "modelarts_boot.py"), *places, *arguments],
+            cwd=self.code.parent,
+            env=dict(os.environ) | (environ or {}),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, script: str, *arguments: str, **job: Any) -> tuple[int, str]:
+        process = self.start(script, *arguments, **job)
+        printed, _ = process.communicate(timeout=60)
+        return process.returncode, printed
+
+    def kept(self) -> list[str]:
+        return sorted(str(path.relative_to(self.output)) for path in self.output.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Container:
+    return Container(tmp_path)
+
+
+def other_pythons() -> list[str]:
+    """Those of engines, as far as this machine has them."""
+    found = []
+    for name in ("python2.7", "python3.6"):
+        path = shutil.which(name)
+        if path and not subprocess.run([path, "--version"], capture_output=True, check=False).returncode:
+            found.append(path)
+    return found
+
+
+@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+def test_a_script_gets_what_it_gets_elsewhere_and_its_model_is_kept(tmp_path: Path, python: str) -> None:
+    container = Container(tmp_path, python)
+    (container.data / "deep").mkdir()
+    (container.data / "deep" / "rows.csv").write_text("1,2")
+    script = (
+        MODEL
+        + "print(open('deep/rows.csv').read())\nprint(sys.argv[1:])\nprint(os.environ['Test_Data'])\n"
+        + "print(os.environ['JOB_ID'])\nprint(os.listdir('.').count('.keep'))\n"
+    )
+    code, printed = container.run(script, "--test_data=x y", "--num_gpus=0", env={"Test_Data": "x y"})
+    assert (code, printed.splitlines()) == (0, ["1,2", "['--test_data=x y']", "x y", "the-id", "0"])
+    assert container.kept() == ["jobapi_files.json", "model/saved_model.pb", "model/variables/variables.index"]
+    listed = {each["path"]: each for each in json.loads((container.output / boot.FILES).read_text())["files"]}
+    assert listed["model/saved_model.pb"]["sha256"] == hashlib.sha256(b"graph").hexdigest()
+    assert listed["model/variables/variables.index"]["size"] == 5
+    assert listed["model/saved_model.pb"]["modified"] > 10**9
+
+
+def test_a_failed_script_keeps_no_model(container: Container) -> None:
+    assert container.run(MODEL + "sys.exit(3)") == (3, "")
+    assert container.kept() == []
+
+
+def test_no_model_is_no_error(container: Container) -> None:
+    assert container.run("print('hello')") == (0, "hello\n")
+    assert json.loads((container.output / boot.FILES).read_text()) == {"files": []}
+
+
+def test_a_model_in_the_data_is_not_the_jobs(container: Container) -> None:
+    (container.data / "old").mkdir()
+    (container.data / "old" / "saved_model.pb").write_text("old")
+    assert container.run(MODEL)[0] == 0
+    assert "old/saved_model.pb" not in container.kept()
+
+
+def test_data_below_the_models_directory_hides_no_model(container: Container) -> None:
+    (container.data / "model").mkdir()
+    (container.data / "model" / "start.ckpt").write_text("weights")
+    assert container.run(MODEL)[0] == 0
+    assert container.kept() == ["jobapi_files.json", "model/saved_model.pb", "model/variables/variables.index"]
+
+
+def test_a_script_without_a_directory_for_its_model(container: Container) -> None:
+    code, _ = container.run("open('saved_model.pb', 'w').write('graph')")
+    assert (code, container.kept()) == (0, ["jobapi_files.json", "saved_model.pb"])
+
+
+def test_only_the_first_of_several_machines_keeps_a_model(container: Container) -> None:
+    process = container.start(MODEL, environ={"VC_TASK_INDEX": "1"})
+    assert process.wait(60) == 0
+    process.stdout.close()
+    assert container.kept() == []
+
+
+def test_a_parameter_that_the_dag_calls_num_gpus_is_passed_on(container: Container) -> None:
+    _, printed = container.run("import sys\nprint(sys.argv[1:])", "--num_gpus=2", env={"NUM_GPUS": "2"})
+    assert printed == "['--num_gpus=2']\n"
+
+
+def test_a_stop_reaches_the_script(container: Container) -> None:
+    script = (
+        "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(7))\n"
+        "print('ready')\ntime.sleep(60)\n"
+    )
+    process = container.start(script)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 7
+    process.stdout.close()
+
+
+def test_a_script_that_was_killed_has_a_shells_exit_code(container: Container) -> None:
+    assert container.run("import os\nos.kill(os.getpid(), 9)") == (137, "")
+
+
+def test_the_time_of_a_job_is_over(container: Container) -> None:
+    code, printed = container.run("import time\nprint('begun')\ntime.sleep(60)", seconds=0.5)
+    assert code == 124
+    assert printed == "begun\ncompletion_time is over: the job has run for 0.5 s and was ended.\n"
+
+
+def test_requirements_that_cannot_be_had(container: Container) -> None:
+    (container.code / "requirements.txt").write_text("no such requirement")
+    code, printed = container.run("print('never')", requirements="requirements.txt")
+    assert code != 0
+    assert "never" not in printed
