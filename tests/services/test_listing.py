@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.jobapi.listing import read_listing
+from airflow_provider_jobapi.services.listing import read_listing
 
 
 def entry(path: Any, **other: Any) -> dict[str, Any]:

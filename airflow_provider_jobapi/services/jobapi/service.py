@@ -176,7 +176,7 @@ class JobApiService:
         :raises JobConflict: when the job has not ended, or another model is there.
         """
         from airflow_provider_jobapi.services.destination import place_of
-        from airflow_provider_jobapi.services.jobapi.listing import read_listing
+        from airflow_provider_jobapi.services.listing import read_listing
         from airflow_provider_jobapi.services.transfer import download, run
 
         job_id = _job_id(handle)

@@ -9,7 +9,6 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.base import ModelFile
-from airflow_provider_jobapi.services.jobapi.contract import sentence
 from airflow_provider_jobapi.training.job_file import check_path
 from airflow_provider_jobapi.training.saved_model import MARKERS
 
@@ -45,8 +44,7 @@ def _read(entry: dict[str, Any]) -> tuple[ModelFile, str]:
     for name, value in (("path", path), ("key", key)):
         if not isinstance(value, str) or not _is_path(value):
             raise BrokenContract(
-                f"The service lists a file of the model whose {name} is {sentence(repr(value), 80)}; "
-                "nothing was fetched."
+                f"The service lists a file of the model whose {name} is {repr(value)[:80]}; nothing was fetched."
             )
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
         raise BrokenContract(f"The service lists {path!r} without a size; nothing was fetched.")

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The name of a job on ModelArts, the files of its folder, and what service_options may say."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.services.modelarts import boot, planning
+from airflow_provider_jobapi.services.modelarts.planning import Options
+from airflow_provider_jobapi.services.source import Source, measure_all
+from airflow_provider_jobapi.training.job import TrainingJob
+
+ID = str(uuid.uuid4())
+
+
+def job(**fields: Any) -> TrainingJob:
+    return TrainingJob.of(**({"name": "test", "script": "print(1)"} | fields))
+
+
+def read(source: Source) -> bytes:
+    with source.open(lambda _: None) as file:
+        return file.read()
+
+
+@pytest.mark.parametrize(("name", "slug"), [("a.b c", "a-b-c"), ("x" * 100, "x" * 27), ("mnist_1", "mnist_1")])
+def test_a_name_has_our_id_and_fits(name: str, slug: str) -> None:
+    made = planning.job_name(name, ID)
+    assert made == f"{slug}-{ID}"
+    assert len(made) <= 64
+
+
+def test_a_description_tells_whose_a_job_is() -> None:
+    said = planning.description(ID, "a" * 64)
+    assert len(said) <= 256
+    assert planning.owned(f"x-{ID}", said, ID)
+    assert planning.digest_in(said) == "a" * 64
+    assert not planning.owned(f"x-{ID}", "somebody's", ID)
+    assert not planning.owned(f"x-{ID}", planning.description(ID + "0", "a" * 64), ID)
+    assert not planning.owned("x", said, ID)
+    assert planning.digest_in(f"airflow:{ID}") is None
+
+
+def test_the_digest_follows_everything() -> None:
+    def digest(**fields: Any) -> str:
+        made = job(**fields)
+        return planning.digest_of(made, measure_all(made.files()))
+
+    every = [digest(), digest(script="print(2)"), digest(data={"a": "b"}), digest(service_options={"nodes": 2})]
+    assert len(set(every)) == 4
+    assert digest() == every[0]
+
+
+@pytest.mark.parametrize("installs", [True, False])
+def test_the_files_of_a_folder(installs: bool) -> None:
+    made = job(
+        env={"Epochs": "5"}, requirements=["a==1"], completion_time="2m", data={"deep/a.csv": b"1", "b.csv": "2"}
+    )
+    found = planning.files(made, ID, measure_all(made.files()), installs=installs)
+    requirements = "pip-requirements.txt" if installs else "requirements.txt"
+    assert sorted(found) == sorted(
+        [
+            *("code/modelarts_boot.py", f"code/{boot.JOB}", "code/train.py", f"code/{requirements}"),
+            *("data/.keep", "data/deep/a.csv", "data/b.csv", "output/.keep"),
+        ]
+    )
+    assert json.loads(read(found[f"code/{boot.JOB}"])) == {
+        "id": ID,
+        "script": "train.py",
+        "env": {"Epochs": "5"},
+        "seconds": 120.0,
+        "requirements": "" if installs else "requirements.txt",
+    }
+    assert read(found["code/modelarts_boot.py"]).startswith(b"# SPDX")
+    assert read(found["data/deep/a.csv"]) == b"1"
+
+
+def test_options() -> None:
+    more = {"config": {"log_url": "/b/l/"}}
+    assert Options.of({"flavor": "f", "engine": 4, "nodes": 2, **more}) == Options("f", "4", 2, more)
+    assert Options.of({"spec_code": "f"}) == Options("f", None, 1, {})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"flavor": "a", "spec_code": "b"}, "keep one"),
+        ({"flavor": ["a"]}, "flavor as"),
+        ({"engine": " "}, "engine as"),
+        ({"nodes": 0}, "nodes as 0"),
+        ({"nodes": True}, "nodes as True"),
+        ({"config": {"x": {1, 2}}}, "JSON"),
+    ],
+)
+def test_options_that_cannot_be(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidJob, match=said):
+        Options.of(given)
+
+
+def test_env_that_modelarts_uses_itself() -> None:
+    with pytest.raises(InvalidJob, match="--data_url"):
+        planning.check_env(job(env={"DATA_URL": "x"}))
