@@ -62,6 +62,10 @@ class Duplicate(JobConflict):
     """A job of this name is there; whose it is, its description tells."""
 
 
+class AlreadyEnded(JobConflict):
+    """The job is in the state already that was asked for."""
+
+
 def code_of(answer: Answer) -> str:
     """The last part of an error's code, such as ``0103``; empty where there is none."""
     return _said(answer)[0].rpartition(".")[2]
@@ -83,6 +87,8 @@ def refusal(answer: Answer, call: Call) -> TrainingError:
         )
     if code in GONE:
         return JobGone(f"ModelArts has no {call.subject} any more ({words}): somebody deleted it.")
+    if code in ENDED:
+        return AlreadyEnded(f"ModelArts has {call.subject} in this state already ({words}).")
     if code in DUPLICATE and not call.idempotent:
         return Duplicate(f"ModelArts has a job of this name already ({words}).")
     for kind, codes, advice in _BY_CODE:

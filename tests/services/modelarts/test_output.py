@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The SavedModel below a job's train_url, in a store that is a directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.modelarts import boot
+from airflow_provider_jobapi.services.modelarts.output import model_files, place
+from airflow_provider_jobapi.services.object_store import LocalStore
+
+FOLDER = "jobs/x/output/"
+
+
+def put(root: Path, files: dict[str, bytes]) -> LocalStore:
+    for path, content in files.items():
+        target = root / FOLDER / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+    return LocalStore(root)
+
+
+def told(**files: dict[str, Any]) -> bytes:
+    return json.dumps({"files": [{"path": path, **about} for path, about in files.items()]}).encode()
+
+
+@pytest.mark.parametrize("url", ["/bucket/a/b/", "obs://bucket/a/b/", "s3://bucket/a/b"])
+def test_the_spellings_of_a_folder(url: str) -> None:
+    assert place(url) == ("bucket", "a/b/")
+
+
+@pytest.mark.parametrize("url", ["", "bucket/a", "/bucket/", "/bucket"])
+def test_what_is_no_folder(url: str) -> None:
+    with pytest.raises(BrokenContract):
+        place(url)
+
+
+def test_no_model(tmp_path: Path) -> None:
+    assert model_files(put(tmp_path, {".keep": b"", boot.FILES: told()}), FOLDER) is None
+
+
+def test_a_model_that_the_boot_file_lists(tmp_path: Path) -> None:
+    listed = {"model/saved_model.pb": {"size": 5, "sha256": "ab" * 32, "modified": 1.0}}
+    store = put(tmp_path, {"model/saved_model.pb": b"graph", "log.txt": b"", boot.FILES: told(**listed)})
+    found = model_files(store, FOLDER)
+    assert found is not None
+    # The hash is the list's, so the file was not read for it.
+    assert {file.path: (file.size, file.sha256, key) for file, key in found.items()} == {
+        "saved_model.pb": (5, "ab" * 32, f"{FOLDER}model/saved_model.pb")
+    }
+
+
+@pytest.mark.parametrize("listed", [None, b"{", b"[]", told(**{"saved_model.pb": {"size": 4, "sha256": "a" * 64}})])
+def test_a_model_of_another_boot_file_is_read(tmp_path: Path, listed: bytes | None) -> None:
+    files = {".keep": b"", "saved_model.pb": b"graph", "variables/x": b"1"}
+    store = put(tmp_path, files if listed is None else files | {boot.FILES: listed})
+    found = model_files(store, FOLDER)
+    assert found is not None
+    assert {file.path: file.sha256 for file in found} == {
+        "saved_model.pb": hashlib.sha256(b"graph").hexdigest(),
+        "variables/x": hashlib.sha256(b"1").hexdigest(),
+    }
+
+
+def test_the_newest_export_by_the_time_at_which_it_was_written(tmp_path: Path) -> None:
+    listed = {
+        "export/1/saved_model.pb": {"size": 1, "sha256": "a" * 64, "modified": 20.0},
+        "export/2/saved_model.pb": {"size": 1, "sha256": "b" * 64, "modified": 10.0},
+    }
+    store = put(tmp_path, dict.fromkeys(listed, b"x") | {boot.FILES: told(**listed)})
+    assert [file.sha256 for file in model_files(store, FOLDER) or {}] == ["a" * 64]
+
+
+def test_a_hash_that_is_none_is_refused(tmp_path: Path) -> None:
+    store = put(tmp_path, {"saved_model.pb": b"x", boot.FILES: told(**{"saved_model.pb": {"size": 1}})})
+    with pytest.raises(BrokenContract, match="SHA-256"):
+        model_files(store, FOLDER)
