@@ -80,6 +80,7 @@ class S3Access:
     :ivar access_key: Empty for what the environment or the machine gives.
     :ivar roots: PEM text of authorities to trust besides the public ones.
     :ivar timeout: Seconds of silence after which a request is given up.
+    :ivar unsigned: Whether requests are signed without their bodies, as Huawei's OBS alone takes them.
     :ivar giver: Who gave the bucket and the keys, for the sentences of errors.
     :ivar advice: What to do where they are refused.
     """
@@ -94,6 +95,7 @@ class S3Access:
     roots: bytes | None = None
     proxy: str | None = field(default=None, repr=False)
     timeout: float = 30.0
+    unsigned: bool = False
     giver: str = "the service"
     advice: str = "tell the service's operator"
 
@@ -181,6 +183,10 @@ def obstore_of(access: S3Access) -> ObstoreS3:
     if access.roots:
         options["root_certificate"] = access.roots
 
+    config: dict[str, Any] = {"region": access.region, "unsigned_payload": access.unsigned}
+    if access.url:
+        config["endpoint"] = access.url
+
     def keys() -> dict[str, Any]:
         pair = {"access_key_id": access.access_key, "secret_access_key": access.secret_key, "expires_at": None}
         return pair | ({"token": access.session_token} if access.session_token else {})
@@ -188,7 +194,7 @@ def obstore_of(access: S3Access) -> ObstoreS3:
     def make() -> ObstoreS3:
         return Store(
             access.bucket,
-            config={"region": access.region, **({"endpoint": access.url} if access.url else {})},  # type: ignore[arg-type, unused-ignore]
+            config=config,  # type: ignore[arg-type, unused-ignore]
             client_options=options,  # type: ignore[arg-type]
             # Keys go in as a callable: AWS_* variables of the worker have no say then.
             credential_provider=keys if access.access_key else None,  # type: ignore[arg-type, unused-ignore]

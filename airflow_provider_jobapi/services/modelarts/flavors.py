@@ -95,14 +95,16 @@ def read_v2(flavors: Iterable[dict[str, Any]]) -> list[Flavor]:
     return [flavor for flavor in found if flavor.code]
 
 
-def choose(flavors: Sequence[Flavor], resources: Resources, named: str | None) -> Flavor:
+def choose(flavors: Sequence[Flavor], resources: Resources, named: str | None, nodes: int = 1) -> Flavor:
     """The flavour for a job.
 
     :param named: The one that the DAG names, if it does.
+    :param nodes: On how many machines the job is to run; where no flavour has so many, ModelArts says it best.
     :raises InvalidJob: when there is none of this name, or none that fits; it lists those that do.
     :raises QuotaReached: when it, or every one that fits, is sold out.
     """
     fitting = sorted((each for each in flavors if each.fits(resources)), key=_price)
+    fitting = [each for each in fitting if each.nodes >= nodes] or fitting
     if named is not None:
         found = next((each for each in flavors if each.code == named), None)
         if found is None:

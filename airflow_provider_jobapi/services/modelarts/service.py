@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ModelArts as a :class:`~airflow_provider_jobapi.services.base.TrainingService`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.exceptions import (
+    BrokenContract,
+    InvalidJob,
+    JobConflict,
+    JobGone,
+    JobNotFound,
+    NoSavedModel,
+    TrainingError,
+)
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
+from airflow_provider_jobapi.services.modelarts import engines, flavors, planning
+from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
+from airflow_provider_jobapi.services.modelarts.engines import CustomImage
+from airflow_provider_jobapi.services.modelarts.mapping import SEARCH_PAGE, Details, Found, Key, Plan, dialect_of
+from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded, Duplicate
+from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
+from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, skew
+from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.status import JobStatus
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.services.base import LogFollower
+    from airflow_provider_jobapi.services.object_store import ObjectStore
+    from airflow_provider_jobapi.services.source import Source
+    from airflow_provider_jobapi.services.transfer import Meters
+
+_log = logging.getLogger(__name__)
+
+STOP = Patience(total=10.0, attempts=5)
+"""A stop is asked for while a worker is being killed, which has seconds left."""
+
+MOST_PAGES = 20
+"""Of a search for one id, which is in the name of one job unless somebody plays tricks."""
+
+
+class ModelArtsService:
+    """Runs jobs on ModelArts. Opens nothing before it is used.
+
+    :param connection: Where, and as whom.
+    :param mask: Told each secret that was not in the connection, so that logs can hide it.
+    :param log: Where transfers tell how far they are.
+    :param patience: What a service that cannot be reached is given.
+    :param meters: What shows how far a transfer is, in place of lines in the log.
+    """
+
+    def __init__(
+        self,
+        connection: ModelArtsConnection,
+        *,
+        mask: Mask = lambda _: None,
+        log: logging.Logger = _log,
+        patience: Patience | None = None,
+        meters: Meters | None = None,
+    ) -> None:
+        self.connection = connection
+        self._mask = mask
+        self._log = log
+        self._meters = meters
+        self._patience = patience or Patience()
+        self._dialect = dialect_of(connection.dialect)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.connection.url!r})"
+
+    def submit(self, job: TrainingJob, job_id: str) -> Submission:
+        """Upload the job's files and create the job; the same id is the same job.
+
+        The job is looked up first, and everything that can be refused without an upload is asked before it.
+
+        :raises JobConflict: when the id belongs to a job with another content.
+        """
+        from airflow_provider_jobapi.services.source import measure_all
+
+        sources = measure_all(job.files())
+        inputs = tuple(each.as_input() for each in sources.values())
+        digest = planning.digest_of(job, sources)
+        if (there := self._search(job_id)) is not None:
+            _same(there[0], digest)
+            return replace(self._submission(job_id, there[0].key), inputs=inputs)
+        plan = self._plan(job, job_id, digest)
+        installs = not isinstance(plan.engine, CustomImage)
+        self._upload(job, job_id, planning.files(job, job_id, sources, installs=installs))
+        key, measured = self._create(plan, job_id, digest)
+        return Submission(self._handle(job_id, plan.name, key, plan.output), measured, inputs)
+
+    def find(self, job_id: str) -> Submission:
+        """Find a job by its id.
+
+        :raises JobNotFound: when there is none; ModelArts does not tell whether there has been one.
+        """
+        there = self._search(job_id)
+        if there is None:
+            raise JobNotFound(f"ModelArts has no job of the id {job_id}.")
+        return self._submission(job_id, there[0].key)
+
+    def status(self, handle: Handle) -> JobStatus:
+        """Where the job stands.
+
+        :raises JobGone: when somebody deleted it.
+        """
+        return self._details(handle).status.model_copy(update={"job_id": _job_id(handle)})
+
+    def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
+        """The last lines of the logs of all machines, at most ``count``; none when they cannot be read."""
+        key = self._key(handle)
+        try:
+            asked = self._dialect.logs(key)
+            logs = self._details(handle).tasks if asked is None else self._dialect.read_logs(self._send(asked))
+            found: list[str] = []
+            for log in logs:
+                share = max(1, count // len(logs))
+                lines = self._dialect.read_tail(self._send(self._dialect.tail(key, log, share)))[-share:]
+                found += [f"[{log}] {line}" for line in lines] if len(logs) > 1 else lines
+        except TrainingError as error:
+            self._log.warning(f"The log of job {_job_id(handle)} cannot be read: {error}")
+            return ()
+        return tuple(found[-count:]) if count > 0 else ()
+
+    def stop(self, handle: Handle) -> None:
+        """Ask ModelArts to stop the job; one that has ended or is gone is no error. For signal handlers, too."""
+        session = session_of(self.connection, self._mask).apart()
+        call = self._dialect.stop(self._key(handle))
+        try:
+            STOP.repeat(lambda: session.send(call))
+        except (AlreadyEnded, JobGone):
+            pass
+        finally:
+            session.close()
+
+    def fetch_model(self, handle: Handle, destination: Any, version: str | int | None = None) -> FetchedModel:
+        """Fetch the job's SavedModel into ``<destination>/<version>/``, all of it or none.
+
+        :raises NoSavedModel: when the job wrote none.
+        :raises JobConflict: when the job has not ended, or another model is there.
+        """
+        from airflow_provider_jobapi.services.destination import place_of
+        from airflow_provider_jobapi.services.modelarts.output import model_files, place
+        from airflow_provider_jobapi.services.transfer import download, run
+
+        job_id = _job_id(handle)
+        ended = self._end(handle)
+        bucket, folder = place(_text(handle, "output"))
+        store = self._store(bucket)
+        keys = self._patience.repeat(lambda: model_files(store, folder), self._log)
+        if keys is None:
+            raise NoSavedModel(
+                f"Job {job_id} wrote no SavedModel: let the script write one into the directory that the environment "
+                "variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR'])."
+            )
+        target = place_of(destination, ended if version is None else str(version))
+        files = tuple(keys)
+        if target.holds(files):
+            self._log.info(f"The model of job {job_id} is in {target.location} already.")
+            return FetchedModel(target.location, files)
+        title = f"Fetching the model of job {job_id}"
+        target.publish(
+            files,
+            lambda file, part, told: download(store, keys[file], file, part, self._patience, told),
+            lambda tasks: run(title, tasks, self._log, self._meters),
+        )
+        return FetchedModel(target.location, files)
+
+    def follower(self, handle: Handle) -> LogFollower:
+        """A follower of this job for the triggerer."""
+        from airflow_provider_jobapi.services.modelarts.follower import (  # type: ignore[import-not-found, unused-ignore]
+            ModelArtsFollower,
+        )
+
+        return ModelArtsFollower(self.connection, handle)  # type: ignore[no-any-return, unused-ignore]
+
+    def _send(self, call: Call) -> Answer:
+        session = session_of(self.connection, self._mask)
+        return self._patience.repeat(lambda: session.send(call), self._log)
+
+    def _search(self, job_id: str) -> tuple[Found, timedelta] | None:
+        """The job whose name and description hold our id."""
+        for page in range(MOST_PAGES):
+            answer = self._send(self._dialect.search(job_id, self.connection.workspace_id, page))
+            found = self._dialect.read_search(answer)
+            for each in found:
+                if planning.owned(each.name, each.description, job_id):
+                    return each, skew(answer)
+            if len(found) < SEARCH_PAGE:
+                break
+        return None
+
+    def _submission(self, job_id: str, key: Key) -> Submission:
+        """Where the job's output is, its own details tell: options may have moved it, or the connection changed."""
+        answer = self._send(self._dialect.details(key))
+        details = self._dialect.read_details(answer)
+        return Submission(self._handle(job_id, details.status.name, key, details.train_url), skew(answer))
+
+    def _handle(self, job_id: str, name: str, key: Key, output: str) -> Handle:
+        handle = {"job_id": job_id, "name": name, "dialect": self._dialect.version, "modelarts_id": key.id}
+        return handle | ({"version_id": key.version} if key.version else {}) | {"output": output}
+
+    def _plan(self, job: TrainingJob, job_id: str, digest: str) -> Plan:
+        planning.check_env(job)
+        options = planning.Options.of(job.service_options)
+        named = self._dialect.check(options.more)
+        engine = flavor = None
+        if not named.engine:
+            engine = engines.choose(
+                self._dialect.read_engines(self._send(self._dialect.engines())),
+                job.image,
+                named=options.engine,
+                default=self.connection.engine,
+                python=job.python_major_version,
+            )
+        if not named.flavor:
+            there = self._dialect.read_flavors(self._send(self._dialect.flavors()))
+            flavor = flavors.choose(there, job.resources, options.flavor, options.nodes).code
+            self._log.info(f"The job is to run on the flavour {flavor}.")
+        folder = f"/{self.connection.bucket}/{self._directory(job, job_id)}/"
+        return Plan(
+            name=planning.job_name(job.name, job_id),
+            description=planning.description(job_id, digest),
+            workspace_id=self.connection.workspace_id,
+            code=f"{folder}{planning.CODE}",
+            boot_file=planning.BOOT_FILE,
+            data=f"{folder}{planning.DATA}",
+            output=f"{folder}{planning.OUTPUT}",
+            engine=engine,
+            flavor=flavor,
+            nodes=options.nodes,
+            env=tuple((each.name, each.value) for each in job.env),
+            more=options.more,
+        )
+
+    def _create(self, plan: Plan, job_id: str, digest: str) -> tuple[Key, timedelta]:
+        """Create the job, or find it where an answer was lost: no two jobs may come of one id."""
+        session = session_of(self.connection, self._mask)
+        call = self._dialect.create(plan)
+        tried = False
+
+        def once() -> tuple[Key, timedelta]:
+            nonlocal tried
+            if tried and (there := self._search(job_id)) is not None:
+                return _same(there[0], digest), there[1]
+            tried = True
+            try:
+                answer = session.send(call)
+            except Duplicate as error:
+                if (there := self._search(job_id)) is not None:
+                    return _same(there[0], digest), there[1]
+                raise InvalidJob(
+                    f"{error} Its description says that it is not the one of this task: delete or rename it.",
+                    field="job_name",
+                ) from None
+            return self._dialect.read_created(answer), skew(answer)
+
+        return self._patience.repeat(once, self._log)
+
+    def _upload(self, job: TrainingJob, job_id: str, sources: Mapping[str, Source]) -> None:
+        from airflow_provider_jobapi.services.transfer import upload
+
+        title = f"Uploading the files of job {job_id}"
+        store = self._store(self.connection.bucket)
+        upload(store, self._directory(job, job_id), sources, self._patience, self._log, title, self._meters)
+
+    def _directory(self, job: TrainingJob, job_id: str) -> str:
+        return f"{self.connection.prefix}/{job.name}-{job_id}"
+
+    def _store(self, bucket: str) -> ObjectStore:
+        from airflow_provider_jobapi.services.modelarts.obs import store_of
+
+        return store_of(self.connection, bucket)
+
+    def _details(self, handle: Handle) -> Details:
+        return self._dialect.read_details(self._send(self._dialect.details(self._key(handle))))
+
+    def _key(self, handle: Handle) -> Key:
+        if _text(handle, "dialect") != self._dialect.version:
+            raise BrokenContract(
+                f"Job {_job_id(handle)} was created with the dialect {handle['dialect']} of ModelArts and the "
+                f"connection says {self._dialect.version}: set it back until the job has ended."
+            )
+        return Key(_text(handle, "modelarts_id"), str(handle.get("version_id", "")))
+
+    def _end(self, handle: Handle) -> str:
+        """The Unix time at which the job ended, as TensorFlow Serving's examples number their versions.
+
+        :raises JobConflict: when it has not.
+        """
+        status = self.status(handle)
+        if not status.status.ended:
+            raise JobConflict(f"Job {_job_id(handle)} has not ended, so there is no model yet; wait for its end.")
+        ended = status.finish_time or status.start_time or status.submission_time
+        if ended is None:
+            raise BrokenContract(f"ModelArts does not say when job {_job_id(handle)} ended.")
+        return str(max(1, int(ended.timestamp())))
+
+
+def _same(there: Found, digest: str) -> Key:
+    """The job that is there, where it is the one that is asked for.
+
+    :raises JobConflict: when it is another.
+    """
+    if planning.digest_in(there.description) not in {None, digest}:
+        raise JobConflict(f"ModelArts has the job {there.name} with another script, data or options.")
+    return there.key
+
+
+def _text(handle: Handle, name: str) -> str:
+    value = handle.get(name) if isinstance(handle, dict) else None
+    if not isinstance(value, str) or not value:
+        raise BrokenContract(f"The handle {handle!r} is none of ModelArts; it holds a {name}.")
+    return value
+
+
+def _job_id(handle: Handle) -> str:
+    return _text(handle, "job_id")

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The service against the double, from submit to fetch, in both dialects."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
+from airflow_provider_jobapi.training.status import JobState
+from tests.harness.client import MODEL
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.service import ended, job, service, started
+
+WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
+
+
+@pytest.fixture(params=["v1", "v2"])
+def asking(request: pytest.FixtureRequest, modelarts: ModelArts) -> ModelArtsService:
+    return service(modelarts, request.param)
+
+
+def test_from_submit_to_fetch(asking: ModelArtsService, modelarts: ModelArts, tmp_path: Path) -> None:
+    script = (
+        "import os, pathlib, sys\nprint(sys.argv[1:], os.environ['Epochs'])\n"
+        "print(pathlib.Path('deep/rows.csv').read_text())\n" + MODEL
+    )
+    job_id = str(uuid.uuid4())
+    made = job(script, env={"Epochs": "5"}, data={"deep/rows.csv": b"1,2", "other.txt": "x"})
+    submission = asking.submit(made, job_id)
+    handle: dict[str, Any] = submission.handle
+    assert json.loads(json.dumps(handle)) == handle
+    assert (handle["job_id"], handle["dialect"]) == (job_id, asking.connection.dialect)
+    assert handle["name"] == f"test-{job_id}"
+    assert ("version_id" in handle) is (asking.connection.dialect == "v1")
+    assert abs(submission.skew.total_seconds()) < 2
+    assert {each.path for each in submission.inputs} == {"train.py", "deep/rows.csv", "other.txt"}
+    assert asking.find(job_id).handle == handle
+
+    status = ended(asking, handle)
+    assert (status.status, status.job_id) == (JobState.SUCCESSFUL, job_id), asking.last_lines(handle, 50)
+    assert status.start_time is not None
+    assert status.finish_time is not None
+    lines = asking.last_lines(handle, 50)
+    assert "['--epochs=5'] 5" in lines
+    assert "1,2" in lines
+    assert len(asking.last_lines(handle, 2)) == 2
+
+    model = asking.fetch_model(handle, tmp_path / "models", version=3)
+    assert {file.path for file in model.files} == {"saved_model.pb", "variables/variables.index"}
+    assert (tmp_path / "models" / "3" / "saved_model.pb").read_bytes() == b"graph"
+    assert asking.fetch_model(handle, tmp_path / "models", version=3) == model
+    named = asking.fetch_model(handle, tmp_path / "models")
+    assert named.location.endswith(f"/{int(status.finish_time.timestamp())}")
+
+
+def test_the_same_id_is_the_same_job(asking: ModelArtsService) -> None:
+    job_id = str(uuid.uuid4())
+    first = asking.submit(job(), job_id)
+    again = asking.submit(job(), job_id)
+    assert again.handle == first.handle
+    assert [each.path for each in again.inputs] == ["train.py"]
+
+
+def test_a_failed_script(asking: ModelArtsService) -> None:
+    handle = asking.submit(job("print('the reason')\nraise SystemExit(3)"), str(uuid.uuid4())).handle
+    status = ended(asking, handle)
+    assert status.status is JobState.FAILED
+    if asking.connection.dialect == "v2":
+        assert (status.exit_code, status.reason) == (3, "NonZeroExit")
+    assert "the reason" in asking.last_lines(handle, 20)
+
+
+def test_a_stop(asking: ModelArtsService) -> None:
+    handle = asking.submit(job(WAITS), str(uuid.uuid4())).handle
+    started(asking, handle)
+    asking.stop(handle)
+    assert ended(asking, handle).status is JobState.STOPPED
+    asking.stop(handle)  # one that has ended is no error
+
+
+def test_several_machines(modelarts: ModelArts) -> None:
+    asking = service(modelarts, "v2")
+    made = job("import os\nprint('node', os.environ['VC_TASK_INDEX'])", service_options={"nodes": 2})
+    handle = asking.submit(made, str(uuid.uuid4())).handle
+    assert ended(asking, handle).status is JobState.SUCCESSFUL
+    lines = asking.last_lines(handle, 20)
+    assert {"[worker-0] node 0", "[worker-1] node 1"} <= set(lines)
+
+
+def test_requirements_reach_the_platform(asking: ModelArtsService) -> None:
+    made = job("import iso8601\nprint(iso8601.__name__)", requirements="no-such-package-of-ours==99")
+    handle = asking.submit(made, str(uuid.uuid4())).handle
+    assert ended(asking, handle).status is JobState.FAILED
+    assert "pip install failed" in asking.last_lines(handle, 20)[-1]
+
+
+def test_options_are_passed_on(asking: ModelArtsService, modelarts: ModelArts) -> None:
+    logs = f"/{modelarts.bucket}/logs-{uuid.uuid4()}/"
+    options: dict[str, Any] = (
+        {"config": {"log_url": logs}}
+        if asking.connection.dialect == "v1"
+        else {"spec": {"log_export_path": {"obs_url": logs}}}
+    )
+    handle = asking.submit(job("print('hello')", service_options=options), str(uuid.uuid4())).handle
+    assert ended(asking, handle).status is JobState.SUCCESSFUL
+    (name,) = modelarts.objects(logs)
+    assert b"hello" in modelarts.get(f"{logs}{name}")
