@@ -85,6 +85,75 @@ _CONFIG = {
 }
 
 
+_MODELARTS_FIELDS: dict[str, Any] = {
+    "iam_url": {
+        "label": "IAM URL",
+        "description": "Where tokens are, such as https://iam.eu-de.otc.t-systems.com/v3.",
+        "schema": {"type": ["string", "null"], "format": "url"},
+    },
+    "domain": {
+        "label": "Domain",
+        "description": "The name of the account that the user belongs to.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "project": {
+        "label": "Project",
+        "description": "The project's name, such as eu-de.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "region": {
+        "label": "Region",
+        "description": "The region of OBS; by default the project's name up to its first underscore.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "obs_endpoint": {
+        "label": "OBS endpoint",
+        "description": "Where OBS is, such as https://obs.eu-de.otc.t-systems.com.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "obs_access_key": {
+        "label": "OBS access key",
+        "description": "The access key (AK) to OBS.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "obs_secret_key": {
+        "label": "OBS secret key",
+        "description": "The secret key (SK) to OBS.",
+        "schema": {"type": ["string", "null"], "format": "password"},
+    },
+    "bucket": {
+        "label": "Bucket",
+        "description": "The bucket of OBS for the files of jobs.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "prefix": {
+        "label": "Prefix",
+        "description": "The folder in the bucket below which each job has its own.",
+        "schema": {"type": ["string", "null"], "default": "jobs"},
+    },
+    "dialect": {
+        "label": "Dialect",
+        "description": "Which API is spoken: v2, or v1 (the old version of training management).",
+        "schema": {"type": ["string", "null"], "enum": ["v1", "v2"], "default": "v2"},
+    },
+    "engine": {
+        "label": "Engine",
+        "description": "The engine, as name:version, of jobs whose image names no exact one.",
+        "schema": {"type": ["string", "null"]},
+    },
+    "workspace_id": {
+        "label": "Workspace",
+        "description": "The id of the workspace, where the account has several.",
+        "schema": {"type": ["string", "null"], "default": "0"},
+    },
+    "poll_interval": {
+        "label": "Poll interval",
+        "description": "Seconds from one look at a job to the next.",
+        "schema": {"type": ["number", "null"], "default": 10},
+    },
+} | {name: _JOBAPI_FIELDS[name] for name in ("verify", "ca_bundle", "proxy", "timeout")}
+
+
 def get_provider_info() -> dict[str, Any]:
     """The provider, in the shape of Airflow's ``provider_info.schema.json``."""
     return {
@@ -103,7 +172,18 @@ def get_provider_info() -> dict[str, Any]:
                     "placeholders": {"host": "https://jobs.example.com"},
                 },
                 "conn-fields": _JOBAPI_FIELDS,
-            }
+            },
+            {
+                "connection-type": "modelarts",
+                "hook-name": "ModelArts",
+                "hook-class-name": "airflow_provider_jobapi.hooks.modelarts.ModelArtsHook",
+                "ui-field-behaviour": {
+                    "hidden-fields": ["schema"],
+                    "relabeling": {"host": "ModelArts endpoint", "login": "IAM user", "password": "IAM password"},
+                    "placeholders": {"host": "https://modelarts.eu-de.otc.t-systems.com"},
+                },
+                "conn-fields": _MODELARTS_FIELDS,
+            },
         ],
         "config": _CONFIG,
         "asset-uris": [
@@ -114,7 +194,7 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "airflow_provider_jobapi.assets.uri.convert_asset_to_openlineage",
             }
         ],
-        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.storage"),
+        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts", "hooks.storage"),
         "operators": _modules("operators.training", "operators.saved_model"),
         "sensors": _modules("sensors.training"),
         "triggers": _modules("triggers.training", "triggers.new_data"),

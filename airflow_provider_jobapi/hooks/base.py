@@ -7,16 +7,18 @@ Which hook belongs to which connection type stands in :mod:`airflow_provider_job
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
+    from airflow.sdk import Connection, ObjectStoragePath
 
-    from airflow_provider_jobapi.services.base import TrainingService
+    from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission, TrainingService
+    from airflow_provider_jobapi.training.job import TrainingJob
+    from airflow_provider_jobapi.training.status import JobStatus
 
 
 class TrainingHook(BaseHook):
@@ -49,6 +51,41 @@ class TrainingHook(BaseHook):
         """
         raise NotImplementedError
 
+    def submit(self, job: TrainingJob, job_id: str) -> Submission:
+        """Upload the job's files and submit it. The same id is the same job, whoever asks again.
+
+        :param job_id: A UUID.
+        :raises JobConflict: when the id belongs to a job with another content.
+        """
+        return self.service.submit(job, job_id)
+
+    def status(self, handle: Handle) -> JobStatus:
+        """Where a job stands."""
+        return self.service.status(handle)
+
+    def stop(self, handle: Handle) -> None:
+        """Ask to stop a job; one that has ended is no error."""
+        self.service.stop(handle)
+
+    def logs(self, handle: Handle, count: int = 20) -> tuple[str, ...]:
+        """The last lines of a job's log.
+
+        :param count: How many, at the most.
+        """
+        return self.service.last_lines(handle, count)
+
+    def fetch(self, handle: Handle, destination: str | ObjectStoragePath, version: str | None = None) -> FetchedModel:
+        """Fetch a job's SavedModel into ``<destination>/<version>/``; a reader never sees half of it.
+
+        :param destination: A path, a URI or an ``ObjectStoragePath``.
+        :param version: By default the Unix time at which the job ended.
+        :raises NoSavedModel: when the job wrote none.
+        """
+        from airflow.sdk import ObjectStoragePath
+
+        place = ObjectStoragePath(destination) if isinstance(destination, str) else destination
+        return self.service.fetch_model(handle, place, version)
+
     @staticmethod
     def service_of(conn_id: str, patience: float | None = None) -> TrainingService:
         """The service of a connection of any of our types.
@@ -64,6 +101,21 @@ class TrainingHook(BaseHook):
         """As :meth:`service_of`, for an event loop: the connection is asked for without blocking it."""
         connection = await BaseHook.aget_connection(conn_id)
         return hook_class_for(connection.conn_type).build(connection)
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """How Airflow before 3.2 shows the form; later ones read :func:`~.get_provider_info`."""
+        from airflow_provider_jobapi.get_provider_info import field_behaviour
+
+        behaviour = field_behaviour(cls.conn_type)
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The fields of the extra in the form of Airflow before 3.2, where wtforms is."""
+        from airflow_provider_jobapi.hooks._widgets import widgets
+
+        return widgets(cls.conn_type)
 
 
 def hook_class_for(conn_type: str | None) -> type[TrainingHook]:

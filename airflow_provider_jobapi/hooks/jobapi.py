@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from airflow_provider_jobapi.exceptions import TrainingError
 from airflow_provider_jobapi.hooks.base import TrainingHook
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection, ObjectStoragePath
+    from airflow.sdk import Connection
 
-    from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
     from airflow_provider_jobapi.services.jobapi.contract import Storage
     from airflow_provider_jobapi.services.jobapi.service import JobApiService
-    from airflow_provider_jobapi.training.job import TrainingJob
-    from airflow_provider_jobapi.training.status import JobStatus
 
 
 class JobApiHook(TrainingHook):
@@ -71,41 +68,6 @@ class JobApiHook(TrainingHook):
         """
         return self.get_conn().storage()
 
-    def submit(self, job: TrainingJob, job_id: str) -> Submission:
-        """Upload the job's files and submit it. The same id is the same job, whoever asks again.
-
-        :param job_id: A UUID.
-        :raises JobConflict: when the id belongs to a job with another content.
-        """
-        return self.get_conn().submit(job, job_id)
-
-    def status(self, handle: Handle) -> JobStatus:
-        """Where a job stands."""
-        return self.get_conn().status(handle)
-
-    def stop(self, handle: Handle) -> None:
-        """Ask to stop a job; one that has ended is no error."""
-        self.get_conn().stop(handle)
-
-    def logs(self, handle: Handle, count: int = 20) -> tuple[str, ...]:
-        """The last lines of a job's log.
-
-        :param count: How many, at the most.
-        """
-        return self.get_conn().last_lines(handle, count)
-
-    def fetch(self, handle: Handle, destination: str | ObjectStoragePath, version: str | None = None) -> FetchedModel:
-        """Fetch a job's SavedModel into ``<destination>/<version>/``; a reader never sees half of it.
-
-        :param destination: A path, a URI or an ``ObjectStoragePath``.
-        :param version: By default the Unix time at which the job ended.
-        :raises NoSavedModel: when the job wrote none.
-        """
-        from airflow.sdk import ObjectStoragePath
-
-        place = ObjectStoragePath(destination) if isinstance(destination, str) else destination
-        return self.get_conn().fetch_model(handle, place, version)
-
     def test_connection(self) -> tuple[bool, str]:
         """Try the token, the API and the storage; one line for each."""
         from airflow_provider_jobapi.services.jobapi.checks import check
@@ -115,18 +77,3 @@ class JobApiHook(TrainingHook):
         except TrainingError as error:
             return False, str(error)
         return all(finding.good for finding in findings), "\n".join(str(finding) for finding in findings)
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """How Airflow before 3.2 shows the form; later ones read :func:`~.get_provider_info`."""
-        from airflow_provider_jobapi.get_provider_info import field_behaviour
-
-        behaviour = field_behaviour(cls.conn_type)
-        return {name.replace("-", "_"): value for name, value in behaviour.items()}
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The fields of the extra in the form of Airflow before 3.2, where wtforms is."""
-        from airflow_provider_jobapi.hooks._widgets import widgets
-
-        return widgets(cls.conn_type)

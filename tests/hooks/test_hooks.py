@@ -64,7 +64,9 @@ def test_the_connection_decides_the_service(jobapi_server: Server, monkeypatch: 
     assert isinstance(service, JobApiService)
     assert service.connection.base_url == jobapi_server.url
     assert isinstance(asyncio.run(TrainingHook.async_service_of("training")), JobApiService)
-    with pytest.raises(ConnectionProblem, match=r"of the type 'http', which trains nothing; set its type to jobapi\."):
+    with pytest.raises(
+        ConnectionProblem, match=r"of the type 'http', which trains nothing; set its type to jobapi or modelarts\."
+    ):
         TrainingHook.service_of("elsewhere")
 
 

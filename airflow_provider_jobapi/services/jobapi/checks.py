@@ -3,26 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem, TrainingError
+from airflow_provider_jobapi.services.findings import Finding, attempt
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.jobapi.service import JobApiService
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found; as a text, one line."""
-
-    subject: str
-    good: bool
-    said: str
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {'ok' if self.good else 'not ok'}, {self.said}"
 
 
 def check(service: JobApiService) -> list[Finding]:
@@ -46,16 +32,7 @@ def check(service: JobApiService) -> list[Finding]:
         found = quick.probe_storage()
         return f"{found.protocol} storage is ready, bucket {found.bucket!r} can be listed"
 
-    findings = [_try("Token", token)]
+    findings = [attempt("Token", token)]
     if findings[0].good:
-        findings += [_try("API", api), _try("Storage", storage)]
+        findings += [attempt("API", api), attempt("Storage", storage)]
     return findings
-
-
-def _try(subject: str, attempt: Callable[[], str]) -> Finding:
-    try:
-        return Finding(subject, True, attempt())
-    except TrainingError as error:
-        return Finding(subject, False, str(error))
-    except Exception as error:  # noqa: BLE001 -- a form shows one line, whatever happened
-        return Finding(subject, False, str(ConnectionProblem(f"{type(error).__name__} while trying it.")))

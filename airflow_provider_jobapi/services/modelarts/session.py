@@ -123,9 +123,16 @@ class Session:
 
 def _keystone(connection: ModelArtsConnection) -> tuple[Keystone, Password]:
     import requests
-    from keystoneauth1.identity.v3 import Password
-    from keystoneauth1.session import Session as Keystone
     from requests.adapters import HTTPAdapter
+
+    try:
+        from keystoneauth1.identity.v3 import Password
+        from keystoneauth1.session import Session as Keystone
+    except ModuleNotFoundError as error:
+        raise ConnectionProblem(
+            f"ModelArts needs keystoneauth1 ({error.name} is not installed): install "
+            "airflow-provider-jobapi[modelarts] on workers and triggerers."
+        ) from None
 
     inner = requests.Session()
     # Without it .netrc would add an Authorization header; proxies and authorities are given below.
