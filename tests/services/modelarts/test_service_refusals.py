@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong between submit and fetch: the API's code and words, what to do, and nothing left running."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import (
+    BrokenContract,
+    ConnectionProblem,
+    InvalidJob,
+    JobConflict,
+    JobGone,
+    JobNotFound,
+    NoSavedModel,
+    QuotaReached,
+    ServiceUnavailable,
+    TrainingError,
+)
+from airflow_provider_jobapi.services.modelarts import planning
+from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
+from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.training.status import JobState
+from tests.harness.modelarts.caller import Caller
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.samples import V1, V2, Samples
+from tests.harness.modelarts.service import ended, job, service, started
+
+pytestmark = pytest.mark.usefixtures("no_waits")
+
+WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
+
+
+@pytest.fixture(params=["v1", "v2"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def asking(modelarts: ModelArts, dialect: str) -> ModelArtsService:
+    return service(modelarts, dialect)
+
+
+@pytest.fixture
+def job_id() -> str:
+    return str(uuid.uuid4())
+
+
+def posted(double: ModelArts, job_id: str) -> list[dict[str, Any]]:
+    """The requests for a job of this id."""
+    told = [each for each in double.requests() if each["method"] == "POST" and each["path"].endswith("/training-jobs")]
+    return [each for each in told if job_id in str(each["body"])]
+
+
+def created(double: ModelArts, job_id: str) -> list[str]:
+    """Those of them that were not refused."""
+    return [str(each["body"]) for each in posted(double, job_id) if each["status"] in {None, 200, 201}]
+
+
+def sent(double: ModelArts, job_id: str) -> list[str]:
+    """The files that were sent for an id."""
+    return [name for name in double.objects(f"/{double.bucket}/jobs/") if job_id in name]
+
+
+def run(asking: ModelArtsService, job_id: str, **fields: Any) -> None:
+    assert ended(asking, asking.submit(job(**fields), job_id).handle).status is JobState.SUCCESSFUL
+
+
+def test_a_lost_answer_makes_no_second_job(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.misbehave("lost_answer")
+    handle = asking.submit(job(), job_id).handle
+    assert asking.find(job_id).handle == handle
+    assert len(posted(modelarts, job_id)) == 1
+    assert ended(asking, handle).status is JobState.SUCCESSFUL
+
+
+def test_busy_and_broken_services_are_waited_for(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.misbehave("too_many_requests", every=3, retry_after=0)
+    modelarts.misbehave("unavailable", times=2)
+    modelarts.misbehave("bad_gateway", times=1)
+    run(asking, job_id)
+    assert len(created(modelarts, job_id)) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_ended(asking: ModelArtsService, modelarts: ModelArts, job_id: str, status: int) -> None:
+    with pytest.raises(JobNotFound):
+        asking.find(job_id)
+    modelarts.misbehave("expired_token", status=status)
+    run(asking, job_id)
+
+
+@pytest.mark.parametrize("fault", ["string_numbers", "soft_failures", "error_key", "log_file_list"])
+def test_spellings_that_the_documents_contradict_each_other_about(
+    asking: ModelArtsService, modelarts: ModelArts, job_id: str, fault: str
+) -> None:
+    modelarts.misbehave(fault)
+    handle = asking.submit(job(), job_id).handle
+    assert ended(asking, handle).status is JobState.SUCCESSFUL
+    assert "hello" in asking.last_lines(handle, 20)
+    asking.stop(handle)
+    with pytest.raises(NoSavedModel, match="MODEL_DIR"):
+        asking.fetch_model(handle, "/nowhere")
+
+
+def test_the_same_id_with_another_content(asking: ModelArtsService, job_id: str) -> None:
+    asking.submit(job(), job_id)
+    with pytest.raises(JobConflict, match="another script, data or options"):
+        asking.submit(job("print('another')"), job_id)
+
+
+def test_a_name_that_somebody_else_has(modelarts: ModelArts, caller: Caller, dialect: str, job_id: str) -> None:
+    samples = Samples(caller)
+    folder = samples.place()
+    name = planning.job_name("test", job_id)
+    if dialect == "v1":
+        caller.ok("POST", V1, samples.v1(folder) | {"job_name": name})
+    else:
+        body = samples.v2(folder)
+        body["metadata"]["name"] = name
+        caller.ok("POST", V2, body)
+    asking = service(modelarts, dialect)
+    with pytest.raises(JobNotFound):
+        asking.find(job_id)
+    with pytest.raises(InvalidJob, match=r"ModelArts\.(0103|2751).*not the one of this task"):
+        asking.submit(job(), job_id)
+
+
+def test_a_job_that_somebody_deletes(
+    asking: ModelArtsService, modelarts: ModelArts, caller: Caller, dialect: str, job_id: str, tmp_path: Path
+) -> None:
+    handle = asking.submit(job(WAITS), job_id).handle
+    started(asking, handle)
+    caller.ok("DELETE", f"/{dialect}/{{project_id}}/training-jobs/{handle['modelarts_id']}")
+    with pytest.raises(JobGone, match=r"ModelArts\.(0102|2775).*somebody deleted it"):
+        asking.status(handle)
+    with pytest.raises(JobGone):
+        asking.fetch_model(handle, tmp_path)
+    assert asking.last_lines(handle, 5) == ()
+    asking.stop(handle)
+    with pytest.raises(JobNotFound):
+        asking.find(job_id)
+
+
+def test_no_model_before_the_end(asking: ModelArtsService, job_id: str, tmp_path: Path) -> None:
+    handle = asking.submit(job(WAITS), job_id).handle
+    with pytest.raises(JobConflict, match="has not ended"):
+        asking.fetch_model(handle, tmp_path, version=1)
+    asking.stop(handle)
+
+
+def test_sold_out(modelarts: ModelArts, job_id: str) -> None:
+    modelarts.misbehave("sold_out")
+    with pytest.raises(QuotaReached, match=r"sold out.*modelarts\.vm\.cpu\.8u"):
+        service(modelarts, "v1").submit(job(), job_id)
+    assert sent(modelarts, job_id) == []
+
+
+def test_sold_out_at_the_creation(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
+    with pytest.raises(QuotaReached, match=r"ModelArts\.3976: No resources\): the flavour is sold out: run the task"):
+        asking.submit(job(), job_id)
+    assert created(modelarts, job_id) == []
+
+
+def test_the_cheapest_that_is_left(modelarts: ModelArts, job_id: str) -> None:
+    modelarts.misbehave("sold_out", flavor="modelarts.vm.cpu.2u")
+    asking = service(modelarts, "v1")
+    asking.submit(job(), job_id)
+    assert '"modelarts.vm.cpu.8u"' in created(modelarts, job_id)[0]
+
+
+def test_the_quota(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.misbehave("quota", jobs=0)
+    with pytest.raises(QuotaReached, match=r"ModelArts\.(0118|2815).*larger quota"):
+        asking.submit(job(), job_id)
+
+
+def test_no_agency(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.misbehave("no_agency")
+    with pytest.raises(ConnectionProblem, match=r"ModelArts\.0428.*agency"):
+        asking.submit(job(), job_id)
+
+
+def test_too_much_code(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.misbehave("code_limits", bytes=100)
+    with pytest.raises(InvalidJob, match=r"ModelArts\.2761.*data belongs into data_input"):
+        asking.submit(job(), job_id)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"project": "another"}, "login, password, domain and project"),
+        ({"domain": "another"}, "login, password, domain and project"),
+        ({"password": "another-word"}, "login, password, domain and project"),
+        ({"login": "another"}, "login, password, domain and project"),
+        ({"bucket": "no-such-bucket"}, "bucket"),
+        ({"obs_secret_key": "another-word"}, "obs_secret_key"),
+        ({"engine": "TensorFlow:99"}, "TF-1.8.0-python3.6"),
+    ],
+)
+def test_a_connection_that_is_wrong(
+    modelarts: ModelArts, dialect: str, job_id: str, wrong: dict[str, str], said: str
+) -> None:
+    with pytest.raises((ConnectionProblem, InvalidJob), match=said) as caught:
+        service(modelarts, dialect, **wrong).submit(job(), job_id)
+    assert "another-word" not in str(caught.value)
+    assert created(modelarts, job_id) == []
+
+
+def test_an_iam_of_another_region(modelarts: ModelArts, dialect: str, job_id: str) -> None:
+    modelarts.misbehave("refusal", path="/v[12]/", status=404, code="2786", message="Project mismatch.")
+    with pytest.raises(ConnectionProblem, match=r"ModelArts\.2786.*of one region"):
+        service(modelarts, dialect).find(job_id)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"service_options": {"flavor": "modelarts.vm.none"}}, r"no flavour 'modelarts\.vm\.none'.*cpu\.2u"),
+        ({"service_options": {"engine": "TensorFlow:99"}}, r"TF-1\.8\.0-python3\.6"),
+        ({"service_options": {"nodes": 99}}, r"ModelArts\.(0104|2793)"),
+        ({"resources": {"cpus": 1000}}, "No flavour of ModelArts has 1000 CPUs.*change job_resources"),
+        ({"env": {"TRAIN_URL": "x"}}, "--train_url itself"),
+    ],
+)
+def test_a_job_that_cannot_be(
+    asking: ModelArtsService, modelarts: ModelArts, job_id: str, fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InvalidJob, match=said):
+        asking.submit(job(**fields), job_id)
+    assert created(modelarts, job_id) == []
+
+
+def test_a_long_name_is_cut(asking: ModelArtsService, job_id: str) -> None:
+    handle = asking.submit(job(name="a.very_long-name" * 6), job_id).handle
+    assert handle["name"] == f"a-very_long-namea-very_long-{job_id}"
+    assert asking.find(job_id).handle == handle
+
+
+def test_a_service_that_is_not_there(modelarts: ModelArts, job_id: str) -> None:
+    asking = service(modelarts, "v2", patience=Patience(attempts=2))
+    modelarts.kill()
+    try:
+        with pytest.raises(ServiceUnavailable, match="cannot be reached"):
+            asking.find(job_id)
+    finally:
+        modelarts.restart()
+
+
+def test_a_handle_of_another_service_or_dialect(modelarts: ModelArts) -> None:
+    with pytest.raises(BrokenContract, match="none of ModelArts"):
+        service(modelarts, "v2").status({"job_id": "1"})
+    old = {"job_id": "1", "name": "n", "dialect": "v1", "modelarts_id": "1", "version_id": "2", "output": "/b/o/"}
+    with pytest.raises(BrokenContract, match="set it back"):
+        service(modelarts, "v2").status(old)
+
+
+def test_every_error_is_one_of_ours(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    """A code that nobody knows keeps its code and its words."""
+    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", status=409, code="9999", message="Odd.")
+    with pytest.raises(TrainingError, match=r"ModelArts\.9999: Odd"):
+        asking.submit(job(), job_id)
