@@ -28,6 +28,7 @@ FILES = "jobapi_files.json"
 
 MARKERS = ("saved_model.pb", "saved_model.pbtxt")
 TIME_OVER = 124
+"""The exit code when completion_time was over, as of the command ``timeout``."""
 
 
 def main(arguments):

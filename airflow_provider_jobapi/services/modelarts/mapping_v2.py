@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.modelarts import engines, flavors
+from airflow_provider_jobapi.services.modelarts.boot import TIME_OVER
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.flavors import Flavor
 from airflow_provider_jobapi.services.modelarts.mapping import (
@@ -217,7 +218,7 @@ def _message(word: str, more: str, state: JobState, said: str) -> str:
 
 def _reason(word: str, state: JobState, code: int | None) -> str | None:
     if state is JobState.FAILED and code:
-        return Reason.NON_ZERO_EXIT
+        return Reason.COMPLETION_TIME_EXCEEDED if code == TIME_OVER else Reason.NON_ZERO_EXIT
     if state is JobState.STOPPED:
         return Reason.STOPPED
     return word if state is JobState.FAILED else None

@@ -21,13 +21,14 @@ from airflow_provider_jobapi.exceptions import (
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
 from airflow_provider_jobapi.services.modelarts import engines, flavors, planning
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.engines import CustomImage
+from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.mapping import SEARCH_PAGE, Details, Found, Key, Plan, dialect_of
 from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded, Duplicate
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
 from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, skew
 from airflow_provider_jobapi.services.patience import Patience
 from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.spans import read_span
 from airflow_provider_jobapi.training.status import JobStatus
 
 if TYPE_CHECKING:
@@ -89,6 +90,10 @@ class ModelArtsService:
         if (there := self._search(job_id)) is not None:
             _same(there[0], digest)
             return replace(self._submission(job_id, there[0].key), inputs=inputs)
+        if job.completion_time and read_span(job.completion_time) is None:
+            self._log.warning(
+                f"completion_time {job.completion_time!r} cannot be read as a span of time, so the time is not limited."
+            )
         plan = self._plan(job, job_id, digest)
         installs = not isinstance(plan.engine, CustomImage)
         self._upload(job, job_id, planning.files(job, job_id, sources, installs=installs))
@@ -210,19 +215,8 @@ class ModelArtsService:
         planning.check_env(job)
         options = planning.Options.of(job.service_options)
         named = self._dialect.check(options.more)
-        engine = flavor = None
-        if not named.engine:
-            engine = engines.choose(
-                self._dialect.read_engines(self._send(self._dialect.engines())),
-                job.image,
-                named=options.engine,
-                default=self.connection.engine,
-                python=job.python_major_version,
-            )
-        if not named.flavor:
-            there = self._dialect.read_flavors(self._send(self._dialect.flavors()))
-            flavor = flavors.choose(there, job.resources, options.flavor, options.nodes).code
-            self._log.info(f"The job is to run on the flavour {flavor}.")
+        engine = None if named.engine else self._engine(job, options)
+        flavor = None if named.flavor else self._flavor(job, options)
         folder = f"/{self.connection.bucket}/{self._directory(job, job_id)}/"
         return Plan(
             name=planning.job_name(job.name, job_id),
@@ -238,6 +232,21 @@ class ModelArtsService:
             env=tuple((each.name, each.value) for each in job.env),
             more=options.more,
         )
+
+    def _engine(self, job: TrainingJob, options: planning.Options) -> Engine | CustomImage:
+        return engines.choose(
+            self._dialect.read_engines(self._send(self._dialect.engines())),
+            job.image,
+            named=options.engine,
+            default=self.connection.engine,
+            python=job.python_major_version,
+        )
+
+    def _flavor(self, job: TrainingJob, options: planning.Options) -> str:
+        there = self._dialect.read_flavors(self._send(self._dialect.flavors()))
+        chosen = flavors.choose(there, job.resources, options.flavor, options.nodes)
+        self._log.info(f"The job is to run on {chosen}.")
+        return chosen.code
 
     def _create(self, plan: Plan, job_id: str, digest: str) -> tuple[Key, timedelta]:
         """Create the job, or find it where an answer was lost: no two jobs may come of one id."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,32 @@ def test_options_are_passed_on(asking: ModelArtsService, modelarts: ModelArts) -
     assert ended(asking, handle).status is JobState.SUCCESSFUL
     (name,) = modelarts.objects(logs)
     assert b"hello" in modelarts.get(f"{logs}{name}")
+
+
+def test_two_workers_with_one_id_make_one_job(asking: ModelArtsService, modelarts: ModelArts) -> None:
+    job_id = str(uuid.uuid4())
+    with ThreadPoolExecutor(4) as workers:
+        handles = list(workers.map(lambda _: asking.submit(job(), job_id).handle, range(4)))
+    assert all(handle == handles[0] for handle in handles)
+
+
+def test_the_time_of_a_job_is_over(modelarts: ModelArts) -> None:
+    asking = service(modelarts, "v2")
+    handle = asking.submit(job(WAITS, completion_time="1s"), str(uuid.uuid4())).handle
+    status = ended(asking, handle)
+    assert (status.status, status.reason) == (JobState.FAILED, "CompletionTimeExceeded")
+    assert any("completion_time is over" in line for line in asking.last_lines(handle, 20))
+
+
+def test_a_time_that_cannot_be_read_is_told(asking: ModelArtsService, caplog: pytest.LogCaptureFixture) -> None:
+    asking.submit(job(completion_time="some day"), str(uuid.uuid4()))
+    assert "completion_time 'some day' cannot be read as a span of time" in caplog.text
+
+
+def test_an_image_of_the_users(modelarts: ModelArts, tmp_path: Path) -> None:
+    asking = service(modelarts, "v2")
+    made = job("import sys\nprint(sys.argv[1:])\n" + MODEL, image="swr.example.com/me/tf:1", env={"Lr": "0.1"})
+    handle = asking.submit(made, str(uuid.uuid4())).handle
+    assert ended(asking, handle).status is JobState.SUCCESSFUL, asking.last_lines(handle, 50)
+    assert "['--lr=0.1']" in asking.last_lines(handle, 20)
+    assert len(asking.fetch_model(handle, tmp_path).files) == 2
