@@ -45,7 +45,7 @@ class Container:
         return subprocess.Popen(
             [self.python, str(self.code / "modelarts_boot.py"), *places, *arguments],
             cwd=self.code.parent,
-            env=dict(os.environ) | (environ or {}),
+            env=dict(os.environ) | {"TMPDIR": str(self.code.parent)} | (environ or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
