@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs by page: what is asked and what the answer says, the same for both dialects.
+
+A page names where it begins and ends by decimal numbers that look like nanoseconds since 1970. They come as texts or
+as numbers and are longer than a float holds. What separates the lines in the content, the documents' samples show in
+two ways, so the page's own number of lines decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, content, maybe_number, number, text
+
+LONGEST = 500
+"""Lines of a page, at the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is wanted of a log.
+
+    :ivar base: The number from which on, or up to which; None for none.
+    :ivar order: ``asc`` or ``desc``.
+    :ivar lines: At most so many.
+    """
+
+    base: int | None
+    order: str
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a log, oldest line first.
+
+    :ivar start: Where it begins: the number of its first line.
+    :ivar end: Where it ends: the number of its last line, or one more.
+    :ivar ended: Whether its last line was ended; one that was not may still grow.
+    """
+
+    start: int
+    end: int
+    texts: tuple[str, ...]
+    ended: bool = True
+
+
+EMPTY = Page(0, 0, ())
+
+
+def v1_files(job: str, version: str) -> Call:
+    """Asks for the names of a job's logs, one a node."""
+    return Call("GET", "v1", f"{_v1(job, version)}/log/file-names", "the names of the job's logs")
+
+
+def v1_page(job: str, version: str, file: str, ask: Ask) -> Call:
+    """Asks for a page of a node's log."""
+    return Call("GET", "v1", f"{_v1(job, version)}/aom-log", "the job's log", params={"log_file": file} | _params(ask))
+
+
+def v2_page(job: str, task: str, ask: Ask) -> Call:
+    """Asks for a page of a task's log."""
+    path = f"/training-jobs/{quote(job, safe='')}/logs/{quote(task, safe='')}"
+    return Call("GET", "v2", path, "the job's log", params=_params(ask))
+
+
+def read_files(answer: Answer) -> tuple[str, ...]:
+    """The names of the logs: a list by the sample, a text by the table."""
+    found = content(answer).get("log_file_list")
+    if isinstance(found, str):
+        found = found.split(",")
+    if found is None:
+        return ()
+    if not isinstance(found, list):
+        raise BrokenContract("ModelArts sent no list of log files; check the connection's host and dialect.")
+    return tuple(name for each in found if (name := text(each).strip()))
+
+
+def read_page(answer: Answer) -> Page:
+    """A page, its lines from old to new in whichever order they came.
+
+    :raises BrokenContract: when it does not say where it begins and ends.
+    """
+    body = content(answer)
+    said, count = text(body.get("content")), maybe_number(body.get("lines"))
+    if not said or count == 0:
+        return EMPTY
+    texts = split(said, count)
+    start, end = number(body.get("start_line"), "start_line"), number(body.get("end_line"), "end_line")
+    if start > end:
+        start, end, texts = end, start, texts[::-1]
+    return Page(start, end, texts, said.endswith("\n"))
+
+
+def split(said: str, count: int | None) -> tuple[str, ...]:
+    """The lines of a content: by the separator that gives as many as the page says.
+
+    :param count: How many that is; None where it does not say.
+    """
+    body = said.removesuffix("\n")
+    for separator in ("\n\n", "\n"):
+        if count in {None, body.count(separator) + 1} and (separator in body or count is not None):
+            return tuple(body.split(separator))
+    return tuple(body.split("\n\n" if "\n\n" in body else "\n"))
+
+
+def _params(ask: Ask) -> dict[str, str]:
+    base: dict[str, Any] = {} if ask.base is None else {"base_line": str(ask.base)}
+    return base | {"lines": str(ask.lines), "order": ask.order}
+
+
+def _v1(job: str, version: str) -> str:
+    return f"/training-jobs/{quote(job, safe='')}/versions/{quote(version, safe='')}"

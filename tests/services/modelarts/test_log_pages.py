@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Log pages as the documents' procedure shows them, and in the other ways in which their tables describe them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.modelarts import pages
+from airflow_provider_jobapi.services.modelarts.wire import Answer
+from tests.harness.modelarts.caller import document
+
+LINE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=5)
+
+
+def answer(body: Any) -> Answer:
+    return Answer(200, {}, json.dumps(body).encode(), datetime.now(UTC))
+
+
+def test_the_requests_of_the_documents() -> None:
+    call = pages.v1_files("567524", "1108482")
+    assert (call.method, call.path) == ("GET", "/training-jobs/567524/versions/1108482/log/file-names")
+    call = pages.v1_page("567524", "1108482", "job-jobtest-tf.0", pages.Ask(None, "desc", 8))
+    assert call.path == "/training-jobs/567524/versions/1108482/aom-log"
+    assert call.params == {"log_file": "job-jobtest-tf.0", "lines": "8", "order": "desc"}
+    call = pages.v2_page("a/b", "worker-0", pages.Ask(1609121900042593083, "asc", 500))
+    assert call.path == "/training-jobs/a%2Fb/logs/worker-0"
+    assert call.params == {"base_line": "1609121900042593083", "lines": "500", "order": "asc"}
+
+
+def test_the_answers_of_the_documents() -> None:
+    assert pages.read_files(answer(document("log_files"))) == ("job-jobtest-tf.0",)
+    page = pages.read_page(answer(document("log")))
+    assert (page.start, page.end, page.ended) == (1609121886518240330, 1609121900042593083, True)
+    assert len(page.texts) == 8
+    assert page.texts[:2] == ("Done exporting!", "[Modelarts Service Log]Training completed.")
+    assert page.texts[7] == "[ModelArts Service Log]modelarts-pipe: total length: 23303"
+
+
+def test_numbers_may_be_texts_and_a_list_may_be_one() -> None:
+    body = document("log") | {"lines": "8", "start_line": 1609121886518240330}
+    assert pages.read_page(answer(body)) == pages.read_page(answer(document("log")))
+    assert pages.read_files(answer({"log_file_list": "a.0, a.1"})) == ("a.0", "a.1")
+    assert pages.read_files(answer({"is_success": True})) == ()
+
+
+@given(st.lists(LINE, min_size=1, max_size=6), st.sampled_from(["\n\n", "\n"]))
+def test_the_number_of_lines_tells_the_separator(lines: list[str], separator: str) -> None:
+    assert pages.split(separator.join(lines) + "\n", len(lines)) == tuple(lines)
+
+
+def test_without_a_number_the_separator_is_guessed() -> None:
+    assert pages.split("a\n\nb\n", None) == ("a", "b")
+    assert pages.split("a\nb\n", None) == ("a", "b")
+    assert pages.split("a\nb\nc\n\nd\n", 9) == ("a\nb\nc", "d")
+    assert pages.split("a", None) == ("a",)
+
+
+def test_a_page_from_new_to_old_is_turned() -> None:
+    page = pages.read_page(answer({"start_line": "9", "end_line": "7", "lines": 2, "content": "new\nold\n"}))
+    assert page == pages.Page(7, 9, ("old", "new"))
+    assert not pages.read_page(answer({"start_line": 1, "end_line": 1, "lines": 1, "content": "3%"})).ended
+
+
+def test_what_is_no_page() -> None:
+    assert pages.read_page(answer({"start_line": "", "end_line": "", "lines": "0", "content": ""})) == pages.EMPTY
+    with pytest.raises(BrokenContract, match="start_line"):
+        pages.read_page(answer({"start_line": "soon", "end_line": 1, "lines": 1, "content": "x\n"}))
+    with pytest.raises(BrokenContract, match="list of log files"):
+        pages.read_files(answer({"log_file_list": {}}))
