@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A log is read whole, once, and under the same times each time, whatever the service means by its cursors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.modelarts.pages import EMPTY, LONGEST, Ask, Page
+from airflow_provider_jobapi.services.modelarts.tail import Found, Tail, block_after
+from tests.harness.modelarts import lines
+
+MODES = ("exclusive", "inclusive", "half_open")
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service of one log, with its own reading of the documents.
+
+    :ivar ends: Whether the content of a page ends with a newline.
+    :ivar grows: Whether the last line was not ended yet.
+    """
+
+    log: tuple[lines.Line, ...]
+    mode: str = "exclusive"
+    down: str = "desc"
+    asc_is_head: bool = True
+    ends: bool = True
+    grows: bool = False
+
+    def answer(self, ask: Ask) -> Page:
+        base = "" if ask.base is None else str(ask.base)
+        found = lines.page(
+            self.log,
+            base,
+            towards_end=ask.order == self.down,
+            from_head=ask.order == "asc" and self.asc_is_head,
+            count=ask.lines,
+            mode=self.mode,
+        )
+        if not found.lines:
+            return EMPTY
+        whole = self.ends and not (self.grows and found.lines[-1] == self.log[-1])
+        return Page(int(found.start), int(found.end), tuple(text for _, text in found.lines), ended=whole)
+
+    def upto(self, count: int, *, grows: bool = False) -> Service:
+        shown = self.log[:count]
+        if grows and shown:
+            shown = (*shown[:-1], (shown[-1][0], shown[-1][1][:1]))
+        return replace(self, log=shown, grows=grows)
+
+
+def poll(service: Service, state: Any, *, final: bool = False, most: int = 10**6) -> tuple[list[Found], Any]:
+    """Read until nothing is new, or a few pages; the state travels as JSON."""
+    tail = Tail("desc", json.loads(json.dumps(state)))
+    found = list[Found]()
+    for _ in range(most):
+        found += tail.feed(service.answer(tail.ask()), final=final)
+        if tail.idle:
+            break
+    return found, tail.state()
+
+
+def whole(service: Service) -> list[Found]:
+    return poll(service, None, final=True)[0]
+
+
+@st.composite
+def services(draw: st.DrawFn) -> Service:
+    steps = draw(st.lists(st.sampled_from([1, 1, 2, 10**9]), max_size=60))
+    texts = draw(st.lists(st.sampled_from(["same", "a", "b"]), min_size=len(steps), max_size=len(steps)))
+    stamps, now = list[int](), 1609121886518240330
+    for step in steps:
+        now += step
+        stamps.append(now)
+    return Service(
+        tuple(zip(stamps, texts, strict=True)),
+        draw(st.sampled_from(MODES)),
+        draw(st.sampled_from(["asc", "desc"])),
+        draw(st.booleans()),
+        draw(st.booleans()),
+    )
+
+
+@settings(max_examples=300)
+@given(services(), st.lists(st.tuples(st.integers(0, 20), st.booleans(), st.sampled_from([1, 2, 3, 99])), max_size=12))
+def test_every_line_once_and_under_the_same_time(service: Service, cuts: list[tuple[int, bool, int]]) -> None:
+    expected = whole(service)
+    assert [line.text for line in expected] == [text for _, text in service.log]
+    assert all(one.stamp <= two.stamp for one, two in pairwise(expected))
+    found, state, shown = list[Found](), None, 0
+    for more, grows, most in cuts:
+        shown = min(len(service.log), shown + more)
+        new, state = poll(service.upto(shown, grows=grows), state, most=most)
+        found += new
+    rest, state = poll(service, state, final=True)
+    assert found + rest == expected
+    assert poll(service, state, final=True)[0] == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("down", ["asc", "desc"])
+@pytest.mark.parametrize("asc_is_head", [True, False])
+@pytest.mark.parametrize("length", [1, 2, LONGEST - 1, LONGEST, LONGEST + 1, 3 * LONGEST + 7])
+def test_long_logs(mode: str, down: str, asc_is_head: bool, length: int) -> None:
+    service = Service(tuple((7 * 10**17 + number, str(number)) for number in range(length)), mode, down, asc_is_head)
+    found = whole(service)
+    assert [line.text for line in found] == [str(number) for number in range(length)]
+    live, state = poll(service.upto(length // 2), None)
+    assert live + poll(service, state, final=True)[0] == found
+
+
+def test_lines_are_followed_before_they_are_ended_by_others() -> None:
+    service = Service(((10, "one"), (20, "two"), (30, "3 of 9")), grows=True)
+    found, state = poll(service, None)
+    assert [line.text for line in found] == ["one", "two"]
+    grown = Service(((10, "one"), (20, "two"), (30, "9 of 9")))
+    assert poll(grown, state)[0] == [Found(30, "9 of 9")]
+
+
+def test_one_question_a_poll_where_nothing_is_new() -> None:
+    service = Service(tuple((number, "x") for number in range(1, 30)), "inclusive", "asc")
+    _, state = poll(service, None)
+    tail = Tail("desc", state)
+    assert tail.feed(service.answer(tail.ask())) == []
+    assert tail.idle
+
+
+def test_blocks_grow_with_the_log() -> None:
+    ends, end = list[int](), 0
+    while end < 20_000:
+        end = block_after(end)
+        ends.append(end)
+    assert ends[:20] == [*range(1, 17), 18, 20, 22, 24]
+    assert max(two - one for one, two in pairwise(ends)) == LONGEST - 2
+    assert len([one for one in ends if one < 1000]) < 55
+
+
+def test_two_words_for_one_direction() -> None:
+    tail = Tail("desc", {"cursor": "50", "count": 2, "block": 2, "sure": True, "word": "desc"})
+    with pytest.raises(BrokenContract, match="same one"):
+        tail.feed(Page(10, 20, ("a", "b")))
