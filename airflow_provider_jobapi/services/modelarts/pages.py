@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, content, maybe_number, number, text
 
 LONGEST = 500
@@ -51,32 +50,21 @@ class Page:
 EMPTY = Page(0, 0, ())
 
 
-def v1_files(job: str, version: str) -> Call:
-    """Asks for the names of a job's logs, one a node."""
-    return Call("GET", "v1", f"{_v1(job, version)}/log/file-names", "the names of the job's logs")
-
-
 def v1_page(job: str, version: str, file: str, ask: Ask) -> Call:
     """Asks for a page of a node's log."""
-    return Call("GET", "v1", f"{_v1(job, version)}/aom-log", "the job's log", params={"log_file": file} | _params(ask))
+    return Call(
+        "GET",
+        "v1",
+        f"/training-jobs/{quote(job, safe='')}/versions/{quote(version, safe='')}/aom-log",
+        "the job's log",
+        params={"log_file": file} | _params(ask),
+    )
 
 
 def v2_page(job: str, task: str, ask: Ask) -> Call:
     """Asks for a page of a task's log."""
     path = f"/training-jobs/{quote(job, safe='')}/logs/{quote(task, safe='')}"
     return Call("GET", "v2", path, "the job's log", params=_params(ask))
-
-
-def read_files(answer: Answer) -> tuple[str, ...]:
-    """The names of the logs: a list by the sample, a text by the table."""
-    found = content(answer).get("log_file_list")
-    if isinstance(found, str):
-        found = found.split(",")
-    if found is None:
-        return ()
-    if not isinstance(found, list):
-        raise BrokenContract("ModelArts sent no list of log files; check the connection's host and dialect.")
-    return tuple(name for each in found if (name := text(each).strip()))
 
 
 def read_page(answer: Answer) -> Page:
@@ -110,7 +98,3 @@ def split(said: str, count: int | None) -> tuple[str, ...]:
 def _params(ask: Ask) -> dict[str, str]:
     base: dict[str, Any] = {} if ask.base is None else {"base_line": str(ask.base)}
     return base | {"lines": str(ask.lines), "order": ask.order}
-
-
-def _v1(job: str, version: str) -> str:
-    return f"/training-jobs/{quote(job, safe='')}/versions/{quote(version, safe='')}"

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services import settings
@@ -28,6 +29,7 @@ from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, senten
 if TYPE_CHECKING:
     from keystoneauth1.identity.v3 import Password
     from keystoneauth1.session import Session as Keystone
+    from requests import Response
 
 Mask = Callable[[str], None]
 """Told each secret, so that logs can hide it."""
@@ -71,19 +73,47 @@ class Session:
             )
         return access.project_id
 
-    def send(self, call: Call) -> Answer:
+    def send(self, call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
         """Send a call once, with one more login where the token has ended.
 
-        :raises TrainingError: whatever is no success, as the error that it means.
+        :param accept: Whether an answer is one that the caller reads.
+        :raises TrainingError: whatever else comes, as the error that it means.
         """
         answer = self._once(call)
         if answer.status == 403 and code_of(answer) in STALE_TOKEN:
             session, _ = self._open()
             session.invalidate()
             answer = self._once(call)
-        if not succeeded(answer):
+        if not accept(answer):
             raise refusal(answer, call)
         return answer
+
+    def fetch(self, url: str, begin: int, most: int) -> tuple[int, bytes]:
+        """Read an object of OBS behind a link, which needs no token.
+
+        :param begin: The byte to begin at, which the store may disregard.
+        :param most: Bytes after which the rest is left where it is.
+        :returns: The byte at which the read part begins, and the part.
+        """
+        import requests
+
+        connection, link = self._connection, url.partition("?")[0]
+        proxy = connection.proxy_for(url)
+        with _errors(connection), requests.Session() as store:
+            store.trust_env = False
+            with store.get(
+                url,
+                headers={"Range": f"bytes={begin}-{begin + most - 1}", "Accept-Encoding": "identity"},
+                stream=True,
+                timeout=connection.timeout,
+                proxies={urlsplit(url).scheme: proxy} if proxy else None,
+                verify=settings.roots(connection.ca_bundle) if connection.verify else False,
+            ) as answer:
+                if answer.status_code == 416:
+                    return begin, b""
+                if answer.status_code not in {200, 206}:
+                    raise ServiceUnavailable(f"OBS answers {answer.status_code} to {link}, the log of the job.")
+                return _some(answer, begin, most)
 
     def apart(self) -> Session:
         """A session with the same token and locks of its own, for a signal handler."""
@@ -119,6 +149,18 @@ class Session:
                 self._keystone = _keystone(self._connection)
                 self._keystone[1].set_auth_state(self._login)
             return self._keystone
+
+
+def _some(answer: Response, begin: int, most: int) -> tuple[int, bytes]:
+    """A part of an object: the one that was asked for, or that part of the whole."""
+    skip = 0 if answer.status_code == 206 else begin
+    body = bytearray()
+    for piece in answer.iter_content(64 * 1024):
+        body += piece[skip:]
+        skip = max(0, skip - len(piece))
+        if len(body) >= most:
+            break
+    return begin, bytes(body[:most])
 
 
 def _keystone(connection: ModelArtsConnection) -> tuple[Keystone, Password]:

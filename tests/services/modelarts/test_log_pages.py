@@ -24,8 +24,6 @@ def answer(body: Any) -> Answer:
 
 
 def test_the_requests_of_the_documents() -> None:
-    call = pages.v1_files("567524", "1108482")
-    assert (call.method, call.path) == ("GET", "/training-jobs/567524/versions/1108482/log/file-names")
     call = pages.v1_page("567524", "1108482", "job-jobtest-tf.0", pages.Ask(None, "desc", 8))
     assert call.path == "/training-jobs/567524/versions/1108482/aom-log"
     assert call.params == {"log_file": "job-jobtest-tf.0", "lines": "8", "order": "desc"}
@@ -34,8 +32,7 @@ def test_the_requests_of_the_documents() -> None:
     assert call.params == {"base_line": "1609121900042593083", "lines": "500", "order": "asc"}
 
 
-def test_the_answers_of_the_documents() -> None:
-    assert pages.read_files(answer(document("log_files"))) == ("job-jobtest-tf.0",)
+def test_the_page_of_the_documents() -> None:
     page = pages.read_page(answer(document("log")))
     assert (page.start, page.end, page.ended) == (1609121886518240330, 1609121900042593083, True)
     assert len(page.texts) == 8
@@ -43,11 +40,9 @@ def test_the_answers_of_the_documents() -> None:
     assert page.texts[7] == "[ModelArts Service Log]modelarts-pipe: total length: 23303"
 
 
-def test_numbers_may_be_texts_and_a_list_may_be_one() -> None:
+def test_numbers_may_be_texts() -> None:
     body = document("log") | {"lines": "8", "start_line": 1609121886518240330}
     assert pages.read_page(answer(body)) == pages.read_page(answer(document("log")))
-    assert pages.read_files(answer({"log_file_list": "a.0, a.1"})) == ("a.0", "a.1")
-    assert pages.read_files(answer({"is_success": True})) == ()
 
 
 @given(st.lists(LINE, min_size=1, max_size=6), st.sampled_from(["\n\n", "\n"]))
@@ -72,5 +67,3 @@ def test_what_is_no_page() -> None:
     assert pages.read_page(answer({"start_line": "", "end_line": "", "lines": "0", "content": ""})) == pages.EMPTY
     with pytest.raises(BrokenContract, match="start_line"):
         pages.read_page(answer({"start_line": "soon", "end_line": 1, "lines": 1, "content": "x\n"}))
-    with pytest.raises(BrokenContract, match="list of log files"):
-        pages.read_files(answer({"log_file_list": {}}))

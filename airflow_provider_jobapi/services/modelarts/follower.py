@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows one job from the triggerer: asks where it stands and what its nodes have logged, at one pace.
+
+keystoneauth1 and requests are synchronous, so each call runs in a thread of a small pool that all followers of the
+process share; the event loop never waits for a socket. ModelArts knows no long poll, and publishes no limit for how
+often it may be asked, so a job has one schedule for all its questions, and that of each job is a little different.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
+from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services.modelarts import mapping
+from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
+from airflow_provider_jobapi.services.modelarts.logbook import Logbook
+from airflow_provider_jobapi.services.modelarts.refusals import ENDED, code_of, succeeded
+from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
+from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
+from airflow_provider_jobapi.training.logs import LogChunk
+from airflow_provider_jobapi.training.status import JobState, JobStatus
+
+log = logging.getLogger(__name__)
+
+THREADS = 16
+"""Calls of all followers of a process that may be under way at a time."""
+
+QUIET = 8.0
+"""Seconds without a line after which the log of a job that is over counts as complete; lines arrive late."""
+
+JITTER = 0.1
+"""How much earlier or later than the interval a poll may come, as a part of it."""
+
+_ATTEMPTS = 4
+_LONGEST_RETRY = 20.0
+
+_POOL = ThreadPoolExecutor(THREADS, thread_name_prefix="modelarts")
+
+Result = TypeVar("Result")
+
+
+class ModelArtsFollower:
+    """Follows one job; see :class:`~airflow_provider_jobapi.services.base.LogFollower`.
+
+    :param handle: ``job_id``, ``dialect``, ``modelarts_id``, and for v1 ``version_id``.
+    :param mask: Told each new token.
+    """
+
+    def __init__(
+        self, connection: ModelArtsConnection, handle: dict[str, Any], mask: Mask = lambda _secret: None
+    ) -> None:
+        self._interval = connection.poll_interval
+        self._session = session_of(connection, mask)
+        self._dialect = mapping.dialect_of(str(handle.get("dialect")))
+        self._job_id = str(handle.get("job_id", ""))
+        self._key = mapping.Key(_id(handle, "modelarts_id"), str(handle.get("version_id") or ""))
+        self._due = time.monotonic() + random.uniform(0, JITTER) * self._interval  # noqa: S311 -- no secret
+        self._details: mapping.Details | None = None
+        self._told_unknown = False
+        self._rounds, self._quiet_since = 0, 0.0
+
+    async def __aenter__(self) -> Self:
+        """Nothing is to be opened: the session and the threads are those of the process."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is to be closed."""
+
+    async def read(self, cursor: Any) -> LogChunk:
+        """The lines after the cursor; waits until the job's next poll is due, and answers what that finds.
+
+        A read that was cancelled is repeated by reading at the same cursor again.
+
+        :raises ServiceUnavailable: when it is worth trying again.
+        :raises ConnectionProblem: when the service refuses the connection.
+        :raises JobGone: when somebody deleted the job.
+        :raises BrokenContract: when its answer cannot be true.
+        """
+        await _sleep(self._due - time.monotonic())
+        began = time.monotonic()
+        self._due = began + self._pace()
+        book = Logbook(self._dialect, self._key, cursor)
+        details = self._details
+        if details is None or not book.behind:
+            details = await self._ask()
+        await book.read(details, self._send, self._fetch, final=self._rounds > 0)
+        if book.behind:
+            self._due = began
+        complete = self._is_complete(details.status.status, bool(book.lines) or book.behind)
+        return LogChunk(tuple(book.lines), book.cursor(), details.status.status, complete)
+
+    async def status(self) -> JobStatus:
+        """Where the job stands; asked once, and whoever is patient asks again."""
+        return (await self._ask()).status
+
+    async def stop(self) -> None:
+        """Ask the service to stop the job; a job that has ended is no error."""
+        await self._send(self._dialect.stop(self._key), lambda answer: succeeded(answer) or code_of(answer) in ENDED)
+
+    async def _ask(self) -> mapping.Details:
+        details = self._dialect.read_details(await self._send(self._dialect.details(self._key)))
+        if details.status.status is JobState.UNKNOWN and not self._told_unknown:
+            self._told_unknown = True
+            log.warning(
+                f"ModelArts says {details.word!r} of job {self._job_id}, which is no state that we know; it is taken "
+                "as still going on."
+            )
+        status = details.status.model_copy(update={"job_id": self._job_id})
+        self._details = replace(details, status=status)
+        return self._details
+
+    def _pace(self) -> float:
+        """Seconds to the next poll; a log that is about to be complete is looked at a little more often."""
+        interval = self._interval if self._details is None else self._interval_of(self._details.status.status)
+        return interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 -- no secret
+
+    def _interval_of(self, state: JobState) -> float:
+        return min(self._interval, QUIET / 2) if state.ended else self._interval
+
+    def _is_complete(self, state: JobState, news: bool) -> bool:
+        """Whether the job is over and two polls in a row, some seconds apart, have found no line."""
+        now = time.monotonic()
+        if news or not state.ended or not self._rounds:
+            self._quiet_since = now
+        self._rounds = 0 if news or not state.ended else self._rounds + 1
+        return self._rounds >= 2 and now - self._quiet_since >= QUIET * (1 if patience.waits() else 0)
+
+    async def _send(self, call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
+        """Send a call; where the service says after how many seconds it may be sent again, wait for them."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                return await _in_thread(lambda: self._session.send(call, accept))
+            except ServiceUnavailable as error:
+                after = error.retry_after
+                if after is None or after > _LONGEST_RETRY or attempt == _ATTEMPTS - 1:
+                    raise
+                await _sleep(max(after, 0.05))
+        raise AssertionError
+
+    async def _fetch(self, url: str, begin: int, most: int) -> tuple[int, bytes]:
+        return await _in_thread(lambda: self._session.fetch(url, begin, most))
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(_POOL, work)
+
+
+async def _sleep(seconds: float) -> None:
+    if patience.waits() and seconds > 0:
+        await asyncio.sleep(seconds)
+
+
+def _id(handle: dict[str, Any], name: str) -> str:
+    found = handle.get(name)
+    if not found:
+        raise BrokenContract(f"The handle of a job of ModelArts has no {name}.")
+    return str(found)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The logs of all nodes of a job, as far as they go now: one look at them, from one cursor to the next.
+
+The cursor holds all that is known, so a look that failed or was cancelled is repeated without loss: it left no trace.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
+from airflow_provider_jobapi.services.modelarts import pages, previews
+from airflow_provider_jobapi.services.modelarts.mapping import Details, Dialect, Key
+from airflow_provider_jobapi.services.modelarts.refusals import GONE, NO_LOG_YET, code_of, succeeded
+from airflow_provider_jobapi.services.modelarts.tail import Tail
+from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
+from airflow_provider_jobapi.training.logs import LogLine
+
+MOST_PAGES = 24
+"""Pages of one look, at the most; what is left is read by the next one, which does not wait."""
+
+MOST_BYTES = 4 * 1024**2
+"""Bytes of a log behind a link that one look reads."""
+
+CLEARED = "2819"
+"""The log was there, and was deleted after its 30 days."""
+
+_DOWN = {"v1": "desc", "v2": "asc"}
+"""Which word the documents have for the way from old to new."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = 1_400_000_000 * 10**9, 4_000_000_000 * 10**9
+
+
+class Send(Protocol):
+    """Sends a call."""
+
+    def __call__(self, call: Call, accept: Callable[[Answer], bool] = succeeded) -> Awaitable[Answer]:
+        """Send it, and answer what comes if it is acceptable."""
+
+
+Fetch = Callable[[str, int, int], Awaitable[tuple[int, bytes]]]
+"""Reads an object behind a link: from a byte on, at most so many; answers where what was read begins."""
+
+
+class Logbook:
+    """One look at the logs of a job.
+
+    :param cursor: Where the last look ended; None for the beginning.
+    :ivar lines: What is new.
+    :ivar behind: Whether the logs go on, so that the next look need not wait.
+    """
+
+    def __init__(self, dialect: Dialect, key: Key, cursor: Any) -> None:
+        if not isinstance(cursor, dict | None):
+            raise BrokenContract(f"The cursor {str(cursor)[:80]} is none of a log of ModelArts.")
+        known = cursor or {}
+        self.lines: list[LogLine] = []
+        self.behind = bool(known.get("behind", False))
+        self._dialect, self._key = dialect, key
+        self._nodes: dict[str, Any] = dict(known.get("nodes", {}))
+        self._previews = bool(known.get("previews", False))
+        self._begin = str(known.get("begin", ""))
+        self._left = MOST_PAGES
+
+    def cursor(self) -> dict[str, Any]:
+        """Where this look ended."""
+        return {"nodes": self._nodes, "behind": self.behind, "begin": self._begin, "previews": self._previews}
+
+    async def read(self, details: Details, send: Send, fetch: Fetch, *, final: bool) -> None:
+        """Look.
+
+        :param final: Whether the logs are over, so that a last line that was not ended will not grow.
+        :raises ServiceUnavailable: when nothing could be read. What could be is kept, and the trouble met again.
+        """
+        names = await self._names(details, send)
+        first = names.index(self._begin) if self._begin in names else 0
+        self.behind, self._begin = False, ""
+        for name in (*names[first:], *names[:first]):
+            if self._left <= 0:
+                self.behind, self._begin = True, name
+                return
+            try:
+                await self._read(name, details, send, fetch, final=final)
+            except ServiceUnavailable:
+                if not self.lines:
+                    raise
+                self._begin = name
+                return
+
+    async def _names(self, details: Details, send: Send) -> tuple[str, ...]:
+        call = self._dialect.logs(self._key)
+        names = details.tasks
+        if call is not None:
+            names = tuple(self._nodes)
+            if len(names) < details.nodes:
+                answer = await send(call, lambda said: succeeded(said) or _is_early(said) or said.status == 404)
+                names = (*names, *(self._dialect.read_logs(answer) if succeeded(answer) else ()))
+        # A node that is seen for the first time may have no line yet.
+        self._nodes = {name: self._nodes.get(name) for name in sorted(set(names), key=_number)}
+        return tuple(self._nodes)
+
+    async def _read(self, name: str, details: Details, send: Send, fetch: Fetch, *, final: bool) -> None:
+        if not self._previews:
+            await self._read_pages(name, details, send, final=final)
+        if self._previews:
+            await self._read_preview(name, details, send, fetch, final=final)
+
+    async def _read_pages(self, name: str, details: Details, send: Send, *, final: bool) -> None:
+        v1 = self._dialect.version == "v1"
+        tail = Tail(_DOWN[self._dialect.version], self._nodes[name])
+        try:
+            while self._left > 0:
+                self._left -= 1
+                ask = tail.ask()
+                call = (
+                    pages.v1_page(self._key.id, self._key.version, name, ask)
+                    if v1
+                    else pages.v2_page(self._key.id, name, ask)
+                )
+                answer = await send(call, _is_early if v1 else _is_early_or_unknown)
+                if answer.status == 404:
+                    self._previews = True
+                    return
+                page = pages.read_page(answer) if succeeded(answer) else pages.EMPTY
+                for found in tail.feed(page, final=final):
+                    self._add(name, found.text, _moment(found.stamp) or _created(details), details.nodes)
+                if tail.idle:
+                    return
+            self.behind = True
+        finally:
+            self._nodes[name] = tail.state()
+
+    async def _read_preview(self, name: str, details: Details, send: Send, fetch: Fetch, *, final: bool) -> None:
+        self._left -= 1
+        offset = int((self._nodes[name] or {}).get("offset", 0))
+        answer = await send(previews.preview(self._key.id, name), _is_early)
+        if not succeeded(answer) or answer.status == 204:
+            return
+        found = previews.read_preview(answer).lines_after(offset, final=final)
+        if found is None:
+            url = previews.read_link(await send(previews.link(self._key.id, name)))
+            begin, body = await fetch(url, offset, MOST_BYTES)
+            self.behind = True
+            full = len(body) == MOST_BYTES and b"\n" not in body
+            found = previews.Part(begin, body).lines_after(offset, final=full) or ((), offset)
+        lines, offset = found
+        for line in lines:
+            self._add(name, line, _created(details), details.nodes)
+        self._nodes[name] = {"offset": offset}
+
+    def _add(self, name: str, text: str, time: datetime, nodes: int) -> None:
+        """Add a line; where there are several nodes, it says which one it is of."""
+        prefix = f"[node {_number(name)[0]}] " if nodes > 1 else ""
+        self.lines += (LogLine(time, prefix + each) for each in text.split("\n"))
+
+
+def _is_early(answer: Answer) -> bool:
+    return succeeded(answer) or code_of(answer) in NO_LOG_YET | {CLEARED}
+
+
+def _is_early_or_unknown(answer: Answer) -> bool:
+    """The log has not begun, or the region has no logs by page at all."""
+    return _is_early(answer) or (answer.status == 404 and code_of(answer) not in GONE)
+
+
+def _number(name: str) -> tuple[int, str]:
+    """Which node a log is of: the last number of its name."""
+    found = re.search(r"[0-9]{1,9}$", name)
+    return (int(found[0]) if found else 0, name)
+
+
+def _moment(stamp: int) -> datetime | None:
+    """The time that a number of nanoseconds is, where it can be one."""
+    return datetime.fromtimestamp(stamp // 1000 / 10**6, UTC) if _FIRST < stamp < _LAST else None
+
+
+def _created(details: Details) -> datetime:
+    return details.status.submission_time or _EPOCH

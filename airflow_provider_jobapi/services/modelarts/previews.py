@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs of v2 where the region has none by page: the end of the log, and a link to all of it where that is not enough.
+
+Open Telekom Cloud documents these two alone. Here a line has no time of any kind, so all lines of a log have the one of
+the job's creation: whoever reads the log again must show each line under the same time, and the time of the reading
+would be another one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, content, maybe_number, text
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a log.
+
+    :ivar begin: At which byte of the log it begins.
+    :ivar body: Its bytes.
+    """
+
+    begin: int
+    body: bytes
+
+    def lines_after(self, offset: int, *, final: bool) -> tuple[tuple[str, ...], int] | None:
+        """The lines after an offset, and the offset after them; None where this part begins later.
+
+        :param final: Whether the log is over, so that a last line that was not ended will not grow.
+        """
+        if self.begin > offset:
+            return None
+        new = self.body[offset - self.begin :]
+        end = len(new) if final else new.rfind(b"\n") + 1
+        if not end:
+            return (), offset
+        whole = new[:end].decode(errors="replace").removesuffix("\n")
+        return tuple(whole.split("\n")), offset + end
+
+
+def preview(job: str, task: str) -> Call:
+    """Asks for the end of a task's log."""
+    return Call("GET", "v2", f"{_path(job, task)}/preview", "the job's log")
+
+
+def read_preview(answer: Answer) -> Part:
+    """The end of the log; the sizes say where it begins."""
+    body = content(answer)
+    shown = text(body.get("content")).encode()
+    whole = maybe_number(body.get("full_size"))
+    return Part(0 if whole is None else max(0, whole - len(shown)), shown)
+
+
+def link(job: str, task: str) -> Call:
+    """Asks for a link to a task's whole log; it is good for five minutes."""
+    return Call("GET", "v2", f"{_path(job, task)}/url", "the job's log")
+
+
+def read_link(answer: Answer) -> str:
+    """The link, which is a secret while it is good."""
+    url = text(content(answer).get("obs_url"))
+    if not url.startswith(("https://", "http://")):
+        raise BrokenContract("ModelArts sent no link to the job's log; check the connection's host and dialect.")
+    return url
+
+
+def _path(job: str, task: str) -> str:
+    return f"/training-jobs/{quote(job, safe='')}/tasks/{quote(task, safe='')}/logs"

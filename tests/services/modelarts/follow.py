@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways to follow a job of the double in a test."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_jobapi.exceptions import ServiceUnavailable
+from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
+from airflow_provider_jobapi.services.modelarts.follower import ModelArtsFollower
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine
+from tests.harness.modelarts.double import ModelArts
+
+DIALECTS = ("v1", "v2")
+OUR_ID = "11111111-2222-4333-8444-555555555555"
+
+
+def settings(double: ModelArts, dialect: str, **extra: Any) -> ModelArtsConnection:
+    given = double.connection_for(dialect, **extra)
+    return ModelArtsConnection.of(
+        host=given["host"], login=given["login"], password=given["password"], extra=given["extra"]
+    )
+
+
+def handle(path: str) -> dict[str, Any]:
+    """The handle of the job at a path of the API."""
+    parts = path.split("/")
+    found = {"job_id": OUR_ID, "name": "sample", "dialect": parts[1], "modelarts_id": parts[4], "output": ""}
+    return found | ({"version_id": parts[6]} if parts[1] == "v1" else {})
+
+
+def following(double: ModelArts, path: str, **extra: Any) -> ModelArtsFollower:
+    return ModelArtsFollower(settings(double, path.split("/")[1], **extra), handle(path))
+
+
+async def chunks(
+    follower: ModelArtsFollower, cursor: Any = None, watch: Callable[[LogChunk], None] = lambda _chunk: None
+) -> list[LogLine]:
+    """Every line to the end, through whatever may pass."""
+    lines: list[LogLine] = []
+    async with asyncio.timeout(60), follower:
+        while True:
+            try:
+                chunk = await follower.read(cursor)
+            except ServiceUnavailable as error:
+                await asyncio.sleep(error.retry_after or 0.05)
+                continue
+            lines += chunk.lines
+            cursor = json.loads(json.dumps(chunk.cursor))
+            watch(chunk)
+            if chunk.complete:
+                assert chunk.state is not None
+                assert chunk.state.ended
+                return lines
+
+
+def follow(double: ModelArts, path: str, **extra: Any) -> list[LogLine]:
+    return asyncio.run(chunks(following(double, path, **extra)))
+
+
+def own(lines: list[LogLine]) -> list[str]:
+    """What the boot files have written, without what the platform writes before and after."""
+    return [line.text for line in lines if "Service Log]" not in line.text]

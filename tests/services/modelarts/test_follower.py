@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The triggerer's side of ModelArts against a double that runs the jobs, in both dialects."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, JobGone, ServiceUnavailable
+from airflow_provider_jobapi.services.modelarts import follower as module
+from airflow_provider_jobapi.training.logs import LogChunk
+from airflow_provider_jobapi.training.status import JobState
+from tests.harness.modelarts.caller import Caller
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.samples import Samples
+from tests.services.modelarts.follow import DIALECTS, OUR_ID, chunks, follow, following, handle, own
+
+COUNTS = "import time\nfor number in range(12):\n    print('line', number, flush=True)\n    time.sleep(0.1)\n"
+WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
+LINES = [f"line {number}" for number in range(12)]
+ENDED = (10, 11, 12, "Completed", "Failed", "Terminated")
+
+pytestmark = pytest.mark.parametrize("dialect", DIALECTS)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET", 1.0)
+
+
+def start(samples: Samples, dialect: str, code: str, **more: Any) -> str:
+    return samples.start_v1(code, **more) if dialect == "v1" else samples.start_v2(code, **more)
+
+
+def several(samples: Samples, dialect: str, code: str) -> str:
+    if dialect == "v1":
+        return samples.start_v1(code, spec_id=29, worker_server_num=3)
+    return samples.start_v2(code, resource={"node_count": 3})
+
+
+def test_a_job_is_followed_to_its_end(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, COUNTS)
+    seen = list[tuple[JobState | None, int]]()
+
+    def watch(chunk: LogChunk) -> None:
+        seen.append((chunk.state, len(chunk.lines)))
+
+    lines = asyncio.run(chunks(following(modelarts, path), watch=watch))
+    assert own(lines) == LINES
+    assert [line.time for line in lines] == sorted(line.time for line in lines)
+    assert abs(lines[0].time.timestamp() - time.time()) < 60
+    assert sum(1 for state, count in seen if state is JobState.RUNNING and count) > 2  # live, not at the end
+    assert lines == follow(modelarts, path)
+
+
+def test_the_nodes_are_told_apart(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = several(samples, dialect, COUNTS)
+    lines = own(follow(modelarts, path))
+    for node in range(3):
+        prefix = f"[node {node}] "
+        assert [line.removeprefix(prefix) for line in lines if line.startswith(prefix)] == LINES
+
+
+@pytest.mark.parametrize("cursors", ["inclusive", "half_open"])
+def test_cursors_of_every_kind(
+    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str, cursors: str
+) -> None:
+    for fault, how in (("cursors", {"mode": cursors}), ("directions", {}), ("empty_base_line", {})):
+        modelarts.misbehave(fault, **how)
+        modelarts.misbehave("string_numbers")
+        path = start(samples, dialect, "print('\\n'.join(map(str, range(1300))))")
+        live = own(follow(modelarts, path))
+        assert live == [str(number) for number in range(1300)]
+
+
+def test_lines_that_come_after_the_end(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    modelarts.misbehave("late_lines", seconds=0.6, last=3)
+    path = start(samples, dialect, COUNTS)
+    lines = follow(modelarts, path)
+    assert own(lines) == LINES
+    assert lines[-1].text.startswith(
+        ("[ModelArts Service Log]modelarts-pipe: total", "[Modelarts Service Log][sidecar]")
+    )
+
+
+def test_a_service_that_is_busy(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    modelarts.misbehave("too_many_requests", every=3, retry_after=1, path=r"GET .*training-jobs/.*/")
+    path = start(samples, dialect, "print('line 1')")
+    assert own(follow(modelarts, path)) == ["line 1"]
+
+
+def test_a_service_that_is_down(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, COUNTS)
+
+    async def read() -> list[str]:
+        follower = following(modelarts, path)
+        modelarts.misbehave("unavailable", times=1, retry_after=77)
+        with pytest.raises(ServiceUnavailable) as raised:
+            await follower.read(None)
+        assert raised.value.retry_after == 77
+        modelarts.misbehave("unavailable", times=5)
+        lines = await chunks(follower)
+        return own(lines)
+
+    assert asyncio.run(read()) == LINES
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_ends(samples: Samples, modelarts: ModelArts, dialect: str, status: int) -> None:
+    path = start(samples, dialect, COUNTS)
+    logins = count(modelarts, "/v3/auth/tokens")
+
+    def watch(chunk: LogChunk) -> None:
+        if any(line.text.endswith("line 3") for line in chunk.lines):
+            modelarts.misbehave("expired_token", status=status)
+
+    lines = asyncio.run(chunks(following(modelarts, path), watch=watch))
+    assert own(lines) == LINES
+    assert count(modelarts, "/v3/auth/tokens") - logins <= 2
+
+
+def count(double: ModelArts, path: str) -> int:
+    return sum(1 for request in double.requests() if path in request["path"])
+
+
+def test_a_service_that_is_killed(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, COUNTS)
+    killed = threading.Event()
+
+    def watch(chunk: LogChunk) -> None:
+        if any(line.text.endswith("line 4") for line in chunk.lines) and not killed.is_set():
+            killed.set()
+            modelarts.kill()
+            threading.Timer(1, modelarts.restart).start()
+
+    assert own(asyncio.run(chunks(following(modelarts, path), watch=watch))) == LINES
+    assert killed.is_set()
+
+
+def test_a_follower_goes_on_where_another_one_was(
+    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str
+) -> None:
+    path = start(samples, dialect, "for number in range(100): print('line', number)")
+    caller.wait(path, *ENDED)
+    whole = follow(modelarts, path)
+
+    async def hop() -> list[Any]:
+        cursor, lines = None, list[Any]()
+        while True:
+            chunk = await following(modelarts, path).read(cursor)
+            if not chunk.lines:
+                return lines
+            lines, cursor = lines + list(chunk.lines), chunk.cursor
+
+    assert asyncio.run(hop()) == whole
+    assert own(whole) == [f"line {number}" for number in range(100)]
+
+
+def test_a_read_that_was_cancelled_costs_no_line(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, COUNTS)
+
+    async def read() -> list[str]:
+        follower, cursor, lines = following(modelarts, path), None, list[Any]()
+        for wait in (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25) * 3:
+            try:
+                async with asyncio.timeout(wait):
+                    chunk = await follower.read(cursor)
+            except TimeoutError:
+                continue
+            lines, cursor = lines + list(chunk.lines), chunk.cursor
+        return own(lines + await chunks(follower, cursor))
+
+    assert asyncio.run(read()) == LINES
+
+
+def test_status_and_stop(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, WAITS)
+
+    async def ask() -> list[str]:
+        async with following(modelarts, path) as follower:
+            cursor: Any = None
+            while not (chunk := await follower.read(cursor)).lines:
+                cursor = chunk.cursor
+            status = await follower.status()
+            assert (status.job_id, status.status) == (OUR_ID, JobState.RUNNING)
+            await follower.stop()
+            lines = await chunks(follower, chunk.cursor)
+            await follower.stop()
+            assert (await follower.status()).status is JobState.STOPPED
+            return own([*chunk.lines, *lines])
+
+    assert asyncio.run(ask()) == ["begun"]
+
+
+def test_a_job_that_somebody_deletes(caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, WAITS)
+
+    async def read() -> None:
+        async with following(modelarts, path) as follower:
+            await follower.read(None)
+            caller.ok("DELETE", path.partition("/versions/")[0])
+            with pytest.raises(JobGone, match=r"2775.*somebody deleted it"):
+                await follower.read(None)
+
+    asyncio.run(read())
+
+
+def test_a_connection_that_is_refused(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, WAITS)
+    with pytest.raises(ConnectionProblem, match="project 'nowhere'"):
+        asyncio.run(following(modelarts, path, project="nowhere").read(None))
+    modelarts.misbehave("refusal", status=403, code="0112", message="no", times=1)
+    with pytest.raises(ConnectionProblem, match="give the connection's user the permission"):
+        asyncio.run(following(modelarts, path).read(None))
+
+
+def test_a_state_that_nobody_knows(
+    samples: Samples, modelarts: ModelArts, dialect: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = start(samples, dialect, "print('line')")
+    modelarts.misbehave("status", code=99)
+
+    async def read() -> list[JobState | None]:
+        follower = following(modelarts, path)
+        return [(await follower.read(None)).state for _ in range(3)]
+
+    assert set(asyncio.run(read())) == {JobState.UNKNOWN}
+    assert caplog.text.count("no state that we know") == 1
+
+
+def test_a_handle_or_a_cursor_of_another_service(modelarts: ModelArts, dialect: str) -> None:
+    path = f"/{dialect}/p/training-jobs/1/versions/2"
+    broken = handle(path) | {"modelarts_id": ""}
+    with pytest.raises(BrokenContract, match="has no modelarts_id"):
+        module.ModelArtsFollower(following(modelarts, path)._session._connection, broken)
+
+
+def test_the_event_loop_is_never_held(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, WAITS)
+    modelarts.misbehave("slow", seconds=0.5)
+
+    async def longest_gap() -> float:
+        async def tick() -> None:
+            nonlocal gap
+            while True:
+                before = time.monotonic()
+                await asyncio.sleep(0.01)
+                gap = max(gap, time.monotonic() - before)
+
+        gap = 0.0
+        ticking = asyncio.create_task(tick())
+        await asyncio.gather(*(following(modelarts, path).read(None) for _ in range(20)))
+        ticking.cancel()
+        return gap
+
+    assert asyncio.run(longest_gap()) < 0.4
+    assert len([thread for thread in threading.enumerate() if thread.name.startswith("modelarts")]) <= module.THREADS

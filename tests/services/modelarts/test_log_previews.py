@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logs by preview: the end of a log that grows, each line once."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.modelarts import previews
+from airflow_provider_jobapi.services.modelarts.previews import Part
+from airflow_provider_jobapi.services.modelarts.wire import Answer
+
+
+def answer(body: Any) -> Answer:
+    return Answer(200, {}, json.dumps(body).encode(), datetime.now(UTC))
+
+
+def test_the_calls() -> None:
+    assert previews.preview("j", "worker-0").path == "/training-jobs/j/tasks/worker-0/logs/preview"
+    assert previews.link("j", "worker-0").path == "/training-jobs/j/tasks/worker-0/logs/url"
+
+
+def test_a_preview_says_where_it_begins() -> None:
+    assert previews.read_preview(answer({"content": "ü\n", "current_size": "3", "full_size": "10"})) == Part(
+        7, b"\xc3\xbc\n"
+    )
+    assert previews.read_preview(answer({"content": "x"})) == Part(0, b"x")
+    assert previews.read_preview(answer({})) == Part(0, b"")
+
+
+def test_a_link_is_an_address() -> None:
+    assert previews.read_link(answer({"obs_url": "https://obs/x?Signature=y"})) == "https://obs/x?Signature=y"
+    with pytest.raises(BrokenContract, match="no link"):
+        previews.read_link(answer({"obs_url": "file:///etc/passwd"}))
+
+
+def test_a_line_is_read_when_it_was_ended() -> None:
+    part = Part(10, b"one\ntwo")
+    assert part.lines_after(9, final=False) is None
+    assert part.lines_after(10, final=False) == (("one",), 14)
+    assert part.lines_after(14, final=False) == ((), 14)
+    assert part.lines_after(14, final=True) == (("two",), 17)
+    assert part.lines_after(17, final=True) == ((), 17)
+    assert part.lines_after(99, final=True) == ((), 99)
+
+
+@given(st.lists(st.text("ab ü", max_size=4), max_size=20), st.lists(st.integers(0, 60), max_size=9))
+def test_every_line_once(lines: list[str], cuts: list[int]) -> None:
+    log = "".join(f"{line}\n" for line in lines).encode()
+    found, offset = list[str](), 0
+    for cut in [*sorted(cuts), len(log)]:
+        read = Part(0, log[:cut]).lines_after(offset, final=cut >= len(log))
+        assert read is not None
+        found, offset = found + list(read[0]), read[1]
+    assert found == lines
