@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Following jobs of v2 in a region without logs by page: previews, and links where a preview is not enough."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from airflow_provider_jobapi.services.modelarts import follower as module
+from airflow_provider_jobapi.services.modelarts import logbook
+from tests.harness.modelarts.caller import Caller
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.samples import Samples
+from tests.services.modelarts.follow import chunks, follow, following, own
+
+SLOW = "import time\nfor number in range(8):\n    print('line', number, flush=True)\n    time.sleep(0.1)\n"
+LONG = "for number in range(3000): print('line', number)"
+
+
+@pytest.fixture(autouse=True)
+def otc(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET", 1.0)
+    modelarts.misbehave("no_log_pages")
+
+
+def asked(double: ModelArts, path: str, word: str) -> int:
+    job = path.rpartition("/")[2]
+    return sum(1 for request in double.requests() if job in request["path"] and word in request["path"])
+
+
+def test_previews_are_followed(samples: Samples, modelarts: ModelArts) -> None:
+    path = samples.start_v2(SLOW)
+    seen = list[int]()
+    lines = asyncio.run(chunks(following(modelarts, path), watch=lambda chunk: seen.append(len(chunk.lines))))
+    assert own(lines) == [f"line {number}" for number in range(8)]
+    assert sum(map(bool, seen)) > 2
+    assert "[sidecar] exit with 0" in lines[-1].text
+    created = asyncio.run(following(modelarts, path).status()).submission_time
+    assert {line.time for line in lines} == {created}
+    assert follow(modelarts, path) == lines
+    assert asked(modelarts, path, "/url") == 0
+    assert asked(modelarts, path, "/logs/worker-0") == 2, "that there are no pages is asked once a follower"
+
+
+def test_a_log_that_is_longer_than_a_preview(
+    caller: Caller, samples: Samples, modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logbook, "MOST_BYTES", 10_000)
+    modelarts.misbehave("preview_limit", bytes=2000)
+    path = samples.start_v2(LONG)
+    caller.wait(path, "Completed")
+    assert own(follow(modelarts, path)) == [f"line {number}" for number in range(3000)]
+    assert asked(modelarts, path, "/url") in {3, 4}
+
+
+def test_a_line_that_is_longer_than_what_is_read_at_once(
+    caller: Caller, samples: Samples, modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logbook, "MOST_BYTES", 1000)
+    modelarts.misbehave("preview_limit", bytes=500)
+    path = samples.start_v2("print('x' * 5000)")
+    caller.wait(path, "Completed")
+    assert "".join(own(follow(modelarts, path))) == "x" * 5000
