@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
@@ -31,6 +31,7 @@ CLEARED = "2819"
 _DOWN = {"v1": "desc", "v2": "asc"}
 """Which word the documents have for the way from old to new."""
 
+_MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = 1_400_000_000 * 10**9, 4_000_000_000 * 10**9
 
@@ -136,7 +137,8 @@ class Logbook:
 
     async def _read_preview(self, name: str, details: Details, send: Send, fetch: Fetch, *, final: bool) -> None:
         self._left -= 1
-        offset = int((self._nodes[name] or {}).get("offset", 0))
+        state = self._nodes[name] or {}
+        offset, count = int(state.get("offset", 0)), int(state.get("count", 0))
         answer = await send(previews.preview(self._key.id, name), _is_early)
         if not succeeded(answer) or answer.status == 204:
             return
@@ -148,9 +150,9 @@ class Logbook:
             full = len(body) == MOST_BYTES and b"\n" not in body
             found = previews.Part(begin, body).lines_after(offset, final=full) or ((), offset)
         lines, offset = found
-        for line in lines:
-            self._add(name, line, _created(details), details.nodes)
-        self._nodes[name] = {"offset": offset}
+        for number, line in enumerate(lines, count):
+            self._add(name, line, _created(details) + number * _MILLISECOND, details.nodes)
+        self._nodes[name] = {"offset": offset, "count": count + len(lines)}
 
     def _add(self, name: str, text: str, time: datetime, nodes: int) -> None:
         """Add a line; where there are several nodes, it says which one it is of."""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Logs of v2 where the region has none by page: the end of the log, and a link to all of it where that is not enough.
 
-Open Telekom Cloud documents these two alone. Here a line has no time of any kind, so all lines of a log have the one of
-the job's creation: whoever reads the log again must show each line under the same time, and the time of the reading
-would be another one.
+Open Telekom Cloud documents these two alone. Here a line has no time of any kind, and whoever reads the log again must
+show each line under the same time. So it is shown under the time of the job's creation, and a millisecond later than
+the line before: at a pace at which no line is left out for coming too fast.
 """
 
 from __future__ import annotations

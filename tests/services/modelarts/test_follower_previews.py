@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
@@ -37,7 +38,8 @@ def test_previews_are_followed(samples: Samples, modelarts: ModelArts) -> None:
     assert sum(map(bool, seen)) > 2
     assert "[sidecar] exit with 0" in lines[-1].text
     created = asyncio.run(following(modelarts, path).status()).submission_time
-    assert {line.time for line in lines} == {created}
+    assert created is not None
+    assert [line.time for line in lines] == [created + timedelta(milliseconds=number) for number in range(len(lines))]
     assert follow(modelarts, path) == lines
     assert asked(modelarts, path, "/url") == 0
     assert asked(modelarts, path, "/logs/worker-0") == 2, "that there are no pages is asked once a follower"
