@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,15 +21,25 @@ RECORD_LIMIT = 16 * 1024
 
 _TIME_LENGTH = len("2026-01-01T00:00:00.000000Z")
 _FOLD = re.compile("::(?=(?:end)?group::)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line of a job's log and the time at which the job wrote it, by the service's clock."""
+    """One line of a job's log and the time at which the job wrote it, by the service's clock.
+
+    A service may keep several logs of one job, such as one for each machine. Who reads them all, reads each in its
+    order, but not one against the other: that depends on when it asked.
+
+    :ivar lane: Which of the logs it is of, from 0.
+    :ivar lanes: How many there are.
+    """
 
     time: datetime
     text: str
+    lane: int = 0
+    lanes: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,21 +112,27 @@ class Timeline:
     same time. Hence ``shown = max(source + skew, floor, previous + 1 ms)`` in whole milliseconds: a function of the
     log alone, distinct for every line, and never before the lines that the worker wrote.
 
+    Where a job has several logs, each has milliseconds of its own, the ones whose number leaves the lane's as the
+    remainder, so that the times of one do not depend on what came of another meanwhile.
+
     :param skew: Our clock minus the service's.
     :param floor: The time of the deferral; no line is shown before it.
     """
 
     def __init__(self, skew: timedelta, floor: datetime) -> None:
         self._skew = skew
-        self._next = _whole_milliseconds(floor)
+        self._floor = _whole_milliseconds(floor)
+        self._next: dict[int, datetime] = {}
 
-    def place(self, source: datetime) -> datetime:
-        """The time under which the next line of the log is shown, given the time at which it was written."""
+    def place(self, source: datetime, lane: int = 0, lanes: int = 1) -> datetime:
+        """The time under which the next line of a log is shown, given the time at which it was written."""
+        least = self._next.get(lane, self._floor)
         try:
-            shown = max(_whole_milliseconds(source + self._skew), self._next)
-            self._next = shown + _MILLISECOND
+            shown = max(_whole_milliseconds(source + self._skew), least)
+            shown += (lane - (shown - _EPOCH) // _MILLISECOND) % lanes * _MILLISECOND
+            self._next[lane] = shown + _MILLISECOND
         except OverflowError:  # a service may tell any year
-            shown = self._next
+            shown = least
         return shown
 
 
@@ -137,26 +153,45 @@ class Thinning:
     def __init__(self, rate: int = 1_000, burst: int = 10_000) -> None:
         self._rate = rate
         self._burst = burst
-        self._level = float(burst)
-        self._time: datetime | None = None
-        self._left_out = 0
+        self._buckets: dict[int, _Bucket] = {}
 
     def feed(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
         """The lines to show, with a marker line where some are left out."""
         for line in lines:
-            elapsed = 0.0 if self._time is None else (line.time - self._time).total_seconds()
-            self._time = line.time
-            self._level = min(self._burst, self._level + max(0.0, elapsed) * self._rate)
-            if self._level < 1:
-                self._left_out += 1
-                continue
-            yield from self.end()
-            self._level -= 1
-            yield line
+            bucket = self._buckets.get(line.lane)
+            if bucket is None:
+                bucket = self._buckets[line.lane] = _Bucket(self._rate / line.lanes, self._burst / line.lanes)
+            yield from bucket.pass_line(line)
 
     def end(self) -> Iterator[LogLine]:
         """The marker for what was left out last, if anything was."""
-        if self._left_out and self._time is not None:
+        for bucket in self._buckets.values():
+            yield from bucket.marker()
+
+
+class _Bucket:
+    """What one log may still show."""
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self._rate = rate
+        self._level = self._burst = burst
+        self._last: LogLine | None = None
+        self._left_out = 0
+
+    def pass_line(self, line: LogLine) -> Iterator[LogLine]:
+        elapsed = 0.0 if self._last is None else (line.time - self._last.time).total_seconds()
+        self._last = line
+        self._level = min(self._burst, self._level + max(0.0, elapsed) * self._rate)
+        if self._level < 1:
+            self._left_out += 1
+            return
+        yield from self.marker()
+        self._level -= 1
+        yield line
+
+    def marker(self) -> Iterator[LogLine]:
+        if self._left_out and self._last is not None:
             count, self._left_out = self._left_out, 0
-            bound = f"more than {self._rate:,} a second"
-            yield LogLine(self._time, f"… {count:,} lines are not shown here: {bound}; the service has them all.")
+            bound = f"more than {int(self._rate):,} a second"
+            text = f"… {count:,} lines are not shown here: {bound}; the service has them all."
+            yield replace(self._last, text=text)

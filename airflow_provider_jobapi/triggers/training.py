@@ -237,7 +237,7 @@ class TrainingTrigger(BaseTrigger):
 
     async def _show(self, lines: Iterable[LogLine]) -> None:
         for line in lines:
-            shown = self._timeline.place(line.time).isoformat(timespec="milliseconds")
+            shown = self._timeline.place(line.time, line.lane, line.lanes).isoformat(timespec="milliseconds")
             if not self._bookmark.pass_line():
                 continue
             await _PACE.step()

@@ -113,6 +113,7 @@ class Logbook:
     async def _read_pages(self, name: str, details: Details, send: Send, *, final: bool) -> None:
         v1 = self._dialect.version == "v1"
         tail = Tail(_DOWN[self._dialect.version], self._nodes[name])
+        fallback = _created(details) + int((self._nodes[name] or {}).get("count", 0)) * _MILLISECOND
         try:
             while self._left > 0:
                 self._left -= 1
@@ -128,7 +129,8 @@ class Logbook:
                     return
                 page = pages.read_page(answer) if succeeded(answer) else pages.EMPTY
                 for found in tail.feed(page, final=final):
-                    self._add(name, found.text, _moment(found.stamp) or _created(details), details.nodes)
+                    self._add(name, found.text, _moment(found.stamp) or fallback, details.nodes)
+                    fallback += _MILLISECOND
                 if tail.idle:
                     return
             self.behind = True
@@ -156,8 +158,9 @@ class Logbook:
 
     def _add(self, name: str, text: str, time: datetime, nodes: int) -> None:
         """Add a line; where there are several nodes, it says which one it is of."""
-        prefix = f"[node {_number(name)[0]}] " if nodes > 1 else ""
-        self.lines += (LogLine(time, prefix + each) for each in text.split("\n"))
+        node = _number(name)[0]
+        prefix, lanes = (f"[node {node}] ", nodes) if nodes > 1 else ("", 1)
+        self.lines += (LogLine(time, prefix + each, node % lanes, lanes) for each in text.split("\n"))
 
 
 def _is_early(answer: Answer) -> bool:
