@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several nodes: each has its log, and a reading anew shows every line of each under the very same time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import ServiceUnavailable
+from airflow_provider_jobapi.services.modelarts import follower as module
+from airflow_provider_jobapi.services.modelarts import logbook
+from airflow_provider_jobapi.training.logs import LogLine, Thinning, Timeline
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.samples import Samples
+from tests.services.modelarts.follow import DIALECTS, chunks, follow, following, own
+
+UNEVEN = """
+import os, time
+node = int(os.environ.get("DLS_TASK_INDEX") or os.environ["VC_TASK_INDEX"])
+for number in range(20 * (3 - node)):
+    print("line", number, flush=True)
+    time.sleep(0.03 * (node + 1))
+"""
+
+pytestmark = pytest.mark.parametrize("dialect", DIALECTS)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET", 1.0)
+
+
+def start(samples: Samples, dialect: str) -> str:
+    if dialect == "v1":
+        return samples.start_v1(UNEVEN, spec_id=29, worker_server_num=3)
+    return samples.start_v2(UNEVEN, resource={"node_count": 3})
+
+
+def shown(lines: list[LogLine]) -> list[tuple[datetime, str]]:
+    """What the trigger makes of the lines, as Airflow's reader sorts it."""
+    timeline, thinning = Timeline(timedelta(), datetime(2026, 1, 1, tzinfo=UTC)), Thinning()
+    return sorted((timeline.place(line.time, line.lane, line.lanes), line.text) for line in thinning.feed(lines))
+
+
+def texts(lines: list[LogLine], node: int) -> list[str]:
+    return [text.removeprefix(f"[node {node}] ") for text in own(lines) if text.startswith(f"[node {node}] ")]
+
+
+def test_a_reading_anew_shows_the_same(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect)
+    live = follow(modelarts, path)
+    anew = follow(modelarts, path)
+    assert [line.text for line in live] != [line.text for line in anew], "they were read in another order"
+    assert shown(live) == shown(anew)
+    assert len({time for time, _ in shown(live)}) == len(live)
+    for node in range(3):
+        assert texts(live, node) == [f"line {number}" for number in range(20 * (3 - node))]
+
+
+def test_a_look_that_fails_in_the_middle_loses_nothing(
+    samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = start(samples, dialect)
+    monkeypatch.setattr(logbook, "MOST_PAGES", 5)
+    modelarts.misbehave("too_many_requests", every=4, retry_after=30, path=r"GET .*logs?/|aom-log")
+    troubles = 0
+
+    async def read() -> list[LogLine]:
+        nonlocal troubles
+        follower, cursor, lines = following(modelarts, path), None, list[LogLine]()
+        while True:
+            try:
+                chunk = await follower.read(cursor)
+            except ServiceUnavailable:
+                troubles += 1
+                if troubles > 20:
+                    modelarts.behave()
+                continue
+            cursor, lines = chunk.cursor, lines + list(chunk.lines)
+            if chunk.complete:
+                return lines
+
+    async def limited() -> list[LogLine]:
+        async with asyncio.timeout(60):
+            return await read()
+
+    lines = asyncio.run(limited())
+    assert troubles
+    for node in range(3):
+        assert texts(lines, node) == [f"line {number}" for number in range(20 * (3 - node))]
+
+
+def test_every_node_has_a_lane_from_its_first_line_on(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect)
+    seen = list[Any]()
+    lines = asyncio.run(chunks(following(modelarts, path), watch=lambda chunk: seen.append(chunk.cursor["nodes"])))
+    assert len(seen[-1]) == 3
+    assert {(line.lane, line.lanes, line.text[:8]) for line in lines} == {
+        (node, 3, f"[node {node}]") for node in range(3)
+    }
