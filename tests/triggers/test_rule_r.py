@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -129,3 +130,29 @@ def test_what_a_runaway_logger_leaves_out_is_the_same_in_a_replay():
 def test_the_reader_does_lose_lines_without_the_rule():
     """The reason for the rule: should this ever fail, Airflow's reader has changed and the rule may go."""
     assert len(shown([worker("loss: 0.5")] * 10)) == 1
+
+
+@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    logs=st.lists(LOGS, min_size=2, max_size=3),
+    orders=st.lists(st.randoms(use_true_random=False), min_size=3, max_size=3),
+    cuts=st.lists(st.integers(0, 300), max_size=2),
+)
+def test_every_line_of_several_logs_once_in_whichever_order_they_came(logs, orders, cuts):
+    lanes = [
+        [replace(line, text=f"[node {lane}] {line.text}", lane=lane, lanes=len(logs)) for line in log_of(steps, START)]
+        for lane, steps in enumerate(logs)
+    ]
+    dead = [file_of_trigger(riffled(lanes, order), [7], 0.0, cut) for order, cut in zip(orders, cuts, strict=False)]
+    texts = shown(*dead, file_of_trigger(riffled(lanes, orders[2]), [50, 1], 0.0))
+    for lane, lines in enumerate(lanes):
+        assert [text for text in texts if text.startswith(f"[node {lane}]")] == [line.text for line in lines]
+    assert len(texts) == sum(map(len, lanes))
+
+
+def riffled(lanes: list[list[LogLine]], order: Any) -> list[LogLine]:
+    """The lines of several logs as they may come: each log in its order."""
+    turns = [lane for lane, lines in enumerate(lanes) for _ in lines]
+    order.shuffle(turns)
+    left = [iter(lines) for lines in lanes]
+    return [next(left[lane]) for lane in turns]
