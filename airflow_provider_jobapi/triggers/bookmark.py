@@ -11,6 +11,7 @@ that is killed costs no line, and doubles those of the last seconds.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi._airflow import conf
@@ -32,7 +33,7 @@ class Bookmark:
 
     def __init__(self, job_id: str, floor: str) -> None:
         self._deferral = {"job_id": job_id, "floor": floor}
-        self._lines = self._at_last_write = self._known = 0
+        self._lines, self._at_last_write, self._known = Counter[int](), Counter[int](), Counter[int]()
         self._writer: XComWriter | None = None
         self._slot: Slot | None = None
 
@@ -52,21 +53,22 @@ class Bookmark:
         if self._writer is not None and self._slot is not None:
             self._writer.close(self._slot)
 
-    def pass_line(self) -> bool:
-        """Go on by a line; answers whether the log lacks it."""
-        self._lines += 1
-        return self._lines > self._known
+    def pass_line(self, lane: int = 0) -> bool:
+        """Go on by a line of one of the job's logs; answers whether the task's log lacks it."""
+        self._lines[lane] += 1
+        return self._lines[lane] > self._known[lane]
 
     def keep(self) -> None:
         """Have the place written."""
-        if self._writer is not None and self._slot is not None and self._lines > self._known:
+        if self._writer is not None and self._slot is not None and not self._lines <= self._known:
             self._writer.offer(self._slot, self._value)
 
     def _value(self) -> dict[str, Any]:
-        sure, self._at_last_write = self._at_last_write, self._lines
-        return {**self._deferral, "lines": max(sure, self._known)}
+        sure, self._at_last_write = self._at_last_write, self._lines.copy()
+        lines = sure | self._known
+        return {**self._deferral, "lines": lines[0] if set(lines) <= {0} else {str(one): lines[one] for one in lines}}
 
-    async def _read(self, ti: Any, tell: Callable[[str], object]) -> int:
+    async def _read(self, ti: Any, tell: Callable[[str], object]) -> Counter[int]:
         from airflow.sdk.execution_time.xcom import XCom
         from asgiref.sync import sync_to_async
 
@@ -74,10 +76,16 @@ class Bookmark:
         try:
             told = await sync_to_async(XCom.get_one)(key=LINES_KEY, **place)
             ours = told is not None and {name: told[name] for name in self._deferral} == self._deferral
-            return max(0, int(told["lines"])) if ours else 0
+            return _counted(told["lines"]) if ours else Counter()
         except Exception as error:  # noqa: BLE001 -- lines that stand twice are better than a job that nobody follows
             tell(f"Whether the log has lines already cannot be found out, so all are shown: {error!r}")
-            return 0
+            return Counter()
+
+
+def _counted(lines: Any) -> Counter[int]:
+    """Lines by log of the job; a number where it has one."""
+    told = lines if isinstance(lines, dict) else {0: lines}
+    return Counter({int(lane): max(0, int(count)) for lane, count in told.items()})
 
 
 def _is_wanted(tell: Callable[[str], object]) -> bool:

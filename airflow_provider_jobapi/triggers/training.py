@@ -238,7 +238,7 @@ class TrainingTrigger(BaseTrigger):
     async def _show(self, lines: Iterable[LogLine]) -> None:
         for line in lines:
             shown = self._timeline.place(line.time, line.lane, line.lanes).isoformat(timespec="milliseconds")
-            if not self._bookmark.pass_line():
+            if not self._bookmark.pass_line(line.lane):
                 continue
             await _PACE.step()
             # No arguments, hence no formatting: a % or {} of the job's stays what it is.

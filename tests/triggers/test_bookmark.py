@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine
+from airflow_provider_jobapi.training.status import JobState
 from airflow_provider_jobapi.triggers import training, xcom_writer
 from airflow_provider_jobapi.triggers.bookmark import LINES_KEY, Bookmark
-from tests.harness.scripted import Recorder, ScriptedFollower, ScriptedTrigger, chunk, end
+from tests.harness.scripted import START, Recorder, ScriptedFollower, ScriptedTrigger, chunk, end
 
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=None)
 
@@ -62,6 +64,14 @@ def marked(xcoms: XComs, **changes: Any) -> None:
 def test_the_next_trigger_shows_what_the_log_lacks(xcoms):
     marked(xcoms)
     assert shown(chunk("a", "b"), chunk("c"), end("d")) == ["c", "d"]
+
+
+def test_each_of_several_logs_has_its_place(xcoms):
+    lines = {lane: [LogLine(START, f"{lane}{text}", lane, 2) for text in "abc"] for lane in (0, 1)}
+    marked(xcoms, lines={"0": 2, "1": 1})
+    in_another_order = LogChunk((*lines[1], *lines[0]), None, JobState.RUNNING)
+    assert shown(in_another_order, end()) == ["1b", "1c", "0c"]
+    assert xcoms[LINES_KEY]["lines"] == {"0": 2, "1": 1}
 
 
 def test_the_mark_is_one_write_behind_since_a_line_that_is_logged_may_be_lost_yet(xcoms):
