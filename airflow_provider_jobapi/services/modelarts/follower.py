@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Follows one job from the triggerer: asks where it stands and what its nodes have logged, at one pace.
 
-keystoneauth1 and requests are synchronous, so each call runs in a thread of a small pool that all followers of the
-process share; the event loop never waits for a socket. ModelArts knows no long poll, and publishes no limit for how
+keystoneauth1 and requests are synchronous, so each call runs in a thread of a small pool that all followers of a
+service share; the event loop never waits for a socket. ModelArts knows no long poll, and publishes no limit for how
 often it may be asked, so a job has one schedule for all its questions, and that of each job is a little different.
 """
 
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,7 +24,7 @@ from airflow_provider_jobapi.services import patience
 from airflow_provider_jobapi.services.modelarts import mapping
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.logbook import Logbook
-from airflow_provider_jobapi.services.modelarts.refusals import ENDED, code_of, succeeded
+from airflow_provider_jobapi.services.modelarts.refusals import ENDED, GONE, code_of, succeeded
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
 from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
 from airflow_provider_jobapi.training.logs import LogChunk
@@ -32,7 +33,7 @@ from airflow_provider_jobapi.training.status import JobState, JobStatus
 log = logging.getLogger(__name__)
 
 THREADS = 16
-"""Calls of all followers of a process that may be under way at a time."""
+"""Calls to one service that all followers of a process may have under way at a time."""
 
 QUIET = 8.0
 """Seconds without a line after which the log of a job that is over counts as complete; lines arrive late."""
@@ -42,8 +43,6 @@ JITTER = 0.1
 
 _ATTEMPTS = 4
 _LONGEST_RETRY = 20.0
-
-_POOL = ThreadPoolExecutor(THREADS, thread_name_prefix="modelarts")
 
 Result = TypeVar("Result")
 
@@ -60,6 +59,7 @@ class ModelArtsFollower:
     ) -> None:
         self._interval = connection.poll_interval
         self._session = session_of(connection, mask)
+        self._pool = _pool_of(connection.url)
         self._dialect = mapping.dialect_of(str(handle.get("dialect")))
         self._job_id = str(handle.get("job_id", ""))
         self._key = mapping.Key(_id(handle, "modelarts_id"), str(handle.get("version_id") or ""))
@@ -105,8 +105,9 @@ class ModelArtsFollower:
         return (await self._ask()).status
 
     async def stop(self) -> None:
-        """Ask the service to stop the job; a job that has ended is no error."""
-        await self._send(self._dialect.stop(self._key), lambda answer: succeeded(answer) or code_of(answer) in ENDED)
+        """Ask the service to stop the job; a job that has ended is no error, nor is one that was deleted."""
+        call = self._dialect.stop(self._key)
+        await self._send(call, lambda answer: succeeded(answer) or code_of(answer) in ENDED | GONE)
 
     async def _ask(self) -> mapping.Details:
         details = self._dialect.read_details(await self._send(self._dialect.details(self._key)))
@@ -140,7 +141,7 @@ class ModelArtsFollower:
         """Send a call; where the service says after how many seconds it may be sent again, wait for them."""
         for attempt in range(_ATTEMPTS):
             try:
-                return await _in_thread(lambda: self._session.send(call, accept))
+                return await self._in_thread(lambda: self._session.send(call, accept))
             except ServiceUnavailable as error:
                 after = error.retry_after
                 if after is None or after > _LONGEST_RETRY or attempt == _ATTEMPTS - 1:
@@ -149,11 +150,16 @@ class ModelArtsFollower:
         raise AssertionError
 
     async def _fetch(self, url: str, begin: int, most: int) -> tuple[int, bytes]:
-        return await _in_thread(lambda: self._session.fetch(url, begin, most))
+        return await self._in_thread(lambda: self._session.fetch(url, begin, most))
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(_POOL, work)
+@lru_cache(16)
+def _pool_of(url: str) -> ThreadPoolExecutor:
+    """The threads for one service: what waits for one that hangs does not hold up the others' jobs."""
+    return ThreadPoolExecutor(THREADS, thread_name_prefix=f"modelarts {url}")
 
 
 async def _sleep(seconds: float) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, JobGone, ServiceUnavailable
 from airflow_provider_jobapi.services.modelarts import follower as module
-from airflow_provider_jobapi.training.logs import LogChunk
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
@@ -182,16 +182,17 @@ def test_status_and_stop(samples: Samples, modelarts: ModelArts, dialect: str) -
 
     async def ask() -> list[str]:
         async with following(modelarts, path) as follower:
-            cursor: Any = None
-            while not (chunk := await follower.read(cursor)).lines:
-                cursor = chunk.cursor
+            cursor, lines = None, list[LogLine]()
+            while not own(lines):
+                chunk = await follower.read(cursor)
+                cursor, lines = chunk.cursor, lines + list(chunk.lines)
             status = await follower.status()
             assert (status.job_id, status.status) == (OUR_ID, JobState.RUNNING)
             await follower.stop()
-            lines = await chunks(follower, chunk.cursor)
+            lines += await chunks(follower, cursor)
             await follower.stop()
             assert (await follower.status()).status is JobState.STOPPED
-            return own([*chunk.lines, *lines])
+            return own(lines)
 
     assert asyncio.run(ask()) == ["begun"]
 
@@ -205,6 +206,7 @@ def test_a_job_that_somebody_deletes(caller: Caller, samples: Samples, modelarts
             caller.ok("DELETE", path.partition("/versions/")[0])
             with pytest.raises(JobGone, match=r"2775.*somebody deleted it"):
                 await follower.read(None)
+            await follower.stop()
 
     asyncio.run(read())
 
@@ -258,4 +260,5 @@ def test_the_event_loop_is_never_held(samples: Samples, modelarts: ModelArts, di
         return gap
 
     assert asyncio.run(longest_gap()) < 0.4
-    assert len([thread for thread in threading.enumerate() if thread.name.startswith("modelarts")]) <= module.THREADS
+    name = f"modelarts {modelarts.url}"
+    assert 0 < len([thread for thread in threading.enumerate() if thread.name.startswith(name)]) <= module.THREADS
