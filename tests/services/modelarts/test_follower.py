@@ -262,3 +262,27 @@ def test_the_event_loop_is_never_held(samples: Samples, modelarts: ModelArts, di
     assert asyncio.run(longest_gap()) < 0.4
     name = f"modelarts {modelarts.url}"
     assert 0 < len([thread for thread in threading.enumerate() if thread.name.startswith(name)]) <= module.THREADS
+
+
+def test_a_log_that_was_cleared_ends_with_its_job(
+    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str
+) -> None:
+    path = start(samples, dialect, "print('line')")
+    caller.wait(path, *ENDED)
+    modelarts.misbehave("refusal", code="2819", message="LogFileHasCleared", path=r"GET .*log", times=None)
+    assert follow(modelarts, path) == []
+
+
+def test_a_script_that_fails(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, "print('line')\nraise SystemExit('3 of 5 files are missing')")
+    assert own(follow(modelarts, path)) == ["line", "3 of 5 files are missing"]
+    status = asyncio.run(following(modelarts, path).status())
+    assert status.status is JobState.FAILED
+    assert status.exit_code == (1 if dialect == "v2" else None)
+
+
+@pytest.mark.parametrize("fault", ["soft_failures", "error_key", "log_file_list", "separator"])
+def test_other_spellings(samples: Samples, modelarts: ModelArts, dialect: str, fault: str) -> None:
+    modelarts.misbehave(fault)
+    path = start(samples, dialect, "print('one')\nprint()\nprint('two')")
+    assert own(follow(modelarts, path)) == ["one", "", "two"]
