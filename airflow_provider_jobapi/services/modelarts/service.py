@@ -179,11 +179,9 @@ class ModelArtsService:
 
     def follower(self, handle: Handle) -> LogFollower:
         """A follower of this job for the triggerer."""
-        from airflow_provider_jobapi.services.modelarts.follower import (  # type: ignore[import-not-found, unused-ignore]
-            ModelArtsFollower,
-        )
+        from airflow_provider_jobapi.services.modelarts.follower import ModelArtsFollower
 
-        return ModelArtsFollower(self.connection, handle)  # type: ignore[no-any-return, unused-ignore]
+        return ModelArtsFollower(self.connection, handle, self._mask)
 
     def _send(self, call: Call) -> Answer:
         session = session_of(self.connection, self._mask)
