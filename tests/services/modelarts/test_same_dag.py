@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The same DAG file on both services: nothing tells them apart but the connection."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.harness.tries import STUB
+
+LIGHT = {"script": STUB.read_text(), "requirements": "", "env": {"LINES": 5}}
+
+
+@pytest.fixture(params=["jobapi", "v1", "v2"])
+def served(request, monkeypatch):
+    """Where ``jobapi_default`` and ``modelarts_default`` lead."""
+    if request.param == "jobapi":
+        connection = request.getfixturevalue("jobapi_server").connection
+    else:
+        connection = request.getfixturevalue("modelarts").connection_for(request.param)
+    for name in ("JOBAPI", "MODELARTS"):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}_DEFAULT", json.dumps(connection))
+    return request.param
+
+
+def test_train_and_fetch(inline, served, tmp_path):
+    rows = tmp_path / "rows"
+    rows.mkdir()
+    (rows / "a.csv").write_text("1,2\n")
+    image = {} if served == "jobapi" else {"image": "TensorFlow:TF-1.8.0-python3.6"}
+    run = inline.run(
+        "train_on_modelarts", {**LIGHT, **image, "rows": rows.as_uri(), "models": (tmp_path / "m").as_uri()}
+    )
+    assert run.states == {"files": "success", "train": "success", "fetch": "success"}
+    (version,) = (tmp_path / "m").iterdir()
+    assert (version / "saved_model.pb").exists()
+    assert Path(run.xcom("fetch").removeprefix("file://")) == version
+    assert run.xcom("train", "trainingStatus")["status"] == "SUCCESSFUL"
+
+
+def test_a_failed_script_is_a_failed_task(inline, served):
+    run = inline.run("train_from_conf", {"script": "print('so it is')\nraise SystemExit(3)\n", "requirements": ""})
+    assert run.states == {"train": "failed"}
+    assert run.xcom("train", "trainingStatus")["status"] == "FAILED"
