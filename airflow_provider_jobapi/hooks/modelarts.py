@@ -11,6 +11,7 @@ from airflow_provider_jobapi.hooks.base import TrainingHook
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from airflow_provider_jobapi.services.base import Handle
     from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 
 
@@ -58,6 +59,13 @@ class ModelArtsHook(TrainingHook):
     def get_conn(self) -> ModelArtsService:
         """The service, which holds the session."""
         return cast("ModelArtsService", self.service)
+
+    def delete(self, handle: Handle) -> None:
+        """Delete a job and its log for good; one that is gone is no error. Its files in OBS stay where they are.
+
+        :raises JobConflict: when it has not ended.
+        """
+        self.get_conn().delete(handle)
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the token, the API and the bucket; one line for each."""

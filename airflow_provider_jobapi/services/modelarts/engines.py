@@ -47,6 +47,12 @@ def read(entries: Iterable[dict[str, Any]]) -> list[Engine]:
     ]
 
 
+def custom(image: str) -> CustomImage | None:
+    """The image where it is one of a registry, whose first part has a dot; no engine is named so."""
+    wanted = image.strip()
+    return CustomImage(wanted) if "/" in wanted and "." in wanted.partition("/")[0] else None
+
+
 def choose(
     engines: Sequence[Engine], image: str, *, named: object = None, default: str | None = None, python: int = 3
 ) -> Engine | CustomImage:
@@ -65,8 +71,8 @@ def choose(
     name, _, tag = wanted.rpartition("/")[2].partition(":")
     if found := _exact(engines, wanted):
         return found
-    if "." in wanted.partition("/")[0] and "/" in wanted:
-        return CustomImage(wanted)
+    if (own := custom(wanted)) is not None:
+        return own
     fitting = [each for each in engines if each.name.lower() == name.lower() and _has(each, tag)]
     if default and (not fitting or not re.match(r"\d", tag)):
         return _exact(engines, default) or _none(engines, f"the connection names the engine {default!r}")

@@ -143,6 +143,9 @@ class Dialect(Protocol):
     def stop(self, key: Key) -> Call:
         """Stop a job."""
 
+    def delete(self, key: Key) -> Call:
+        """Delete a job."""
+
     def logs(self, key: Key) -> Call | None:
         """Ask whose logs there are; None where the details tell it."""
 

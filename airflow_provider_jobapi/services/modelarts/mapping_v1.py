@@ -162,6 +162,10 @@ class V1:
         """Stop a job."""
         return Call("POST", "v1", f"{_path(key)}/stop", _subject(key))
 
+    def delete(self, key: Key) -> Call:
+        """Delete a job with its versions; the documents' procedure prints GET, its reference DELETE."""
+        return Call("DELETE", "v1", f"/training-jobs/{key.id}", _subject(key))
+
     def logs(self, key: Key) -> Call | None:
         """Ask for the names of the log files, one a node."""
         return Call("GET", "v1", f"{_path(key)}/log/file-names", f"the log of {_subject(key)}")

@@ -161,6 +161,10 @@ class V2:
         """Stop a job."""
         return Call("POST", "v2", f"{_path(key)}/actions", _subject(key), body={"action_type": "terminate"})
 
+    def delete(self, key: Key) -> Call:
+        """Delete a job."""
+        return Call("DELETE", "v2", _path(key), _subject(key))
+
     def logs(self, key: Key) -> Call | None:  # noqa: ARG002 -- the details tell it
         """The details tell it."""
         return None

@@ -16,12 +16,14 @@ from airflow_provider_jobapi.exceptions import (
     JobGone,
     JobNotFound,
     NoSavedModel,
+    QuotaReached,
     TrainingError,
 )
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
-from airflow_provider_jobapi.services.modelarts import engines, flavors, planning
+from airflow_provider_jobapi.services.modelarts import planning
+from airflow_provider_jobapi.services.modelarts.catalogue import Catalogue
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
+from airflow_provider_jobapi.services.modelarts.engines import CustomImage
 from airflow_provider_jobapi.services.modelarts.mapping import SEARCH_PAGE, Details, Found, Key, Plan, dialect_of
 from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded, Duplicate
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
@@ -71,6 +73,7 @@ class ModelArtsService:
         self._meters = meters
         self._patience = patience or Patience()
         self._dialect = dialect_of(connection.dialect)
+        self._catalogue = Catalogue(self._dialect, self._send)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.connection.url!r})"
@@ -144,6 +147,22 @@ class ModelArtsService:
         finally:
             session.close()
 
+    def delete(self, handle: Handle) -> None:
+        """Delete the job and its log for good; one that is gone is no error. Its files in OBS stay where they are.
+
+        :raises JobConflict: when it has not ended.
+        """
+        try:
+            status = self.status(handle).status
+            if not status.ended:
+                raise JobConflict(
+                    f"Job {_job_id(handle)} is {status} and was not deleted: stop it, wait for its end, and delete it "
+                    "then."
+                )
+            self._send(self._dialect.delete(self._key(handle)))
+        except (AlreadyEnded, JobGone):
+            pass
+
     def fetch_model(self, handle: Handle, destination: Any, version: str | int | None = None) -> FetchedModel:
         """Fetch the job's SavedModel into ``<destination>/<version>/``, all of it or none.
 
@@ -213,8 +232,8 @@ class ModelArtsService:
         planning.check_env(job)
         options = planning.Options.of(job.service_options)
         named = self._dialect.check(options.more)
-        engine = None if named.engine else self._engine(job, options)
         flavor = None if named.flavor else self._flavor(job, options)
+        engine = None if named.engine else self._catalogue.engine(job, options, self.connection.engine)
         folder = f"/{self.connection.bucket}/{self._directory(job, job_id)}/"
         return Plan(
             name=planning.job_name(job.name, job_id),
@@ -231,18 +250,8 @@ class ModelArtsService:
             more=options.more,
         )
 
-    def _engine(self, job: TrainingJob, options: planning.Options) -> Engine | CustomImage:
-        return engines.choose(
-            self._dialect.read_engines(self._send(self._dialect.engines())),
-            job.image,
-            named=options.engine,
-            default=self.connection.engine,
-            python=job.python_major_version,
-        )
-
     def _flavor(self, job: TrainingJob, options: planning.Options) -> str:
-        there = self._dialect.read_flavors(self._send(self._dialect.flavors()))
-        chosen = flavors.choose(there, job.resources, options.flavor, options.nodes)
+        chosen = self._catalogue.flavor(job, options)
         self._log.info(f"The job is to run on {chosen}.")
         return chosen.code
 
@@ -266,6 +275,9 @@ class ModelArtsService:
                     f"{error} Its description says that it is not the one of this task: delete or rename it.",
                     field="job_name",
                 ) from None
+            except QuotaReached:
+                self._catalogue.forget()
+                raise
             return self._dialect.read_created(answer), skew(answer)
 
         return self._patience.repeat(once, self._log)

@@ -62,8 +62,9 @@ class Server:
         if request.path.startswith(CONTROL):
             return await handler(request)
         entry = {"method": request.method, "path": request.path, "query": dict(request.query), "time": time.time()}
-        if request.content_type == "application/json" and not request.path.startswith("/v3"):
-            entry["body"] = (await request.read()).decode(errors="replace")
+        if request.content_type == "application/json":
+            body = (await request.read()).decode(errors="replace")
+            entry["body"] = body.replace(self.settings["account"]["password"], "*" * 10)
         status: int | None = None
         try:
             answer = await handler(request)
