@@ -228,9 +228,11 @@ def _for_an_older_obstore(options: dict[str, Any], error: ValueError) -> None:
 def _s3_error(error: Exception, access: S3Access, place: str, key: str) -> Exception:
     text = str(error)
     if "NoSuchBucket" in text:
-        return ConnectionProblem(f"The storage has no bucket {place}; {access.advice}.")
+        return ConnectionProblem(f"The storage has no bucket {place}{_code(error)}; {access.advice}.")
     if "InvalidAccessKeyId" in text or "SignatureDoesNotMatch" in text:
-        return ConnectionProblem(f"The storage {place} refuses the keys that {access.giver} gave; {access.advice}.")
+        return ConnectionProblem(
+            f"The storage {place} refuses the keys that {access.giver} gave{_code(error)}; {access.advice}."
+        )
     if "certificate" in text.lower():
         return ConnectionProblem(
             f"The certificate of the storage {place} is not trusted; set the connection's ca_bundle to the authority "

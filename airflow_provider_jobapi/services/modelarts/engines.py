@@ -108,4 +108,4 @@ def _age(engine: Engine) -> tuple[list[int], str]:
 
 def _none(engines: Sequence[Engine], why: str) -> Engine:
     listed = ", ".join(sorted(str(each) for each in engines)[:40]) or "none"
-    raise InvalidJob(f"ModelArts has no such engine: {why}, and there are {listed}.", field="image")
+    raise InvalidJob(f"ModelArts has no such engine: {why}; name one of these: {listed}.", field="image")

@@ -108,7 +108,10 @@ def choose(flavors: Sequence[Flavor], resources: Resources, named: str | None, n
     if named is not None:
         found = next((each for each in flavors if each.code == named), None)
         if found is None:
-            raise InvalidJob(f"ModelArts has no flavour {named!r}; {_list(fitting, flavors)}.", field="service_options")
+            raise InvalidJob(
+                f"ModelArts has no flavour {named!r}; name another one, {_list(fitting, flavors)}.",
+                field="service_options",
+            )
         if found.sold_out:
             raise QuotaReached(f"The flavour {named} is sold out: run the task later; {_list(fitting, flavors)}.")
         return found

@@ -60,7 +60,7 @@ class V1:
 
     def flavors(self) -> Call:
         """Ask for the flavours."""
-        return Call("GET", "v1", "/job/resource-specs", "its flavours", {"job_type": "train"})
+        return Call("GET", "v1", "/job/resource-specs", "the list of its flavours", {"job_type": "train"})
 
     def read_flavors(self, answer: Answer) -> list[Flavor]:
         """The flavours."""
@@ -68,7 +68,7 @@ class V1:
 
     def engines(self) -> Call:
         """Ask for the engines."""
-        return Call("GET", "v1", "/job/ai-engines", "its engines", {"job_type": "train"})
+        return Call("GET", "v1", "/job/ai-engines", "the list of its engines", {"job_type": "train"})
 
     def read_engines(self, answer: Answer) -> list[Engine]:
         """The engines."""

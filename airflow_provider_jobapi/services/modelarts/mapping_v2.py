@@ -50,7 +50,7 @@ class V2:
 
     def flavors(self) -> Call:
         """Ask for the flavours."""
-        return Call("GET", "v2", "/training-job-flavors", "its flavours")
+        return Call("GET", "v2", "/training-job-flavors", "the list of its flavours")
 
     def read_flavors(self, answer: Answer) -> list[Flavor]:
         """The flavours."""
@@ -58,7 +58,7 @@ class V2:
 
     def engines(self) -> Call:
         """Ask for the engines."""
-        return Call("GET", "v2", "/training-job-engines", "its engines")
+        return Call("GET", "v2", "/training-job-engines", "the list of its engines")
 
     def read_engines(self, answer: Answer) -> list[Engine]:
         """The engines."""

@@ -41,21 +41,37 @@ STALE_TOKEN = frozenset({"2784"})
 _RETRIED = frozenset({408, 429, 502, 503, 504})
 
 _BY_CODE: tuple[tuple[type[TrainingError], Iterable[str], str], ...] = (
-    (QuotaReached, ("0118", "2815"), "delete jobs that are not needed, or ask for a larger quota"),
+    (QuotaReached, ("0118", "2815"), "wait for other jobs' ends, delete those not needed, or ask for a larger quota"),
     (QuotaReached, ("3952", "3976", "4992"), "the flavour is sold out: run the task later, or name another flavour"),
-    (ConnectionProblem, ("0428", "4901"), "give ModelArts an agency for OBS, in its console"),
-    (ConnectionProblem, ("0112",), "give the connection's user the permission"),
+    (
+        ConnectionProblem,
+        ("0428", "2785", "4901"),
+        "let an administrator give ModelArts an agency for OBS, in the settings of its console",
+    ),
+    (ConnectionProblem, ("0112",), "let an administrator give the connection's user the permission for ModelArts"),
     (ConnectionProblem, ("0204", "0207", "0212"), "check the connection's project: the token must be one of a project"),
-    (ConnectionProblem, ("2786",), "check the connection's project and its host, which must be of one region"),
+    (ConnectionProblem, ("2786",), "check the connection's project, iam_url and host, which must be of one region"),
+    (
+        ConnectionProblem,
+        ("0201", "0202", "0203", *STALE_TOKEN, "4127", "4201", "5001", "5002"),
+        "it takes no token of the connection's IAM; check iam_url and host, which must be of one region",
+    ),
+    (ConnectionProblem, GONE, "check the connection's workspace_id"),
     (ConnectionProblem, ("4311", "4312", "2791"), "check the connection's bucket, and that it is in ModelArts' region"),
     (InvalidJob, ("2763", "2781", "2840"), "name another flavour in service_options, or change job_resources"),
     (InvalidJob, ("2780",), "name another engine: in image, in service_options, or in the connection"),
     (InvalidJob, ("2793",), "ask for fewer nodes in service_options"),
+    (InvalidJob, ("2890",), "name another pool_id in service_options"),
     (InvalidJob, ("2759", "2760", "2761"), "keep the code folder small: data belongs into data_input"),
-    (InvalidJob, ("2757", "2758", "2802"), "check what service_options say about the code folder and the boot file"),
+    (
+        InvalidJob,
+        ("2757", "2758", "2802"),
+        "check what service_options say of code and boot file, and that the connection's bucket is in the same region",
+    ),
     (InvalidJob, ("0101", "0104", "0107"), "check the parameters that it names, service_options above all"),
     (InvalidJob, DUPLICATE, "give the job another name"),
 )  # fmt: skip
+"""A gateway and IAM have codes of their own, whose numbers mean other things; see :func:`code_of`."""
 
 
 class Duplicate(JobConflict):
@@ -67,8 +83,8 @@ class AlreadyEnded(JobConflict):
 
 
 def code_of(answer: Answer) -> str:
-    """The last part of an error's code, such as ``0103``; empty where there is none."""
-    return _said(answer)[0].rpartition(".")[2]
+    """The last part of a code of ModelArts' own, such as ``0103``; empty where there is none."""
+    return _own(_said(answer)[0])
 
 
 def succeeded(answer: Answer) -> bool:
@@ -79,14 +95,16 @@ def succeeded(answer: Answer) -> bool:
 def refusal(answer: Answer, call: Call) -> TrainingError:
     """The error that an answer which is no success means."""
     full, said = _said(answer)
-    code = full.rpartition(".")[2]
+    code = _own(full)
     words = f"{full}: {said}" if full else said or f"it answered {answer.status}"
     if answer.status in _RETRIED or (answer.status == 500 and code in {"", "0010"}):
         return ServiceUnavailable(
             f"ModelArts cannot serve {call.subject} now ({words}).", retry_after=retry_after(answer)
         )
-    if code in GONE:
-        return JobGone(f"ModelArts has no {call.subject} any more ({words}): somebody deleted it.")
+    if code in GONE and call.path.startswith("/training-jobs/"):
+        return JobGone(
+            f"ModelArts no longer has {call.subject} ({words}): somebody deleted it; a retry of the task trains anew."
+        )
     if code in ENDED:
         return AlreadyEnded(f"ModelArts has {call.subject} in this state already ({words}).")
     if code in DUPLICATE and not call.idempotent:
@@ -125,6 +143,11 @@ def retry_after(answer: Answer) -> float | None:
         return max(0.0, (parsedate_to_datetime(value) - answer.at).total_seconds())
     except (ValueError, TypeError):
         return None
+
+
+def _own(full: str) -> str:
+    whose, _, code = full.rpartition(".")
+    return code if whose in {"", "ModelArts"} else ""
 
 
 def _said(answer: Answer) -> tuple[str, str]:

@@ -272,7 +272,7 @@ class ModelArtsService:
                 if (there := self._search(job_id)) is not None:
                     return _same(there[0], digest), there[1]
                 raise InvalidJob(
-                    f"{error} Its description says that it is not the one of this task: delete or rename it.",
+                    f"{error} Its description says that it is not the one of this task: delete it there.",
                     field="job_name",
                 ) from None
             except QuotaReached:

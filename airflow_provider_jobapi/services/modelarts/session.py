@@ -226,7 +226,8 @@ def _login_refused(error: Any, connection: ModelArtsConnection) -> TrainingError
     status = int(error.http_status or 0)
     response = getattr(error, "response", None)
     headers = {} if response is None else {name.lower(): value for name, value in response.headers.items()}
-    said = sentence(error.message or "", 200).rstrip(" .").replace(connection.password, "***")
+    said = sentence(error.message or "", 200).removesuffix(f"(HTTP {status})").rstrip(" .")
+    said = said.replace(connection.password, "***")
     words = f"HTTP {status}: {said}" if said else f"HTTP {status}"
     if status in {408, 429} or status >= 500:
         answer = Answer(status, headers, b"", datetime.now(UTC))

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
+from tests.harness.server import poll
 from tests.harness.tries import STUB
 
 LIGHT = {"script": STUB.read_text(), "requirements": "", "env": {"LINES": 5}}
@@ -44,3 +46,26 @@ def test_a_failed_script_is_a_failed_task(inline, served):
     run = inline.run("train_from_conf", {"script": "print('so it is')\nraise SystemExit(3)\n", "requirements": ""})
     assert run.states == {"train": "failed"}
     assert run.xcom("train", "trainingStatus")["status"] == "FAILED"
+
+
+@pytest.mark.parametrize("dialect", ["v1", "v2"])
+def test_a_job_that_somebody_deletes_while_the_task_waits(inline, modelarts, monkeypatch, dialect, capfd):
+    monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(modelarts.connection_for(dialect)))
+    before = len(modelarts.requests())
+
+    def delete():
+        poll(lambda: [each for each in new() if each["path"].endswith("/training-jobs")], 60, "the job")
+        poll(lambda: [each for each in new() if "log" in each["path"]], 60, "the job to be followed")
+        modelarts.misbehave("deleted")
+
+    def new():
+        return [each for each in modelarts.requests()[before:] if "training-jobs" in each["path"]]
+
+    somebody = threading.Thread(target=delete)
+    somebody.start()
+    run = inline.run("train_from_conf", {"script": "import time\ntime.sleep(600)\n", "requirements": ""})
+    somebody.join()
+    assert run.states == {"train": "failed"}
+    said = "".join(capfd.readouterr())
+    assert "(ModelArts.2775: Training job (ID: " in said
+    assert "somebody deleted it; a retry of the task trains anew." in said
