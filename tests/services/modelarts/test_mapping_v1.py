@@ -13,6 +13,7 @@ from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.mapping import Found, Key, Plan
 from airflow_provider_jobapi.services.modelarts.mapping_v1 import V1
+from airflow_provider_jobapi.services.modelarts.states import V1 as V1_STATES
 from airflow_provider_jobapi.services.modelarts.wire import Answer
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import document
@@ -157,6 +158,15 @@ def test_states(code: object, state: JobState, reason: str | None) -> None:
     status = DIALECT.read_details(answer(document("details") | {"status": code})).status
     assert (status.status, status.reason) == (state, reason)
     assert (status.finish_time is not None) is state.ended
+
+
+def test_the_whole_table() -> None:
+    """COMPLETED alone is a success; LOST, SUBMIT_FAILED and their like are ends, too."""
+    states = {code: state for code, (_, state) in V1_STATES.items()}
+    assert set(states) == set(range(22))
+    assert {code for code, state in states.items() if state.ended} == {3, 5, 6, 10, 11, 12, 13, 14, 16, 17, 21}
+    assert {code for code, state in states.items() if state is JobState.SUCCESSFUL} == {10}
+    assert {code for code, state in states.items() if state is JobState.STOPPED} == {12, 13}
 
 
 def test_an_unknown_code_is_named() -> None:

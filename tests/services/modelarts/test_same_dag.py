@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.modelarts.caller import Caller
 from tests.harness.server import poll
 from tests.harness.tries import STUB
 
@@ -42,30 +43,50 @@ def test_train_and_fetch(inline, served, tmp_path):
     assert run.xcom("train", "trainingStatus")["status"] == "SUCCESSFUL"
 
 
-def test_a_failed_script_is_a_failed_task(inline, served):
+def test_a_failed_script_is_a_failed_task(inline, served, capfd):
     run = inline.run("train_from_conf", {"script": "print('so it is')\nraise SystemExit(3)\n", "requirements": ""})
     assert run.states == {"train": "failed"}
     assert run.xcom("train", "trainingStatus")["status"] == "FAILED"
+    said = "".join(capfd.readouterr()).partition("JobFailed")[2]
+    reasons = {
+        "jobapi": "failed: NonZeroExit, exit code 3.",
+        "v1": "failed: FAILED. ModelArts says FAILED and not why; the end of its log may tell.",
+        "v2": "failed: NonZeroExit, exit code 3. ModelArts says Failed. worker-0: ",
+    }
+    assert reasons[served] in said
+    assert "so it is" in said.partition("The last lines of its log:")[2]
 
 
 @pytest.mark.parametrize("dialect", ["v1", "v2"])
-def test_a_job_that_somebody_deletes_while_the_task_waits(inline, modelarts, monkeypatch, dialect, capfd):
+@pytest.mark.parametrize(
+    ("ends", "said"),
+    [
+        ("DELETE", ("(ModelArts.2775: Training job (ID: ", "somebody deleted it; a retry of the task trains anew.")),
+        ("stop", (" was stopped: on ModelArts (", "), which does not say by whom. Clear the task to train anew.")),
+    ],
+)
+def test_a_job_that_somebody_ends_while_the_task_waits(inline, modelarts, monkeypatch, capfd, dialect, ends, said):
     monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(modelarts.connection_for(dialect)))
     before = len(modelarts.requests())
 
-    def delete():
+    def end():
         poll(lambda: [each for each in new() if each["path"].endswith("/training-jobs")], 60, "the job")
         poll(lambda: [each for each in new() if "log" in each["path"]], 60, "the job to be followed")
-        modelarts.misbehave("deleted")
+        job = next(each["path"] for each in new() if "log" in each["path"]).split("/log")[0].split("/tasks")[0]
+        if ends == "DELETE":
+            Caller(modelarts).ok("DELETE", job.split("/versions")[0])
+        elif dialect == "v1":
+            Caller(modelarts).ok("POST", f"{job}/stop")
+        else:
+            Caller(modelarts).ok("POST", f"{job}/actions", {"action_type": "terminate"})
 
     def new():
         return [each for each in modelarts.requests()[before:] if "training-jobs" in each["path"]]
 
-    somebody = threading.Thread(target=delete)
+    somebody = threading.Thread(target=end)
     somebody.start()
     run = inline.run("train_from_conf", {"script": "import time\ntime.sleep(600)\n", "requirements": ""})
     somebody.join()
     assert run.states == {"train": "failed"}
-    said = "".join(capfd.readouterr())
-    assert "(ModelArts.2775: Training job (ID: " in said
-    assert "somebody deleted it; a retry of the task trains anew." in said
+    shown = "".join(capfd.readouterr())
+    assert [part for part in said if part not in shown] == []

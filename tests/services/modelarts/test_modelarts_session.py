@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Logins are counted, and how soon a busy service is asked again."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.services.modelarts import follower as module
+from airflow_provider_jobapi.services.modelarts import session
+from airflow_provider_jobapi.services.modelarts.mapping import Dialect, dialect_of
+from airflow_provider_jobapi.services.modelarts.refusals import retry_after
+from airflow_provider_jobapi.services.modelarts.session import session_of
+from airflow_provider_jobapi.services.modelarts.wire import Answer
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.samples import Samples
+from tests.harness.modelarts.service import service
+from tests.services.modelarts.follow import DIALECTS, following, settings
+
+
+@pytest.fixture(params=DIALECTS)
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    return dialect_of(str(request.param))
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_sessions", {})
+
+
+def asked(double: ModelArts, since: int) -> tuple[int, list[dict[str, Any]]]:
+    """How often somebody logged in, and what was asked besides."""
+    new = double.requests()[since:]
+    logins = [each for each in new if each["path"] == "/v3/auth/tokens"]
+    return len(logins), [each for each in new if each not in logins]
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "2784"), (401, "0203"), (401, "0428"), (401, "4901")])
+def test_a_refusal_that_no_login_cures_is_met_twice(
+    modelarts: ModelArts, dialect: Dialect, status: int, code: str
+) -> None:
+    since = len(modelarts.requests())
+    modelarts.misbehave("refusal", path="/v[12]/", status=status, code=code, message="No.", times=99)
+    with pytest.raises(ConnectionProblem, match=rf"ModelArts\.{code}: No"):
+        session_of(settings(modelarts, dialect.version), lambda _: None).send(dialect.flavors())
+    logins, calls = asked(modelarts, since)
+    assert (logins, len(calls)) == (2, 2)
+
+
+def test_a_permission_that_is_refused_needs_no_login(modelarts: ModelArts, dialect: Dialect) -> None:
+    since = len(modelarts.requests())
+    modelarts.misbehave("refusal", path="/v[12]/", status=403, code="0112", message="No.", times=99)
+    with pytest.raises(ConnectionProblem, match=r"ModelArts\.0112: No"):
+        session_of(settings(modelarts, dialect.version), lambda _: None).send(dialect.flavors())
+    logins, calls = asked(modelarts, since)
+    assert (logins, len(calls)) == (1, 1)
+
+
+def test_many_threads_log_in_once(modelarts: ModelArts, dialect: Dialect) -> None:
+    since = len(modelarts.requests())
+    masked: list[str] = []
+
+    def ask(_: int) -> int:
+        return session_of(settings(modelarts, dialect.version), masked.append).send(dialect.flavors()).status
+
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(ask, range(16))) == {200}
+    logins, calls = asked(modelarts, since)
+    assert (logins, len(calls)) == (1, 16)
+    assert masked
+    assert len(set(masked)) == 1
+
+
+def test_a_worker_waits_as_long_as_it_is_told(modelarts: ModelArts, dialect: Dialect) -> None:
+    asking = service(modelarts, dialect.version)
+    since = len(modelarts.requests())
+    modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=2)
+    asking._search("no-such-id")
+    _, (busy, done) = asked(modelarts, since)
+    assert (busy["status"], done["status"]) == (429, 200)
+    assert 2 <= done["time"] - busy["time"] < 4
+
+
+def test_a_follower_waits_as_long_as_it_is_told(modelarts: ModelArts, samples: Samples) -> None:
+    path = samples.start_v1("import time\ntime.sleep(600)\n")
+    follower = following(modelarts, path)
+    since = len(modelarts.requests())
+    modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=2)
+    asyncio.run(follower.status())
+    _, (busy, done) = asked(modelarts, since)
+    assert (busy["status"], done["status"]) == (429, 200)
+    assert 2 <= done["time"] - busy["time"] < 4
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("7", 7.0), ("1.5", 1.5), ("Sat, 21 Nov 2026 10:00:30 GMT", 30.0), ("soon", None), ("", None)],
+)
+def test_the_spellings_of_retry_after(said: str, seconds: float | None) -> None:
+    answer = Answer(429, {"retry-after": said}, b"", datetime(2026, 11, 21, 10, tzinfo=UTC))
+    assert retry_after(answer) == seconds
+
+
+def test_a_retry_after_that_is_over() -> None:
+    now = datetime(2026, 11, 21, 10, tzinfo=UTC)
+    answer = Answer(429, {"retry-after": "Sat, 21 Nov 2026 09:00:00 GMT"}, b"", now + timedelta(hours=1))
+    assert retry_after(answer) == 0
+
+
+def test_ten_seconds_from_poll_to_poll_more_or_less(
+    modelarts: ModelArts, samples: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = samples.start_v1("import time\ntime.sleep(600)\n")
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(module, "_sleep", sleep)
+
+    async def read() -> None:
+        for _ in range(6):
+            follower = following(modelarts, path, poll_interval=None)
+            chunk = await follower.read(None)
+            await follower.read(chunk.cursor)
+
+    asyncio.run(read())
+    first, later = pauses[::2], pauses[1::2]
+    assert all(pause <= 1 for pause in first)
+    assert all(8 < pause <= 11 for pause in later)
+    assert max(later) - min(later) > 0.01
