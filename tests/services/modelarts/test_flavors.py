@@ -21,7 +21,8 @@ def flavor(code: str, cpus: int = 2, memory: int = 8, **more: Any) -> Flavor:
 SMALL, LARGE = flavor("small"), flavor("large", 8, 32, nodes=4)
 WIDE = flavor("wide", 8, 64)
 GPU, ASCEND = flavor("gpu", 8, 64, gpus=1, nodes=4), flavor("ascend", 2, 8, npus=1)
-EVERY = [ASCEND, GPU, WIDE, LARGE, SMALL]
+EDGE = flavor("edge", 1, 4, gpus=1)
+EVERY = [EDGE, ASCEND, GPU, WIDE, LARGE, SMALL]
 
 
 def resources(**given: Any) -> Resources:
@@ -37,7 +38,8 @@ def resources(**given: Any) -> Resources:
         ({"memory": 8192}, 1, "small"),
         ({"memory": 8193}, 1, "large"),
         ({"memory": 40_000}, 1, "wide"),
-        ({"gpus": 1}, 1, "gpu"),
+        ({"gpus": 1}, 1, "edge"),
+        ({"gpus": 1, "cpus": 2}, 1, "gpu"),
         ({}, 2, "large"),
     ],
 )
@@ -68,8 +70,10 @@ def test_the_one_that_is_named() -> None:
 
 
 def test_none_fits() -> None:
-    with pytest.raises(InvalidJob, match=r"1 CPUs, 9 GPUs and 2048 MB; there are: small .*, gpu .*1 GPUs"):
+    with pytest.raises(InvalidJob, match=r"1 CPUs, 9 GPUs and 2048 MB; there are: small .*, edge .*1 GPUs"):
         choose(EVERY, resources(gpus=9), None)
+    with pytest.raises(InvalidJob, match=r"there are: ascend \(2 CPUs, 8 GB, 1 NPUs\): change job_resources"):
+        choose([ASCEND], resources(), None)
 
 
 def test_the_specs_of_the_procedure() -> None:

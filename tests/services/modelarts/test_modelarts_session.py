@@ -133,4 +133,4 @@ def test_ten_seconds_from_poll_to_poll_more_or_less(
     first, later = pauses[::2], pauses[1::2]
     assert all(pause <= 1 for pause in first)
     assert all(8 < pause <= 11 for pause in later)
-    assert max(later) - min(later) > 0.01
+    assert max(later) - min(later) > 0.1

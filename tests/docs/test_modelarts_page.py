@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page about ModelArts says of the connection, of the requests and of the limits is so."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.services.modelarts import catalogue, follower, logbook, pages, planning, tail
+from airflow_provider_jobapi.services.modelarts.connection import EXTRAS, ModelArtsConnection
+from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
+from airflow_provider_jobapi.services.modelarts.mapping import Plan, dialect_of
+from airflow_provider_jobapi.services.modelarts.planning import Options
+
+PAGE = (Path(__file__).parents[2] / "docs" / "modelarts.md").read_text()
+
+
+def section(title: str) -> str:
+    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of each row of the tables."""
+    found = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    return [cells for cells in found if not cells[0].startswith("---")]
+
+
+def connection() -> ModelArtsConnection:
+    """The one that the page shows."""
+    shown = re.search(r"AIRFLOW_CONN_MODELARTS_DEFAULT='(.*?)'$", PAGE, re.DOTALL | re.MULTILINE)
+    assert shown
+    given = json.loads(shown[1])
+    assert given.pop("conn_type") == "modelarts"
+    return ModelArtsConnection.of(**given)
+
+
+def test_the_connection_of_the_page_is_one() -> None:
+    assert connection().region == "eu-de"
+
+
+def test_the_table_names_every_key_and_its_default() -> None:
+    told = {
+        name: cells[2].strip("` |")
+        for cells in rows(section("The connection"))
+        for name in re.findall(r"`(\w+)`", cells[0])
+    }
+    assert set(told) == set(EXTRAS)
+    known = connection()
+    for field in fields(known):
+        if field.name in EXTRAS and re.fullmatch(r"\w+", told[field.name]) and told[field.name] != "needed":
+            value = getattr(known, field.name)
+            assert str(value).lower().removesuffix(".0") == told[field.name], field.name
+    needed = {name for name, default in told.items() if default == "needed"}
+    assert needed == {*("iam_url", "domain", "project", "bucket"), *(f"obs_{x}" for x in OBS)}
+
+
+OBS = ("endpoint", "access_key", "secret_key")
+
+
+@pytest.mark.parametrize("dialect", ["v1", "v2"])
+@pytest.mark.parametrize("image", [Engine(4, "TensorFlow", "TF"), CustomImage("swr.example.com/a/b")])
+def test_every_field_of_the_table_is_in_the_request(dialect: str, image: Engine | CustomImage) -> None:
+    plan = Plan("n", "d", "0", "/b/c/", "boot.py", "/b/d/", "/b/o/", image, "f", 1, (("A", "b"),))
+    body = dict(dialect_of(dialect).create(plan).body or {})
+    own = isinstance(image, CustomImage)
+    cells = [row[int(dialect[1])] for row in rows(section("What becomes of a job")) if _is_of(row[0], own)]
+    told = [name for cell in cells for name in re.findall(r"`([a-z_.]+)`", cell)]
+    assert len(told) >= 10
+    places = [name for name in told if "." in name]
+    missing = [place for place in places if not _has(body, place.split("."))]
+    assert missing == []
+
+
+def _is_of(row: str, own: bool) -> bool:
+    elsewhere = ("the status", "why", "the log", "`timeout`", "`completion", "`requirements", "of the job")
+    if row.startswith(elsewhere):
+        return False
+    return "one of your own" in row if own and row.startswith("`image`") else "one of your own" not in row
+
+
+def _has(body: Any, path: list[str]) -> bool:
+    return not path or (isinstance(body, dict) and path[0] in body and _has(body[path[0]], path[1:]))
+
+
+def test_the_options() -> None:
+    assert set(re.findall(r"`(\w+)`", " ".join(row[0] for row in rows(section("`service_options`"))))) == set(
+        planning.SHORTCUTS
+    )
+    shown = re.findall(r"^service_options = (.*?)  # (v\d)$", PAGE, re.MULTILINE)
+    assert [dialect for _, dialect in shown] == ["v1", "v2"]
+    for written, dialect in shown:
+        dialect_of(dialect).check(Options.of(json.loads(written)).more)
+    ids = section("`service_options`").partition("Flavours and engines")[2].partition("\n\n")[0]
+    for place in re.findall(r"`([a-z_.]+)`", ids):
+        first, *rest = place.split(".")
+        body: Any = "1"
+        for name in reversed(rest):
+            body = {name: body}
+        dialect = "v1" if first == "config" else "v2"
+        named = dialect_of(dialect).check({first: body})
+        assert named.flavor or named.engine, place
+
+
+def test_the_numbers() -> None:
+    said = " ".join(PAGE.split())
+    for sentence in (
+        f"its first {planning._LONGEST_SLUG} letters",
+        f"share {follower.THREADS} threads",
+        f"when two looks, {follower.QUIET:g} seconds apart",
+        f"takes up to {logbook.MOST_PAGES} pages",
+        f"blocks grow to {tail.block_after(10**6) - 10**6} lines, a page has at most {pages.LONGEST}",
+    ):
+        assert sentence in said
+    assert catalogue.KEPT == 600
+    assert "kept for ten minutes" in said
+    assert follower.JITTER == 0.1
+    assert "a tenth more or less" in said
