@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone
 from airflow_provider_jobapi.get_provider_info import connection_fields
 from airflow_provider_jobapi.hooks.base import TrainingHook, hook_class_for
 from airflow_provider_jobapi.hooks.modelarts import ModelArtsHook
@@ -47,6 +47,9 @@ def test_the_hook_does_everything(modelarts: ModelArts, monkeypatch: pytest.Monk
     fetched = hook.fetch(handle, f"file://{tmp_path}/models", "1")
     assert fetched.location == f"file://{tmp_path}/models/1"
     assert (tmp_path / "models/1/saved_model.pb").read_bytes() == b"graph"
+    hook.delete(handle)
+    with pytest.raises(JobGone, match="somebody deleted it"):
+        hook.status(handle)
 
 
 def test_the_connection_decides_the_service(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
