@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kill matrix looks at: a training task on a cluster, its jobs on the server, its lines in the log."""
+"""What the kill matrix looks at: a training task on a cluster, its jobs on a service, its lines in the log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,13 +17,12 @@ from typing import Any
 
 import psutil
 
-from airflow_provider_jobapi.training.logs import LogLine, Thinning, parse_records
+from airflow_provider_jobapi.training.logs import LogLine, Thinning
 from tests.harness.airflow import wait_for
 from tests.harness.cluster import Cluster, Component
 from tests.harness.proxy_faults import ScriptedProxy
+from tests.harness.remote import Job, Remote
 from tests.harness.server import Server
-
-ENDED = ("SUCCESSFUL", "FAILED", "STOPPED")
 
 
 @dataclass
@@ -40,12 +39,15 @@ class Tally:
 class Stage:
     """Everything that stands on it.
 
-    :ivar network: Between the cluster and the server, on the connection ``kills_plain``.
+    :ivar server: The jobAPI server.
+    :ivar remote: The service that trains.
+    :ivar network: Between the cluster and the service, on the connection ``kills_plain``.
     :ivar control: Between the workers and Airflow's own API.
     """
 
     cluster: Cluster
     server: Server
+    remote: Remote
     network: ScriptedProxy
     control: ScriptedProxy
     dags: Path
@@ -59,12 +61,13 @@ class Stage:
         *,
         run_id: str | None = None,
         logical_date: str | None = None,
-        server: Server | None = None,
+        remote: Remote | None = None,
         **conf: Any,
     ) -> Training:
         """Start a run of a DAG; answers its training.
 
         :param env: The arguments of the script.
+        :param remote: The service to which the DAG's connection leads, where that is another one.
         :param conf: More of the run's configuration.
         """
         name = conf.setdefault("name", f"kill-{next(self.numbers)}")
@@ -72,7 +75,7 @@ class Stage:
         body = {"logical_date": logical_date, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
         self.cluster.api("PATCH", f"dags/{dag_id}", {"is_paused": False})
         run = self.cluster.api("POST", f"dags/{dag_id}/dagRuns", body)
-        return Training(self, dag_id, str(run["dag_run_id"]), name, server or self.server)
+        return Training(self, dag_id, str(run["dag_run_id"]), name, remote or self.remote)
 
     def backfill(self, dag_id: str, first: str, last: str) -> list[str]:
         """Start a backfill; answers the ids of its runs."""
@@ -88,12 +91,6 @@ class Stage:
         """What Airflow knows of the retries of a DAG's task."""
         return int(self.cluster.api("GET", f"dags/{dag_id}/tasks/train")["retries"])
 
-    def connection(self, port: int, server: Server | None = None, **extra: Any) -> dict[str, Any]:
-        """A connection that reaches a server through a proxy on this port."""
-        url = f"http://127.0.0.1:{port}"
-        connection = (server or self.server).connection
-        return connection | {"host": url, "extra": {"token_url": f"{url}/oauth/token", "verify": True} | extra}
-
 
 @dataclass
 class Training:
@@ -103,7 +100,7 @@ class Training:
     dag_id: str
     run_id: str
     name: str
-    server: Server
+    remote: Remote
     task_id: str = "train"
     map_index: int = -1
 
@@ -252,18 +249,11 @@ class Training:
             if word in line and (file == component.output) <= (self.run_id in line)
         ]
 
-    # The server
+    # The service
 
-    def jobs(self) -> list[dict[str, Any]]:
-        """Every job of this name that the server ever had, the oldest first."""
-        found: list[dict[str, Any]] = []
-        after: dict[str, str] = {}
-        while True:
-            page = self.server.request("GET", "/api/v2/jobs", params={"limit": "100", **after}).json()
-            found += [job for job in page["jobs"] if job["name"] == self.name]
-            if not page["next"]:
-                return found[::-1]
-            after = {"after": page["next"]}
+    def jobs(self) -> list[Job]:
+        """Every job of this name that the service ever had, the oldest first."""
+        return self.remote.jobs(self.name)
 
     def wait_for_job(self, *states: str, count: int = 1, seconds: float = 60.0) -> str:
         """Wait until there are so many jobs and the newest is in one of the states; answers its id."""
@@ -272,61 +262,30 @@ class Training:
         def look() -> str:
             jobs = self.jobs()
             assert len(jobs) <= count, jobs
-            return jobs[-1]["job_id"] if len(jobs) == count and jobs[-1]["status"] in wanted else ""
+            return jobs[-1].job_id if len(jobs) == count and jobs[-1].status in wanted else ""
 
         return wait_for(f"job {count} of {self.name} is {wanted}", look, seconds, 0.1)
 
-    def wait_for_fresh_job(self, old: list[str]) -> list[dict[str, Any]]:
+    def wait_for_fresh_job(self, old: Sequence[str]) -> list[Job]:
         """Wait until the newest job is none of the old ones, and runs; answers all of them."""
 
-        def look() -> list[dict[str, Any]]:
+        def look() -> list[Job]:
             jobs = self.jobs()
-            return jobs if jobs and jobs[-1]["job_id"] not in old and jobs[-1]["status"] == "RUNNING" else []
+            return jobs if jobs and jobs[-1].job_id not in old and jobs[-1].status == "RUNNING" else []
 
         return wait_for(f"{self.name} trains anew", look, 60, 0.1)
 
-    def directory(self, job_id: str) -> Path:
-        """The job's directory on the server."""
-        (found,) = self.server.root.glob(f"clients/*/jobs/{job_id}")
-        return found
-
     def finish(self, job_id: str, code: int = 0) -> None:
         """Let the script end."""
-        place = self.directory(job_id) / "work"
-        (place / "finish.new").write_text(str(code))
-        (place / "finish.new").rename(place / "finish")
+        self.remote.finish(job_id, code)
 
     def lines(self, job_id: str) -> list[str]:
-        """The texts of the job's log on the server."""
-        return [line.text for line in self.records(job_id)]
+        """The texts of the job's log as the service has it."""
+        return [line.text for line in self.remote.records(job_id)]
 
     def thinned(self, job_id: str, thinning: Thinning) -> list[LogLine]:
         """What of the job's log is to be shown."""
-        return [*thinning.feed(self.records(job_id)), *thinning.end()]
-
-    def records(self, job_id: str) -> list[LogLine]:
-        """The job's log on the server."""
-        records: list[LogLine] = []
-        offset = 0
-        while True:
-            answer = self.server.request("GET", f"/api/v2/jobs/{job_id}/logs", params={"offset": str(offset)})
-            answer.raise_for_status()
-            records += parse_records(answer.content)
-            if offset == int(answer.headers["Job-Log-Next-Offset"]):
-                return records
-            offset = int(answer.headers["Job-Log-Next-Offset"])
-
-    def alive(self, job_id: str) -> list[psutil.Process]:
-        """The processes of the job, its supervisor included."""
-        found = []
-        directory = str(self.directory(job_id))
-        for process in psutil.process_iter():
-            with suppress(psutil.Error):
-                if process.status() != psutil.STATUS_ZOMBIE and (
-                    directory in " ".join(process.cmdline()) or process.cwd().startswith(directory)
-                ):
-                    found.append(process)
-        return found
+        return [*thinning.feed(self.remote.records(job_id)), *thinning.end()]
 
     # What must hold
 
@@ -341,7 +300,7 @@ class Training:
         """The log of a try shows the job's lines, each once and in order, and no other job's."""
         expected = self.lines(job_id)
         numbered = [text for text in expected if text.startswith("line ")]
-        assert numbered == [f"line {number}" for number in range(3, 3 * len(numbered) + 1, 3)], "the server lost lines"
+        assert numbered == [f"line {number}" for number in range(3, 3 * len(numbered) + 1, 3)], "the service lost lines"
         texts = {*expected, "the same text"}
         for shown in (self.log(attempt), self.screen(attempt)):
             lines = [text for text in shown if text in texts or text.startswith("line ")]
@@ -349,23 +308,23 @@ class Training:
         self.stage.tally.lines += len(expected)
 
     def check(self, *states: str, state: str = "success") -> list[str]:
-        """The server had these jobs and no other, each ended so; nothing runs; answers their ids."""
+        """The service had these jobs and no other, each ended so; nothing runs; answers their ids."""
         task = self.task()
         assert task["state"] == state, "\n".join(self.log())
         jobs = self.jobs()
-        assert [job["status"] for job in jobs] == list(states), jobs
+        assert [job.status for job in jobs] == list(states), jobs
         for job in jobs:
-            wait_for(f"nothing of {self.name} runs", lambda job=job: not self.alive(job["job_id"]), 10, 0.1)
+            wait_for(f"nothing of {self.name} runs", lambda job=job: not self.remote.alive(job.job_id), 10, 0.1)
         self.stage.tally.jobs += len(jobs)
-        return [job["job_id"] for job in jobs]
+        return [job.job_id for job in jobs]
 
     def check_many(self, count: int) -> list[str]:
-        """The server had so many jobs of this name, all of them good; nothing runs; answers their ids."""
+        """The service had so many jobs of this name, all of them good; nothing runs; answers their ids."""
         jobs = self.jobs()
-        assert [job["status"] for job in jobs] == ["SUCCESSFUL"] * count
-        assert not any(self.alive(job["job_id"]) for job in jobs)
+        assert [job.status for job in jobs] == ["SUCCESSFUL"] * count
+        assert not any(self.remote.alive(job.job_id) for job in jobs)
         self.stage.tally.jobs += count
-        return [job["job_id"] for job in jobs]
+        return [job.job_id for job in jobs]
 
     def end(self) -> None:
         """Let the newest job end well, see the task succeed."""

@@ -17,6 +17,7 @@ from tests.harness.airflow import wait_for
 from tests.harness.cluster import Cluster
 from tests.harness.cluster_training import Stage, Tally
 from tests.harness.proxy_faults import ScriptedProxy
+from tests.harness.remote import JobApi
 from tests.harness.server import running
 
 DAGS = Path(__file__).parent / "dags"
@@ -48,14 +49,15 @@ def stage(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReque
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kills-", ignore_cleanup_errors=True)))
         options = ("--grace", "2s", "--cpus", "100", "--memory", "100000", "--gpus", "1", "--queue-bound", "200")
         server = stack.enter_context(running(home / "jobapi", *options))
-        network = stack.enter_context(ScriptedProxy(server.port))
+        remote = JobApi(server)
+        network = stack.enter_context(remote.way())
         dags = Path(shutil.copytree(DAGS, home / "dags"))
         cluster = Cluster(home / "airflow", dags, environment={})
         control = stack.enter_context(ScriptedProxy(cluster.port))
         cluster.let_workers_speak_through(control.port)
         stack.enter_context(cluster)
-        stage = Stage(cluster, server, network, control, dags, tally)
-        cluster.connect("kills_plain", stage.connection(network.port))
+        stage = Stage(cluster, server, remote, network, control, dags, tally)
+        cluster.connect("kills_plain", remote.connection(network))
         wait_for("the DAGs are parsed", lambda: _parsed(cluster), 60, 0.5)
         yield stage
         tally.kills += sum(component.kills for component in cluster.components)
@@ -72,6 +74,16 @@ def shifted(stage: Stage) -> Iterator[None]:
     """Connections to the server as it were with its clock an hour ahead, and behind."""
     with ExitStack() as stack:
         for name, hours in (("ahead", 1), ("behind", -1)):
-            proxy = stack.enter_context(ScriptedProxy(stage.server.port, shift=timedelta(hours=hours)))
-            stage.cluster.connect(f"kills_{name}", stage.connection(proxy.port))
+            way = stack.enter_context(stage.remote.way(timedelta(hours=hours)))
+            stage.cluster.connect(f"kills_{name}", stage.remote.connection(way))
         yield
+
+
+@pytest.fixture
+def ways(stage: Stage) -> Iterator[list[ScriptedProxy]]:
+    """Four ways to the service, on the connections ``kills_way_1`` to ``kills_way_4``."""
+    with ExitStack() as stack:
+        ways = [stack.enter_context(stage.remote.way()) for _ in range(4)]
+        for number, way in enumerate(ways, 1):
+            stage.cluster.connect(f"kills_way_{number}", stage.remote.connection(way))
+        yield ways

@@ -15,6 +15,7 @@ import pytest
 from tests.harness.airflow import settings, wait_for
 from tests.harness.cluster_training import Stage
 from tests.harness.proxy_faults import Canned
+from tests.kills.rows import fail_twice
 
 pytestmark = pytest.mark.slow
 
@@ -33,15 +34,7 @@ assert dag.test(logical_date=moment, run_after=moment, run_conf=given["conf"]).s
 
 
 def test_row_8_each_retry_after_a_failure_trains_anew(stage: Stage) -> None:
-    training = stage.train()
-    for number in (1, 2, 3):
-        job = training.wait_for_job(count=number)
-        training.wait("deferred", attempt=number)
-        training.finish(job, code=0 if number == 3 else number)
-    assert training.wait("success")["try_number"] == 3
-    jobs = training.check("FAILED", "FAILED", "SUCCESSFUL")
-    for attempt, job in enumerate(jobs, 1):
-        training.check_lines(job, attempt)
+    fail_twice([stage.train()])
 
 
 def test_row_8_an_edit_of_retries_while_deferred_changes_nothing(stage: Stage) -> None:
@@ -72,7 +65,7 @@ def test_row_8_two_airflows_with_the_same_dag_and_run_have_a_job_each(stage: Sta
     training.wait("success")
 
     environment = stage.cluster._environment | settings(tmp_path / "other", stage.dags)
-    environment["AIRFLOW_CONN_KILLS_PLAIN"] = json.dumps(stage.connection(stage.network.port))
+    environment["AIRFLOW_CONN_KILLS_PLAIN"] = json.dumps(stage.remote.connection(stage.network))
     (tmp_path / "other").mkdir()
     given = json.dumps({"folder": str(stage.dags), "dag_id": training.dag_id, "moment": moment, "conf": conf})
     done = subprocess.run(

@@ -16,74 +16,37 @@ import pytest
 
 from airflow_provider_jobapi.training.logs import Thinning
 from tests.harness.airflow import wait_for
-from tests.harness.cluster_training import Stage, Training
-from tests.harness.proxy_faults import BlackHole, Broken, Canned, Drip, Point, ScriptedProxy
+from tests.harness.cluster_training import Stage
+from tests.harness.proxy_faults import Canned, Point
+from tests.harness.remote import JobApi, Remote
 from tests.harness.server import Server, running
+from tests.kills.rows import BROKEN, begin, broken, finish, outlast
 
 pytestmark = pytest.mark.slow
 
 OUTAGE = 60.0
 """Seconds without the service."""
 
-LOGS = r"^GET /api/v2/jobs/[^/]+/logs"
-LOGIN = r"^POST /oauth/token"
-SUBMIT = r"^POST /api/v2/jobs/[0-9a-f-]+$"
-
-
-def begin(training: Training) -> tuple[Training, str]:
-    """Wait until a training is deferred and shows its first lines."""
-    job = training.wait_for_job()
-    training.wait("deferred")
-    training.wait_for_lines(job, 10)
-    return training, job
-
-
-def finish(*begun: tuple[Training, str], tries: int = 1) -> None:
-    """The logs go on; the trainings end well, in this try, as one job each."""
-    for training, job in begun:
-        training.wait_for_lines(job, len(training.shown(job, tries)) + 20, tries, seconds=120)
-        training.finish(job)
-    for training, job in begun:
-        assert training.wait("success", seconds=120)["try_number"] == tries
-        training.check_lines(job, tries)
-        assert training.check("SUCCESSFUL") == [job]
-
 
 def test_rows_10_and_12_a_minute_without_the_service_and_networks_that_break(stage: Stage, tmp_path: Path) -> None:
     with ExitStack() as stack:
-        lost = stack.enter_context(running(tmp_path / "lost", "--grace", "2s", "--cpus", "100", "--memory", "100000"))
-        ways = {name: stack.enter_context(ScriptedProxy(lost.port)) for name in ("lost", "submitting")}
-        names = ("refused", "reset", "hole", "busy", "gateway", "loris")
-        ways |= {name: stack.enter_context(ScriptedProxy(stage.server.port)) for name in names}
-        servers = {name: lost if way._target_port == lost.port else stage.server for name, way in ways.items()}
+        server = stack.enter_context(running(tmp_path / "lost", "--grace", "2s", "--cpus", "100", "--memory", "100000"))
+        lost = JobApi(server)
+        remotes: dict[str, Remote] = {"lost": lost, "submitting": lost} | dict.fromkeys(BROKEN, stage.remote)
+        ways = {name: stack.enter_context(remote.way()) for name, remote in remotes.items()}
         for name, way in ways.items():
-            stage.cluster.connect(f"kills_{name}", stage.connection(way.port, servers[name], timeout=3))
+            stage.cluster.connect(f"kills_{name}", remotes[name].connection(way, timeout=3))
         trainings = {
-            name: stage.train(f"kills_{name}", {"pause": 1}, server=servers[name]) for name in ("lost", *names)
+            name: stage.train(f"kills_{name}", {"pause": 1}, remote=remotes[name]) for name in ("lost", *BROKEN)
         }
         begun = {name: begin(training) for name, training in trainings.items()}
-        with ways["submitting"].hold(SUBMIT, Point.ANSWER) as held:
-            late = stage.train("kills_submitting", {"pause": 1}, server=lost)
+        with ways["submitting"].hold(lost.creates, Point.ANSWER) as held:
+            late = stage.train("kills_submitting", {"pause": 1}, remote=lost)
             held.wait()
             lost.kill()
             held.drop()
-        with ExitStack() as faults:
-            ways["refused"].refuse()
-            faults.callback(ways["refused"].accept)
-            ways["gateway"].next(*[Canned(502), Canned(504)] * 3, when=LOGS)
-            for name, fault in (
-                ("reset", Broken(after=600)),
-                ("hole", BlackHole()),
-                ("busy", Canned(429, {"Retry-After": "2"})),
-                ("gateway", Canned(503)),
-                ("loris", Drip(0.5)),
-            ):
-                faults.enter_context(ways[name].always(fault, LOGS))
-            began = time.monotonic()
-            wait_for("the outage is over", lambda: time.monotonic() > began + OUTAGE, OUTAGE + 10, 1.0)
-            assert 2 < len(ways["busy"].sent(LOGS, began + 5)) <= OUTAGE / 2, "Retry-After is not kept"
-            for training, _ in begun.values():
-                assert training.task()["state"] == "deferred"
+        with broken(ways, stage.remote.looks):
+            outlast(OUTAGE, ways, stage.remote.looks, [training for training, _ in begun.values()])
         stage.tally.kills += 1
         lost.restart()
         finish(*begun.values())
@@ -95,19 +58,20 @@ def test_row_11_tokens_that_end_and_a_secret_that_is_renewed(stage: Stage, tmp_p
     options = ("--grace", "2s", "--cpus", "100", "--memory", "100000", "--token-lifetime", "8s")
     with ExitStack() as stack:
         server = stack.enter_context(running(tmp_path / "expiring", *options))
-        ways = {name: stack.enter_context(ScriptedProxy(server.port)) for name in ("expiring", "rotated", "wrong")}
+        remote = JobApi(server)
+        ways = {name: stack.enter_context(remote.way()) for name in ("expiring", "rotated", "wrong")}
         for name, way in ways.items():
-            stage.cluster.connect(f"kills_{name}", stage.connection(way.port, server))
-        trainings = [stage.train(f"kills_{name}", server=server) for name in ways]
+            stage.cluster.connect(f"kills_{name}", remote.connection(way))
+        trainings = [stage.train(f"kills_{name}", remote=remote) for name in ways]
         (expiring, job), (rotated, rotated_job), (wrong, wrong_job) = [begin(training) for training in trainings]
 
         way = ways["expiring"]
-        wait_for("some tokens have ended", lambda: len(way.sent(LOGIN)) >= 5, 60)
+        wait_for("some tokens have ended", lambda: len(way.sent(remote.logins)) >= 5, 60)
         assert not [each for each in way.exchanges if each.status == 401], "a token was used beyond its end"
-        before = len(way.sent(LOGIN))
+        before = len(way.sent(remote.logins))
         began = time.monotonic()
-        way.next(Canned(401), when=LOGS)
-        wait_for("one login more", lambda: len(way.sent(LOGIN)) > before, 30, 0.02)
+        way.next(Canned(401), when=remote.looks)
+        wait_for("one login more", lambda: len(way.sent(remote.logins)) > before, 30, 0.02)
         assert time.monotonic() - began < 30
         assert not any("Contact" in text for text in expiring.log())
         finish((expiring, job))
@@ -119,7 +83,7 @@ def test_row_11_tokens_that_end_and_a_secret_that_is_renewed(stage: Stage, tmp_p
                 lambda training=training: any("refuses the client" in text for text in training.log()),
                 60,
             )
-        stage.cluster.connect("kills_rotated", stage.connection(ways["rotated"].port, server))
+        stage.cluster.connect("kills_rotated", remote.connection(ways["rotated"]))
         finish((rotated, rotated_job))
         wrong.wait("failed", seconds=60)
         assert any("could not be followed" in text and "refuses the client" in text for text in wrong.errors())

@@ -13,6 +13,7 @@ import pytest
 from tests.harness.airflow import wait_for
 from tests.harness.cluster import Component
 from tests.harness.cluster_training import Stage, Training
+from tests.kills.rows import begin, kill_the_triggerer_twice
 
 pytestmark = pytest.mark.slow
 
@@ -31,13 +32,9 @@ def two_triggerers(stage: Stage) -> Iterator[None]:
     second.end()
 
 
-def begin(stage: Stage, dag_id: str = "kills_plain") -> tuple[Training, str]:
+def begun(stage: Stage, dag_id: str = "kills_plain") -> tuple[Training, str]:
     """A training that is deferred and shows its first lines."""
-    training = stage.train(dag_id)
-    job = training.wait_for_job()
-    training.wait("deferred")
-    training.wait_for_lines(job, 20)
-    return training, job
+    return begin(stage.train(dag_id), 20)
 
 
 def marked(training: Training) -> int:
@@ -60,19 +57,7 @@ def taken_over(stage: Stage, training: Training, old: Component) -> Component:
 
 
 def test_row_3_the_triggerer_is_killed_in_mid_log_whatever_the_services_clock_says(stage: Stage, shifted: None) -> None:
-    begun = [begin(stage, f"kills_{clock}") for clock in ("plain", "ahead", "behind")]
-    for _ in range(2):
-        before = [len(training.shown(job)) for training, job in begun]
-        stage.cluster.triggerers[0].kill()
-        stage.cluster.start_triggerer(0)
-        for (training, job), lines in zip(begun, before, strict=True):
-            training.wait_for_lines(job, lines + 20)
-    for training, job in begun:
-        training.finish(job)
-    for training, job in begun:
-        assert training.wait("success")["try_number"] == 1
-        training.check_lines(job, 1)
-        assert training.check("SUCCESSFUL") == [job]
+    kill_the_triggerer_twice(stage, [begun(stage, f"kills_{clock}") for clock in ("plain", "ahead", "behind")])
 
 
 def test_row_3_a_log_that_is_not_merged_has_the_lines_of_the_last_seconds_twice(stage: Stage) -> None:
@@ -80,7 +65,7 @@ def test_row_3_a_log_that_is_not_merged_has_the_lines_of_the_last_seconds_twice(
     with triggerer.setting(AIRFLOW__JOBAPI__LOG_RESUME="cursor"):
         triggerer.end()
         stage.cluster.start_triggerer(0)
-        training, job = begin(stage)
+        training, job = begun(stage)
         parts = []
         for _ in range(2):
             wait_for("the bookmark is kept", lambda: marked(training) > 20, 30)
@@ -104,13 +89,13 @@ def test_row_3_a_log_that_is_not_merged_has_the_lines_of_the_last_seconds_twice(
 
 
 def test_row_4_a_triggerer_is_asked_to_end_and_the_other_takes_over(stage: Stage, two_triggerers: None) -> None:
-    training, job = begin(stage)
+    training, job = begun(stage)
     owner = stage.cluster.owner(training.task())
     lines = len(training.shown(job))
     owner.terminate()
     taken_over(stage, training, owner)
     training.wait_for_lines(job, lines + 20)
-    assert not stage.network.sent(f"/{job}/stop")
+    assert not stage.remote.told_to_stop(job)
     training.finish(job)
     assert training.wait("success")["try_number"] == 1
     training.check_lines(job, 1)
@@ -118,7 +103,7 @@ def test_row_4_a_triggerer_is_asked_to_end_and_the_other_takes_over(stage: Stage
 
 
 def test_row_5_a_triggerer_stalls_another_takes_over_and_the_first_wakes(stage: Stage, two_triggerers: None) -> None:
-    training, job = begin(stage)
+    training, job = begun(stage)
     first = stage.cluster.owner(training.task())
     first.hold()
     taken_over(stage, training, first)
@@ -132,7 +117,7 @@ def test_row_5_a_triggerer_stalls_another_takes_over_and_the_first_wakes(stage: 
         40,
     )
     training.wait_for_lines(job, len(training.shown(job)) + 60)
-    assert not stage.network.sent(f"/{job}/stop")
+    assert not stage.remote.told_to_stop(job)
     training.finish(job)
     assert training.wait("success")["try_number"] == 1
     training.check_lines(job, 1)
@@ -140,7 +125,7 @@ def test_row_5_a_triggerer_stalls_another_takes_over_and_the_first_wakes(stage: 
 
 
 def test_row_13_the_database_and_the_api_server_are_restarted_while_deferred(stage: Stage) -> None:
-    training, job = begin(stage)
+    training, job = begun(stage)
     for restart in (database_restart, database_crash, api_server_crash):
         lines = len(training.shown(job))
         restart(stage)
@@ -150,7 +135,7 @@ def test_row_13_the_database_and_the_api_server_are_restarted_while_deferred(sta
             150,
             0.5,
         )
-    assert not stage.network.sent(f"/{job}/stop")
+    assert not stage.remote.told_to_stop(job)
     training.finish(job)
     assert training.wait("success", seconds=120)["try_number"] == 1
     training.check_lines(job, 1)
