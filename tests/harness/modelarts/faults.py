@@ -17,8 +17,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "bad_gateway": {"path": r"/v[12]/", "times": 1},  # something in between answers, with HTML
     "refusal": {"path": r"/v[12]/", "status": 400, "code": "3976", "message": "No resources.", "times": 1},
     "slow": {"path": "", "seconds": 1.0, "times": None},
-    # Faults of IAM: what has been issued is void now; or a token lives shorter than a day.
+    # Faults of IAM: what has been issued is void now, maybe since the password is another; a token's life is short.
     "expired_token": {"status": 401},
+    "new_password": {"password": "another password of the user"},
     "token_life": {"seconds": 86400},
     "no_agency": {"code": "0428"},  # or 2785, which is a 403
     # Faults of the training service.

@@ -45,7 +45,8 @@ class Iam:
             return _no(400, "The request body is invalid.", "Bad Request")
         if asked[0] != ["password"]:
             return _no(400, "Only the method password is known here.", "Bad Request")
-        known = (["password"], self._account["user"], self._account["password"])
+        password = self._faults.option("new_password", "password", self._account["password"])
+        known = (["password"], self._account["user"], password)
         if asked[:3] != known or not self._is_ours(asked[3]):
             return _no(401, "The username or password is wrong.", "Unauthorized")
         return self._grant(scope)
@@ -63,6 +64,8 @@ class Iam:
             raise Refused("0203")
         if (voided := self._faults.get("expired_token")) and token.issued < voided["since"]:
             raise Refused("2784" if voided["status"] == 403 else "0202")
+        if (changed := self._faults.get("new_password")) and token.issued < changed["since"]:
+            raise Refused("0202")
         if time.time() > token.issued + self._life():
             raise Refused("0202")
         if token.project is None:

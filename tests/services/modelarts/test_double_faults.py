@@ -95,6 +95,16 @@ def test_a_token_expires_before_its_time(caller: Caller, modelarts: ModelArts, s
     assert caller.send("GET", SPECS).status_code == 200
 
 
+def test_the_password_is_another(caller: Caller, modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
+    modelarts.misbehave("new_password", password="that of tomorrow")
+    assert caller.no("GET", SPECS) == (401, "0202")
+    with pytest.raises(KeyError, match="subject"):
+        caller.login()
+    monkeypatch.setitem(modelarts.account, "password", "that of tomorrow")
+    caller.login()
+    assert caller.send("GET", SPECS).status_code == 200
+
+
 def test_tokens_live_as_long_as_they_say(caller: Caller, modelarts: ModelArts) -> None:
     modelarts.misbehave("token_life", seconds=0)
     token = caller.login().json()["token"]
