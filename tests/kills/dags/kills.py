@@ -12,6 +12,7 @@ from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
 CONNECTIONS = (
     "plain",
+    "other_dialect",
     "ahead",
     "behind",
     "refused",
