@@ -121,6 +121,17 @@ def test_no_secret_in_what_can_be_printed(modelarts: ModelArts, monkeypatch: pyt
     assert redact(f"the key is {modelarts.secret_key}") == "the key is ***"
 
 
+def test_a_token_is_hidden_by_its_end(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's masker keeps every secret for good, in one pattern that is made anew for each."""
+    told: list[str] = []
+    asking = session.Session(defined(monkeypatch, modelarts.connection).get_conn().connection, told.append)
+    asking.project_id()
+    keystone, password = asking._open()
+    token = password.get_access(keystone).auth_token
+    assert len(token) > 5000
+    assert told == [token[-256:]]
+
+
 def test_nothing_heavy_is_imported() -> None:
     program = (
         "import sys, airflow.sdk; from airflow.sdk import BaseHook, Connection; before = set(sys.modules)\n"

@@ -124,6 +124,7 @@ def test_row_11_tokens_that_end_and_a_password_that_is_changed(stage: Stage, dou
 
         for status in (401, 403):
             end_tokens(double, ways["expiring"], status)
+        double.behave()
         assert not any("Contact" in text for text in expiring.log())
         finish((expiring, job))
 
