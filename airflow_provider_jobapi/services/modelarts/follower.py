@@ -67,6 +67,7 @@ class ModelArtsFollower:
         self._details: mapping.Details | None = None
         self._told_unknown = False
         self._rounds, self._quiet_since = 0, 0.0
+        self._turn, self._not_before = asyncio.Lock(), 0.0
 
     async def __aenter__(self) -> Self:
         """Nothing is to be opened: the session and the threads are those of the process."""
@@ -107,7 +108,7 @@ class ModelArtsFollower:
     async def stop(self) -> None:
         """Ask the service to stop the job; a job that has ended is no error, nor is one that was deleted."""
         call = self._dialect.stop(self._key)
-        await self._send(call, lambda answer: succeeded(answer) or code_of(answer) in ENDED | GONE)
+        await self._repeat(call, lambda answer: succeeded(answer) or code_of(answer) in ENDED | GONE)
 
     async def _ask(self) -> mapping.Details:
         details = self._dialect.read_details(await self._send(self._dialect.details(self._key)))
@@ -138,13 +139,22 @@ class ModelArtsFollower:
         return self._rounds >= 2 and now - self._quiet_since >= QUIET * (1 if patience.waits() else 0)
 
     async def _send(self, call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
+        """Send a call when it is its turn: of a job one at a time, and none before the time that the service named."""
+        async with self._turn:
+            await _sleep(self._not_before - time.monotonic())
+            return await self._repeat(call, accept)
+
+    async def _repeat(self, call: Call, accept: Callable[[Answer], bool]) -> Answer:
         """Send a call; where the service says after how many seconds it may be sent again, wait for them."""
         for attempt in range(_ATTEMPTS):
             try:
                 return await self._in_thread(lambda: self._session.send(call, accept))
             except ServiceUnavailable as error:
                 after = error.retry_after
-                if after is None or after > _LONGEST_RETRY or attempt == _ATTEMPTS - 1:
+                if after is None or after > _LONGEST_RETRY:
+                    raise
+                self._not_before = time.monotonic() + after
+                if attempt == _ATTEMPTS - 1:
                     raise
                 await _sleep(max(after, 0.05))
         raise AssertionError

@@ -93,6 +93,28 @@ def test_a_service_that_is_busy(samples: Samples, modelarts: ModelArts, dialect:
     assert own(follow(modelarts, path)) == ["line 1"]
 
 
+def test_a_busy_service_is_left_alone_by_all_that_a_job_is_asked(
+    samples: Samples, modelarts: ModelArts, dialect: str
+) -> None:
+    path = start(samples, dialect, WAITS)
+    seen = len(modelarts.requests())
+    modelarts.misbehave("too_many_requests", every=1, times=6, retry_after=1, path=r"GET .*training-jobs/")
+
+    async def ask() -> None:
+        follower = following(modelarts, path)
+        # The log is read, and beside it the status is asked for.
+        await asyncio.gather(follower.read(None), follower.status(), return_exceptions=True)
+        await follower.read(None)
+        await follower.stop()
+
+    asyncio.run(ask())
+    asked = [each for each in modelarts.requests()[seen:] if each["method"] == "GET"]
+    refused = [each["time"] for each in asked if each["status"] == 429]
+    assert len(refused) == 6
+    for time_of_refusal in refused:
+        assert not [each for each in asked if 0 < each["time"] - time_of_refusal < 0.95]
+
+
 def test_a_service_that_is_down(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, COUNTS)
 
