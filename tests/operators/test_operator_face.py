@@ -53,6 +53,7 @@ def test_what_is_templated_and_what_is_not():
         "job_resources",
         "requirements",
         "data_input",
+        "service_options",
         "config",
         "destination",
     )
