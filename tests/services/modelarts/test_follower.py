@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, JobGone, ServiceUnavailable
 from airflow_provider_jobapi.services.modelarts import follower as module
@@ -17,7 +18,7 @@ from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
-from tests.services.modelarts.follow import DIALECTS, OUR_ID, chunks, follow, following, handle, own
+from tests.services.modelarts.follow import DIALECTS, OUR_ID, chunks, follow, following, handle, own, settings
 
 COUNTS = "import time\nfor number in range(12):\n    print('line', number, flush=True)\n    time.sleep(0.1)\n"
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
@@ -143,6 +144,25 @@ def test_a_token_that_ends(samples: Samples, modelarts: ModelArts, dialect: str,
     lines = asyncio.run(chunks(following(modelarts, path), watch=watch))
     assert own(lines) == LINES
     assert count(modelarts, "/v3/auth/tokens") - logins <= 2
+
+
+def test_a_new_token_is_masked_where_the_triggerers_loop_is_known(
+    samples: Samples, modelarts: ModelArts, dialect: str
+) -> None:
+    """Airflow 3.1 speaks to its supervisor on the loop that it finds from the thread, and from others it garbles it."""
+    path = start(samples, dialect, "print('line 1')")
+    loops = list[asyncio.AbstractEventLoop]()
+
+    async def here() -> None:
+        loops.append(asyncio.get_running_loop())
+
+    async def ask() -> asyncio.AbstractEventLoop:
+        connection = settings(modelarts, dialect, timeout=29.5)  # one that nobody has a session of
+        follower = module.ModelArtsFollower(connection, handle(path), lambda _token: async_to_sync(here)())
+        await follower.read(None)
+        return asyncio.get_running_loop()
+
+    assert [asyncio.run(ask())] == loops
 
 
 def count(double: ModelArts, path: str) -> int:
