@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
 from airflow_provider_jobapi.services import patience
-from airflow_provider_jobapi.services.modelarts import mapping
+from airflow_provider_jobapi.services.contact import describe
+from airflow_provider_jobapi.services.modelarts import logbook, mapping
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.logbook import Logbook
 from airflow_provider_jobapi.services.modelarts.refusals import ENDED, GONE, code_of, succeeded
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
 from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
@@ -40,6 +40,10 @@ QUIET = 8.0
 
 JITTER = 0.1
 """How much earlier or later than the interval a poll may come, as a part of it."""
+
+ROUNDS = 2, 6
+"""Looks in a row that find no line where the job is over: as many as make its log complete, and as many where the
+service does not answer all of them."""
 
 _ATTEMPTS = 4
 _LONGEST_RETRY = 20.0
@@ -65,8 +69,10 @@ class ModelArtsFollower:
         self._key = mapping.Key(_id(handle, "modelarts_id"), str(handle.get("version_id") or ""))
         self._due = time.monotonic() + random.uniform(0, JITTER) * self._interval  # noqa: S311 -- no secret
         self._details: mapping.Details | None = None
-        self._told_unknown = False
-        self._rounds, self._quiet_since = 0, 0.0
+        self._asked = float("-inf")
+        self._told_unknown, self._told = False, set[type[Exception]]()
+        self._rounds, self._whole, self._quiet_since = 0, 0, 0.0
+        self._troubles, self._rest = 0, (float("-inf"), ServiceUnavailable(""))
         self._turn, self._not_before = asyncio.Lock(), 0.0
 
     async def __aenter__(self) -> Self:
@@ -81,7 +87,8 @@ class ModelArtsFollower:
     async def read(self, cursor: Any) -> LogChunk:
         """The lines after the cursor; waits until the job's next poll is due, and answers what that finds.
 
-        A read that was cancelled is repeated by reading at the same cursor again.
+        A read that was cancelled is repeated by reading at the same cursor again. A log that cannot be read is told of
+        in the task's log; where the job stands does not depend on it.
 
         :raises ServiceUnavailable: when it is worth trying again.
         :raises ConnectionProblem: when the service refuses the connection.
@@ -91,14 +98,14 @@ class ModelArtsFollower:
         await _sleep(self._due - time.monotonic())
         began = time.monotonic()
         self._due = began + self._pace()
-        book = Logbook(self._dialect, self._key, cursor)
+        book = logbook.Logbook(self._dialect, self._key, cursor)
         details = self._details
-        if details is None or not book.behind:
+        if details is None or not book.behind or began - self._asked >= self._interval:
             details = await self._ask()
-        await book.read(details, self._send, self._fetch, final=self._rounds > 0)
+        await self._look(book, details)
         if book.behind:
             self._due = began
-        complete = self._is_complete(details.status.status, bool(book.lines) or book.behind)
+        complete = self._is_complete(details.status.status, book)
         return LogChunk(tuple(book.lines), book.cursor(), details.status.status, complete)
 
     async def status(self) -> JobStatus:
@@ -110,7 +117,32 @@ class ModelArtsFollower:
         call = self._dialect.stop(self._key)
         await self._repeat(call, lambda answer: succeeded(answer) or code_of(answer) in ENDED | GONE)
 
+    async def _look(self, book: logbook.Logbook, details: mapping.Details) -> None:
+        """Look at the logs, unless the service has said that it is too early."""
+        until, busy = self._rest
+        now = time.monotonic()
+        if patience.waits() and now < until:
+            book.leave(busy)
+            return
+        send = partial(self._send, until=now + logbook.LOOK)
+        await book.read(details, send, self._fetch, final=self._rounds > 0)
+        if isinstance(book.trouble, ServiceUnavailable) and book.trouble.retry_after is not None:
+            self._rest = time.monotonic() + book.trouble.retry_after, book.trouble
+        self._tell(book.trouble)
+
+    def _tell(self, trouble: Exception | None) -> None:
+        """Tell of what is wrong with the log, once for each kind; of what may pass by itself, when it has not."""
+        self._troubles = 0 if trouble is None else self._troubles + 1
+        if trouble is None or type(trouble) in self._told or (_may_pass(trouble) and self._troubles < 3):
+            return
+        self._told.add(type(trouble))
+        log.warning(
+            f"The log of job {self._job_id} cannot be read, so lines may be missing here; the job is followed none the "
+            f"less. {describe(trouble)}"
+        )
+
     async def _ask(self) -> mapping.Details:
+        asked = time.monotonic()
         details = self._dialect.read_details(await self._send(self._dialect.details(self._key)))
         if details.status.status is JobState.UNKNOWN and not self._told_unknown:
             self._told_unknown = True
@@ -119,7 +151,7 @@ class ModelArtsFollower:
                 "as still going on."
             )
         status = details.status.model_copy(update={"job_id": self._job_id})
-        self._details = replace(details, status=status)
+        self._details, self._asked = replace(details, status=status), asked
         return self._details
 
     def _pace(self) -> float:
@@ -130,21 +162,32 @@ class ModelArtsFollower:
     def _interval_of(self, state: JobState) -> float:
         return min(self._interval, QUIET / 2) if state.ended else self._interval
 
-    def _is_complete(self, state: JobState, news: bool) -> bool:
-        """Whether the job is over and two polls in a row, some seconds apart, have found no line."""
+    def _is_complete(self, state: JobState, book: logbook.Logbook) -> bool:
+        """Whether the job is over and looks in a row, over some seconds, have found no line."""
         now = time.monotonic()
-        if news or not state.ended or not self._rounds:
+        if book.lines or book.behind or not state.ended:
+            self._rounds = self._whole = 0
             self._quiet_since = now
-        self._rounds = 0 if news or not state.ended else self._rounds + 1
-        return self._rounds >= 2 and now - self._quiet_since >= QUIET * (1 if patience.waits() else 0)
+            return False
+        self._quiet_since = self._quiet_since if self._rounds else now
+        self._rounds += 1
+        self._whole = self._whole + 1 if book.whole else 0
+        if self._whole < ROUNDS[0] and self._rounds < ROUNDS[1]:
+            return False
+        return now - self._quiet_since >= QUIET * (1 if patience.waits() else 0)
 
-    async def _send(self, call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
-        """Send a call when it is its turn: of a job one at a time, and none before the time that the service named."""
+    async def _send(
+        self, call: Call, accept: Callable[[Answer], bool] = succeeded, *, until: float = float("inf")
+    ) -> Answer:
+        """Send a call when it is its turn: of a job one at a time, and none before the time that the service named.
+
+        :param until: When it is too late for the call to wait for the service.
+        """
         async with self._turn:
             await _sleep(self._not_before - time.monotonic())
-            return await self._repeat(call, accept)
+            return await self._repeat(call, accept, until)
 
-    async def _repeat(self, call: Call, accept: Callable[[Answer], bool]) -> Answer:
+    async def _repeat(self, call: Call, accept: Callable[[Answer], bool], until: float = float("inf")) -> Answer:
         """Send a call; where the service says after how many seconds it may be sent again, wait for them."""
         for attempt in range(_ATTEMPTS):
             try:
@@ -154,7 +197,7 @@ class ModelArtsFollower:
                 if after is None or after > _LONGEST_RETRY:
                     raise
                 self._not_before = time.monotonic() + after
-                if attempt == _ATTEMPTS - 1:
+                if attempt == _ATTEMPTS - 1 or self._not_before > until:
                     raise
                 await _sleep(max(after, 0.05))
         raise AssertionError
@@ -178,6 +221,10 @@ def _pool_of(url: str) -> ThreadPoolExecutor:
 async def _sleep(seconds: float) -> None:
     if patience.waits() and seconds > 0:
         await asyncio.sleep(seconds)
+
+
+def _may_pass(trouble: Exception) -> bool:
+    return isinstance(trouble, ServiceUnavailable)
 
 
 def _id(handle: dict[str, Any], name: str) -> str:

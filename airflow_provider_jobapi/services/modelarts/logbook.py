@@ -7,6 +7,7 @@ The cursor holds all that is known, so a look that failed or was cancelled is re
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -20,7 +21,10 @@ from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
 from airflow_provider_jobapi.training.logs import LogLine
 
 MOST_PAGES = 24
-"""Pages of one look, at the most; what is left is read by the next one, which does not wait."""
+"""Pages of one look beyond the first of each node, at the most; the rest is for the next one, which does not wait."""
+
+LOOK = 20.0
+"""Seconds after which a look asks for nothing more, so that what it has read is shown however slow the service is."""
 
 MOST_BYTES = 4 * 1024**2
 """Bytes of a log behind a link that one look reads."""
@@ -53,6 +57,8 @@ class Logbook:
     :param cursor: Where the last look ended; None for the beginning.
     :ivar lines: What is new.
     :ivar behind: Whether the logs go on, so that the next look need not wait.
+    :ivar whole: Whether every log was looked at up to its end, but for what no further look will bring.
+    :ivar trouble: The last thing that went wrong, if any did. What could be read is here none the less.
     """
 
     def __init__(self, dialect: Dialect, key: Key, cursor: Any) -> None:
@@ -61,36 +67,52 @@ class Logbook:
         known = cursor or {}
         self.lines: list[LogLine] = []
         self.behind = bool(known.get("behind", False))
+        self.whole = True
+        self.trouble: Exception | None = None
         self._dialect, self._key = dialect, key
         self._nodes: dict[str, Any] = dict(known.get("nodes", {}))
         self._previews = bool(known.get("previews", False))
         self._begin = str(known.get("begin", ""))
-        self._left = MOST_PAGES
+        self._left, self._until = MOST_PAGES, float("inf")
 
     def cursor(self) -> dict[str, Any]:
         """Where this look ended."""
         return {"nodes": self._nodes, "behind": self.behind, "begin": self._begin, "previews": self._previews}
 
     async def read(self, details: Details, send: Send, fetch: Fetch, *, final: bool) -> None:
-        """Look.
+        """Look. Nothing that is wrong with a log is an error: where a job stands does not depend on its log.
 
         :param final: Whether the logs are over, so that a last line that was not ended will not grow.
-        :raises ServiceUnavailable: when nothing could be read. What could be is kept, and the trouble met again.
         """
-        names = await self._names(details, send)
+        self._until = time.monotonic() + LOOK
+        names = tuple(self._nodes)
+        try:
+            names = await self._names(details, send)
+        except Exception as error:  # noqa: BLE001 -- told by whoever looks
+            self._note(error)
         first = names.index(self._begin) if self._begin in names else 0
         self.behind, self._begin = False, ""
-        for name in (*names[first:], *names[:first]):
-            if self._left <= 0:
-                self.behind, self._begin = True, name
+        for place, name in enumerate((*names[first:], *names[:first])):
+            if place and self._is_late():
+                # The next look begins where this one ends, at its own time if there is nothing to show.
+                self.behind, self.whole, self._begin = self.behind or bool(self.lines), False, name
                 return
             try:
                 await self._read(name, details, send, fetch, final=final)
-            except ServiceUnavailable:
-                if not self.lines:
-                    raise
-                self._begin = name
-                return
+            except Exception as error:  # noqa: BLE001 -- what is wrong with one log hides no other one
+                self._note(error)
+
+    def leave(self, reason: Exception) -> None:
+        """Do not look."""
+        self.behind = False
+        self._note(reason)
+
+    def _note(self, error: Exception) -> None:
+        self.trouble = error
+        self.whole = self.whole and not isinstance(error, ServiceUnavailable)
+
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._until
 
     async def _names(self, details: Details, send: Send) -> tuple[str, ...]:
         call = self._dialect.logs(self._key)
@@ -115,8 +137,7 @@ class Logbook:
         tail = Tail(_DOWN[self._dialect.version], self._nodes[name])
         fallback = _created(details) + int((self._nodes[name] or {}).get("count", 0)) * _MILLISECOND
         try:
-            while self._left > 0:
-                self._left -= 1
+            while True:
                 ask = tail.ask()
                 call = (
                     pages.v1_page(self._key.id, self._key.version, name, ask)
@@ -125,20 +146,35 @@ class Logbook:
                 )
                 answer = await send(call, _is_early if v1 else _is_early_or_unknown)
                 if answer.status == 404:
-                    self._previews = True
+                    self._turn_to_previews()
                     return
                 page = pages.read_page(answer) if succeeded(answer) else pages.EMPTY
                 for found in tail.feed(page, final=final):
                     self._add(name, found.text, _moment(found.stamp) or fallback, details.nodes)
                     fallback += _MILLISECOND
-                if tail.idle:
+                if tail.idle or not self._may_go_on(name, tail):
                     return
-            self.behind = True
         finally:
             self._nodes[name] = tail.state()
 
+    def _may_go_on(self, name: str, tail: Tail) -> bool:
+        """Whether a log that goes on is read further in this look."""
+        if tail.state() is not None:  # else the log's first line is looked for, which no later look would find sooner
+            self._left -= 1
+        if self._left >= 0 and not self._is_late():
+            return True
+        self.whole = False
+        self.behind = self.behind or bool(self.lines)
+        self._begin = self._begin or name
+        return False
+
+    def _turn_to_previews(self) -> None:
+        """A region has logs by page or has none; where some were read, a 404 is somebody else's."""
+        if any("block" in (state or {}) for state in self._nodes.values()):
+            raise ServiceUnavailable("ModelArts does not know the job's log now, of which it has shown pages.")
+        self._previews = True
+
     async def _read_preview(self, name: str, details: Details, send: Send, fetch: Fetch, *, final: bool) -> None:
-        self._left -= 1
         state = self._nodes[name] or {}
         offset, count = int(state.get("offset", 0)), int(state.get("count", 0))
         answer = await send(previews.preview(self._key.id, name), _is_early)
@@ -148,9 +184,9 @@ class Logbook:
         if found is None:
             url = previews.read_link(await send(previews.link(self._key.id, name)))
             begin, body = await fetch(url, offset, MOST_BYTES)
-            self.behind = True
             full = len(body) == MOST_BYTES and b"\n" not in body
             found = previews.Part(begin, body).lines_after(offset, final=full) or ((), offset)
+            self.behind = self.behind or bool(found[0])
         lines, offset = found
         for number, line in enumerate(lines, count):
             self._add(name, line, _created(details) + number * _MILLISECOND, details.nodes)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with a log never ends the following of a job, and what passes costs no line."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.services.modelarts import follower as module
+from airflow_provider_jobapi.services.modelarts import logbook
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine
+from airflow_provider_jobapi.training.status import JobState
+from tests.harness.modelarts.caller import Caller
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.samples import Samples
+from tests.services.modelarts.follow import DIALECTS, chunks, follow, following, own
+
+COUNTS = "import time\nfor number in range(12):\n    print('line', number, flush=True)\n    time.sleep(0.1)\n"
+LINES = [f"line {number}" for number in range(12)]
+LOGS = r"GET .*(log/|logs/|aom-log)"
+ENDED = (10, 11, 12, "Completed", "Failed", "Terminated")
+REFUSALS = [(403, "0112"), (500, "2801"), (400, "9999")]
+
+pytestmark = pytest.mark.parametrize("dialect", DIALECTS)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET", 1.0)
+
+
+def start(samples: Samples, dialect: str, code: str, nodes: int = 1) -> str:
+    if dialect == "v1":
+        return samples.start_v1(code, **({} if nodes == 1 else {"spec_id": 29, "worker_server_num": nodes}))
+    return samples.start_v2(code, **({} if nodes == 1 else {"resource": {"node_count": nodes}}))
+
+
+@pytest.mark.parametrize(("status", "code"), REFUSALS)
+def test_a_log_that_cannot_be_read(
+    samples: Samples, modelarts: ModelArts, dialect: str, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = start(samples, dialect, "print('line')")
+    modelarts.misbehave("refusal", status=status, code=code, message="no", path=LOGS, times=None)
+    states = list[JobState | None]()
+    assert asyncio.run(chunks(following(modelarts, path), watch=lambda chunk: states.append(chunk.state))) == []
+    assert states[-1] is JobState.SUCCESSFUL
+    assert caplog.text.count("cannot be read") == 1
+    assert f"ModelArts.{code}: no" in caplog.text
+
+
+@pytest.mark.parametrize(("status", "code"), [*REFUSALS, (404, "9404")])
+def test_a_trouble_that_passes_costs_no_line(
+    samples: Samples, modelarts: ModelArts, dialect: str, status: int, code: str
+) -> None:
+    path = start(samples, dialect, COUNTS)
+    struck = list[int]()
+
+    def watch(chunk: LogChunk) -> None:
+        if any(line.text.endswith("line 3") for line in chunk.lines):
+            modelarts.misbehave("refusal", status=status, code=code, message="no", path=LOGS, times=2)
+            struck.append(1)
+
+    assert own(asyncio.run(chunks(following(modelarts, path), watch=watch))) == LINES
+    assert struck
+
+
+def test_a_node_whose_log_cannot_be_read_hides_no_other(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, "print('line')", nodes=3)
+    modelarts.misbehave("refusal", status=400, code="9999", path=r"GET .*(log_file=\S*\.0|/logs/worker-0)", times=None)
+    assert sorted(own(follow(modelarts, path))) == ["[node 1] line", "[node 2] line"]
+
+
+def test_more_nodes_than_pages_of_a_look(
+    samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logbook, "MOST_PAGES", 1)
+    path = start(samples, dialect, "for number in range(40): print('line', number)", nodes=3)
+    behind = list[bool]()
+    lines = asyncio.run(chunks(following(modelarts, path), watch=lambda chunk: behind.append(chunk.cursor["behind"])))
+    for node in range(3):
+        found = [line.text for line in lines if line.text.startswith(f"[node {node}] line")]
+        assert found == [f"[node {node}] line {number}" for number in range(40)]
+    assert not any(behind[-2:])
+
+
+def test_the_status_is_asked_for_however_long_the_log_is(
+    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logbook, "MOST_PAGES", 1)
+    path = start(samples, dialect, "for number in range(200): print('line', number)")
+    caller.wait(path, *ENDED)
+    seen = len(modelarts.requests())
+    modelarts.misbehave("slow", seconds=0.05)
+
+    async def read() -> None:
+        follower, chunk = following(modelarts, path), LogChunk((), None)
+        while not any(line.text == "line 199" for line in chunk.lines):
+            chunk = await follower.read(chunk.cursor)
+
+    asyncio.run(read())
+    assert sum(1 for each in modelarts.requests()[seen:] if each["path"].endswith(path.rpartition("/")[2])) >= 3
+
+
+def test_slow_pages_are_shown_as_they_come(
+    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logbook, "LOOK", 0.3)
+    path = start(samples, dialect, "for number in range(30): print('line', number)")
+    caller.wait(path, *ENDED)
+    modelarts.misbehave("slow", seconds=0.15, path=LOGS)
+    longest = 0.0
+
+    async def read() -> list[LogLine]:
+        nonlocal longest
+        follower, cursor, lines = following(modelarts, path), None, list[LogLine]()
+        while True:
+            began = time.monotonic()
+            async with asyncio.timeout(3):
+                chunk = await follower.read(cursor)
+            longest = max(longest, time.monotonic() - began)
+            cursor, lines = chunk.cursor, lines + list(chunk.lines)
+            if chunk.complete:
+                return lines
+
+    assert own(asyncio.run(read())) == [f"line {number}" for number in range(30)]
+    assert longest < 1.8, "a look was as long as its pages were slow"
+
+
+def test_a_log_that_is_refused_for_long_is_left_alone(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+    path = start(samples, dialect, COUNTS)
+    modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=30, path=LOGS)
+
+    async def read() -> list[Any]:
+        follower, cursor, lines = following(modelarts, path), None, list[Any]()
+        for _ in range(5):
+            chunk = await follower.read(cursor)
+            cursor, lines = chunk.cursor, [*lines, chunk.state, *chunk.lines]
+        return lines
+
+    before = len(modelarts.requests())
+    assert all(isinstance(each, JobState) for each in asyncio.run(read()))
+    asked = [each for each in modelarts.requests()[before:] if "log" in each["path"]]
+    assert len(asked) == 1
