@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow_provider_jobapi.services.modelarts import engines, flavors
+from airflow_provider_jobapi.services.modelarts import engines, flavors, pages
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.flavors import Flavor
 from airflow_provider_jobapi.services.modelarts.mapping import (
@@ -182,21 +182,10 @@ class V1:
         return Call("GET", "v1", f"{_path(key)}/aom-log", f"the log of {_subject(key)}", params)
 
     def read_tail(self, answer: Answer) -> tuple[str, ...]:
-        r"""The lines of it.
-
-        In the sample of the documents' procedure eight lines are parted by two newlines each and end with one. So the
-        reading is the one that gives as many lines as the answer counts.
-        """
+        """The lines of it."""
         body = content(answer)
         written, count = text(body.get("content")), maybe_number(body.get("lines"))
-        if not written or count == 0:
-            return ()
-        read = [
-            tuple(written.removesuffix(end).split(separator))
-            for separator in ("\n\n", "\n")
-            for end in ("\n", "\n\n", "")
-        ]
-        return next((lines for lines in read if len(lines) == count), read[0 if "\n\n" in written else 3])
+        return () if count == 0 or (not written and count != 1) else pages.split(written, count)[0]
 
 
 def _engine(plan: Plan) -> dict[str, Any]:

@@ -39,12 +39,19 @@ class Page:
     :ivar start: Where it begins: the number of its first line.
     :ivar end: Where it ends: the number of its last line, or one more.
     :ivar ended: Whether its last line was ended; one that was not may still grow.
+    :ivar count: How many lines they are by the service's count; less than texts where a line holds the separator.
     """
 
     start: int
     end: int
     texts: tuple[str, ...]
     ended: bool = True
+    count: int = -1
+
+    @property
+    def lines(self) -> int:
+        """How many lines the service counts."""
+        return len(self.texts) if self.count < 0 else self.count
 
 
 EMPTY = Page(0, 0, ())
@@ -74,25 +81,26 @@ def read_page(answer: Answer) -> Page:
     """
     body = content(answer)
     said, count = text(body.get("content")), maybe_number(body.get("lines"))
-    if not said or count == 0:
+    if count == 0 or (not said and count != 1):
         return EMPTY
-    texts = split(said, count)
+    texts, ended = split(said, count)
     start, end = number(body.get("start_line"), "start_line"), number(body.get("end_line"), "end_line")
     if start > end:
         start, end, texts = end, start, texts[::-1]
-    return Page(start, end, texts, said.endswith("\n"))
+    return Page(start, end, texts, ended, len(texts) if count is None else min(count, len(texts)))
 
 
-def split(said: str, count: int | None) -> tuple[str, ...]:
-    """The lines of a content: by the separator that gives as many as the page says.
+def split(said: str, count: int | None) -> tuple[tuple[str, ...], bool]:
+    """The lines of a content, by the separator that gives as many as the page says; and whether the last was ended.
 
     :param count: How many that is; None where it does not say.
     """
     body = said.removesuffix("\n")
-    for separator in ("\n\n", "\n"):
-        if count in {None, body.count(separator) + 1} and (separator in body or count is not None):
-            return tuple(body.split(separator))
-    return tuple(body.split("\n\n" if "\n\n" in body else "\n"))
+    for lines in (body, said):  # the last line may be empty, and not ended
+        for separator in ("\n\n", "\n"):
+            if count == lines.count(separator) + 1:
+                return tuple(lines.split(separator)), lines != said
+    return tuple(body.split("\n\n" if "\n\n" in body else "\n")), body != said
 
 
 def _params(ask: Ask) -> dict[str, str]:

@@ -47,20 +47,30 @@ def test_numbers_may_be_texts() -> None:
 
 @given(st.lists(LINE, min_size=1, max_size=6), st.sampled_from(["\n\n", "\n"]))
 def test_the_number_of_lines_tells_the_separator(lines: list[str], separator: str) -> None:
-    assert pages.split(separator.join(lines) + "\n", len(lines)) == tuple(lines)
+    assert pages.split(separator.join(lines) + "\n", len(lines)) == (tuple(lines), True)
+    assert pages.split(separator.join(lines), len(lines))[0] == tuple(lines)
 
 
 def test_without_a_number_the_separator_is_guessed() -> None:
-    assert pages.split("a\n\nb\n", None) == ("a", "b")
-    assert pages.split("a\nb\n", None) == ("a", "b")
-    assert pages.split("a\nb\nc\n\nd\n", 9) == ("a\nb\nc", "d")
-    assert pages.split("a", None) == ("a",)
+    assert pages.split("a\n\nb\n", None) == (("a", "b"), True)
+    assert pages.split("a\nb\n", None) == (("a", "b"), True)
+    assert pages.split("a\nb\nc\n\nd\n", 9) == (("a\nb\nc", "d"), True)
+    assert pages.split("a", None) == (("a",), False)
 
 
 def test_a_page_from_new_to_old_is_turned() -> None:
     page = pages.read_page(answer({"start_line": "9", "end_line": "7", "lines": 2, "content": "new\nold\n"}))
-    assert page == pages.Page(7, 9, ("old", "new"))
+    assert page == pages.Page(7, 9, ("old", "new"), count=2)
     assert not pages.read_page(answer({"start_line": 1, "end_line": 1, "lines": 1, "content": "3%"})).ended
+
+
+def test_empty_lines_are_lines() -> None:
+    page = pages.read_page(answer({"start_line": 5, "end_line": 5, "lines": 1, "content": ""}))
+    assert page == pages.Page(5, 5, ("",), ended=False, count=1)
+    page = pages.read_page(answer({"start_line": 5, "end_line": 6, "lines": 2, "content": "a\n"}))
+    assert (page.texts, page.ended) == (("a", ""), False)
+    page = pages.read_page(answer({"start_line": 5, "end_line": 6, "lines": 2, "content": "a\n\n"}))
+    assert (page.texts, page.ended) == (("a", ""), True)
 
 
 def test_what_is_no_page() -> None:

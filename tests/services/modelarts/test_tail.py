@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.modelarts.pages import EMPTY, LONGEST, Ask, Page
+from airflow_provider_jobapi.services.modelarts.pages import LONGEST, Ask, Page, read_page
 from airflow_provider_jobapi.services.modelarts.tail import Found, Tail, block_after
+from airflow_provider_jobapi.services.modelarts.wire import Answer
 from tests.harness.modelarts import lines
 
 MODES = ("exclusive", "inclusive", "half_open")
@@ -34,6 +36,7 @@ class Service:
     asc_is_head: bool = True
     ends: bool = True
     grows: bool = False
+    separator: str = "\n"
 
     def answer(self, ask: Ask) -> Page:
         base = "" if ask.base is None else str(ask.base)
@@ -45,10 +48,14 @@ class Service:
             count=ask.lines,
             mode=self.mode,
         )
-        if not found.lines:
-            return EMPTY
-        whole = self.ends and not (self.grows and found.lines[-1] == self.log[-1])
-        return Page(int(found.start), int(found.end), tuple(text for _, text in found.lines), ended=whole)
+        whole = self.ends and not (self.grows and found.lines and found.lines[-1] == self.log[-1])
+        said = self.separator.join(text for _, text in found.lines) + ("\n" if whole and found.lines else "")
+        body = {"content": said, "lines": len(found.lines), "start_line": found.start, "end_line": found.end}
+        return read_page(Answer(200, {}, json.dumps(body).encode(), datetime.now(UTC)))
+
+    @property
+    def texts(self) -> list[str]:
+        return [each for _, text in self.log for each in text.split(self.separator)]
 
     def upto(self, count: int, *, grows: bool = False) -> Service:
         shown = self.log[:count]
@@ -63,6 +70,7 @@ def poll(service: Service, state: Any, *, final: bool = False, most: int = 10**6
     found = list[Found]()
     for _ in range(most):
         found += tail.feed(service.answer(tail.ask()), final=final)
+        assert tail.ask().lines <= LONGEST
         if tail.idle:
             break
     return found, tail.state()
@@ -75,7 +83,13 @@ def whole(service: Service) -> list[Found]:
 @st.composite
 def services(draw: st.DrawFn) -> Service:
     steps = draw(st.lists(st.sampled_from([1, 1, 2, 10**9]), max_size=60))
-    texts = draw(st.lists(st.sampled_from(["same", "a", "b"]), min_size=len(steps), max_size=len(steps)))
+    separator = draw(st.sampled_from(["\n", "\n\n"]))
+    # A line may hold what parts lines. How long the very first one is then, no page tells, and nor does one whether an
+    # empty line follows.
+    plain, framed = ["same", "a", "b", ""], ["same", "a", "b", "x\n\ny", "a\n\na\n\nb"]
+    some = st.sampled_from(framed if separator == "\n\n" and draw(st.booleans()) else plain)
+    texts = draw(st.lists(some, min_size=len(steps), max_size=len(steps)))
+    texts[:1] = ["first"][: len(steps)]
     stamps, now = list[int](), 1609121886518240330
     for step in steps:
         now += step
@@ -86,6 +100,7 @@ def services(draw: st.DrawFn) -> Service:
         draw(st.sampled_from(["asc", "desc"])),
         draw(st.booleans()),
         draw(st.booleans()),
+        separator=separator,
     )
 
 
@@ -93,13 +108,16 @@ def services(draw: st.DrawFn) -> Service:
 @given(services(), st.lists(st.tuples(st.integers(0, 20), st.booleans(), st.sampled_from([1, 2, 3, 99])), max_size=12))
 def test_every_line_once_and_under_the_same_time(service: Service, cuts: list[tuple[int, bool, int]]) -> None:
     expected = whole(service)
-    assert [line.text for line in expected] == [text for _, text in service.log]
+    assert [line.text for line in expected] == service.texts
     assert all(one.stamp <= two.stamp for one, two in pairwise(expected))
     found, state, shown = list[Found](), None, 0
     for more, grows, most in cuts:
         shown = min(len(service.log), shown + more)
         new, state = poll(service.upto(shown, grows=grows), state, most=most)
         found += new
+        if most == 99:
+            # One look is as far as the log goes, but for a line that may grow.
+            assert len(found) >= len(service.upto(max(0, shown - (not service.ends or grows))).texts)
     rest, state = poll(service, state, final=True)
     assert found + rest == expected
     assert poll(service, state, final=True)[0] == []
@@ -147,3 +165,27 @@ def test_two_words_for_one_direction() -> None:
     tail = Tail("desc", {"cursor": "50", "count": 2, "block": 2, "sure": True, "word": "desc"})
     with pytest.raises(BrokenContract, match="same one"):
         tail.feed(Page(10, 20, ("a", "b")))
+
+
+@pytest.mark.parametrize("size", [2, 3, 40])
+@pytest.mark.parametrize("same", [False, True])
+def test_lines_that_share_a_number(size: int, same: bool) -> None:
+    """With numbers of their own lost lines would be a fault; so those of one number are read as far as they tell."""
+    log = tuple((10**18 + number // size, f"{0 if same else number}") for number in range(120))
+    service = Service(log, "inclusive")
+    found = [line.text for line in poll(service, None, most=400)[0]]
+    assert len(found) >= 120
+    assert same or found == service.texts
+    state, live = None, list[Found]()
+    for count in (*range(0, 120, 7), 120, 120):
+        new, state = poll(service.upto(count), state, most=400)
+        live += new
+    assert poll(service, state, final=True, most=400)[0] == []
+    assert same or [line.text for line in live] == service.texts
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pages_whose_content_is_not_ended_come_at_once(mode: str) -> None:
+    service = Service(tuple((10**18 + number, str(number)) for number in range(4000)), mode, ends=False)
+    found, _ = poll(service, None)
+    assert len(found) == 3999
