@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
+from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services import patience
 from airflow_provider_jobapi.services.contact import describe
 from airflow_provider_jobapi.services.modelarts import logbook, mapping
@@ -109,13 +109,32 @@ class ModelArtsFollower:
         return LogChunk(tuple(book.lines), book.cursor(), details.status.status, complete)
 
     async def status(self) -> JobStatus:
-        """Where the job stands; asked once, and whoever is patient asks again."""
+        """Where the job stands, as the reading has just found it; asked for where that is long ago."""
+        known, age = self._details, time.monotonic() - self._asked
+        if known is not None and age < self._interval * (1 + 2 * JITTER):
+            return known.status
         return (await self._ask()).status
 
     async def stop(self) -> None:
         """Ask the service to stop the job; a job that has ended is no error, nor is one that was deleted."""
         call = self._dialect.stop(self._key)
-        await self._repeat(call, lambda answer: succeeded(answer) or code_of(answer) in ENDED | GONE)
+        self._asked = float("-inf")
+        try:
+            await self._repeat(call, lambda answer: succeeded(answer) or code_of(answer) in ENDED | GONE)
+        except ServiceUnavailable:
+            raise
+        except TrainingError:
+            if not await self._has_ended():
+                raise
+
+    async def _has_ended(self) -> bool:
+        """Whether the job is over, which is why a request to stop it may be refused in many words."""
+        try:
+            return (await self._ask()).status.status.ended
+        except JobGone:
+            return True
+        except TrainingError:
+            return False
 
     async def _look(self, book: logbook.Logbook, details: mapping.Details) -> None:
         """Look at the logs, unless the service has said that it is too early."""

@@ -6,8 +6,10 @@ The cursor holds all that is known, so a look that failed or was cancelled is re
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
+import zlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -18,7 +20,7 @@ from airflow_provider_jobapi.services.modelarts.mapping import Details, Dialect,
 from airflow_provider_jobapi.services.modelarts.refusals import GONE, NO_LOG_YET, code_of, succeeded
 from airflow_provider_jobapi.services.modelarts.tail import Tail
 from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
-from airflow_provider_jobapi.training.logs import LogLine
+from airflow_provider_jobapi.training.logs import RECORD_LIMIT, LogLine
 
 MOST_PAGES = 24
 """Pages of one look beyond the first of each node, at the most; the rest is for the next one, which does not wait."""
@@ -35,6 +37,7 @@ CLEARED = "2819"
 _DOWN = {"v1": "desc", "v2": "asc"}
 """Which word the documents have for the way from old to new."""
 
+_UNFIT = {0: " ", 13: " "}
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = 1_400_000_000 * 10**9, 4_000_000_000 * 10**9
@@ -150,7 +153,7 @@ class Logbook:
                     return
                 page = pages.read_page(answer) if succeeded(answer) else pages.EMPTY
                 for found in tail.feed(page, final=final):
-                    self._add(name, found.text, _moment(found.stamp) or fallback, details.nodes)
+                    self._add(name, found.text, _moment(found.stamp) or fallback, details)
                     fallback += _MILLISECOND
                 if tail.idle or not self._may_go_on(name, tail):
                     return
@@ -178,25 +181,31 @@ class Logbook:
         state = self._nodes[name] or {}
         offset, count = int(state.get("offset", 0)), int(state.get("count", 0))
         answer = await send(previews.preview(self._key.id, name), _is_early)
-        if not succeeded(answer) or answer.status == 204:
+        mark = f"{zlib.crc32(answer.body)} {len(answer.body)} {final}"
+        if mark == state.get("mark"):
             return
-        found = previews.read_preview(answer).lines_after(offset, final=final)
+        # A preview is up to 5 MB: read in a thread, the event loop goes on.
+        part = await asyncio.to_thread(lambda: previews.read_preview(answer) if _has_lines(answer) else None)
+        if part is None:
+            return
+        found = part.lines_after(offset, final=final)
         if found is None:
+            mark = ""
             url = previews.read_link(await send(previews.link(self._key.id, name)))
             begin, body = await fetch(url, offset, MOST_BYTES)
             full = len(body) == MOST_BYTES and b"\n" not in body
-            found = previews.Part(begin, body).lines_after(offset, final=full) or ((), offset)
+            over = full or (final and len(body) < MOST_BYTES)
+            found = previews.Part(begin, body).lines_after(offset, final=over) or ((), offset)
             self.behind = self.behind or bool(found[0])
         lines, offset = found
         for number, line in enumerate(lines, count):
-            self._add(name, line, _created(details) + number * _MILLISECOND, details.nodes)
-        self._nodes[name] = {"offset": offset, "count": count + len(lines)}
+            self._add(name, line, _created(details) + number * _MILLISECOND, details)
+        self._nodes[name] = {"offset": offset, "count": count + len(lines), "mark": mark}
 
-    def _add(self, name: str, text: str, time: datetime, nodes: int) -> None:
-        """Add a line; where there are several nodes, it says which one it is of."""
-        node = _number(name)[0]
-        prefix, lanes = (f"[node {node}] ", nodes) if nodes > 1 else ("", 1)
-        self.lines += (LogLine(time, prefix + each, node % lanes, lanes) for each in text.split("\n"))
+    def _add(self, name: str, text: str, time: datetime, details: Details) -> None:
+        """Add a line; where there are several logs, it says which one it is of."""
+        lane, lanes, prefix = _place(name, details)
+        self.lines += (LogLine(time, prefix + _fit(each), lane, lanes) for each in text.split("\n"))
 
 
 def _is_early(answer: Answer) -> bool:
@@ -206,6 +215,29 @@ def _is_early(answer: Answer) -> bool:
 def _is_early_or_unknown(answer: Answer) -> bool:
     """The log has not begun, or the region has no logs by page at all."""
     return _is_early(answer) or (answer.status == 404 and code_of(answer) not in GONE)
+
+
+def _has_lines(answer: Answer) -> bool:
+    return answer.status != 204 and succeeded(answer)
+
+
+def _place(name: str, details: Details) -> tuple[int, int, str]:
+    """The lane of a log, the number of lanes, and what its lines begin with: by the job alone, whenever it is asked."""
+    lanes, (lane, _) = max(details.nodes, len(details.tasks)), _number(name)
+    prefix = f"[node {lane}] "
+    numbers = sorted(_number(task)[0] for task in details.tasks)
+    if name in details.tasks and (len(set(numbers)) < len(numbers) or numbers[-1] >= lanes):
+        lane, prefix = sorted(details.tasks).index(name), f"[{name}] "
+    return lane % lanes, lanes, prefix if lanes > 1 else ""
+
+
+def _fit(text: str) -> str:
+    """A line as it may be shown, by the same bounds as a record of the jobAPI."""
+    clean = text.removesuffix("\r").translate(_UNFIT)
+    cut = clean[:RECORD_LIMIT].encode(errors="replace")
+    if len(clean) <= RECORD_LIMIT and len(cut) <= RECORD_LIMIT:
+        return clean
+    return cut[: RECORD_LIMIT - 3].decode(errors="ignore") + "…"
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -47,10 +47,16 @@ def preview(job: str, task: str) -> Call:
 
 
 def read_preview(answer: Answer) -> Part:
-    """The end of the log; the sizes say where it begins."""
+    """The end of the log; the sizes say where it begins.
+
+    Where the text is not of the size that is said, as bytes that are no UTF-8 make it longer, no byte of it has a known
+    place. Then the part is the empty one at the log's end, and what is before it is read behind the link.
+    """
     body = content(answer)
-    shown = text(body.get("content")).encode()
-    whole = maybe_number(body.get("full_size"))
+    shown = text(body.get("content")).encode(errors="surrogatepass")
+    size, whole = maybe_number(body.get("current_size")), maybe_number(body.get("full_size"))
+    if size is not None and size != len(shown):
+        return Part(size if whole is None else whole, b"")
     return Part(0 if whole is None else max(0, whole - len(shown)), shown)
 
 

@@ -30,6 +30,8 @@ def test_a_preview_says_where_it_begins() -> None:
     assert previews.read_preview(answer({"content": "ü\n", "current_size": "3", "full_size": "10"})) == Part(
         7, b"\xc3\xbc\n"
     )
+    # A byte that is no UTF-8 came as three, so where the others are is not known.
+    assert previews.read_preview(answer({"content": "\ufffd\n", "current_size": 2, "full_size": 9})) == Part(9, b"")
     assert previews.read_preview(answer({"content": "x"})) == Part(0, b"x")
     assert previews.read_preview(answer({})) == Part(0, b"")
 

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One look at a job's logs, with answers that the double does not give."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.services.modelarts.logbook import Logbook
+from airflow_provider_jobapi.services.modelarts.mapping import Details, Key, dialect_of
+from airflow_provider_jobapi.services.modelarts.refusals import succeeded
+from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
+from airflow_provider_jobapi.training.logs import RECORD_LIMIT, LogLine
+from airflow_provider_jobapi.training.status import JobState, JobStatus
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+DETAILS = Details(
+    JobStatus(name="job", status=JobState.RUNNING, submission_time=NOW), "Running", 1, "", "", ("worker-0",)
+)
+LINK = "https://obs/log?Signature=x"
+
+
+def look(
+    said: Callable[[Call], Any], log: bytes = b"", cursor: Any = None, details: Details = DETAILS, *, final: bool = True
+) -> Logbook:
+    """A look at logs of v2; ``said`` answers a call."""
+
+    async def send(call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
+        answer = said(call)
+        found = answer if isinstance(answer, Answer) else Answer(200, {}, json.dumps(answer).encode(), NOW)
+        assert accept(found)
+        return found
+
+    async def fetch(url: str, begin: int, most: int) -> tuple[int, bytes]:
+        assert url == LINK
+        return begin, log[begin : begin + most]
+
+    book = Logbook(dialect_of("v2"), Key("1"), cursor)
+    asyncio.run(book.read(details, send, fetch, final=final))
+    assert book.trouble is None
+    return book
+
+
+def previewed(content: str, size: int, whole: int) -> Callable[[Call], Any]:
+    preview = {"content": content, "current_size": size, "full_size": whole}
+    return lambda call: {"obs_url": LINK} if call.path.endswith("/url") else preview
+
+
+def texts(lines: list[LogLine]) -> list[str]:
+    return [line.text for line in lines]
+
+
+def test_a_log_with_bytes_that_are_no_utf_8_is_read_whole() -> None:
+    log = b"".join(b"line %d \xff\n" % number for number in range(100))
+    expected = [f"line {number} \ufffd" for number in range(100)]
+    cursor: Any = {"previews": True, "nodes": {}}
+    lines = list[str]()
+    for upto in (300, 700, len(log)):
+        end = log[max(0, upto - 200) : upto]
+        said = previewed(end.decode(errors="replace"), len(end), upto)
+        book = look(said, log[:upto], cursor, final=upto == len(log))
+        cursor, lines = book.cursor(), lines + texts(book.lines)
+    assert lines == expected
+
+
+def test_a_link_that_brings_nothing_is_not_followed_at_once() -> None:
+    cursor = {"previews": True, "nodes": {"worker-0": {"offset": 10, "count": 1}}}
+    book = look(previewed("end\n", 4, 5000), b"line 1234\n", cursor)
+    assert (book.lines, book.behind) == ([], False)
+
+
+def test_a_preview_that_did_not_change_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow_provider_jobapi.services.modelarts import previews
+
+    read, calls = previews.read_preview, list[Answer]()
+    monkeypatch.setattr(previews, "read_preview", lambda answer: (calls.append(answer), read(answer))[1])
+    said = previewed("one\ntwo", 7, 7)
+    first = look(said, cursor={"previews": True, "nodes": {}}, final=False)
+    again = look(said, cursor=first.cursor(), final=False)
+    assert (texts(first.lines), again.lines, len(calls)) == (["one"], [], 1)
+    assert texts(look(said, cursor=again.cursor(), final=True).lines) == ["two"]
+
+
+def page(call: Call) -> dict[str, Any]:
+    if "base_line" in call.params:
+        return {"content": "", "lines": 0}
+    return {"content": f"line of {call.path.rpartition('/')[2]}\n", "lines": 1, "start_line": 5, "end_line": 5}
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_tasks_of_one_number_have_lanes_of_their_own(nodes: int) -> None:
+    found = look(page, details=replace(DETAILS, nodes=nodes, tasks=("worker-0", "ps-0"))).lines
+    assert {(line.text, line.lane, line.lanes) for line in found} == {
+        ("[ps-0] line of ps-0", 0, 2),
+        ("[worker-0] line of worker-0", 1, 2),
+    }
+
+
+def test_nodes_are_told_by_their_numbers() -> None:
+    found = look(page, details=replace(DETAILS, nodes=3, tasks=("worker-0", "worker-2"))).lines
+    assert {(line.text, line.lane, line.lanes) for line in found} == {
+        (f"[node {node}] line of worker-{node}", node, 3) for node in (0, 2)
+    }
+
+
+@pytest.mark.parametrize("letter", ["x", "ü"])
+def test_a_line_is_no_longer_than_a_record(letter: str) -> None:
+    said = {"content": f"{letter * 10**6}\n", "lines": 1, "start_line": 5, "end_line": 5}
+    (line,) = look(lambda call: {"content": "", "lines": 0} if "base_line" in call.params else said).lines
+    assert line.text.endswith(f"{letter}…")
+    assert RECORD_LIMIT - 2 <= len(line.text.encode()) <= RECORD_LIMIT
+
+
+def test_a_line_holds_no_character_that_a_log_cannot_show() -> None:
+    said = {"content": "1%\r2%\0\r\n", "lines": 1, "start_line": 5, "end_line": 5}
+    (line,) = look(lambda call: {"content": "", "lines": 0} if "base_line" in call.params else said).lines
+    assert line.text == "1% 2% "
