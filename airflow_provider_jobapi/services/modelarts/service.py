@@ -20,11 +20,19 @@ from airflow_provider_jobapi.exceptions import (
     TrainingError,
 )
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
-from airflow_provider_jobapi.services.modelarts import planning
+from airflow_provider_jobapi.services.modelarts import marks, planning
 from airflow_provider_jobapi.services.modelarts.catalogue import Catalogue
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage
-from airflow_provider_jobapi.services.modelarts.mapping import SEARCH_PAGE, Details, Found, Key, Plan, dialect_of
+from airflow_provider_jobapi.services.modelarts.mapping import (
+    SEARCH_PAGE,
+    Details,
+    Dialect,
+    Found,
+    Key,
+    Plan,
+    dialect_of,
+)
 from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded, Duplicate
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
 from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, skew
@@ -43,6 +51,9 @@ _log = logging.getLogger(__name__)
 
 STOP = Patience(total=10.0, attempts=5)
 """A stop is asked for while a worker is being killed, which has seconds left."""
+
+MARK = Patience(total=10.0, attempts=4)
+"""A job that was created runs on without its mark."""
 
 MOST_PAGES = 20
 """Of a search for one id, which is in the name of one job unless somebody plays tricks."""
@@ -90,9 +101,11 @@ class ModelArtsService:
         sources = measure_all(job.files())
         inputs = tuple(each.as_input() for each in sources.values())
         digest = planning.digest_of(job, sources)
-        if (there := self._search(job_id)) is not None:
-            _same(there[0], digest)
-            return replace(self._submission(job_id, there[0].key), inputs=inputs)
+        if (there := self._there(job_id)) is not None:
+            submission, known = there
+            _check_same(submission.handle, known, digest)
+            self._mark(submission.handle, digest)  # whoever created it may have been killed before
+            return replace(submission, inputs=inputs)
         if job.completion_time and read_span(job.completion_time) is None:
             self._log.warning(
                 f"completion_time {job.completion_time!r} cannot be read as a span of time, so the time is not limited."
@@ -101,35 +114,38 @@ class ModelArtsService:
         installs = not isinstance(plan.engine, CustomImage)
         self._upload(job, job_id, planning.files(job, job_id, sources, installs=installs))
         key, measured = self._create(plan, job_id, digest)
-        return Submission(self._handle(job_id, plan.name, key, plan.output), measured, inputs)
+        handle = self._handle(job_id, plan.name, key, plan.output)
+        self._mark(handle, digest)
+        return Submission(handle, measured, inputs)
 
     def find(self, job_id: str) -> Submission:
         """Find a job by its id.
 
-        :raises JobNotFound: when there is none; ModelArts does not tell whether there has been one.
+        :raises JobNotFound: when the id was never used.
+        :raises JobGone: when it was, and somebody deleted the job.
         """
-        there = self._search(job_id)
+        there = self._there(job_id)
         if there is None:
             raise JobNotFound(f"ModelArts has no job of the id {job_id}.")
-        return self._submission(job_id, there[0].key)
+        return there[0]
 
     def status(self, handle: Handle) -> JobStatus:
         """Where the job stands.
 
         :raises JobGone: when somebody deleted it.
         """
-        return self._details(handle).status.model_copy(update={"job_id": _job_id(handle)})
+        return self._details(handle)[0].status.model_copy(update={"job_id": _job_id(handle)})
 
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
         """The last lines of the logs of all machines, at most ``count``; none when they cannot be read."""
-        key = self._key(handle)
+        dialect, key = _place(handle)
         try:
-            asked = self._dialect.logs(key)
-            logs = self._details(handle).tasks if asked is None else self._dialect.read_logs(self._send(asked))
+            asked = dialect.logs(key)
+            logs = self._details(handle)[0].tasks if asked is None else dialect.read_logs(self._send(asked))
             found: list[str] = []
             for log in logs:
                 share = max(1, count // len(logs))
-                lines = self._dialect.read_tail(self._send(self._dialect.tail(key, log, share)))[-share:]
+                lines = dialect.read_tail(self._send(dialect.tail(key, log, share)))[-share:]
                 found += [f"[{log}] {line}" for line in lines] if len(logs) > 1 else lines
         except TrainingError as error:
             self._log.warning(f"The log of job {_job_id(handle)} cannot be read: {error}")
@@ -139,7 +155,8 @@ class ModelArtsService:
     def stop(self, handle: Handle) -> None:
         """Ask ModelArts to stop the job; one that has ended or is gone is no error. For signal handlers, too."""
         session = session_of(self.connection, self._mask).apart()
-        call = self._dialect.stop(self._key(handle))
+        dialect, key = _place(handle)
+        call = dialect.stop(key)
         try:
             STOP.repeat(lambda: session.send(call))
         except (AlreadyEnded, JobGone):
@@ -159,7 +176,8 @@ class ModelArtsService:
                     f"Job {_job_id(handle)} is {status} and was not deleted: stop it, wait for its end, and delete it "
                     "then."
                 )
-            self._send(self._dialect.delete(self._key(handle)))
+            dialect, key = _place(handle)
+            self._send(dialect.delete(key))
         except (AlreadyEnded, JobGone):
             pass
 
@@ -218,11 +236,35 @@ class ModelArtsService:
                 break
         return None
 
-    def _submission(self, job_id: str, key: Key) -> Submission:
-        """Where the job's output is, its own details tell: options may have moved it, or the connection changed."""
-        answer = self._send(self._dialect.details(key))
-        details = self._dialect.read_details(answer)
-        return Submission(self._handle(job_id, details.status.name, key, details.train_url), skew(answer))
+    def _there(self, job_id: str) -> tuple[Submission, str | None] | None:
+        """The job of an id, and the digest of its content where that is known; None for an id that was never used.
+
+        A search finds what this dialect has, and not at once; the mark in OBS tells what else there was.
+
+        :raises JobGone: when somebody deleted the job.
+        """
+        if (found := self._search(job_id)) is not None:
+            known, digest = found[0], planning.digest_in(found[0].description)
+            handle = self._handle(job_id, known.name, known.key, "")
+            details, measured = self._details(handle)
+            # Where the output is, the job itself tells: options may have moved it, or the connection changed.
+            return Submission(handle | {"name": details.status.name, "output": details.train_url}, measured), digest
+        store = self._store(self.connection.bucket)
+        mark = self._patience.repeat(lambda: marks.read(store, self.connection.prefix, job_id), self._log)
+        if mark is None:
+            return None
+        return Submission(mark.handle, self._details(mark.handle)[1]), mark.digest
+
+    def _mark(self, handle: Handle, digest: str) -> None:
+        """Keep in OBS that the job was created. The job goes on without it, so nothing fails for it."""
+        store, mark = self._store(self.connection.bucket), marks.Mark(handle, digest)
+        try:
+            MARK.repeat(lambda: marks.write(store, self.connection.prefix, mark), self._log)
+        except TrainingError as error:
+            self._log.warning(
+                f"It could not be kept in OBS that job {_job_id(handle)} was created: {error} "
+                "Should somebody delete the job, a retry would not know that there has been one."
+            )
 
     def _handle(self, job_id: str, name: str, key: Key, output: str) -> Handle:
         handle = {"job_id": job_id, "name": name, "dialect": self._dialect.version, "modelarts_id": key.id}
@@ -297,16 +339,11 @@ class ModelArtsService:
 
         return store_of(self.connection, bucket)
 
-    def _details(self, handle: Handle) -> Details:
-        return self._dialect.read_details(self._send(self._dialect.details(self._key(handle))))
-
-    def _key(self, handle: Handle) -> Key:
-        if _text(handle, "dialect") != self._dialect.version:
-            raise BrokenContract(
-                f"Job {_job_id(handle)} was created with the dialect {handle['dialect']} of ModelArts and the "
-                f"connection says {self._dialect.version}: set it back until the job has ended."
-            )
-        return Key(_text(handle, "modelarts_id"), str(handle.get("version_id", "")))
+    def _details(self, handle: Handle) -> tuple[Details, timedelta]:
+        """Where a job stands, asked in the dialect in which it was created; and our clock minus the service's."""
+        dialect, key = _place(handle)
+        answer = self._send(dialect.details(key))
+        return dialect.read_details(answer), skew(answer)
 
     def _end(self, handle: Handle) -> str:
         """The Unix time at which the job ended, as TensorFlow Serving's examples number their versions.
@@ -322,14 +359,23 @@ class ModelArtsService:
         return str(max(1, int(ended.timestamp())))
 
 
-def _same(there: Found, digest: str) -> Key:
-    """The job that is there, where it is the one that is asked for.
+def _check_same(handle: Handle, known: str | None, digest: str) -> None:
+    """Whether the job that is there is the one that is asked for.
 
     :raises JobConflict: when it is another.
     """
-    if planning.digest_in(there.description) not in {None, digest}:
-        raise JobConflict(f"ModelArts has the job {there.name} with another script, data or options.")
+    if known not in {None, digest}:
+        raise JobConflict(f"ModelArts has the job {handle['name']} with another script, data or options.")
+
+
+def _same(there: Found, digest: str) -> Key:
+    _check_same({"name": there.name}, planning.digest_in(there.description), digest)
     return there.key
+
+
+def _place(handle: Handle) -> tuple[Dialect, Key]:
+    """In which dialect a job is spoken of, whatever the connection says by now, and by which key."""
+    return dialect_of(_text(handle, "dialect")), Key(_text(handle, "modelarts_id"), str(handle.get("version_id", "")))
 
 
 def _text(handle: Handle, name: str) -> str:

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job that was created is known for good: after it was deleted, and after the connection's dialect was changed."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import (
+    BrokenContract,
+    ConnectionProblem,
+    JobConflict,
+    JobGone,
+    JobNotFound,
+    ServiceUnavailable,
+)
+from airflow_provider_jobapi.services.modelarts import marks
+from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
+from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.training.identity import Content, walk
+from airflow_provider_jobapi.training.status import JobState
+from tests.harness.client import MODEL
+from tests.harness.modelarts.caller import Caller
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.service import ended, job, service, started
+
+pytestmark = pytest.mark.usefixtures("no_waits")
+
+WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
+OTHER = {"v1": "v2", "v2": "v1"}
+
+
+@pytest.fixture(params=["v1", "v2"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def asking(modelarts: ModelArts, dialect: str) -> ModelArtsService:
+    return service(modelarts, dialect)
+
+
+@pytest.fixture
+def job_id() -> str:
+    return str(uuid.uuid4())
+
+
+def forget(double: ModelArts, asking: ModelArtsService, job_id: str) -> None:
+    """Delete a job behind our back."""
+    handle = asking.find(job_id).handle
+    Caller(double).ok("DELETE", f"/{handle['dialect']}/{{project_id}}/training-jobs/{handle['modelarts_id']}")
+
+
+def test_a_failed_job_that_somebody_deletes_hides_no_later_one(asking: ModelArtsService, modelarts: ModelArts) -> None:
+    jobs = Content("client", str(uuid.uuid4()))
+    failed, running = jobs.job_id(0), jobs.job_id(1)
+    ended(asking, asking.submit(job("raise SystemExit(3)"), failed).handle)
+    handle = asking.submit(job(WAITS), running).handle
+    forget(modelarts, asking, failed)
+    place = walk(jobs, lambda each: asking.status(asking.find(each).handle).status)
+    assert (place.generation, place.job_id) == (1, running)
+    assert place.state is not None
+    with pytest.raises(JobGone, match="somebody deleted it"):
+        asking.submit(job("raise SystemExit(3)"), failed)
+    asking.stop(handle)
+
+
+def test_an_id_that_was_never_used(asking: ModelArtsService, job_id: str) -> None:
+    with pytest.raises(JobNotFound):
+        asking.find(job_id)
+
+
+def test_a_job_whose_answer_was_lost_is_known_as_well(
+    asking: ModelArtsService, modelarts: ModelArts, job_id: str
+) -> None:
+    modelarts.misbehave("lost_answer")
+    ended(asking, asking.submit(job(), job_id).handle)
+    forget(modelarts, asking, job_id)
+    with pytest.raises(JobGone):
+        asking.find(job_id)
+
+
+def test_so_is_one_whose_worker_was_killed(
+    asking: ModelArtsService, modelarts: ModelArts, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(marks, "write", lambda *_: None)
+        asking.submit(job(), job_id)
+    asking.submit(job(), job_id)
+    forget(modelarts, asking, job_id)
+    with pytest.raises(JobGone):
+        asking.find(job_id)
+
+
+def test_a_mark_that_cannot_be_kept_fails_nothing(
+    asking: ModelArtsService, job_id: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ServiceUnavailable("OBS is down.")
+
+    monkeypatch.setattr(marks, "write", broken)
+    with caplog.at_level(logging.WARNING):
+        handle = asking.submit(job(), job_id).handle
+    assert f"job {job_id} was created: OBS is down. Should somebody delete" in caplog.text
+    assert asking.find(job_id).handle == handle
+
+
+def test_a_storage_that_cannot_be_read_is_no_answer(modelarts: ModelArts, dialect: str, job_id: str) -> None:
+    down = service(modelarts, dialect, patience=Patience(attempts=1), obs_endpoint="http://127.0.0.1:9")
+    with pytest.raises(ServiceUnavailable):
+        down.find(job_id)
+    with pytest.raises(ConnectionProblem, match="obs_secret_key"):
+        service(modelarts, dialect, obs_secret_key="another-word").find(job_id)
+
+
+def test_a_mark_that_is_none(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    for written in ("no JSON", "[]", "{}", '{"handle": {"job_id": "another"}, "sha256": ""}'):
+        modelarts.put(f"/{modelarts.bucket}/jobs/created/{job_id}.json", written)
+        with pytest.raises(BrokenContract, match=f"jobs/created/{job_id}.json of OBS does not name .* delete it"):
+            asking.find(job_id)
+
+
+def test_a_job_of_the_other_dialect(modelarts: ModelArts, dialect: str, job_id: str, tmp_path: Path) -> None:
+    before, after = service(modelarts, dialect), service(modelarts, OTHER[dialect])
+    submission = before.submit(job(MODEL), job_id)
+    assert after.find(job_id).handle == submission.handle
+    again = after.submit(job(MODEL), job_id)
+    assert (again.handle, again.inputs) == (submission.handle, submission.inputs)
+    with pytest.raises(JobConflict, match="another script"):
+        after.submit(job("print('another')"), job_id)
+    assert ended(after, submission.handle).status is JobState.SUCCESSFUL
+    assert "written" in after.last_lines(submission.handle, 20)
+    assert len(after.fetch_model(submission.handle, tmp_path).files) == 2
+    after.delete(submission.handle)
+    with pytest.raises(JobGone):
+        after.find(job_id)
+
+
+def test_a_stop_in_the_other_dialect(modelarts: ModelArts, dialect: str, job_id: str) -> None:
+    handle = service(modelarts, dialect).submit(job(WAITS), job_id).handle
+    after = service(modelarts, OTHER[dialect])
+    started(after, handle)
+    after.stop(handle)
+    assert ended(after, handle).status is JobState.STOPPED
