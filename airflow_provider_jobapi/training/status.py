@@ -125,6 +125,11 @@ class JobStatus(BaseModel):
         ),
     )
 
+    @property
+    def stopping(self) -> bool:
+        """Whether somebody stops the job, which has not ended yet: nothing will come of it."""
+        return not self.status.ended and self.reason == Reason.STOPPED
+
     def to_wire(self) -> dict[str, Any]:
         """The status object as it travels."""
         return self.model_dump(mode="json", by_alias=True)

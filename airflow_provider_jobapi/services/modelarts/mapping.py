@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
+from airflow_provider_jobapi.services.base import Handle
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.flavors import Flavor
 from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
@@ -98,6 +99,11 @@ class Details:
     description: str
     tasks: tuple[str, ...] = ()
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to stop: the job has ended, or is about to since somebody stops it."""
+        return self.status.status.ended or self.status.stopping
+
 
 class Dialect(Protocol):
     """One of the two APIs."""
@@ -171,6 +177,26 @@ def dialect_of(name: str) -> Dialect:
     if name not in dialects:
         raise BrokenContract(f"ModelArts has no dialect {name[:20]!r}, only v1 and v2.")
     return dialects[name]()
+
+
+def key_of(handle: Handle) -> tuple[Dialect, Key]:
+    """In which dialect a job is spoken of, whatever the connection says by now, and by which key.
+
+    :raises BrokenContract: when the handle is none of ModelArts.
+    """
+    version = str(handle.get("version_id") or "") if isinstance(handle, dict) else ""
+    return dialect_of(text_of(handle, "dialect")), Key(text_of(handle, "modelarts_id"), version)
+
+
+def text_of(handle: Handle, name: str) -> str:
+    """A text that a handle must hold.
+
+    :raises BrokenContract: when it does not.
+    """
+    value = handle.get(name) if isinstance(handle, dict) else None
+    if not isinstance(value, str) or not value:
+        raise BrokenContract(f"The handle {handle!r} is none of ModelArts; it holds a {name}.")
+    return value
 
 
 def refuse_reserved(body: Mapping[str, Any], names: Sequence[str], where: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.modelarts import boot
+from airflow_provider_jobapi.services.modelarts.mapping import Found
 from airflow_provider_jobapi.services.source import Source, measure
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, SCRIPT_NAME, TrainingJob
 from airflow_provider_jobapi.training.spans import read_span
@@ -79,9 +80,10 @@ def description(job_id: str, digest: str) -> str:
     return f"airflow:{job_id} sha256:{digest}"
 
 
-def owned(name: str, said: str, job_id: str) -> bool:
+def owned(found: Found, job_id: str) -> bool:
     """Whether a job is ours, by its name and its description."""
-    return name.endswith(f"-{job_id}") and re.match(rf"airflow:{re.escape(job_id)}(?![0-9A-Za-z-])", said) is not None
+    ours = re.match(rf"airflow:{re.escape(job_id)}(?![0-9A-Za-z-])", found.description)
+    return found.name.endswith(f"-{job_id}") and ours is not None
 
 
 def digest_in(said: str) -> str | None:

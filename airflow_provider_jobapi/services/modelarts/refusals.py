@@ -35,8 +35,9 @@ ENDED = frozenset({"2796", "6357"})
 NO_LOG_YET = frozenset({"2818", "2776"})
 """The log was not begun."""
 
-STALE_TOKEN = frozenset({"2784"})
-"""A token that ended, said with a 403; keystoneauth1 logs in again by itself on a 401 alone."""
+STALE_TOKEN = frozenset({"0201", "0202", "0203", "2784", "4127", "4201", "5001", "5002"})
+"""A token that ended or was revoked. 2784 comes with a 403, the others with a 401, with which permissions are refused,
+too."""
 
 _RETRIED = frozenset({408, 429, 502, 503, 504})
 
@@ -53,7 +54,7 @@ _BY_CODE: tuple[tuple[type[TrainingError], Iterable[str], str], ...] = (
     (ConnectionProblem, ("2786",), "check the connection's project, iam_url and host, which must be of one region"),
     (
         ConnectionProblem,
-        ("0201", "0202", "0203", *STALE_TOKEN, "4127", "4201", "5001", "5002"),
+        STALE_TOKEN,
         "it takes no token of the connection's IAM; check iam_url and host, which must be of one region",
     ),
     (ConnectionProblem, GONE, "check the connection's workspace_id"),
@@ -85,6 +86,13 @@ class AlreadyEnded(JobConflict):
 def code_of(answer: Answer) -> str:
     """The last part of a code of ModelArts' own, such as ``0103``; empty where there is none."""
     return _own(_said(answer)[0])
+
+
+def is_stale(answer: Answer) -> bool:
+    """Whether a new token may cure a refusal. The gateway has codes of its own for that, so its 401 counts as one."""
+    return answer.status in {401, 403} and code_of(answer) in (
+        STALE_TOKEN | {""} if answer.status == 401 else STALE_TOKEN
+    )
 
 
 def succeeded(answer: Answer) -> bool:

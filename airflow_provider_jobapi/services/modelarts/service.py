@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import (
     BrokenContract,
-    InvalidJob,
     JobConflict,
     JobGone,
     JobNotFound,
     NoSavedModel,
     QuotaReached,
+    ServiceUnavailable,
     TrainingError,
 )
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
@@ -24,18 +24,10 @@ from airflow_provider_jobapi.services.modelarts import marks, planning
 from airflow_provider_jobapi.services.modelarts.catalogue import Catalogue
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage
-from airflow_provider_jobapi.services.modelarts.mapping import (
-    SEARCH_PAGE,
-    Details,
-    Dialect,
-    Found,
-    Key,
-    Plan,
-    dialect_of,
-)
-from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded, Duplicate
+from airflow_provider_jobapi.services.modelarts.jobs import Jobs, check_same
+from airflow_provider_jobapi.services.modelarts.mapping import Key, Plan, key_of, text_of
+from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, skew
 from airflow_provider_jobapi.services.patience import Patience
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.spans import read_span
@@ -54,9 +46,6 @@ STOP = Patience(total=10.0, attempts=5)
 
 MARK = Patience(total=10.0, attempts=4)
 """A job that was created runs on without its mark."""
-
-MOST_PAGES = 20
-"""Of a search for one id, which is in the name of one job unless somebody plays tricks."""
 
 
 class ModelArtsService:
@@ -83,8 +72,9 @@ class ModelArtsService:
         self._log = log
         self._meters = meters
         self._patience = patience or Patience()
-        self._dialect = dialect_of(connection.dialect)
-        self._catalogue = Catalogue(self._dialect, self._send)
+        self._jobs = Jobs(connection, lambda: session_of(connection, mask), self._patience, log)
+        self._dialect = self._jobs.dialect
+        self._catalogue = Catalogue(self._dialect, self._jobs.send)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.connection.url!r})"
@@ -103,7 +93,7 @@ class ModelArtsService:
         digest = planning.digest_of(job, sources)
         if (there := self._there(job_id)) is not None:
             submission, known = there
-            _check_same(submission.handle, known, digest)
+            check_same(submission.handle["name"], known, digest)
             self._mark(submission.handle, digest)  # whoever created it may have been killed before
             return replace(submission, inputs=inputs)
         if job.completion_time and read_span(job.completion_time) is None:
@@ -113,9 +103,10 @@ class ModelArtsService:
         plan = self._plan(job, job_id, digest)
         installs = not isinstance(plan.engine, CustomImage)
         self._upload(job, job_id, planning.files(job, job_id, sources, installs=installs))
-        key, measured = self._create(plan, job_id, digest)
-        handle = self._handle(job_id, plan.name, key, plan.output)
-        self._mark(handle, digest)
+        with self._jobs.creating(job_id):
+            key, measured = self._create(plan, job_id, digest)
+            handle = self._jobs.handle(job_id, plan.name, key, plan.output)
+            self._mark(handle, digest)
         return Submission(handle, measured, inputs)
 
     def find(self, job_id: str) -> Submission:
@@ -124,6 +115,8 @@ class ModelArtsService:
         :raises JobNotFound: when the id was never used.
         :raises JobGone: when it was, and somebody deleted the job.
         """
+        if (late := self._jobs.find_late(job_id)) is not None:
+            return late
         there = self._there(job_id)
         if there is None:
             raise JobNotFound(f"ModelArts has no job of the id {job_id}.")
@@ -134,18 +127,18 @@ class ModelArtsService:
 
         :raises JobGone: when somebody deleted it.
         """
-        return self._details(handle)[0].status.model_copy(update={"job_id": _job_id(handle)})
+        return self._jobs.details(handle)[0].status.model_copy(update={"job_id": _job_id(handle)})
 
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
         """The last lines of the logs of all machines, at most ``count``; none when they cannot be read."""
-        dialect, key = _place(handle)
+        dialect, key = key_of(handle)
         try:
             asked = dialect.logs(key)
-            logs = self._details(handle)[0].tasks if asked is None else dialect.read_logs(self._send(asked))
+            logs = self._jobs.details(handle)[0].tasks if asked is None else dialect.read_logs(self._jobs.send(asked))
             found: list[str] = []
             for log in logs:
                 share = max(1, count // len(logs))
-                lines = dialect.read_tail(self._send(dialect.tail(key, log, share)))[-share:]
+                lines = dialect.read_tail(self._jobs.send(dialect.tail(key, log, share)))[-share:]
                 found += [f"[{log}] {line}" for line in lines] if len(logs) > 1 else lines
         except TrainingError as error:
             self._log.warning(f"The log of job {_job_id(handle)} cannot be read: {error}")
@@ -154,15 +147,18 @@ class ModelArtsService:
 
     def stop(self, handle: Handle) -> None:
         """Ask ModelArts to stop the job; one that has ended or is gone is no error. For signal handlers, too."""
-        session = session_of(self.connection, self._mask).apart()
-        dialect, key = _place(handle)
-        call = dialect.stop(key)
-        try:
-            STOP.repeat(lambda: session.send(call))
-        except (AlreadyEnded, JobGone):
-            pass
-        finally:
-            session.close()
+        dialect, key = key_of(handle)
+        with self._jobs.apart(STOP) as jobs:
+            try:
+                jobs.send(dialect.stop(key))
+            except (AlreadyEnded, JobGone):
+                pass
+            except ServiceUnavailable:
+                raise
+            except TrainingError:
+                # There are more codes for a job that has ended than are documented for a stop.
+                if not jobs.is_over(handle):
+                    raise
 
     def delete(self, handle: Handle) -> None:
         """Delete the job and its log for good; one that is gone is no error. Its files in OBS stay where they are.
@@ -176,8 +172,8 @@ class ModelArtsService:
                     f"Job {_job_id(handle)} is {status} and was not deleted: stop it, wait for its end, and delete it "
                     "then."
                 )
-            dialect, key = _place(handle)
-            self._send(dialect.delete(key))
+            dialect, key = key_of(handle)
+            self._jobs.send(dialect.delete(key))
         except (AlreadyEnded, JobGone):
             pass
 
@@ -193,7 +189,7 @@ class ModelArtsService:
 
         job_id = _job_id(handle)
         ended = self._end(handle)
-        bucket, folder = place(_text(handle, "output"))
+        bucket, folder = place(text_of(handle, "output"))
         store = self._store(bucket)
         keys = self._patience.repeat(lambda: model_files(store, folder), self._log)
         if keys is None:
@@ -220,22 +216,6 @@ class ModelArtsService:
 
         return ModelArtsFollower(self.connection, handle, self._mask)
 
-    def _send(self, call: Call) -> Answer:
-        session = session_of(self.connection, self._mask)
-        return self._patience.repeat(lambda: session.send(call), self._log)
-
-    def _search(self, job_id: str) -> tuple[Found, timedelta] | None:
-        """The job whose name and description hold our id."""
-        for page in range(MOST_PAGES):
-            answer = self._send(self._dialect.search(job_id, self.connection.workspace_id, page))
-            found = self._dialect.read_search(answer)
-            for each in found:
-                if planning.owned(each.name, each.description, job_id):
-                    return each, skew(answer)
-            if len(found) < SEARCH_PAGE:
-                break
-        return None
-
     def _there(self, job_id: str) -> tuple[Submission, str | None] | None:
         """The job of an id, and the digest of its content where that is known; None for an id that was never used.
 
@@ -243,17 +223,13 @@ class ModelArtsService:
 
         :raises JobGone: when somebody deleted the job.
         """
-        if (found := self._search(job_id)) is not None:
-            known, digest = found[0], planning.digest_in(found[0].description)
-            handle = self._handle(job_id, known.name, known.key, "")
-            details, measured = self._details(handle)
-            # Where the output is, the job itself tells: options may have moved it, or the connection changed.
-            return Submission(handle | {"name": details.status.name, "output": details.train_url}, measured), digest
+        if (found := self._jobs.search(job_id)) is not None:
+            return self._jobs.submission(job_id, found[0]), planning.digest_in(found[0].description)
         store = self._store(self.connection.bucket)
         mark = self._patience.repeat(lambda: marks.read(store, self.connection.prefix, job_id), self._log)
         if mark is None:
             return None
-        return Submission(mark.handle, self._details(mark.handle)[1]), mark.digest
+        return Submission(mark.handle, self._jobs.details(mark.handle)[1]), mark.digest
 
     def _mark(self, handle: Handle, digest: str) -> None:
         """Keep in OBS that the job was created. The job goes on without it, so nothing fails for it."""
@@ -265,10 +241,6 @@ class ModelArtsService:
                 f"It could not be kept in OBS that job {_job_id(handle)} was created: {error} "
                 "Should somebody delete the job, a retry would not know that there has been one."
             )
-
-    def _handle(self, job_id: str, name: str, key: Key, output: str) -> Handle:
-        handle = {"job_id": job_id, "name": name, "dialect": self._dialect.version, "modelarts_id": key.id}
-        return handle | ({"version_id": key.version} if key.version else {}) | {"output": output}
 
     def _plan(self, job: TrainingJob, job_id: str, digest: str) -> Plan:
         planning.check_env(job)
@@ -298,31 +270,11 @@ class ModelArtsService:
         return chosen.code
 
     def _create(self, plan: Plan, job_id: str, digest: str) -> tuple[Key, timedelta]:
-        """Create the job, or find it where an answer was lost: no two jobs may come of one id."""
-        session = session_of(self.connection, self._mask)
-        call = self._dialect.create(plan)
-        tried = False
-
-        def once() -> tuple[Key, timedelta]:
-            nonlocal tried
-            if tried and (there := self._search(job_id)) is not None:
-                return _same(there[0], digest), there[1]
-            tried = True
-            try:
-                answer = session.send(call)
-            except Duplicate as error:
-                if (there := self._search(job_id)) is not None:
-                    return _same(there[0], digest), there[1]
-                raise InvalidJob(
-                    f"{error} Its description says that it is not the one of this task: delete it there.",
-                    field="job_name",
-                ) from None
-            except QuotaReached:
-                self._catalogue.forget()
-                raise
-            return self._dialect.read_created(answer), skew(answer)
-
-        return self._patience.repeat(once, self._log)
+        try:
+            return self._jobs.create(plan, job_id, digest)
+        except QuotaReached:
+            self._catalogue.forget()
+            raise
 
     def _upload(self, job: TrainingJob, job_id: str, sources: Mapping[str, Source]) -> None:
         from airflow_provider_jobapi.services.transfer import upload
@@ -339,12 +291,6 @@ class ModelArtsService:
 
         return store_of(self.connection, bucket)
 
-    def _details(self, handle: Handle) -> tuple[Details, timedelta]:
-        """Where a job stands, asked in the dialect in which it was created; and our clock minus the service's."""
-        dialect, key = _place(handle)
-        answer = self._send(dialect.details(key))
-        return dialect.read_details(answer), skew(answer)
-
     def _end(self, handle: Handle) -> str:
         """The Unix time at which the job ended, as TensorFlow Serving's examples number their versions.
 
@@ -359,31 +305,5 @@ class ModelArtsService:
         return str(max(1, int(ended.timestamp())))
 
 
-def _check_same(handle: Handle, known: str | None, digest: str) -> None:
-    """Whether the job that is there is the one that is asked for.
-
-    :raises JobConflict: when it is another.
-    """
-    if known not in {None, digest}:
-        raise JobConflict(f"ModelArts has the job {handle['name']} with another script, data or options.")
-
-
-def _same(there: Found, digest: str) -> Key:
-    _check_same({"name": there.name}, planning.digest_in(there.description), digest)
-    return there.key
-
-
-def _place(handle: Handle) -> tuple[Dialect, Key]:
-    """In which dialect a job is spoken of, whatever the connection says by now, and by which key."""
-    return dialect_of(_text(handle, "dialect")), Key(_text(handle, "modelarts_id"), str(handle.get("version_id", "")))
-
-
-def _text(handle: Handle, name: str) -> str:
-    value = handle.get(name) if isinstance(handle, dict) else None
-    if not isinstance(value, str) or not value:
-        raise BrokenContract(f"The handle {handle!r} is none of ModelArts; it holds a {name}.")
-    return value
-
-
 def _job_id(handle: Handle) -> str:
-    return _text(handle, "job_id")
+    return text_of(handle, "job_id")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,8 +19,7 @@ from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem
 from airflow_provider_jobapi.services import settings
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.refusals import (
-    STALE_TOKEN,
-    code_of,
+    is_stale,
     refusal,
     retry_after,
     succeeded,
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
 Mask = Callable[[str], None]
 """Told each secret, or what of it must not be known, so that logs can hide it."""
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds for the way to the service."""
 
 MASKED = 256
 """How many characters of a token's end are hidden in logs; without them the rest is worth nothing. A whole one has some
@@ -64,18 +61,7 @@ class Session:
 
         :raises ConnectionProblem: when IAM refuses the user, or there is no such project.
         """
-        session, password = self._open()
-        with _errors(self._connection):
-            access = password.get_access(session)
-        if access.auth_token and access.auth_token != self._masked:
-            self._masked = access.auth_token
-            self._mask(access.auth_token[-MASKED:])
-        if not access.project_id:
-            raise BrokenContract(
-                f"IAM at {self._connection.iam_url} gave a token that is not of a project; check the connection's "
-                "project and iam_url."
-            )
-        return access.project_id
+        return self._access()[1]
 
     def send(self, call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
         """Send a call once, with one more login where the token has ended.
@@ -83,11 +69,10 @@ class Session:
         :param accept: Whether an answer is one that the caller reads.
         :raises TrainingError: whatever else comes, as the error that it means.
         """
-        answer = self._once(call)
-        if answer.status == 403 and code_of(answer) in STALE_TOKEN:
-            session, _ = self._open()
-            session.invalidate()
-            answer = self._once(call)
+        answer, token = self._once(call)
+        if is_stale(answer):
+            self._renew(token)
+            answer, _ = self._once(call)
         if not accept(answer):
             raise refusal(answer, call)
         return answer
@@ -119,18 +104,48 @@ class Session:
                     raise ServiceUnavailable(f"OBS answers {answer.status_code} to {link}, the log of the job.")
                 return _some(answer, begin, most)
 
-    def apart(self) -> Session:
-        """A session with the same token and locks of its own, for a signal handler."""
+    def apart(self, timeout: float) -> Session:
+        """A session with the same token and locks of its own, for a signal handler.
+
+        It hides no token that it gets: Airflow's masker asks the supervisor, for which the interrupted thread may be
+        waiting itself.
+
+        :param timeout: The most seconds for an answer.
+        """
         kept = None if self._keystone is None else self._keystone[1].get_auth_state()
-        return Session(self._connection, self._mask, login=kept)
+        connection = replace(self._connection, timeout=min(timeout, self._connection.timeout))
+        return Session(connection, lambda _: None, login=kept)
 
     def close(self) -> None:
         """Close what is open."""
         if self._keystone is not None:
             self._keystone[0].session.close()
 
-    def _once(self, call: Call) -> Answer:
-        project = self.project_id()
+    def _access(self) -> tuple[str, str]:
+        """A token, and the id of the project that it is of."""
+        session, password = self._open()
+        with _errors(self._connection):
+            access = password.get_access(session)
+        if access.auth_token and access.auth_token != self._masked:
+            self._masked = access.auth_token
+            self._mask(access.auth_token[-MASKED:])
+        if not access.project_id:
+            raise BrokenContract(
+                f"IAM at {self._connection.iam_url} gave a token that is not of a project; check the connection's "
+                "project and iam_url."
+            )
+        return access.auth_token or "", access.project_id
+
+    def _renew(self, token: str) -> None:
+        """Let the next call log in, unless another thread has done so since this token was refused."""
+        _, password = self._open()
+        with self._lock:
+            if password.auth_ref is not None and password.auth_ref.auth_token == token:
+                password.invalidate()
+
+    def _once(self, call: Call) -> tuple[Answer, str]:
+        """The answer, and the token that the call was sent with."""
+        token, project = self._access()
         session, _ = self._open()
         asked = datetime.now(UTC)
         with _errors(self._connection):
@@ -139,13 +154,17 @@ class Session:
                 call.method,
                 json=None if call.body is None else dict(call.body),
                 params=dict(call.params),
-                headers={"Accept": "application/json", "X-Project-Id": project},
+                headers={"Accept": "application/json", "X-Project-Id": project, "X-Auth-Token": token},
+                # keystoneauth1 would log in anew on every 401, and those that mean a permission are not cured by it.
+                authenticated=False,
                 raise_exc=False,
                 redirect=False,
+                # Bodies hold variables of jobs, and links of OBS that are signed.
+                log=False,
             )
         now = datetime.now(UTC)
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, response.content, asked + (now - asked) / 2)
+        return Answer(response.status_code, headers, response.content, asked + (now - asked) / 2), token
 
     def _open(self) -> tuple[Keystone, Password]:
         with self._lock:

@@ -78,6 +78,11 @@ class House:
         if len(self.store.jobs(dialect)) >= self.quota():
             raise Refused(code, "training job")
 
+    def listed(self, dialect: str) -> list[Job]:
+        """The jobs that a list shows."""
+        until = time.time() - self.faults.option("listed_late", "seconds", 0)
+        return [job for job in self.store.jobs(dialect) if job.created <= until * 1000]
+
     def shown_status(self, job: str, status: Any) -> Any:
         """The status, or the one that a test wants to be seen."""
         how = self.faults.get("status")

@@ -124,7 +124,7 @@ class V1:
         if len(search) > 64:
             raise Refused(WRONG, "search_content must be at most 64 characters long")
         workspace = query.get("workspace_id") or "0"
-        every = [job for job in self._house.store.jobs("v1") if job.workspace == workspace]
+        every = [job for job in self._house.listed("v1") if job.workspace == workspace]
         shown = [self._summary(job) for job in every if search in job.name]
         if query.get("status"):
             shown = [job for job in shown if str(job["status"]) in query["status"].split(",")]

@@ -103,7 +103,7 @@ class V2:
         sort_by, order = body.text("sort_by") or "create_time", body.text("order") or "desc"
         if not 1 <= limit <= 50 or offset < 0 or order not in {"asc", "desc"}:
             raise Refused(WRONG, "limit must be 1 to 50, offset 0 or more, order asc or desc")
-        every = [self._of(job) for job in self._house.store.jobs("v2")]
+        every = [self._of(job) for job in self._house.listed("v2")]
         found = every
         for condition in body.items("filters"):
             matches = _condition(condition)

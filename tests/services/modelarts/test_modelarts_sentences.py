@@ -80,8 +80,10 @@ def nothing_is_left(double: ModelArts, job_id: str) -> None:
         ({"bucket": "missing"}, f"The storage has no bucket {{obs}}/missing (NoSuchBucket); {STORAGE}"),
         (
             {"obs_secret_key": "another"},
-            "The storage {obs}/data refuses jobs/created/{id}.json to the keys that the connection gave "
-            f"(SignatureDoesNotMatch); {STORAGE}",
+            (
+                "The storage {obs}/data refuses jobs/created/{id}.json to the keys that the connection gave "
+                f"(SignatureDoesNotMatch); {STORAGE}"
+            ),
         ),
         (
             {"workspace_id": "7"},

@@ -11,11 +11,13 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.modelarts import boot, planning
+from airflow_provider_jobapi.services.modelarts.mapping import Found, Key
 from airflow_provider_jobapi.services.modelarts.planning import Options
 from airflow_provider_jobapi.services.source import Source, measure_all
 from airflow_provider_jobapi.training.job import TrainingJob
 
 ID = str(uuid.uuid4())
+KEY = Key("1")
 
 
 def job(**fields: Any) -> TrainingJob:
@@ -37,11 +39,11 @@ def test_a_name_has_our_id_and_fits(name: str, slug: str) -> None:
 def test_a_description_tells_whose_a_job_is() -> None:
     said = planning.description(ID, "a" * 64)
     assert len(said) <= 256
-    assert planning.owned(f"x-{ID}", said, ID)
+    assert planning.owned(Found(KEY, f"x-{ID}", said), ID)
     assert planning.digest_in(said) == "a" * 64
-    assert not planning.owned(f"x-{ID}", "somebody's", ID)
-    assert not planning.owned(f"x-{ID}", planning.description(ID + "0", "a" * 64), ID)
-    assert not planning.owned("x", said, ID)
+    assert not planning.owned(Found(KEY, f"x-{ID}", "somebody's"), ID)
+    assert not planning.owned(Found(KEY, f"x-{ID}", planning.description(ID + "0", "a" * 64)), ID)
+    assert not planning.owned(Found(KEY, "x", said), ID)
     assert planning.digest_in(f"airflow:{ID}") is None
 
 
