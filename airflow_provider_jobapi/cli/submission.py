@@ -114,7 +114,7 @@ def choose_id(service: JobApiService, job_file: JobFile, asked: str | None, *, n
     """
 
     def look_up(job_id: str) -> JobState:
-        return service.status({"job_id": job_id}).status
+        return service.status({"job_id": job_id}).outlook
 
     if new:
         return Chosen(str(uuid.uuid4()), None)

@@ -255,7 +255,7 @@ class SubmitTrainingOperator(TrainingLineage):
             submission = service.find(job_id)
             status = service.status(submission.handle)
             seen[job_id] = submission, status
-            return status.status
+            return status.outlook
 
         place = walk(cycle, look_up)
         if place.state is None:
@@ -381,7 +381,7 @@ class SubmitTrainingOperator(TrainingLineage):
             handle = self._handle
             service = self._connect(patient=handle is not None)
             if handle is None and self._cycle is not None:
-                place = walk(self._cycle, lambda job_id: service.status(service.find(job_id).handle).status)
+                place = walk(self._cycle, lambda job_id: service.status(service.find(job_id).handle).outlook)
                 handle = None if place.state is None else service.find(place.job_id).handle
             if handle is not None:
                 service.stop(handle)

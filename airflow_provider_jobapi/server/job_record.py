@@ -16,7 +16,7 @@ from airflow_provider_jobapi.server.database import jobs
 from airflow_provider_jobapi.server.problems import Problem
 from airflow_provider_jobapi.training.job import data_version
 from airflow_provider_jobapi.training.job_file import JobFile
-from airflow_provider_jobapi.training.status import JobState, JobStatus
+from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
 
 class JobKey(NamedTuple):
@@ -63,7 +63,7 @@ class Job:
             start_time=self.started,
             finish_time=self.finished,
             message=self.message,
-            reason=self.reason,
+            reason=Reason.STOPPED if self.stop_requested_by and not self.state.ended else self.reason,
             exit_code=self.exit_code,
             storing_time=self.storing,
             data_version=data_version(self.job_file.job.inputs or ()),

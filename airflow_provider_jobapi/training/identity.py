@@ -94,8 +94,8 @@ def walk(cycle: Generations, look_up: Callable[[str], JobState]) -> Place:
     """Walk the generations of a cycle to the job that this try is about.
 
     :param cycle: The cycle of the task instance, or the content of a job without one.
-    :param look_up: Tells a job's state by its id; raises :class:`JobNotFound` for an id that was never used and
-        :class:`JobGone` for one whose job is gone.
+    :param look_up: Tells a job's state by its id, and STOPPED for one that is being stopped; raises
+        :class:`JobNotFound` for an id that was never used and :class:`JobGone` for one whose job is gone.
     :raises BrokenContract: when no id is free, which no honest service says.
     """
     for generation in range(GENERATIONS):

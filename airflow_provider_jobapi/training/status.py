@@ -130,6 +130,11 @@ class JobStatus(BaseModel):
         """Whether somebody stops the job, which has not ended yet: nothing will come of it."""
         return not self.status.ended and self.reason == Reason.STOPPED
 
+    @property
+    def outlook(self) -> JobState:
+        """The state, for whoever looks for a job to go on with: one that is being stopped counts as stopped."""
+        return JobState.STOPPED if self.stopping else self.status
+
     def to_wire(self) -> dict[str, Any]:
         """The status object as it travels."""
         return self.model_dump(mode="json", by_alias=True)

@@ -263,6 +263,22 @@ def test_a_retry_goes_on_with_a_job_that_runs(task, connected, tmp_path):
     assert jobs_of(connected, before) == 0
 
 
+def test_a_retry_does_not_go_on_with_a_job_that_is_being_stopped(deferred, connected):
+    stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('begun', flush=True)\n"
+    train = deferred(script=stubborn + "time.sleep(60)\n")
+    operator = train.operator()
+    train.submit(operator)
+    first = train.job_id
+    connected.wait_for(first, "RUNNING")
+    poll(lambda: "begun" in connected.request("GET", f"/api/v2/jobs/{first}/logs").text, 30, "the script to begin")
+    operator.on_kill()
+    assert connected.status(first)["status"] == "RUNNING"
+    again = train.operator()
+    train.submit(again)
+    assert train.job_id != first
+    again.on_kill()
+
+
 def test_a_retry_after_a_success_only_fetches(task, connected, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("no directory")

@@ -124,6 +124,7 @@ def test_a_running_job_is_marked_and_the_first_wish_counts(registry: JobRegistry
     assert registry.request_stop(key, by="client one").stop_requested_by == "client one"
     job = registry.request_stop(key, by="another")
     assert (job.state, job.stop_requested_by) == (JobState.RUNNING, "client one")
+    assert (job.status().reason, job.status().outlook) == (Reason.STOPPED, JobState.STOPPED)
 
 
 def test_the_same_job_is_the_same_job(registry: JobRegistry):

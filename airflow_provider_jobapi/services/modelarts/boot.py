@@ -30,6 +30,9 @@ MARKERS = ("saved_model.pb", "saved_model.pbtxt")
 TIME_OVER = 124
 """The exit code when completion_time was over, as of the command ``timeout``."""
 
+OVER = "completion_time is over: the job has run for"
+"""How the last line begins then: v1 tells no exit code, and a script may have used this one for itself."""
+
 
 def main(arguments):
     """Run the job; answers its exit code."""
@@ -110,7 +113,7 @@ def _run(job, work, arguments):
     for timer in timers:
         timer.cancel()
     if over.is_set():
-        print("completion_time is over: the job has run for {:g} s and was ended.".format(job["seconds"]))
+        print(OVER + " {:g} s and was ended.".format(job["seconds"]))
         return TIME_OVER
     return code if code >= 0 else 128 - code
 

@@ -15,6 +15,9 @@ from typing import Any
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.modelarts.wire import text
 
+_BENEATH = re.compile(r"(?:python|py|cp|cuda|cudnn|cann|ubuntu|euler(?:os)?)[-_]?\d[\d.]*")
+"""What an engine's version tells of that on which it stands; no tag of an image is meant by it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Engine:
@@ -94,7 +97,8 @@ def _has(engine: Engine, tag: str) -> bool:
     found = re.match(r"\d+(\.\d+)*", tag)
     if not found:
         return True
-    return re.search(rf"(?<![\d.]){re.escape(found[0])}(?![\d])", engine.version) is not None
+    own = _BENEATH.sub("", engine.version.lower())
+    return re.search(rf"(?<![\d.]){re.escape(found[0])}(?![\d])", own) is not None
 
 
 def _python(engine: Engine) -> int | None:

@@ -62,7 +62,7 @@ def read_v1(specs: Iterable[dict[str, Any]]) -> list[Flavor]:
             npus=_ascend(each),
             memory=1024 * (maybe_number(each.get("cpu")) or 0),
             nodes=maybe_number(each.get("max_num")) or 1,
-            sold_out=each.get("no_resource") in {True, "true", "True", "1"},
+            sold_out=text(each.get("no_resource")) in {"true", "True", "1"},
         )
         for each in specs
         if each.get("spec_code")
@@ -86,7 +86,7 @@ def read_v2(flavors: Iterable[dict[str, Any]]) -> list[Flavor]:
                 memory=size if text(memory.get("unit")).upper() == "MB" else 1024 * size,
                 nodes=maybe_number(info.get("max_num")) or maybe_number(each.get("max_num")) or 1,
                 sold_out=any(
-                    place.get(name) in {True, "true", "True", "sellout", "1"}
+                    text(place.get(name)) in {"true", "True", "sellout", "1"}
                     for place in (each, info, attributes)
                     for name in ("no_resource", "sold_out", "status")
                 ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
@@ -15,7 +16,7 @@ from airflow_provider_jobapi.services.base import Handle
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.flavors import Flavor
 from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
-from airflow_provider_jobapi.training.status import JobStatus
+from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 SEARCH_PAGE = 50
 """Jobs of one page of a search; our id is in the name of at most one of them."""
@@ -197,6 +198,16 @@ def text_of(handle: Handle, name: str) -> str:
     if not isinstance(value, str) or not value:
         raise BrokenContract(f"The handle {handle!r} is none of ModelArts; it holds a {name}.")
     return value
+
+
+def finished(state: JobState, begun: datetime | None, duration: int | None) -> datetime | None:
+    """When a job ended, where that can be told.
+
+    :param duration: In milliseconds.
+    """
+    if not state.ended or begun is None or duration is None:
+        return None
+    return begun + timedelta(milliseconds=max(0, duration))
 
 
 def refuse_reserved(body: Mapping[str, Any], names: Sequence[str], where: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from airflow_provider_jobapi.services.modelarts import engines, flavors, pages
@@ -22,6 +21,7 @@ from airflow_provider_jobapi.services.modelarts.mapping import (
     Key,
     Named,
     Plan,
+    finished,
     part,
     refuse_reserved,
     without_nothing,
@@ -45,6 +45,7 @@ _ELSEWHERE = ("spec_id", "pool_id", "flavor")
 _OTHER_CODE = ("engine_id", "model_id", "user_image_url")
 _OTHER_DATA = ("data_source", "data_url", "dataset_id", "dataset_version_id")
 _REASONS = {
+    "KILLING": Reason.STOPPED,
     "KILLED": Reason.STOPPED,
     "CANCELED": Reason.STOPPED,
     "LOST": Reason.LOST,
@@ -125,7 +126,7 @@ class V1:
 
     def read_search(self, answer: Answer) -> Sequence[Found]:
         """One page of what was found."""
-        found = objects(content(answer).get("jobs"), "jobs")
+        found = objects(content(answer).get("jobs") or [], "jobs")
         return [Found(_key(each), text(each.get("job_name")), text(each.get("job_desc"))) for each in found]
 
     def details(self, key: Key) -> Call:
@@ -137,8 +138,6 @@ class V1:
         body = content(answer)
         word, state = v1_state(number(body.get("status"), "a job's status"))
         created, started = moment(body.get("create_time")), moment(body.get("start_time"))
-        begun = started or created
-        duration = maybe_number(body.get("duration")) or 0
         said = sentence(body.get("error_result") or "")
         status = JobStatus(
             container_id=text(body.get("resource_id")),
@@ -146,7 +145,7 @@ class V1:
             status=state,
             submission_time=created,
             start_time=started,
-            finish_time=begun + timedelta(milliseconds=max(0, duration)) if state.ended and begun else None,
+            finish_time=finished(state, started or created, maybe_number(body.get("duration"))),
             message=said or _message(word, state),
             reason=_REASONS.get(word, word if state.ended and state is not JobState.SUCCESSFUL else None),
         )

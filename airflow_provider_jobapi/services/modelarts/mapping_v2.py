@@ -7,12 +7,10 @@ Its calls are those of the reference "Training Management".
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.modelarts import engines, flavors
-from airflow_provider_jobapi.services.modelarts.boot import TIME_OVER
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.flavors import Flavor
 from airflow_provider_jobapi.services.modelarts.mapping import (
@@ -22,6 +20,7 @@ from airflow_provider_jobapi.services.modelarts.mapping import (
     Key,
     Named,
     Plan,
+    finished,
     part,
     refuse_reserved,
     without_nothing,
@@ -39,6 +38,9 @@ from airflow_provider_jobapi.services.modelarts.wire import (
     text,
 )
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
+
+_KILLED = 137
+"""The exit code after a SIGKILL."""
 
 _OTHER_CODE = ("id", "subscription_id", "engine")
 
@@ -134,8 +136,7 @@ class V2:
             raise BrokenContract("ModelArts sent a job without a phase; check the connection's host and dialect.")
         state = v2_state(word)
         created, started = moment(about.get("create_time")), moment(standing.get("start_time"))
-        begun = started or created
-        duration = timedelta(milliseconds=max(0, maybe_number(standing.get("duration")) or 0))
+        duration = maybe_number(standing.get("duration"))
         code, said = _verdict(standing)
         status = JobStatus(
             container_id=text(about.get("id")),
@@ -143,7 +144,7 @@ class V2:
             status=state,
             submission_time=created,
             start_time=started,
-            finish_time=begun + duration if state.ended and begun else None,
+            finish_time=finished(state, started or created, duration),
             message=_message(word, text(standing.get("secondary_phase")), state, said),
             reason=_reason(word, state, code),
             exit_code=code if state.ended else None,
@@ -154,7 +155,7 @@ class V2:
             maybe_number(_object(_object(body.get("spec")).get("resource")).get("node_count")) or 1,
             _output(body),
             text(about.get("description")),
-            tuple(text(each) for each in standing.get("tasks") or () if text(each)),
+            _tasks(standing.get("tasks")),
         )
 
     def stop(self, key: Key) -> Call:
@@ -211,6 +212,12 @@ def _verdict(standing: Mapping[str, Any]) -> tuple[int | None, str]:
     return code, f"{text(task.get('task')) or 'a task'}: {said}." if said else ""
 
 
+def _tasks(named: object) -> tuple[str, ...]:
+    """Whose logs there are: a list in the reference; a text of one is read as well."""
+    names = named if isinstance(named, list) else [named]
+    return tuple(text(each) for each in names if text(each))
+
+
 def _message(word: str, more: str, state: JobState, said: str) -> str:
     if state is JobState.SUCCESSFUL:
         return ""
@@ -222,8 +229,9 @@ def _message(word: str, more: str, state: JobState, said: str) -> str:
 
 def _reason(word: str, state: JobState, code: int | None) -> str | None:
     if state is JobState.FAILED and code:
-        return Reason.COMPLETION_TIME_EXCEEDED if code == TIME_OVER else Reason.NON_ZERO_EXIT
-    if state is JobState.STOPPED:
+        # A process of a container that has no memory left is killed by the kernel, and nobody else kills one so.
+        return Reason.OUT_OF_MEMORY if code == _KILLED else Reason.NON_ZERO_EXIT
+    if state is JobState.STOPPED or word.strip().lower() == "terminating":
         return Reason.STOPPED
     return word if state is JobState.FAILED else None
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from airflow_provider_jobapi.exceptions import (
     TrainingError,
 )
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
-from airflow_provider_jobapi.services.modelarts import marks, planning
+from airflow_provider_jobapi.services.modelarts import boot, marks, planning
 from airflow_provider_jobapi.services.modelarts.catalogue import Catalogue
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage
@@ -31,7 +32,7 @@ from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
 from airflow_provider_jobapi.services.patience import Patience
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.spans import read_span
-from airflow_provider_jobapi.training.status import JobStatus
+from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import LogFollower
@@ -43,6 +44,15 @@ _log = logging.getLogger(__name__)
 
 STOP = Patience(total=10.0, attempts=5)
 """A stop is asked for while a worker is being killed, which has seconds left."""
+
+TAIL = Patience(total=10.0, attempts=3)
+"""The last lines of a log are shown to somebody who waits, and missed by nobody else."""
+
+LONGEST_TAIL = 30.0
+"""Seconds for which logs are read for their last lines; of many machines, those of the first."""
+
+OVERS = 20
+"""Among how many last lines that of our boot file is looked for."""
 
 MARK = Patience(total=10.0, attempts=4)
 """A job that was created runs on without its mark."""
@@ -102,7 +112,9 @@ class ModelArtsService:
             )
         plan = self._plan(job, job_id, digest)
         installs = not isinstance(plan.engine, CustomImage)
-        self._upload(job, job_id, planning.files(job, job_id, sources, installs=installs))
+        self._upload(
+            job_id, self._directory(job, job_id, digest), planning.files(job, job_id, sources, installs=installs)
+        )
         with self._jobs.creating(job_id):
             key, measured = self._create(plan, job_id, digest)
             handle = self._jobs.handle(job_id, plan.name, key, plan.output)
@@ -127,23 +139,32 @@ class ModelArtsService:
 
         :raises JobGone: when somebody deleted it.
         """
-        return self._jobs.details(handle)[0].status.model_copy(update={"job_id": _job_id(handle)})
+        status = self._standing(handle)
+        unclear = status.status is JobState.FAILED and status.exit_code in {None, boot.TIME_OVER}
+        if unclear and any(boot.OVER in line for line in self.last_lines(handle, OVERS)):
+            return status.model_copy(update={"reason": Reason.COMPLETION_TIME_EXCEEDED})
+        return status
 
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
         """The last lines of the logs of all machines, at most ``count``; none when they cannot be read."""
         dialect, key = key_of(handle)
+        until = time.monotonic() + LONGEST_TAIL
+        found: list[tuple[str, ...]] = []
         try:
             asked = dialect.logs(key)
-            logs = self._jobs.details(handle)[0].tasks if asked is None else dialect.read_logs(self._jobs.send(asked))
-            found: list[str] = []
-            for log in logs:
-                share = max(1, count // len(logs))
-                lines = dialect.read_tail(self._jobs.send(dialect.tail(key, log, share)))[-share:]
-                found += [f"[{log}] {line}" for line in lines] if len(logs) > 1 else lines
+            logs = (
+                self._jobs.details(handle, TAIL)[0].tasks
+                if asked is None
+                else dialect.read_logs(self._jobs.send(asked, TAIL))
+            )
+            for log in logs[:count]:
+                lines = dialect.read_tail(self._jobs.send(dialect.tail(key, log, count), TAIL))[-count:]
+                found.append(tuple(f"[{log}] {line}" for line in lines) if len(logs) > 1 else lines)
+                if time.monotonic() > until:
+                    break
         except TrainingError as error:
-            self._log.warning(f"The log of job {_job_id(handle)} cannot be read: {error}")
-            return ()
-        return tuple(found[-count:]) if count > 0 else ()
+            self._log.warning(f"The log of job {_job_id(handle)} cannot be read to its end: {error}")
+        return fair_shares(found, count)
 
     def stop(self, handle: Handle) -> None:
         """Ask ModelArts to stop the job; one that has ended or is gone is no error. For signal handlers, too."""
@@ -166,7 +187,7 @@ class ModelArtsService:
         :raises JobConflict: when it has not ended.
         """
         try:
-            status = self.status(handle).status
+            status = self._standing(handle).status
             if not status.ended:
                 raise JobConflict(
                     f"Job {_job_id(handle)} is {status} and was not deleted: stop it, wait for its end, and delete it "
@@ -216,6 +237,9 @@ class ModelArtsService:
 
         return ModelArtsFollower(self.connection, handle, self._mask)
 
+    def _standing(self, handle: Handle) -> JobStatus:
+        return self._jobs.details(handle)[0].status.model_copy(update={"job_id": _job_id(handle)})
+
     def _there(self, job_id: str) -> tuple[Submission, str | None] | None:
         """The job of an id, and the digest of its content where that is known; None for an id that was never used.
 
@@ -248,7 +272,7 @@ class ModelArtsService:
         named = self._dialect.check(options.more)
         flavor = None if named.flavor else self._flavor(job, options)
         engine = None if named.engine else self._catalogue.engine(job, options, self.connection.engine)
-        folder = f"/{self.connection.bucket}/{self._directory(job, job_id)}/"
+        folder = f"/{self.connection.bucket}/{self._directory(job, job_id, digest)}/"
         return Plan(
             name=planning.job_name(job.name, job_id),
             description=planning.description(job_id, digest),
@@ -276,15 +300,16 @@ class ModelArtsService:
             self._catalogue.forget()
             raise
 
-    def _upload(self, job: TrainingJob, job_id: str, sources: Mapping[str, Source]) -> None:
+    def _upload(self, job_id: str, directory: str, sources: Mapping[str, Source]) -> None:
         from airflow_provider_jobapi.services.transfer import upload
 
         title = f"Uploading the files of job {job_id}"
         store = self._store(self.connection.bucket)
-        upload(store, self._directory(job, job_id), sources, self._patience, self._log, title, self._meters)
+        upload(store, directory, sources, self._patience, self._log, title, self._meters)
 
-    def _directory(self, job: TrainingJob, job_id: str) -> str:
-        return f"{self.connection.prefix}/{job.name}-{job_id}"
+    def _directory(self, job: TrainingJob, job_id: str, digest: str) -> str:
+        """The job's own folder: another content has another one, so nothing of an earlier attempt is in it."""
+        return f"{self.connection.prefix}/{job.name}-{job_id}/{digest[:12]}"
 
     def _store(self, bucket: str) -> ObjectStore:
         from airflow_provider_jobapi.services.modelarts.obs import store_of
@@ -296,13 +321,23 @@ class ModelArtsService:
 
         :raises JobConflict: when it has not.
         """
-        status = self.status(handle)
+        status = self._standing(handle)
         if not status.status.ended:
             raise JobConflict(f"Job {_job_id(handle)} has not ended, so there is no model yet; wait for its end.")
         ended = status.finish_time or status.start_time or status.submission_time
         if ended is None:
             raise BrokenContract(f"ModelArts does not say when job {_job_id(handle)} ended.")
         return str(max(1, int(ended.timestamp())))
+
+
+def fair_shares(logs: Sequence[tuple[str, ...]], count: int) -> tuple[str, ...]:
+    """The last lines of several logs, at most ``count`` together: as many of each, and what one has not to the others,
+    the first of them before.
+    """
+    shares = [0] * len(logs)
+    while sum(shares) < count and (short := [i for i, log in enumerate(logs) if shares[i] < len(log)]):
+        shares[min(short, key=lambda i: shares[i])] += 1
+    return tuple(line for log, share in zip(logs, shares, strict=True) for line in log[len(log) - share :])
 
 
 def _job_id(handle: Handle) -> str:

@@ -27,10 +27,19 @@ EVERY = read(ENGINES)
         ("tensorflow/tensorflow:2.1.0", 3, TF2),
         ("tensorflow/tensorflow", 3, TF2),
         ("tensorflow:latest", 3, TF2),
+        ("tensorflow/tensorflow:2", 3, TF2),
     ],
 )
 def test_the_engine_of_an_image(image: str, python: int, engine: Engine) -> None:
     assert choose(EVERY, image, python=python) == engine
+
+
+def test_what_an_engine_stands_on_is_no_version_of_it() -> None:
+    engine = Engine("a", "tensorflow", "tensorflow_2.1.0-cuda_10.1-py_3.7-ubuntu_18.04-x86_64")
+    assert choose([engine], "tensorflow/tensorflow:2.1") == engine
+    for tag in ("10.1", "10", "3.7", "3", "18.04", "18"):
+        with pytest.raises(InvalidJob):
+            choose([engine], f"tensorflow/tensorflow:{tag}")
 
 
 def test_who_has_the_last_word() -> None:
@@ -59,6 +68,8 @@ def test_an_image_of_no_registry_needs_a_list() -> None:
     [
         ("tensorflow/tensorflow:9.9.9", None, None, "the job names the image 'tensorflow/tensorflow:9.9.9'"),
         ("tensorflow/tensorflow:1.8", "TF:99", None, "service_options name the engine 'TF:99'"),
+        ("tensorflow/tensorflow:2.7", None, None, "the job names the image 'tensorflow/tensorflow:2.7'"),
+        ("tensorflow/tensorflow:3", None, None, "the job names the image 'tensorflow/tensorflow:3'"),
         ("python:3.12", None, "TF:99", "the connection names the engine 'TF:99'"),
     ],
 )

@@ -143,7 +143,7 @@ def test_the_details_of_the_procedure() -> None:
     [
         ("1", JobState.PENDING, None),
         (8, JobState.RUNNING, None),
-        (9, JobState.RUNNING, None),
+        (9, JobState.RUNNING, "Stopped"),
         (10, JobState.SUCCESSFUL, None),
         (20, JobState.RUNNING, None),
         (11, JobState.FAILED, "FAILED"),
@@ -158,6 +158,18 @@ def test_states(code: object, state: JobState, reason: str | None) -> None:
     status = DIALECT.read_details(answer(document("details") | {"status": code})).status
     assert (status.status, status.reason) == (state, reason)
     assert (status.finish_time is not None) is state.ended
+    assert status.outlook is (JobState.STOPPED if code == 9 else state)
+
+
+def test_without_a_duration_nobody_knows_the_end() -> None:
+    told = document("details") | {"status": 10}
+    assert DIALECT.read_details(answer(told | {"duration": None})).status.finish_time is None
+    status = DIALECT.read_details(answer(told | {"duration": 0})).status
+    assert status.finish_time == status.start_time is not None
+
+
+def test_a_search_that_finds_null() -> None:
+    assert DIALECT.read_search(answer({"is_success": True, "jobs": None})) == []
 
 
 def test_the_whole_table() -> None:

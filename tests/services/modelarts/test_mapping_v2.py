@@ -164,8 +164,26 @@ def test_the_task_that_failed_gives_the_reason() -> None:
 def test_phases(phase: str, state: JobState) -> None:
     found = status(phase=phase, start_time="1636447756000", duration="1500")
     assert found.status is state
+    assert found.outlook is (JobState.STOPPED if phase == "Terminating" else state)
     assert found.start_time == datetime(2021, 11, 9, 8, 49, 16, tzinfo=UTC)
     assert found.finish_time == (datetime(2021, 11, 9, 8, 49, 17, 500_000, tzinfo=UTC) if state.ended else None)
+
+
+@pytest.mark.parametrize(("code", "reason"), [(124, "NonZeroExit"), (137, "OutOfMemory"), (1, "NonZeroExit")])
+def test_what_an_exit_code_says(code: int, reason: str) -> None:
+    found = status(phase="Failed", task_statuses=[{"task": "worker-0", "exit_code": code, "message": ""}])
+    assert (found.exit_code, found.reason) == (code, reason)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "read"), [(["a", "b"], ("a", "b")), ("worker-0", ("worker-0",)), (None, ()), (["", "a"], ("a",))]
+)
+def test_the_tasks(tasks: object, read: tuple[str, ...]) -> None:
+    assert DIALECT.read_details(answer(details(phase="Running", tasks=tasks))).tasks == read
+
+
+def test_without_a_duration_nobody_knows_the_end() -> None:
+    assert status(phase="Completed", start_time="1636447756000", duration=None).finish_time is None
 
 
 def test_a_job_without_a_phase_is_refused() -> None:

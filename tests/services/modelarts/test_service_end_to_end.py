@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
+from airflow_provider_jobapi.exceptions import QuotaReached
+from airflow_provider_jobapi.services.modelarts.service import ModelArtsService, fair_shares
+from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.training.identity import Content, walk
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import MODEL
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.service import ended, job, service, started
+from tests.harness.server import poll
 
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 
@@ -120,12 +125,65 @@ def test_two_workers_with_one_id_make_one_job(asking: ModelArtsService, modelart
     assert all(handle == handles[0] for handle in handles)
 
 
-def test_the_time_of_a_job_is_over(modelarts: ModelArts) -> None:
-    asking = service(modelarts, "v2")
+def test_the_time_of_a_job_is_over(asking: ModelArtsService) -> None:
     handle = asking.submit(job(WAITS, completion_time="1s"), str(uuid.uuid4())).handle
     status = ended(asking, handle)
     assert (status.status, status.reason) == (JobState.FAILED, "CompletionTimeExceeded")
     assert any("completion_time is over" in line for line in asking.last_lines(handle, 20))
+
+
+def test_an_exit_code_of_the_scripts_own(asking: ModelArtsService) -> None:
+    """The command ``timeout`` ends so as well, and a retry may help then."""
+    handle = asking.submit(job("raise SystemExit(124)", completion_time="1h"), str(uuid.uuid4())).handle
+    status = ended(asking, handle)
+    v2 = asking.connection.dialect == "v2"
+    assert (status.status, status.reason) == (JobState.FAILED, "NonZeroExit" if v2 else "FAILED")
+
+
+def test_a_job_that_is_being_stopped_is_none_to_go_on_with(asking: ModelArtsService) -> None:
+    jobs = Content("client", str(uuid.uuid4()))
+    stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('begun', flush=True)\n"
+    handle = asking.submit(job(stubborn + "time.sleep(600)\n"), jobs.job_id(0)).handle
+    poll(lambda: "begun" in asking.last_lines(handle, 5), 30, "the script to begin")
+
+    def place() -> tuple[int, JobState | None]:
+        found = walk(jobs, lambda job_id: asking.status(asking.find(job_id).handle).outlook)
+        return found.generation, found.state
+
+    assert place() == (0, JobState.RUNNING)
+    asking.stop(handle)
+    assert asking.status(handle).status is JobState.RUNNING
+    assert place() == (1, None)
+    assert ended(asking, handle).status is JobState.STOPPED
+
+
+def test_the_machines_share_the_last_lines() -> None:
+    first, second, third = ("a1", "a2", "a3", "a4"), ("b1",), ("c1", "c2", "c3")
+    assert fair_shares([first, second, third], 6) == ("a2", "a3", "a4", "b1", "c2", "c3")
+    assert fair_shares([first, second, third], 1) == ("a4",)
+    assert fair_shares([first, second], 99) == (*first, *second)
+    assert fair_shares([], 3) == fair_shares([first], 0) == ()
+
+
+def test_the_last_lines_are_not_waited_for_long(asking: ModelArtsService, modelarts: ModelArts) -> None:
+    patient = service(modelarts, asking.connection.dialect, patience=Patience.lasting(600))
+    handle = asking.submit(job(), str(uuid.uuid4())).handle
+    ended(asking, handle)
+    modelarts.misbehave("unavailable", path="log", times=99)
+    began = time.monotonic()
+    assert patient.last_lines(handle, 20) == ()
+    assert time.monotonic() - began < 12
+
+
+def test_an_earlier_attempt_leaves_nothing(asking: ModelArtsService, modelarts: ModelArts) -> None:
+    job_id = str(uuid.uuid4())
+    modelarts.misbehave("quota", jobs=0)
+    with pytest.raises(QuotaReached):
+        asking.submit(job(requirements="no-such-package-of-ours==99", data={"old.txt": "x"}), job_id)
+    modelarts.behave()
+    handle = asking.submit(job("import os\nprint(sorted(os.listdir('.')))"), job_id).handle
+    assert ended(asking, handle).status is JobState.SUCCESSFUL
+    assert "['train.py']" in asking.last_lines(handle, 20)
 
 
 def test_a_time_that_cannot_be_read_is_told(asking: ModelArtsService, caplog: pytest.LogCaptureFixture) -> None:

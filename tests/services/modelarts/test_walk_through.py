@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from itertools import groupby
 from pathlib import Path
@@ -99,7 +100,7 @@ def test_the_procedure_in_v1(modelarts: ModelArts, tmp_path: Path) -> None:
 
     # Step 4. The name holds our id and the description our mark, by which the job is found again; the places are those
     # of the job's own folder, and the boot file is ours.
-    folder = f"/{modelarts.bucket}/jobs/jobtest_TF-{walk.job_id}/"
+    folder = f"/{modelarts.bucket}/jobs/jobtest_TF-{walk.job_id}/{_digest(create)}/"
     body = document("create_request")
     body |= {"job_name": f"jobtest_TF-{walk.job_id}", "job_desc": create["body"]["job_desc"]}
     body["config"] |= {
@@ -141,6 +142,13 @@ def test_the_procedure_in_v1(modelarts: ModelArts, tmp_path: Path) -> None:
         walk.service.status(handle)
 
 
+def _digest(create: dict[str, Any]) -> str:
+    """What tells the folder of this content from that of another one."""
+    found = re.search(r" sha256:([0-9a-f]{12})", json.dumps(create["body"]))
+    assert found
+    return found[1]
+
+
 def _lines_of_the_procedure() -> list[str]:
     return [line for line in str(document("log")["content"]).split("\n") if line]
 
@@ -160,7 +168,7 @@ def test_the_procedure_in_v2(modelarts: ModelArts, tmp_path: Path) -> None:
     assert set(search["body"]) <= set(document("v2_search_request"))
     assert (flavors["method"], flavors["path"]) == ("GET", f"{root}/training-job-flavors")
     assert (engines["method"], engines["path"]) == ("GET", f"{root}/training-job-engines")
-    folder = f"/{modelarts.bucket}/jobs/jobtest_TF-{walk.job_id}/"
+    folder = f"/{modelarts.bucket}/jobs/jobtest_TF-{walk.job_id}/{_digest(create)}/"
     assert (create["method"], create["status"]) == ("POST", 201)
     assert create["body"] == {
         "kind": "job",
