@@ -170,19 +170,7 @@ class S3Store:
 def obstore_of(access: S3Access) -> ObstoreS3:
     from obstore.store import S3Store as Store
 
-    options: dict[str, Any] = {
-        "allow_http": access.url.startswith("http://"),
-        "allow_invalid_certificates": not access.verify,
-        "connect_timeout": timedelta(seconds=10),
-        "read_timeout": timedelta(seconds=access.timeout),
-        # The whole of a request may take long, a large file does; silence is what the timeout above is for.
-        "timeout": timedelta(hours=12),
-    }
-    if access.proxy:
-        options["proxy_url"] = access.proxy
-    if access.roots:
-        options["root_certificate"] = access.roots
-
+    options = _client_options(access)
     config: dict[str, Any] = {"region": access.region, "unsigned_payload": access.unsigned}
     if access.url:
         config["endpoint"] = access.url
@@ -211,6 +199,22 @@ def obstore_of(access: S3Access) -> ObstoreS3:
         raise
     except Exception as error:
         raise BrokenContract(f"The service's storage cannot be used: {access.url} is not an S3 endpoint.") from error
+
+
+def _client_options(access: S3Access) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "allow_http": access.url.startswith("http://"),
+        "allow_invalid_certificates": not access.verify,
+        "connect_timeout": timedelta(seconds=10),
+        "read_timeout": timedelta(seconds=access.timeout),
+        # The whole of a request may take long, a large file does; silence is what the timeout above is for.
+        "timeout": timedelta(hours=12),
+    }
+    if access.proxy:
+        options["proxy_url"] = access.proxy
+    if access.roots:
+        options["root_certificate"] = access.roots
+    return options
 
 
 def _for_an_older_obstore(options: dict[str, Any], error: ValueError) -> None:

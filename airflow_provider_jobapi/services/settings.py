@@ -6,7 +6,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -48,6 +49,30 @@ def address(host: str | None, port: int | None, schema: str | None, whose: str) 
     return parts.geturl().rstrip("/")
 
 
+def known(extra: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
+    """What the extra gives; empty texts count as not given.
+
+    :param names: What it may hold.
+    :raises ConnectionProblem: naming what is not known.
+    """
+    given = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
+    if unknown := sorted(set(given) - set(names)):
+        raise ConnectionProblem(
+            f"The connection's extra has {unknown[0]!r}, which is not known; it may hold {', '.join(names)}."
+        )
+    return given
+
+
+def proxy(extra: Mapping[str, Any]) -> str | None:
+    """The HTTP proxy that the connection names; its address may hold a user and a password."""
+    given = text(extra, "proxy")
+    return url("extra proxy", given, secrets=True).geturl() if given else None
+
+
+_PLAIN = frozenset({"host", "extra iam_url", "extra obs_endpoint"})
+"""Addresses to which paths are appended."""
+
+
 def url(name: str, given: str, *, secrets: bool = False) -> SplitResult:
     """Check an address; no sentence repeats it, since a person may have put a secret into it."""
     try:
@@ -61,9 +86,9 @@ def url(name: str, given: str, *, secrets: bool = False) -> SplitResult:
         )
     if "@" in parts.netloc and not secrets:
         raise ConnectionProblem(
-            f"The connection's {name} holds a user name; put the client ID into login and the secret into password."
+            f"The connection's {name} holds a user name; put the user into login and the secret into password."
         )
-    if name == "host" and (parts.query or parts.fragment):
+    if name in _PLAIN and (parts.query or parts.fragment):
         raise ConnectionProblem(
             f"The connection's {name} ends in a query; it is an address such as https://jobs.example.com."
         )
@@ -84,6 +109,19 @@ def file(extra: Mapping[str, Any], name: str) -> str | None:
     if path is not None and not os.path.exists(path):  # noqa: PTH110 -- a text, as ssl and requests take it
         raise ConnectionProblem(f"The connection's extra {name} names {path}, which is not on this machine.")
     return path
+
+
+def authorities(ca_bundle: str | None) -> bytes | None:
+    """The PEM text of the authorities that the connection names, for storages, which take no directory of them."""
+    if ca_bundle is None:
+        return None
+    try:
+        return Path(ca_bundle).read_bytes()
+    except OSError as error:
+        raise ConnectionProblem(
+            f"The connection's extra ca_bundle cannot be read ({type(error).__name__}): for the storage it must be one "
+            "PEM file."
+        ) from None
 
 
 def switch(extra: Mapping[str, Any], name: str, *, default: bool) -> bool:

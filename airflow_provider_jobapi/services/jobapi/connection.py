@@ -99,17 +99,12 @@ class JobApiConnection:
         :param extra: See :data:`EXTRAS`; empty texts count as not given.
         :raises ConnectionProblem: naming the field and saying what is allowed.
         """
-        given = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
-        if unknown := sorted(set(given) - set(EXTRAS)):
-            raise ConnectionProblem(
-                f"The connection's extra has {unknown[0]!r}, which is not known; it may hold {', '.join(EXTRAS)}."
-            )
+        given = settings.known(extra, EXTRAS)
         base_url = settings.address(host, port, schema, "jobAPI")
         if not login or not password:
             missing = "login: it is the OAuth2 client ID" if not login else "password: it is the OAuth2 client secret"
             raise ConnectionProblem(f"The connection has no {missing}.")
         token_url = settings.text(given, "token_url")
-        proxy = settings.text(given, "proxy")
         return cls(
             base_url=base_url,
             client_id=login,
@@ -122,7 +117,7 @@ class JobApiConnection:
             ca_bundle=settings.file(given, "ca_bundle"),
             client_cert=settings.file(given, "client_cert"),
             client_key=settings.file(given, "client_key"),
-            proxy=settings.url("extra proxy", proxy, secrets=True).geturl() if proxy else None,
+            proxy=settings.proxy(given),
             timeout=settings.seconds(given, "timeout", 30.0),
         )
 

@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import (
@@ -20,6 +19,7 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
+from airflow_provider_jobapi.services import settings
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client, Mask
@@ -296,7 +296,7 @@ def s3_store(connection: JobApiConnection, storage: Storage) -> ObjectStore:
             secret_key=storage.secret_key,
             region=storage.region or "us-east-1",
             verify=connection.verify,
-            roots=Path(connection.ca_bundle).read_bytes() if connection.ca_bundle else None,
+            roots=settings.authorities(connection.ca_bundle),
             proxy=connection.proxy_for(url),
             timeout=connection.timeout,
         )

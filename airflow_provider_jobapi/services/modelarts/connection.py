@@ -87,27 +87,19 @@ class ModelArtsConnection:
         :param extra: See :data:`EXTRAS`; empty texts count as not given.
         :raises ConnectionProblem: naming the field and saying what is allowed.
         """
-        given = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
-        if unknown := sorted(set(given) - set(EXTRAS)):
-            raise ConnectionProblem(
-                f"The connection's extra has {unknown[0]!r}, which is not known; it may hold {', '.join(EXTRAS)}."
-            )
+        given = settings.known(extra, EXTRAS)
         url = settings.address(host, port, schema, "ModelArts endpoint")
-        if not login or not password:
-            missing = "login: it is the IAM user's name" if not login else "password: it is the IAM user's password"
-            raise ConnectionProblem(f"The connection has no {missing}.")
+        user, secret = _user(login, password)
         needed = {name: _needed(given, name) for name in _NEEDED}
-        iam = settings.url("extra iam_url", needed["iam_url"]).geturl().rstrip("/")
-        proxy = settings.text(given, "proxy")
         return cls(
             url=url,
-            user=login,
-            password=password,
-            iam_url=iam if iam.endswith("/v3") else f"{iam}/v3",
+            user=user,
+            password=secret,
+            iam_url=_iam(needed["iam_url"]),
             domain=needed["domain"],
             project=needed["project"],
             region=_matching(given, "region", r"[A-Za-z0-9_-]{1,64}", needed["project"].partition("_")[0]),
-            obs_url=settings.url("extra obs_endpoint", _with_scheme(needed["obs_endpoint"])).geturl().rstrip("/"),
+            obs_url=_obs(needed["obs_endpoint"]),
             obs_access_key=needed["obs_access_key"],
             obs_secret_key=needed["obs_secret_key"],
             bucket=_matching(given, "bucket", r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", ""),
@@ -118,7 +110,7 @@ class ModelArtsConnection:
             poll_interval=_pace(given),
             verify=settings.switch(given, "verify", default=True),
             ca_bundle=settings.file(given, "ca_bundle"),
-            proxy=settings.url("extra proxy", proxy, secrets=True).geturl() if proxy else None,
+            proxy=settings.proxy(given),
             timeout=settings.seconds(given, "timeout", 30.0),
         )
 
@@ -130,6 +122,23 @@ class ModelArtsConnection:
     def proxy_for(self, url: str) -> str | None:
         """The proxy on the way to this URL: the connection's own, else the one that the environment names."""
         return self.proxy or settings.environment_proxy(url)
+
+
+def _user(login: str | None, password: str | None) -> tuple[str, str]:
+    if not login or not password:
+        missing = "login: it is the IAM user's name" if not login else "password: it is the IAM user's password"
+        raise ConnectionProblem(f"The connection has no {missing}.")
+    return login, password
+
+
+def _obs(given: str) -> str:
+    address = given if "://" in given else f"https://{given}"
+    return settings.url("extra obs_endpoint", address).geturl().rstrip("/")
+
+
+def _iam(given: str) -> str:
+    address = settings.url("extra iam_url", given).geturl().rstrip("/")
+    return address if address.endswith("/v3") else f"{address}/v3"
 
 
 def _needed(extra: Mapping[str, Any], name: str) -> str:
@@ -144,10 +153,6 @@ def _matching(extra: Mapping[str, Any], name: str, allowed: str, default: str) -
     if not re.fullmatch(allowed, value) or ".." in value:
         raise ConnectionProblem(f"The connection's extra {name} cannot be {value[:80]!r}; check it.")
     return value
-
-
-def _with_scheme(endpoint: str) -> str:
-    return endpoint if "://" in endpoint else f"https://{endpoint}"
 
 
 def _dialect(extra: Mapping[str, Any]) -> Dialect:

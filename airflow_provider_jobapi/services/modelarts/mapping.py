@@ -70,7 +70,6 @@ class Named:
 
     flavor: bool
     engine: bool
-    data: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,6 @@ class Details:
     :ivar word: The service's own word for the state.
     :ivar nodes: On how many machines it runs.
     :ivar train_url: The folder of OBS that its output goes to.
-    :ivar description: What we wrote into it, where the answer tells it.
     :ivar tasks: Whose logs there are; empty where they have to be asked for.
     """
 
@@ -97,7 +95,6 @@ class Details:
     word: str
     nodes: int
     train_url: str
-    description: str
     tasks: tuple[str, ...] = ()
 
     @property

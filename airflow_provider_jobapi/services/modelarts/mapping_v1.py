@@ -83,7 +83,6 @@ class V1:
         return Named(
             flavor=any(name in config for name in _ELSEWHERE),
             engine=any(name in config for name in _OTHER_CODE),
-            data=any(name in config for name in _OTHER_DATA),
         )
 
     def create(self, plan: Plan) -> Call:
@@ -154,7 +153,6 @@ class V1:
             word,
             maybe_number(body.get("worker_server_num")) or 1,
             text(body.get("train_url")),
-            text(body.get("job_desc")),
         )
 
     def stop(self, key: Key) -> Call:

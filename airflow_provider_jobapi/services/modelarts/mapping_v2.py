@@ -75,7 +75,6 @@ class V2:
         return Named(
             flavor=any(name in resource for name in ("flavor_id", "pool_id")),
             engine=any(name in algorithm for name in _OTHER_CODE),
-            data="inputs" in algorithm,
         )
 
     def create(self, plan: Plan) -> Call:
@@ -154,7 +153,6 @@ class V2:
             word,
             maybe_number(_object(_object(body.get("spec")).get("resource")).get("node_count")) or 1,
             _output(body),
-            text(about.get("description")),
             _tasks(standing.get("tasks")),
         )
 

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from airflow_provider_jobapi.services import settings
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.object_store import S3Access, S3Store
 
@@ -19,7 +18,7 @@ def store_of(connection: ModelArtsConnection, bucket: str) -> S3Store:
             secret_key=connection.obs_secret_key,
             region=connection.region,
             verify=connection.verify,
-            roots=Path(connection.ca_bundle).read_bytes() if connection.ca_bundle else None,
+            roots=settings.authorities(connection.ca_bundle),
             proxy=connection.proxy_for(connection.obs_url),
             timeout=connection.timeout,
             unsigned=True,

@@ -70,7 +70,6 @@ _BY_CODE: tuple[tuple[type[TrainingError], Iterable[str], str], ...] = (
         "check what service_options say of code and boot file, and that the connection's bucket is in the same region",
     ),
     (InvalidJob, ("0101", "0104", "0107"), "check the parameters that it names, service_options above all"),
-    (InvalidJob, DUPLICATE, "give the job another name"),
 )  # fmt: skip
 """A gateway and IAM have codes of their own, whose numbers mean other things; see :func:`code_of`."""
 

@@ -7,6 +7,7 @@ it be kept. keystoneauth1 is synchronous, so the triggerer calls from threads.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -80,15 +81,20 @@ class Session:
     def fetch(self, url: str, begin: int, most: int) -> tuple[int, bytes]:
         """Read an object of OBS behind a link, which needs no token.
 
-        :param begin: The byte to begin at, which the store may disregard.
+        :param begin: The byte to begin at; where the store sends the whole, what is before is left out.
         :param most: Bytes after which the rest is left where it is.
         :returns: The byte at which the read part begins, and the part.
         """
         import requests
 
-        connection, link = self._connection, url.partition("?")[0]
+        connection, (link, _, signature) = (
+            self._connection,
+            (requests.Request("GET", url).prepare().url or url).partition("?"),
+        )
         proxy = connection.proxy_for(url)
-        with _errors(connection), requests.Session() as store:
+        if logging.getLogger("urllib3").isEnabledFor(logging.DEBUG):
+            self._mask(signature)  # urllib3 tells every path then; the link is good for some minutes
+        with _errors_of_the_link(link), requests.Session() as store:
             store.trust_env = False
             with store.get(
                 url,
@@ -221,6 +227,22 @@ def _keystone(connection: ModelArtsConnection) -> tuple[Keystone, Password]:
 
 
 @contextmanager
+def _errors_of_the_link(link: str) -> Iterator[None]:
+    from requests import RequestException
+    from requests.exceptions import SSLError
+
+    try:
+        yield
+    except SSLError:
+        raise ConnectionProblem(
+            f"The certificate of OBS at {link} is not trusted; set the connection's ca_bundle to the authority that "
+            "signed it."
+        ) from None
+    except RequestException as error:
+        raise ServiceUnavailable(f"OBS cannot be reached at {link}: {type(error).__name__}.") from None
+
+
+@contextmanager
 def _errors(connection: ModelArtsConnection) -> Iterator[None]:
     """What went wrong on the way, as one of our errors; an HTTP error can only be the login's."""
     from keystoneauth1 import exceptions
@@ -274,6 +296,6 @@ def session_of(connection: ModelArtsConnection, mask: Mask) -> Session:
     with _sessions_lock:
         if connection not in _sessions:
             while len(_sessions) >= 64:  # connections that were edited leave their sessions behind
-                del _sessions[next(iter(_sessions))]
+                _sessions.pop(next(iter(_sessions))).close()  # whoever still has it opens it anew
             _sessions[connection] = Session(connection, mask)
         return _sessions[connection]

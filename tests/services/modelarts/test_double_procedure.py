@@ -50,6 +50,15 @@ def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelArts]:
         yield started
 
 
+def check_log(caller: Caller, begin: float) -> None:
+    log = caller.ok("GET", f"{VERSION}/aom-log?log_file=job-jobtest-tf.0&lines=8&order=desc")
+    for cursor in (log["start_line"], log["end_line"]):
+        assert re.fullmatch(r"\d{19}", cursor)
+        assert begin * 10**9 < int(cursor) < time.time_ns()
+    assert int(log["start_line"]) < int(log["end_line"])
+    assert log == document("log") | {"start_line": log["start_line"], "end_line": log["end_line"]}
+
+
 def test_the_whole_procedure(double: ModelArts) -> None:
     begin = time.time()
     caller = Caller(double)
@@ -83,12 +92,7 @@ def test_the_whole_procedure(double: ModelArts) -> None:
 
     assert caller.ok("GET", f"{VERSION}/log/file-names") == document("log_files")
 
-    log = caller.ok("GET", f"{VERSION}/aom-log?log_file=job-jobtest-tf.0&lines=8&order=desc")
-    for cursor in (log["start_line"], log["end_line"]):
-        assert re.fullmatch(r"\d{19}", cursor)
-        assert begin * 10**9 < int(cursor) < time.time_ns()
-    assert int(log["start_line"]) < int(log["end_line"])
-    assert log == document("log") | {"start_line": log["start_line"], "end_line": log["end_line"]}
+    check_log(caller, begin)
 
     assert double.objects("/test-modelarts/mnist-model/output/") == [".keep", "1/saved_model.pb"]
     assert double.get("/test-modelarts/mnist-model/output/1/saved_model.pb") == b"learnt from images"

@@ -90,20 +90,18 @@ def test_a_model_needs_no_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "flavor", "engine", "data"),
+    ("more", "flavor", "engine"),
     [
-        ({}, False, False, False),
-        ({"config": {"pool_id": "p"}}, True, False, False),
-        ({"config": {"spec_id": 27}}, True, False, False),
-        ({"config": {"model_id": 1}}, False, True, False),
-        ({"config": {"data_url": "/b/d/"}}, False, False, True),
+        ({}, False, False),
+        ({"config": {"pool_id": "p"}}, True, False),
+        ({"config": {"spec_id": 27}}, True, False),
+        ({"config": {"model_id": 1}}, False, True),
+        ({"config": {"data_url": "/b/d/"}}, False, False),
     ],
 )
-def test_what_the_options_choose_is_not_chosen_by_us(
-    more: dict[str, Any], flavor: bool, engine: bool, data: bool
-) -> None:
+def test_what_the_options_choose_is_not_chosen_by_us(more: dict[str, Any], flavor: bool, engine: bool) -> None:
     named = DIALECT.check(more)
-    assert (named.flavor, named.engine, named.data) == (flavor, engine, data)
+    assert (named.flavor, named.engine) == (flavor, engine)
 
 
 @pytest.mark.parametrize(

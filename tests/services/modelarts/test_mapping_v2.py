@@ -101,19 +101,17 @@ def test_an_algorithm_of_the_users_needs_no_code() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "flavor", "engine", "data"),
+    ("more", "flavor", "engine"),
     [
-        ({}, False, False, False),
-        ({"spec": {"resource": {"pool_id": "p"}}}, True, False, False),
-        ({"algorithm": {"id": "x"}}, False, True, False),
-        ({"algorithm": {"inputs": []}}, False, False, True),
+        ({}, False, False),
+        ({"spec": {"resource": {"pool_id": "p"}}}, True, False),
+        ({"algorithm": {"id": "x"}}, False, True),
+        ({"algorithm": {"inputs": []}}, False, False),
     ],
 )
-def test_what_the_options_choose_is_not_chosen_by_us(
-    more: dict[str, Any], flavor: bool, engine: bool, data: bool
-) -> None:
+def test_what_the_options_choose_is_not_chosen_by_us(more: dict[str, Any], flavor: bool, engine: bool) -> None:
     named = DIALECT.check(more)
-    assert (named.flavor, named.engine, named.data) == (flavor, engine, data)
+    assert (named.flavor, named.engine) == (flavor, engine)
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,7 @@ def test_train_and_fetch(inline, served, tmp_path):
     rows = tmp_path / "rows"
     rows.mkdir()
     (rows / "a.csv").write_text("1,2\n")
-    image = {} if served == "jobapi" else {"image": "TensorFlow:TF-1.8.0-python3.6"}
-    run = inline.run(
-        "train_on_modelarts", {**LIGHT, **image, "rows": rows.as_uri(), "models": (tmp_path / "m").as_uri()}
-    )
+    run = inline.run("train_on_modelarts", {**LIGHT, "rows": rows.as_uri(), "models": (tmp_path / "m").as_uri()})
     assert run.states == {"files": "success", "train": "success", "fetch": "success"}
     (version,) = (tmp_path / "m").iterdir()
     assert (version / "saved_model.pb").exists()
