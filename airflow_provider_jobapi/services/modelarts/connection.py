@@ -87,12 +87,10 @@ class ModelArtsConnection:
         :param extra: See :data:`EXTRAS`; empty texts count as not given.
         :raises ConnectionProblem: naming the field and saying what is allowed.
         """
-        given = settings.known(extra, EXTRAS)
-        url = settings.address(host, port, schema, "ModelArts endpoint")
         user, secret = _user(login, password)
-        needed = {name: _needed(given, name) for name in _NEEDED}
+        given, needed = _read(extra)
         return cls(
-            url=url,
+            url=settings.address(host, port, schema, "ModelArts endpoint"),
             user=user,
             password=secret,
             iam_url=_iam(needed["iam_url"]),
@@ -122,6 +120,12 @@ class ModelArtsConnection:
     def proxy_for(self, url: str) -> str | None:
         """The proxy on the way to this URL: the connection's own, else the one that the environment names."""
         return self.proxy or settings.environment_proxy(url)
+
+
+def _read(extra: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the extra gives, and of it what must be there."""
+    given = settings.known(extra, EXTRAS)
+    return given, {name: _needed(given, name) for name in _NEEDED}
 
 
 def _user(login: str | None, password: str | None) -> tuple[str, str]:

@@ -50,6 +50,20 @@ def double(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelArts]:
         yield started
 
 
+def check_login(caller: Caller) -> None:
+    answer = caller.login()
+    assert answer.status_code == 201
+    assert answer.headers["x-subject-token"].startswith(TOKEN)
+
+
+def check_delete(caller: Caller) -> None:
+    """The procedure prints GET, which its own reference contradicts: DELETE."""
+    assert caller.no("GET", JOB) == (405, "2803")
+    answer = caller.send("DELETE", JOB)
+    assert (answer.status_code, answer.json()) == (200, document("delete"))
+    assert caller.no("GET", VERSION) == (400, "2775")
+
+
 def check_log(caller: Caller, begin: float) -> None:
     log = caller.ok("GET", f"{VERSION}/aom-log?log_file=job-jobtest-tf.0&lines=8&order=desc")
     for cursor in (log["start_line"], log["end_line"]):
@@ -63,9 +77,7 @@ def test_the_whole_procedure(double: ModelArts) -> None:
     begin = time.time()
     caller = Caller(double)
 
-    answer = caller.login()
-    assert answer.status_code == 201
-    assert answer.headers["x-subject-token"].startswith(TOKEN)
+    check_login(caller)
 
     specs = caller.ok("GET", f"{PATH}/job/resource-specs?job_type=train")
     assert specs | {"specs": specs["specs"][-2:]} == document("specs")
@@ -97,11 +109,7 @@ def test_the_whole_procedure(double: ModelArts) -> None:
     assert double.objects("/test-modelarts/mnist-model/output/") == [".keep", "1/saved_model.pb"]
     assert double.get("/test-modelarts/mnist-model/output/1/saved_model.pb") == b"learnt from images"
 
-    # The procedure prints GET, which its own reference contradicts: DELETE.
-    assert caller.no("GET", JOB) == (405, "2803")
-    answer = caller.send("DELETE", JOB)
-    assert (answer.status_code, answer.json()) == (200, document("delete"))
-    assert caller.no("GET", VERSION) == (400, "2775")
+    check_delete(caller)
 
 
 def test_the_journal_tells_what_was_asked(double: ModelArts) -> None:
