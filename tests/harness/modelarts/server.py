@@ -37,6 +37,7 @@ class Server:
         self.settings: dict[str, Any] = json.loads((home / "settings.json").read_text())
         self.house = House(home, self.settings)
         self.faults = self.house.faults
+        self.under_way = 0
         self.iam = Iam(self.settings["account"] | {"url": self.settings["url"]}, self.house.store, self.faults)
 
     def app(self) -> web.Application:
@@ -66,6 +67,7 @@ class Server:
             body = (await request.read()).decode(errors="replace")
             entry["body"] = body.replace(self.settings["account"]["password"], "*" * 10)
         status: int | None = None
+        self.under_way += 1
         try:
             answer = await handler(request)
             status = None if request.get("lost") else answer.status
@@ -73,6 +75,7 @@ class Server:
         finally:
             with (self.home / "journal.jsonl").open("a") as file:
                 file.write(json.dumps(entry | {"status": status}) + "\n")
+            self.under_way -= 1
 
     @web.middleware
     async def misbehave(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -81,7 +84,7 @@ class Server:
             return await handler(request)
         line = f"{request.method} {request.path_qs}"
         if slow := self.faults.strikes("slow", line):
-            await asyncio.sleep(slow["seconds"])
+            await self._while(lambda: self.faults.get("slow") is not None, slow["seconds"])
         if often := self.faults.strikes("too_many_requests", line):
             return _refusal(Refused("2799"), errors.GATEWAY, {"Retry-After": str(often["retry_after"])})
         if down := self.faults.strikes("unavailable", line):
@@ -130,9 +133,18 @@ class Server:
                     self._delete(how["job"])
             else:
                 self.faults.switch_off(wish["fault"])
+            if not wish["on"] and wish["fault"] is None:
+                # What is under way still is of the test that has just ended.
+                await self._while(lambda: self.under_way > 0, 5.0)
         except ValueError as error:
             return web.json_response({"error": str(error)}, status=422)
         return web.json_response({})
+
+    @staticmethod
+    async def _while(lasts: Callable[[], bool], seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while lasts() and time.monotonic() < until:  # noqa: ASYNC110 -- one of them is a file
+            await asyncio.sleep(0.01)
 
     def _delete(self, job: Any) -> None:
         for found in self.house.store.jobs():

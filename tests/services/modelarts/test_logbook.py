@@ -20,9 +20,7 @@ from airflow_provider_jobapi.training.logs import RECORD_LIMIT, LogLine
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-DETAILS = Details(
-    JobStatus(name="job", status=JobState.RUNNING, submission_time=NOW), "Running", 1, "", "", ("worker-0",)
-)
+DETAILS = Details(JobStatus(name="job", status=JobState.RUNNING, submission_time=NOW), "Running", 1, "", ("worker-0",))
 LINK = "https://obs/log?Signature=x"
 
 
