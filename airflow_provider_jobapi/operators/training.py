@@ -65,8 +65,7 @@ class SubmitTrainingOperator(TrainingLineage):
     :param python_major_version: 2 or 3.
     :param data_input: ``{file name: content}``: a text, bytes, a ``Path`` or an ``ObjectStoragePath``, whose content is
         uploaded for the script. A text is always content, never the name of a file. (templated)
-    :param service_options: What only the connection's kind of service knows, in that service's own words; a service
-        that does not know an option refuses it. (templated)
+    :param service_options: What only the connection's kind of service knows, in its own words. (templated)
     :param config: Headers that override the parameters of the same name, in our spelling or in the one of the jobAPI's
         documents, such as ``{"completionTime": "2h"}``. Others are ignored. (templated)
     :param destination: A directory, as a path or a URI: where the SavedModel is fetched to. None fetches none.
@@ -253,9 +252,8 @@ class SubmitTrainingOperator(TrainingLineage):
 
         def look_up(job_id: str) -> JobState:
             submission = service.find(job_id)
-            status = service.status(submission.handle)
-            seen[job_id] = submission, status
-            return status.outlook
+            seen[job_id] = submission, service.status(submission.handle)
+            return seen[job_id][1].outlook
 
         place = walk(cycle, look_up)
         if place.state is None:
