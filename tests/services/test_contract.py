@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.jobapi import contract
-from airflow_provider_jobapi.services.jobapi.contract import Answer
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.logs import format_record
 from airflow_provider_jobapi.training.status import JobState

@@ -21,8 +21,9 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.jobapi import contract
-from airflow_provider_jobapi.services.jobapi.contract import Answer, Request
+from airflow_provider_jobapi.services.jobapi.contract import Request
 from airflow_provider_jobapi.services.jobapi.refusals import refusal, retry_after
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

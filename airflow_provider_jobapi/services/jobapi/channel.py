@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Mask, lowered
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
-from airflow_provider_jobapi.services.jobapi.contract import Answer, Request
+from airflow_provider_jobapi.services.jobapi.contract import Request
 from airflow_provider_jobapi.services.jobapi.refusals import refusal
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
 from airflow_provider_jobapi.services.jobapi.transport import fault

@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
-from airflow_provider_jobapi.services.jobapi.contract import Answer, Request
+from airflow_provider_jobapi.services.jobapi.contract import Request
 from airflow_provider_jobapi.services.jobapi.refusals import refusal
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
 from airflow_provider_jobapi.services.jobapi.watchdog import TIMES

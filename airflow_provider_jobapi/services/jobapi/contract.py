@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import ValidationError
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.logs import LogLine, parse_records
 from airflow_provider_jobapi.training.status import JobState, JobStatus
@@ -29,8 +30,6 @@ LONGEST_WAIT = 25
 
 LARGEST_ANSWER = 4 * PAGE
 """The most bytes of any answer that is read into memory; a model's listing may be long."""
-
-_SENTENCE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +46,6 @@ class Request:
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer, as a value.
-
-    :ivar headers: By lower-case name.
-    :ivar at: Our clock halfway between the request and the answer.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +150,7 @@ def _status(content: Mapping[str, Any], what: str) -> JobStatus:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise BrokenContract(f"The service's {what} has no usable {where}.") from None
     words = {name: sentence(getattr(read, name)) for name in ("container_id", "name")}
-    words["message"] = sentence(read.message, 4 * _SENTENCE)
+    words["message"] = sentence(read.message, 2_000)
     reason = None if read.reason is None else sentence(read.reason)
     return read.model_copy(update={"reason": reason, **words})
 
@@ -304,12 +289,6 @@ def read_objects(answer: Answer) -> tuple[list[tuple[str, int, str | None]], str
             raise BrokenContract("The service's listing of the storage has an object without key or size.")
         read.append((key, size, sha256))
     return read, following
-
-
-def sentence(text: object, longest: int = _SENTENCE) -> str:
-    """What a service said, fit for a log: one line, no control characters, not too long."""
-    clean = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\s]+", " ", str(text)).strip()
-    return clean if len(clean) <= longest else f"{clean[:longest]}…"
 
 
 def _object(answer: Answer, what: str) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
-from airflow_provider_jobapi.services.jobapi.contract import Answer, Request, sentence
+from airflow_provider_jobapi.services.answer import Answer, sentence
+from airflow_provider_jobapi.services.jobapi.contract import Request
 
 LONGEST_RETRY_AFTER = 3_600.0
 """Seconds; a service that asks for more is asked again after these."""

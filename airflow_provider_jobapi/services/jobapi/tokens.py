@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable
+from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection, TokenMethod
-from airflow_provider_jobapi.services.jobapi.contract import Answer, sentence
 from airflow_provider_jobapi.services.jobapi.refusals import retry_after
 from airflow_provider_jobapi.services.jobapi.watchdog import TIMES
 

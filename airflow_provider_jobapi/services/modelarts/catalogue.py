@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from airflow_provider_jobapi.exceptions import InvalidJob, QuotaReached
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import engines, flavors
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.flavors import Flavor
 from airflow_provider_jobapi.services.modelarts.mapping import Dialect
 from airflow_provider_jobapi.services.modelarts.planning import Options
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
+from airflow_provider_jobapi.services.modelarts.wire import Call
 from airflow_provider_jobapi.training.job import TrainingJob
 
 KEPT = 600.0

@@ -21,12 +21,13 @@ from typing import Any, Self, TypeVar
 
 from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.contact import describe
 from airflow_provider_jobapi.services.modelarts import logbook, mapping
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.refusals import ENDED, GONE, code_of, succeeded
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
+from airflow_provider_jobapi.services.modelarts.wire import Call
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 

@@ -21,6 +21,7 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.base import Handle, Submission
 from airflow_provider_jobapi.services.modelarts import planning
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
@@ -36,7 +37,7 @@ from airflow_provider_jobapi.services.modelarts.mapping import (
 )
 from airflow_provider_jobapi.services.modelarts.refusals import Duplicate
 from airflow_provider_jobapi.services.modelarts.session import Session
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, skew
+from airflow_provider_jobapi.services.modelarts.wire import Call, skew
 from airflow_provider_jobapi.services.patience import Patience, pause
 
 LATE = Patience(total=8.0, attempts=3)

@@ -15,11 +15,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import pages, previews
 from airflow_provider_jobapi.services.modelarts.mapping import Details, Dialect, Key
 from airflow_provider_jobapi.services.modelarts.refusals import GONE, NO_LOG_YET, code_of, succeeded
 from airflow_provider_jobapi.services.modelarts.tail import Tail
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
+from airflow_provider_jobapi.services.modelarts.wire import Call
 from airflow_provider_jobapi.training.logs import RECORD_LIMIT, LogLine
 
 MOST_PAGES = 24

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.base import Handle
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.flavors import Flavor
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
+from airflow_provider_jobapi.services.modelarts.wire import Call
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 SEARCH_PAGE = 50

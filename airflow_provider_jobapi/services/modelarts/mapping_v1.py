@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.modelarts import engines, flavors, pages
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.flavors import Flavor
@@ -28,7 +29,6 @@ from airflow_provider_jobapi.services.modelarts.mapping import (
 )
 from airflow_provider_jobapi.services.modelarts.states import v1_state
 from airflow_provider_jobapi.services.modelarts.wire import (
-    Answer,
     Call,
     content,
     maybe_number,
@@ -36,7 +36,6 @@ from airflow_provider_jobapi.services.modelarts.wire import (
     moment,
     number,
     objects,
-    sentence,
     text,
 )
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason

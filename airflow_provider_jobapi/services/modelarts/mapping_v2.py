@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.modelarts import engines, flavors
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.flavors import Flavor
@@ -26,17 +27,7 @@ from airflow_provider_jobapi.services.modelarts.mapping import (
     without_nothing,
 )
 from airflow_provider_jobapi.services.modelarts.states import v2_state
-from airflow_provider_jobapi.services.modelarts.wire import (
-    Answer,
-    Call,
-    content,
-    maybe_number,
-    merged,
-    moment,
-    objects,
-    sentence,
-    text,
-)
+from airflow_provider_jobapi.services.modelarts.wire import Call, content, maybe_number, merged, moment, objects, text
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
 _KILLED = 137

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, content, maybe_number, number, text
+from airflow_provider_jobapi.services.answer import Answer
+from airflow_provider_jobapi.services.modelarts.wire import Call, content, maybe_number, number, text
 
 LONGEST = 500
 """Lines of a page, at the most."""

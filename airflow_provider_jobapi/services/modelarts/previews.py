@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, content, maybe_number, text
+from airflow_provider_jobapi.services.answer import Answer
+from airflow_provider_jobapi.services.modelarts.wire import Call, content, maybe_number, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, content, sentence
+from airflow_provider_jobapi.services.answer import Answer, sentence
+from airflow_provider_jobapi.services.modelarts.wire import Call, content
 
 DUPLICATE = frozenset({"0103", "2751"})
 """A job of this name is there."""

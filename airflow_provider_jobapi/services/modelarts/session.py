@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services import settings
+from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.refusals import (
     is_stale,
@@ -25,7 +26,7 @@ from airflow_provider_jobapi.services.modelarts.refusals import (
     retry_after,
     succeeded,
 )
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call, sentence
+from airflow_provider_jobapi.services.modelarts.wire import Call
 
 if TYPE_CHECKING:
     from keystoneauth1.identity.v3 import Password

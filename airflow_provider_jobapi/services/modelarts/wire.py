@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.answer import Answer, sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +35,6 @@ class Call:
     params: Mapping[str, str] = field(default_factory=dict)
     body: Mapping[str, Any] | None = None
     idempotent: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer, as a value.
-
-    :ivar headers: By lower-case name.
-    :ivar at: Our clock halfway between the request and the answer.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    at: datetime
 
 
 def content(answer: Answer) -> dict[str, Any]:
@@ -105,12 +92,6 @@ def moment(milliseconds: object) -> datetime | None:
 def text(value: object) -> str:
     """A text; empty where there is none."""
     return "" if value is None else str(value)
-
-
-def sentence(said: object, longest: int = 500) -> str:
-    """What a service said, fit for a log: one line, no control characters, not too long."""
-    clean = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\s]+", " ", str(said)).strip()
-    return clean if len(clean) <= longest else f"{clean[:longest]}…"
 
 
 def objects(value: object, what: str) -> list[dict[str, Any]]:

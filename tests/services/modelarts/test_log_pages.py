@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import pages
-from airflow_provider_jobapi.services.modelarts.wire import Answer
 from tests.harness.modelarts.caller import document
 
 LINE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=5)

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import previews
 from airflow_provider_jobapi.services.modelarts.previews import Part
-from airflow_provider_jobapi.services.modelarts.wire import Answer
 
 
 def answer(body: Any) -> Answer:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.logbook import Logbook
 from airflow_provider_jobapi.services.modelarts.mapping import Details, Key, dialect_of
 from airflow_provider_jobapi.services.modelarts.refusals import succeeded
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
+from airflow_provider_jobapi.services.modelarts.wire import Call
 from airflow_provider_jobapi.training.logs import RECORD_LIMIT, LogLine
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 

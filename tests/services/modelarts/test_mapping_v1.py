@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.mapping import Found, Key, Plan
 from airflow_provider_jobapi.services.modelarts.mapping_v1 import V1
 from airflow_provider_jobapi.services.modelarts.states import V1 as V1_STATES
-from airflow_provider_jobapi.services.modelarts.wire import Answer
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import document
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.mapping import Found, Key, Plan
 from airflow_provider_jobapi.services.modelarts.mapping_v2 import V2
-from airflow_provider_jobapi.services.modelarts.wire import Answer
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from tests.harness.modelarts.caller import document
 

@@ -18,10 +18,11 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.mapping import Dialect, Key, dialect_of
 from airflow_provider_jobapi.services.modelarts.refusals import refusal
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
-from airflow_provider_jobapi.services.modelarts.wire import Answer, Call
+from airflow_provider_jobapi.services.modelarts.wire import Call
 from airflow_provider_jobapi.services.patience import Patience
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import follower as module
 from airflow_provider_jobapi.services.modelarts import session
 from airflow_provider_jobapi.services.modelarts.mapping import Dialect, dialect_of
 from airflow_provider_jobapi.services.modelarts.refusals import retry_after
 from airflow_provider_jobapi.services.modelarts.session import session_of
-from airflow_provider_jobapi.services.modelarts.wire import Answer
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
 from tests.harness.modelarts.service import service

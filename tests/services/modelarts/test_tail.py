@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.pages import LONGEST, Ask, Page, read_page
 from airflow_provider_jobapi.services.modelarts.tail import Found, Tail, block_after
-from airflow_provider_jobapi.services.modelarts.wire import Answer
 from tests.harness.modelarts import lines
 
 MODES = ("exclusive", "inclusive", "half_open")
