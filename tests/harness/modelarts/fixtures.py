@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from airflow_provider_jobapi.services.modelarts import session
+from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
+from tests.harness.modelarts.service import service
 from tests.harness.s3 import S3
 
 
@@ -37,3 +41,27 @@ def caller(modelarts: ModelArts) -> Caller:
 def samples(caller: Caller) -> Samples:
     """Jobs of this caller's."""
     return Samples(caller)
+
+
+@pytest.fixture(params=["v1", "v2"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """Each of the two dialects."""
+    return str(request.param)
+
+
+@pytest.fixture
+def asking(modelarts: ModelArts, dialect: str) -> ModelArtsService:
+    """Our service for the double, in this dialect."""
+    return service(modelarts, dialect)
+
+
+@pytest.fixture
+def job_id() -> str:
+    """An id that no job has."""
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def nobody_has_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that keeps no session yet."""
+    monkeypatch.setattr(session, "_sessions", {})

@@ -3,7 +3,26 @@
 
 from __future__ import annotations
 
-from tests.harness.modelarts.fixtures import caller, modelarts, modelarts_shared, samples
+from tests.harness.modelarts.fixtures import (
+    asking,
+    caller,
+    dialect,
+    job_id,
+    modelarts,
+    modelarts_shared,
+    nobody_has_logged_in,
+    samples,
+)
 from tests.harness.s3 import s3
 
-__all__ = ["caller", "modelarts", "modelarts_shared", "s3", "samples"]
+__all__ = [
+    "asking",
+    "caller",
+    "dialect",
+    "job_id",
+    "modelarts",
+    "modelarts_shared",
+    "nobody_has_logged_in",
+    "s3",
+    "samples",
+]

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,16 +41,6 @@ AGENCY = "let an administrator give ModelArts an agency for OBS, in the settings
 QUOTA = "wait for other jobs' ends, delete those not needed, or ask for a larger quota."
 SMALL = "keep the code folder small: data belongs into data_input."
 FLAVORS = "modelarts.vm.cpu.2u (2 CPUs, 8 GB), modelarts.vm.cpu.8u (8 CPUs, 32 GB), "
-
-
-@pytest.fixture(params=["v1", "v2"])
-def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def job_id() -> str:
-    return str(uuid.uuid4())
 
 
 def refused(asking: ModelArtsService, job_id: str, **fields: Any) -> TrainingError:

@@ -13,7 +13,6 @@ import pytest
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import follower as module
-from airflow_provider_jobapi.services.modelarts import session
 from airflow_provider_jobapi.services.modelarts.mapping import Dialect, dialect_of
 from airflow_provider_jobapi.services.modelarts.refusals import retry_after
 from airflow_provider_jobapi.services.modelarts.session import session_of
@@ -22,15 +21,12 @@ from tests.harness.modelarts.samples import Samples
 from tests.harness.modelarts.service import service
 from tests.services.modelarts.follow import DIALECTS, following, settings
 
+pytestmark = pytest.mark.usefixtures("nobody_has_logged_in")
+
 
 @pytest.fixture(params=DIALECTS)
 def dialect(request: pytest.FixtureRequest) -> Dialect:
     return dialect_of(str(request.param))
-
-
-@pytest.fixture(autouse=True)
-def nobody_has_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_sessions", {})
 
 
 def asked(double: ModelArts, since: int) -> tuple[int, list[dict[str, Any]]]:

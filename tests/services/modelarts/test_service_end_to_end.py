@@ -25,11 +25,6 @@ from tests.harness.server import poll
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 
 
-@pytest.fixture(params=["v1", "v2"])
-def asking(request: pytest.FixtureRequest, modelarts: ModelArts) -> ModelArtsService:
-    return service(modelarts, request.param)
-
-
 def test_from_submit_to_fetch(asking: ModelArtsService, modelarts: ModelArts, tmp_path: Path) -> None:
     script = (
         "import os, pathlib, sys\nprint(sys.argv[1:], os.environ['Epochs'])\n"

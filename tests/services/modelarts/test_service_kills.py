@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import signal
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,8 @@ from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.service import ended, job, service, started
+
+pytestmark = pytest.mark.usefixtures("nobody_has_logged_in")
 
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 CREATE = "^POST .*/training-jobs$"
@@ -38,26 +39,6 @@ class Held:
 
     def __exit__(self, *_: object) -> None:
         pass
-
-
-@pytest.fixture(params=["v1", "v2"])
-def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def asking(modelarts: ModelArts, dialect: str) -> ModelArtsService:
-    return service(modelarts, dialect)
-
-
-@pytest.fixture
-def job_id() -> str:
-    return str(uuid.uuid4())
-
-
-@pytest.fixture(autouse=True)
-def nobody_has_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_sessions", {})
 
 
 @contextmanager

@@ -33,21 +33,6 @@ WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 OTHER = {"v1": "v2", "v2": "v1"}
 
 
-@pytest.fixture(params=["v1", "v2"])
-def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def asking(modelarts: ModelArts, dialect: str) -> ModelArtsService:
-    return service(modelarts, dialect)
-
-
-@pytest.fixture
-def job_id() -> str:
-    return str(uuid.uuid4())
-
-
 def forget(double: ModelArts, asking: ModelArtsService, job_id: str) -> None:
     """Delete a job behind our back."""
     handle = asking.find(job_id).handle

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +32,6 @@ from tests.harness.modelarts.service import ended, job, service, started
 pytestmark = pytest.mark.usefixtures("no_waits")
 
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
-
-
-@pytest.fixture(params=["v1", "v2"])
-def dialect(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def asking(modelarts: ModelArts, dialect: str) -> ModelArtsService:
-    return service(modelarts, dialect)
-
-
-@pytest.fixture
-def job_id() -> str:
-    return str(uuid.uuid4())
 
 
 def posted(double: ModelArts, job_id: str) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import JobConflict, JobGone, QuotaReached
 from airflow_provider_jobapi.services.base import Handle
-from airflow_provider_jobapi.services.modelarts import catalogue, session
+from airflow_provider_jobapi.services.modelarts import catalogue
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobState
@@ -22,6 +22,8 @@ from tests.harness.client import MODEL
 from tests.harness.modelarts.caller import document
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.service import ended, job, service, started
+
+pytestmark = pytest.mark.usefixtures("nobody_has_logged_in")
 
 DIGITS = f"print(open('train-images-idx3-ubyte').read())\n{MODEL}print('Done exporting!')\n"
 WAITS = "import time\ntime.sleep(600)\n"
@@ -63,11 +65,6 @@ class Walk:
 def _beneath(path: str, version: str) -> str:
     """A path without the project's id, which the procedure prints as ``{project_id}``."""
     return path.partition(f"/{version}")[2].partition("/")[2] if path.startswith(f"/{version}") else path
-
-
-@pytest.fixture(autouse=True)
-def nobody_has_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_sessions", {})
 
 
 @pytest.fixture(params=["v1", "v2"])
