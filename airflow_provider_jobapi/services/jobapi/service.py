@@ -15,7 +15,6 @@ from airflow_provider_jobapi.exceptions import (
     InvalidJob,
     JobConflict,
     JobNotFound,
-    NoSavedModel,
     ServiceUnavailable,
     TrainingError,
 )
@@ -176,30 +175,15 @@ class JobApiService:
         :raises JobConflict: when the job has not ended, or another model is there.
         """
         from airflow_provider_jobapi.services.destination import place_of
+        from airflow_provider_jobapi.services.fetching import fetch, no_model
         from airflow_provider_jobapi.services.listing import read_listing
-        from airflow_provider_jobapi.services.transfer import download, run
 
         job_id = _job_id(handle)
         listed = contract.read_model(self._client.send(contract.model(job_id)))
         if listed is None:
-            raise NoSavedModel(
-                f"Job {job_id} wrote no SavedModel: let the script write one into the directory that the environment "
-                "variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR'])."
-            )
-        keys = read_listing(listed)
+            raise no_model(job_id)
         place = place_of(destination, self._version(handle) if version is None else str(version))
-        files = tuple(keys)
-        if place.holds(files):
-            self._log.info(f"The model of job {job_id} is in {place.location} already.")
-            return FetchedModel(place.location, files)
-        store = self._store()
-        title = f"Fetching the model of job {job_id}"
-        place.publish(
-            files,
-            lambda file, target, told: download(store, keys[file], file, target, self._patience, told),
-            lambda tasks: run(title, tasks, self._log, self._meters),
-        )
-        return FetchedModel(place.location, files)
+        return fetch(job_id, read_listing(listed), place, self._store, self._patience, self._log, self._meters)
 
     def follower(self, handle: Handle) -> JobApiFollower:
         """A follower of this job for the triggerer."""

@@ -15,7 +15,6 @@ from airflow_provider_jobapi.exceptions import (
     JobConflict,
     JobGone,
     JobNotFound,
-    NoSavedModel,
     QuotaReached,
     ServiceUnavailable,
     TrainingError,
@@ -205,8 +204,8 @@ class ModelArtsService:
         :raises JobConflict: when the job has not ended, or another model is there.
         """
         from airflow_provider_jobapi.services.destination import place_of
+        from airflow_provider_jobapi.services.fetching import fetch, no_model
         from airflow_provider_jobapi.services.modelarts.output import model_files, place
-        from airflow_provider_jobapi.services.transfer import download, run
 
         job_id = _job_id(handle)
         ended = self._end(handle)
@@ -214,22 +213,9 @@ class ModelArtsService:
         store = self._store(bucket)
         keys = self._patience.repeat(lambda: model_files(store, folder), self._log)
         if keys is None:
-            raise NoSavedModel(
-                f"Job {job_id} wrote no SavedModel: let the script write one into the directory that the environment "
-                "variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR'])."
-            )
+            raise no_model(job_id)
         target = place_of(destination, ended if version is None else str(version))
-        files = tuple(keys)
-        if target.holds(files):
-            self._log.info(f"The model of job {job_id} is in {target.location} already.")
-            return FetchedModel(target.location, files)
-        title = f"Fetching the model of job {job_id}"
-        target.publish(
-            files,
-            lambda file, part, told: download(store, keys[file], file, part, self._patience, told),
-            lambda tasks: run(title, tasks, self._log, self._meters),
-        )
-        return FetchedModel(target.location, files)
+        return fetch(job_id, keys, target, lambda: store, self._patience, self._log, self._meters)
 
     def follower(self, handle: Handle) -> LogFollower:
         """A follower of this job for the triggerer."""
