@@ -66,7 +66,7 @@ def test_lines_are_seen_while_the_task_is_deferred_and_the_model_is_fetched(airf
     assert one.state() == "deferred"
     shown = next(record for record in airflow.log(*one.place) if LINE.fullmatch(record["event"]))
     age = time.time() - datetime.fromisoformat(shown["timestamp"]).timestamp()
-    assert -2 < age < 60
+    assert -4 < age < 60  # no line is shown before the worker's, which may write for three seconds more
     gate.touch()
     assert one.ends("success") == "success"
     assert one.numbers() == [0, 1, 2]

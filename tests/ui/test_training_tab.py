@@ -291,6 +291,7 @@ def test_the_curve_is_read_by_keyboard_and_by_pointer(open_tab, told_once):
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("Enter")
     rows = tab.chart("loss").get_by_role("row")
+    rows.nth(500).wait_for()
     assert rows.count() == 501
     box = plot.bounding_box()
     tab.page.mouse.move(box["x"] + box["width"] - 14, box["y"] + 60)
