@@ -113,12 +113,17 @@ class TrainingTrigger(BaseTrigger):
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Follow the job; ends with one :class:`~airflow_provider_jobapi.triggers.event.TrainingEvent`."""
+        # Apart, since a cancellation has a word in it by which Airflow knows a user's, and what a follower waits for
+        # may raise another one without it, as asgiref does.
+        following = asyncio.create_task(self._follow())
         try:
-            event = await self._follow()
+            event = await asyncio.shield(following)
             # Airflow closes the log of a trigger that ends, also to lines that are still on their way there.
             await _PACE.drain()
             await self._settle()
         except asyncio.CancelledError:
+            following.cancel()
+            await asyncio.wait([following])
             # From 3.3 on Airflow calls on_kill where a user acted; before, this is the only sign that one did.
             if not hasattr(BaseTrigger, "on_kill"):
                 await self._stop_unless_still_wanted()

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 from airflow.triggers.base import BaseTrigger
+from asgiref.sync import sync_to_async
 
 from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable
 from airflow_provider_jobapi.services import contact as contacts
@@ -247,6 +249,26 @@ def test_before_airflow_3_3_a_cancellation_is_the_only_sign_of_a_kill(monkeypatc
 def test_from_airflow_3_3_on_a_cancellation_alone_is_no_kill(monkeypatch, mocker):
     monkeypatch.setattr(BaseTrigger, "on_kill", lambda _: None, raising=False)
     assert cancelled(mocker, wanted=False).stops == 0
+
+
+def test_the_word_of_a_cancellation_reaches_airflow_whatever_the_follower_waits_for():
+    class Threaded(ScriptedFollower):
+        async def read(self, _cursor):
+            await sync_to_async(began.set, thread_sensitive=False)()
+            await sync_to_async(over.wait, thread_sensitive=False)(20)
+
+    async def cancel() -> tuple[object, ...]:
+        following = asyncio.create_task(anext(ScriptedTrigger(Threaded([])).run()))
+        await asyncio.to_thread(began.wait)
+        await asyncio.sleep(0.1)
+        following.cancel("user-action")
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await following
+        over.set()
+        return caught.value.args
+
+    began, over = threading.Event(), threading.Event()
+    assert asyncio.run(cancel()) == ("user-action",)
 
 
 def cancelled(mocker, wanted: bool) -> ScriptedFollower:
