@@ -62,10 +62,9 @@ class Server:
         """Write down every request and how it was answered."""
         if request.path.startswith(CONTROL):
             return await handler(request)
+        body = (await request.read()).decode(errors="replace") if request.content_type == "application/json" else ""
         entry = {"method": request.method, "path": request.path, "query": dict(request.query), "time": time.time()}
-        if request.content_type == "application/json":
-            body = (await request.read()).decode(errors="replace")
-            entry["body"] = body.replace(self.settings["account"]["password"], "*" * 10)
+        entry["body"] = body.replace(self.settings["account"]["password"], "*" * 10)
         status: int | None = None
         self.under_way += 1
         try:

@@ -37,12 +37,12 @@ WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 def posted(double: ModelArts, job_id: str) -> list[dict[str, Any]]:
     """The requests for a job of this id."""
     told = [each for each in double.requests() if each["method"] == "POST" and each["path"].endswith("/training-jobs")]
-    return [each for each in told if job_id in str(each["body"])]
+    return [each for each in told if job_id in each["body"]]
 
 
 def created(double: ModelArts, job_id: str) -> list[str]:
     """Those of them that were not refused."""
-    return [str(each["body"]) for each in posted(double, job_id) if each["status"] in {None, 200, 201}]
+    return [each["body"] for each in posted(double, job_id) if each["status"] in {None, 200, 201}]
 
 
 def sent(double: ModelArts, job_id: str) -> list[str]:

@@ -53,7 +53,7 @@ class Walk:
         """What was asked since the last time; a question that is repeated until its answer changes counts once."""
         new = self.double.requests()[self._before :]
         self._before += len(new)
-        told = [each | {"body": json.loads(each.get("body") or "null")} for each in new]
+        told = [each | {"body": json.loads(each["body"] or "null")} for each in new]
         return [next(same) for _, same in groupby(told, lambda each: (each["method"], each["path"]))]
 
     def calls(self) -> list[tuple[str, str, dict[str, str]]]:
