@@ -106,7 +106,7 @@ def test_an_upload_that_breaks_is_repeated_file_by_file(
     script = "import pathlib\nassert pathlib.Path('large.bin').stat().st_size == 5_000_000\n"
     service(jobapi_server, network.url).submit(job(script, data={"large.bin": b"x" * 5_000_000, "b": "b"}), job_id)
     assert network.count("large.bin") == 3
-    assert network.count("/b") == 1
+    assert network.count(f"{job_id}/b") == 1
     jobapi_server.wait_for(job_id, "SUCCESSFUL")
 
 

@@ -61,6 +61,14 @@ class Tab:
         return self.root.get_by_role("article", name=title, exact=True)
 
 
+def expect(found: Any) -> Any:
+    """Playwright's assertions, which wait for what a page shows a moment later."""
+    from playwright.sync_api import expect as waiting
+
+    waiting.set_options(timeout=30_000)
+    return waiting(found)
+
+
 def find_chromium() -> str | None:
     """The browser of this machine; ``JOBAPI_TEST_CHROMIUM`` may name another one."""
     return os.environ.get("JOBAPI_TEST_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)

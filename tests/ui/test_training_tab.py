@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.harness.airflow import wait_for
-from tests.ui.tab import obstacle
+from tests.ui.tab import expect, obstacle
 from tests.ui.told import JOB, curve, training
 
 pytestmark = pytest.mark.skipif(bool(obstacle()), reason=obstacle())
@@ -47,7 +47,7 @@ def test_a_curve_gains_points_while_the_job_trains_and_the_timeline_ends_in_succ
     drawn = tab.chart("loss").locator(".jt-line path").first.get_attribute("d")
     more = wait_for("the curve gains points", lambda: points(tab) if points(tab) > first else 0, 60)
     assert tab.chart("loss").locator(".jt-line path").first.get_attribute("d") != drawn
-    assert tab.badge().inner_text() == "Training"
+    expect(tab.badge()).to_have_text("Training")
     assert tab.phases() == ["Queued, over", "Running, now", "Storing, to come", "Done, to come"]
     assert more <= 40
     assert airflow.task("stub_metrics", run_id, "train")["state"] == "deferred"
@@ -68,7 +68,7 @@ def test_a_failed_job_shows_why(airflow, open_tab):
     run_id = airflow.run("stub", {"env": {"EXIT": 3, "LINES": 25}})
     airflow.wait_for_state("stub", run_id, "train", "failed")
     tab = open_tab().open("stub", run_id)
-    assert tab.badge().inner_text() == "Failed"
+    expect(tab.badge()).to_have_text("Failed")
     why = tab.root.get_by_role("region", name="Why it failed")
     assert "NonZeroExit · exit code 3" in why.inner_text()
     assert "3" in why.locator(".jt-reason").inner_text()
@@ -92,9 +92,9 @@ def test_a_failure_before_the_job_is_told_as_well(airflow, open_tab):
 
 def test_what_is_no_training_says_so(open_tab, told):
     tab = open_tab().open(*told())
-    assert tab.badge().inner_text() == "No training"
+    expect(tab.badge()).to_have_text("No training")
     tab.says("This task is not a training")
-    assert tab.root.locator("section").count() == 0
+    expect(tab.root.locator("section")).to_have_count(0)
 
 
 def test_what_never_ran_says_so(airflow, open_tab, told, tmp_path):
@@ -140,20 +140,19 @@ def test_hostile_names_and_numbers_are_only_shown(open_tab, told):
     }
     xcoms["trainingStatus"] |= {"message": HOSTILE[0], "status": "FAILED", "reason": HOSTILE[3], "exitCode": "9"}
     tab = open_tab().open(*told(xcoms=xcoms, lines=[HOSTILE[0], "\x1b[31mred", "%s {}"]))
-    assert tab.root.locator("img, script, iframe").count() == 0
-    assert tab.root.get_by_role("article").count() == 24
+    expect(tab.root.locator("img, script, iframe")).to_have_count(0)
+    expect(tab.root.get_by_role("article")).to_have_count(24)
     tab.root.get_by_role("button", name="Show all 101 charts").click()
-    assert tab.root.get_by_role("article").count() == 101
+    expect(tab.root.get_by_role("article")).to_have_count(101)
     for name in HOSTILE:
-        assert tab.chart(name).locator(".jt-line path").count() == 1
+        expect(tab.chart(name).locator(".jt-line path")).to_have_count(1)
     tab.root.get_by_role("searchbox").fill("loss")
-    assert tab.root.get_by_role("article").count() == 1
-    said = tab.chart("loss").text_content()
+    expect(tab.root.get_by_role("article")).to_have_count(1)
     for sentence in ("loss is NaN at step 0.", "loss is Infinity at step 2.", "loss is −Infinity at step 4."):
-        assert sentence in said
-    assert tab.chart("loss").locator(".jt-strange").count() == 3
+        expect(tab.chart("loss")).to_contain_text(sentence)
+    expect(tab.chart("loss").locator(".jt-strange")).to_have_count(3)
     assert "NaN" not in tab.chart("loss").locator(".jt-line path").get_attribute("d")
-    assert HOSTILE[0] in tab.root.get_by_role("region", name="Why it failed").inner_text()
+    expect(tab.root.get_by_role("region", name="Why it failed")).to_contain_text(HOSTILE[0])
 
 
 ODD = [
@@ -188,7 +187,7 @@ def test_an_xcom_of_another_job_is_left_aside(open_tab, told):
     xcoms["training_metrics"]["job_id"] = "11111111-1111-1111-1111-111111111111"
     tab = open_tab().open(*told(xcoms=xcoms))
     tab.says("Left aside, since it is of another job: training_metrics.")
-    assert tab.root.get_by_role("article").count() == 0
+    expect(tab.root.get_by_role("article")).to_have_count(0)
 
 
 def test_what_was_cleared_says_so(open_tab, told_once):
@@ -196,8 +195,8 @@ def test_what_was_cleared_says_so(open_tab, told_once):
     task = "**/taskInstances/train"
     tab.page.route(task, lambda route: route.fulfill(json=route.fetch().json() | {"state": None, "try_number": 2}))
     tab.open(*told_once)
-    assert tab.badge().inner_text() == "Cleared"
-    assert tab.root.get_by_role("article").count() == 0
+    expect(tab.badge()).to_have_text("Cleared")
+    expect(tab.root.get_by_role("article")).to_have_count(0)
 
 
 def test_earlier_tries_lie_over_the_curve(open_tab, told_once):
@@ -207,10 +206,10 @@ def test_earlier_tries_lie_over_the_curve(open_tab, told_once):
     tab.page.route("**/state-store?*", lambda route: route.fulfill(json=store))
     tab.page.route("**/taskInstances/train", lambda route: route.fulfill(json=route.fetch().json() | {"try_number": 2}))
     tab.open(*told_once)
-    assert tab.chart("loss").locator(".jt-line path").count() == 3
-    assert "loss, try 1" in tab.chart("loss").text_content()
+    expect(tab.chart("loss").locator(".jt-line path")).to_have_count(3)
+    expect(tab.chart("loss")).to_contain_text("loss, try 1")
     tab.root.get_by_role("switch", name="Earlier try").click()
-    assert tab.chart("loss").locator(".jt-line path").count() == 2
+    expect(tab.chart("loss").locator(".jt-line path")).to_have_count(2)
 
 
 def test_no_permission_is_said_and_the_rest_is_shown(open_tab, told_once):
@@ -240,9 +239,9 @@ def test_a_fault_of_the_page_is_a_sentence(open_tab, told_once):
     )
     tab.page.route("**/facts.js", lambda route: route.fulfill(body=broken, content_type="text/javascript"))
     tab.open(*told_once)
-    assert tab.badge().inner_text() == "Not shown"
+    expect(tab.badge()).to_have_text("Not shown")
     tab.says("on purpose")
-    assert tab.root.get_by_role("button", name="Try again").is_visible()
+    expect(tab.root.get_by_role("button", name="Try again")).to_be_visible()
 
 
 def let_minutes_pass(tab) -> None:
@@ -281,47 +280,46 @@ def test_the_curve_is_read_by_keyboard_and_by_pointer(open_tab, told_once):
     plot = tab.chart("loss").get_by_role("slider")
     plot.focus()
     tab.page.keyboard.press("Home")
-    assert re.fullmatch(r"step 1, loss [\d.]+, val_loss [\d.]+", plot.get_attribute("aria-valuetext"))
+    expect(plot).to_have_attribute("aria-valuetext", re.compile(r"^step 1, loss [\d.]+, val_loss [\d.]+$"))
     tab.page.keyboard.press("ArrowRight")
-    assert plot.get_attribute("aria-valuetext").startswith("step 2,")
+    expect(plot).to_have_attribute("aria-valuetext", re.compile("^step 2,"))
     tab.page.keyboard.press("PageUp")
-    assert "step 12" in tab.chart("loss").locator(".jt-tip").inner_text()
+    expect(tab.chart("loss").locator(".jt-tip")).to_contain_text("step 12")
     tab.page.keyboard.press("Escape")
-    assert tab.chart("loss").locator(".jt-tip").count() == 0
+    expect(tab.chart("loss").locator(".jt-tip")).to_have_count(0)
     tab.page.keyboard.press("Tab")
     tab.page.keyboard.press("Enter")
-    rows = tab.chart("loss").get_by_role("row")
-    rows.nth(500).wait_for()
-    assert rows.count() == 501
+    expect(tab.chart("loss").get_by_role("row")).to_have_count(501)
     box = plot.bounding_box()
     tab.page.mouse.move(box["x"] + box["width"] - 14, box["y"] + 60)
-    assert "step 500" in tab.chart("loss").locator(".jt-tip").inner_text()
-    before = tab.chart("loss").locator(".jt-line path").last.get_attribute("d")
+    expect(tab.chart("loss").locator(".jt-tip")).to_contain_text("step 500")
+    line = tab.chart("loss").locator(".jt-line path").last
+    before = line.get_attribute("d")
     tab.root.get_by_role("switch", name="Log scale").press("Space")
-    assert tab.chart("loss").locator(".jt-line path").last.get_attribute("d") != before
+    expect(line).not_to_have_attribute("d", before)
 
 
 MOVES = """async (plot) => {
-    const box = plot.getBoundingClientRect(), times = [];
-    for (let index = 0; index < 61; index += 1) {
-        const began = performance.now();
-        const at = {bubbles: true, clientX: box.x + 60 + index * 4, clientY: box.y + 50};
-        plot.dispatchEvent(new PointerEvent("pointermove", at));
+    const box = plot.getBoundingClientRect(), times = [[], []];
+    for (let index = 0; index < 122; index += 1) {
+        const began = performance.now(), moves = index % 2;
+        const at = {bubbles: true, clientX: box.x + 60 + index * 2, clientY: box.y + 50};
+        if (moves) plot.dispatchEvent(new PointerEvent("pointermove", at));
         await new Promise(requestAnimationFrame);
-        times.push(performance.now() - began);
+        times[moves].push(performance.now() - began);
     }
-    return times.sort((one, other) => one - other)[30];
+    return times.map((each) => each.sort((one, other) => one - other)[30]);
 }"""
-"""The median of the milliseconds from a move of the pointer to the next picture."""
+"""Medians of the milliseconds to the next picture, each second time after a move of the pointer."""
 
 
 def test_many_points_stay_smooth(open_tab, told):
     metrics = {f"metric {index}": curve(500) for index in range(32)}
     tab = open_tab().open(*told(xcoms=training(**metrics)))
-    assert tab.root.get_by_role("article").count() == 24
+    expect(tab.root.get_by_role("article")).to_have_count(24)
     plot = tab.chart("metric 0").get_by_role("slider")
-    took = plot.evaluate(MOVES)
-    assert took < 60, f"{took} ms a move"
+    still, moved = plot.evaluate(MOVES)
+    assert moved < 3 * still, f"{moved} ms after a move, {still} ms without one"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

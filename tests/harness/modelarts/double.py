@@ -150,7 +150,7 @@ class ModelArts:
         self._control({"on": False, "fault": fault})
 
     def requests(self) -> list[dict[str, Any]]:
-        """The journal: method, path, query, time (epoch seconds), status (None: no answer was sent), JSON body or ""."""
+        """The journal: method, path, query, time (epoch seconds), status (None: not answered), JSON body or ""."""
         return list(requests.get(f"{self.url}/__control__/requests", timeout=30).json())
 
     def put(self, url: str, content: bytes | str) -> None:
