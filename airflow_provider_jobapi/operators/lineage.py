@@ -46,16 +46,16 @@ class TrainingLineage(BaseOperator):
 
     def _lineage(self, *, ended_well: bool) -> OperatorLineage[Any, Any]:
         from airflow_provider_jobapi.assets import lineage
-        from airflow_provider_jobapi.operators.parameters import slug, structure
+        from airflow_provider_jobapi.operators.parameters import default_name, structure
 
         given = self._parameters()[0]
-        of_job = lineage.model_of_job(self.conn_id, str(given.job_name or slug(self.dag_id, self.task_id)))
+        of_job = lineage.model_of_job(self.conn_id, str(given.job_name or default_name(self.dag_id, self.task_id)))
         run, outputs = {}, []
         if self._seen is not None:
             job_id, status, metrics = self._seen
             facts: dict[str, Any] = {
                 "jobId": job_id,
-                "jobName": of_job[1],
+                "jobName": status.name or of_job[1],
                 "connId": self.conn_id,
                 "status": status.status.value,
             }

@@ -290,7 +290,7 @@ class SubmitTrainingOperator(TrainingLineage):
         self, service: TrainingService, job_id: str, generation: int, context: Context
     ) -> tuple[str, Submission]:
         """The job's name, and where it is."""
-        from airflow_provider_jobapi.operators.parameters import slug
+        from airflow_provider_jobapi.operators.parameters import default_name
 
         ti = context["ti"]
         try:
@@ -298,7 +298,7 @@ class SubmitTrainingOperator(TrainingLineage):
             if ignored:
                 self.log.info(f"config: {', '.join(ignored)} name no parameter and are ignored.")
             parameters.definitions()
-            job = parameters.job(slug(ti.dag_id, ti.task_id), Path(context["dag"].fileloc).parent)
+            job = parameters.job(default_name(ti.dag_id, ti.task_id, ti.map_index), Path(context["dag"].fileloc).parent)
             submission = service.submit(job, job_id)
         except InvalidJob as error:
             raise AirflowFailException(str(error)) from None

@@ -23,11 +23,11 @@ def test_train_and_fetch(inline, connected, tmp_path):
 
 @pytest.mark.parametrize("dag_id", ["stub_mapped", "stub_mapped_inline"])
 def test_mapped_tasks_have_a_job_each(inline, connected, dag_id):
-    run = inline.run(dag_id, {"jobName": "mapped"})
+    run = inline.run(dag_id)
     assert run.state == "success"
     jobs = [run.xcom("train", map_index=index)["job_id"] for index in (0, 1)]
     assert len(set(jobs)) == 2
-    assert [connected.status(job)["name"] for job in jobs] == ["mapped", "mapped"]
+    assert [connected.status(job)["name"] for job in jobs] == [f"{dag_id}-train-{index}" for index in (0, 1)]
 
 
 LAST = {"loss": 1 / 3, "oddity": "NaN", "accuracy": 0.3, "val_loss": 2 / 3, "rate": 0.5}

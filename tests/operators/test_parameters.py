@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.operators.parameters import Parameters, read_script, slug
+from airflow_provider_jobapi.operators.parameters import Parameters, default_name, read_script
 from airflow_provider_jobapi.training.job_file import NAME
 
 PLAIN = Parameters(
@@ -169,7 +169,7 @@ def test_a_relative_path_of_data_begins_at_the_dag(tmp_path):
 def test_any_dag_has_a_job_name(dag_id, task_id):
     import re
 
-    assert re.fullmatch(NAME, slug(dag_id, task_id))
+    assert re.fullmatch(NAME, default_name(dag_id, task_id))
 
 
 def test_metric_definitions_may_be_json_and_come_with_the_run():
