@@ -63,7 +63,9 @@ class FetchSavedModelOperator(FetchLineage):
             status = service.status(handle)
             model = service.fetch_model(handle, ObjectStoragePath(str(self.destination)), self.version or None)
         except (InvalidJob, JobGone, NoSavedModel) as error:
-            # None of these is another one at the next try.
+            if isinstance(error, InvalidJob) and error.field == "destination":
+                raise  # the place may be writable at the next try, and that costs no training
+            # None of the others is another one at the next try.
             raise AirflowFailException(str(error)) from None
         size = sum(file.size for file in model.files)
         self.log.info(f"The SavedModel, {len(model.files)} files of {size:,} bytes, is at {model.location}.")
