@@ -232,6 +232,16 @@ def test_an_airflow_that_does_not_answer_is_asked_again(open_tab, told_once):
     tab.badge().get_by_text("Trained").wait_for()
 
 
+def test_a_log_that_cannot_be_read_is_asked_for_again(open_tab, told_once):
+    tab = open_tab()
+    logs = re.compile("/logs/")
+    tab.page.route(logs, lambda route: route.fulfill(status=500, json={"detail": "busy"}))
+    tab.open(*told_once)
+    tab.says("The log cannot be read now")
+    tab.page.unroute(logs)
+    expect(tab.root.locator(".jt-log")).to_contain_text("two")
+
+
 def test_a_fault_of_the_page_is_a_sentence(open_tab, told_once):
     tab = open_tab()
     broken = (

@@ -11,6 +11,9 @@ const LOG_PAUSE = 5000;
 const LAST_LINES = 200;
 const WAKE = 2000;
 
+/** Whether the same question may have an answer a moment later. */
+const isPassing = (error) => error instanceof ApiError && (error.status === 0 || error.status >= 500 || error.status === 429);
+
 /** Follows one task instance; tells `onChange` a new snapshot after each look. */
 export class Feed {
   constructor(place, onChange) {
@@ -72,8 +75,7 @@ export class Feed {
   giveWay(error) {
     this.failures += 1;
     this.read = { ...this.read, trouble: error };
-    const passing = error.status === 0 || error.status >= 500 || error.status === 429;
-    return passing ? Math.min(LONGEST_PAUSE, PAUSE * 2 ** this.failures) : null;
+    return isPassing(error) ? Math.min(LONGEST_PAUSE, PAUSE * 2 ** this.failures) : null;
   }
 
   async get(path, query = {}) {
@@ -95,7 +97,7 @@ export class Feed {
     await this.readStore(ti);
     const ended = isOver(ti) && before?.state !== ti.state;
     await this.readLog(ti, ended);
-    if (isOver(ti)) return null;
+    if (isOver(ti)) return isPassing(this.read.log?.refused) ? IDLE_PAUSE : null;
     return ti.state ? PAUSE : IDLE_PAUSE;
   }
 
