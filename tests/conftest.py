@@ -23,12 +23,18 @@ import json  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck  # noqa: E402
+from hypothesis import settings as examples  # noqa: E402
 
 from tests.harness.airflow import Airflow  # noqa: E402
 from tests.harness.inline import Inline  # noqa: E402
 from tests.harness.server import Server, jobapi, jobapi_server  # noqa: E402
 
 __all__ = ["jobapi", "jobapi_server"]
+
+# How long an example takes depends on what else the machine does.
+examples.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+examples.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from tests.harness.hostile_server import SECRET, HostileServer, secrets_in
 
 JOB_ID = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
 HANDLE = {"job_id": JOB_ID}
-TIMEOUT = 2.0
+TIMEOUT = 5.0
 """Seconds of silence after which the clients of these tests give up."""
 
 BRIEF = 0.3

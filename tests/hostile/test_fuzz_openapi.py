@@ -32,7 +32,6 @@ _CHECKS = [
 ]
 _SCHEMA = schemathesis.openapi.from_dict(create_app().openapi())
 _QUIET = {
-    "deadline": None,
     "suppress_health_check": list(HealthCheck),
     "phases": [Phase.explicit, Phase.generate],
     "database": None,

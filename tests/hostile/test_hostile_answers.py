@@ -76,7 +76,7 @@ def test_a_token_that_is_none(answer: dict[str, object], hostile: HostileServer,
     assert not [seen for seen in hostile.seen if "x-injected" in seen.headers]
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=100, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     st.dictionaries(
         st.sampled_from(
@@ -120,7 +120,7 @@ def test_a_status_that_cannot_be(change: dict[str, object], hostile: HostileServ
     tally["lies told to the worker"] += 1
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     st.dictionaries(
         st.sampled_from(

@@ -17,19 +17,20 @@ from airflow_provider_jobapi.hooks.jobapi import JobApiHook
 from airflow_provider_jobapi.services import patience
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from tests.harness.hostile_server import SECRET, Answer, HostileServer, secrets_in
-from tests.hostile.lies import BRIEF, HANDLE, check_error, one_clear_error
+from tests.hostile.lies import BRIEF, HANDLE, TIMEOUT, check_error, one_clear_error
 from tests.hostile.shapes import SHAPES
 
 
 @pytest.fixture
-def hook(hostile: HostileServer, monkeypatch: pytest.MonkeyPatch) -> JobApiHook:
-    """The hook of a connection to the hostile server, as Airflow finds it."""
-    extra = {"timeout": BRIEF, "token_url": f"{hostile.url}/oauth/token"}
+def hook(request: pytest.FixtureRequest, hostile: HostileServer, monkeypatch: pytest.MonkeyPatch) -> JobApiHook:
+    """The hook of a connection to the hostile server, as Airflow finds it; it waits briefly."""
+    extra = {"timeout": getattr(request, "param", BRIEF), "token_url": f"{hostile.url}/oauth/token"}
     fields = {"conn_type": "jobapi", "host": hostile.url, "login": "client", "password": SECRET, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_HOSTILE", json.dumps(fields))
     return JobApiHook("hostile")
 
 
+@pytest.mark.parametrize("hook", [TIMEOUT], indirect=True)
 def test_an_honest_service_is_believed(hook: JobApiHook, destination: Path) -> None:
     good, text = hook.test_connection()
     assert good, text
@@ -69,7 +70,7 @@ WILD_FIELDS = st.none() | st.text(max_size=40) | st.sampled_from([
 ])  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=300, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     host=WILD_FIELDS,
     port=st.none() | st.integers(-1, 70_000),
@@ -102,7 +103,7 @@ def shown_of(fields: dict[str, Any]) -> str:
     return repr(made)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=60, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     login=st.text(min_size=1, max_size=30),
     password=st.text(min_size=1, max_size=30),

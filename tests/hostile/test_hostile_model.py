@@ -227,7 +227,7 @@ def test_links_that_stand_in_the_destination_lead_nowhere(
     assert list(outside.iterdir()) == []
 
 
-@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=120, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     st.lists(
         st.fixed_dictionaries(

@@ -110,7 +110,7 @@ def test_a_slow_answer_is_given_up_within_tls_too(tmp_path: Path, tally: Counter
     authority = Authority(tmp_path)
     with HostileServer(authority.server_context()) as hostile:
         given = {"timeout": BRIEF, "ca_bundle": str(authority.bundle)}
-        assert service(hostile, **given).status(HANDLE).status.ended
+        assert service(hostile, ca_bundle=str(authority.bundle)).status(HANDLE).status.ended
         for slow in (
             Trickle(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 60_000, BRIEF / 4),
             Trickle(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n" + b" " * 60_000, BRIEF / 4),

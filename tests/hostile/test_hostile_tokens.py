@@ -212,7 +212,7 @@ def test_a_token_whose_parts_are_no_objects(
     _refused(held, f"{_part(opened)}.a.b.c.d", tally)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     token=st.text(
         alphabet=st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f\x85\xa0"), max_size=200
@@ -227,7 +227,7 @@ def test_no_text_is_a_token(held: Held, tally: Counter[str], token: str) -> None
 # The token endpoint
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=150, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
 @given(
     body=st.binary(max_size=200)
     | st.text(alphabet="grant_type=client_credentials&client_id=airflow&client_secret=%00%ff+[]", max_size=120).map(

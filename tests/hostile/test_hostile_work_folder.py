@@ -242,6 +242,7 @@ print("planted", planted)
     assert alice.submit(job_id, "sleep 1; touch over; sleep 1").status_code == 201
     poll(lambda: alice.status(job_id)["status"] in {"SUCCESSFUL", "FAILED"}, 60, "the job to end")
     poll(lambda: alice.status(waiting)["status"] in {"SUCCESSFUL", "FAILED"}, 90, "the other job to end")
+    assert int(alice.log(waiting).rpartition("planted ")[2]) > 0
     assert target.read_bytes() == b"intact"
     assert (target.stat().st_uid, stat.S_IMODE(target.stat().st_mode)) == (0, 0o644)
     tally["files that root copied under attack"] += len(names)

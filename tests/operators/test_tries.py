@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobNotFound, JobStopped, ServiceUnavailable
+from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import _Killed
 from airflow_provider_jobapi.services import patience
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
@@ -195,10 +196,15 @@ def test_no_model_where_none_is_wanted_is_a_success(task):
 )
 def test_a_limit_stops_the_job_and_is_named(task, connected, limits, words):
     train = task(env={"GATE": "/never", "LINES": 2}, **limits)
-    with pytest.raises(JobStopped, match=f"The {words} is over: Job .* was stopped") as caught:
+    with pytest.raises(JobStopped, match=f"The {words} is over: Job .* was stopped"):
         train.run()
-    assert "line 1 of 100%" in str(caught.value)
     assert connected.status(train.job_id)["status"] == "STOPPED"
+
+
+def test_a_limit_quotes_the_last_lines(deferred):
+    train = deferred(env={"GATE": "/never", "LINES": 2}, timeout=10)
+    with pytest.raises(JobStopped, match="line 1 of 100%"):
+        train.run()
 
 
 def test_a_job_that_waits_in_the_queue_is_under_the_limit_too(task, connected):
@@ -290,6 +296,16 @@ def test_a_retry_after_a_success_only_fetches(task, connected, tmp_path):
     result = train.run()
     assert (result["job_id"], train.job_id) == (first, first)
     assert result["model"].startswith(f"file://{tmp_path}/models/")
+
+
+def test_a_fetch_that_could_not_write_is_tried_again(task, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("no directory")
+    fetch = FetchSavedModelOperator(task_id="fetch", job=task().run(), destination=str(blocked))
+    with pytest.raises(InvalidJob, match="check destination"):
+        fetch.execute({})
+    blocked.unlink()
+    assert fetch.execute({}).startswith(f"file://{blocked}/")
 
 
 def test_a_retry_after_a_failure_trains_anew(task, connected):

@@ -209,7 +209,7 @@ def test_a_mode_that_makes_no_sense_here_is_refused():
 def test_a_deadline_stops_no_job_of_another(monkeypatch):
     monkeypatch.setattr(training, "SHORTEST", 0.0)
     follower = ScriptedFollower([chunk("a"), None], after_stop=[end("never")])
-    soon = (datetime.now(UTC) + timedelta(seconds=0.2)).isoformat()
+    soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     trigger = ScriptedTrigger(follower, deadline=soon, limit="timeout of 1", owned=False)
     (event,) = trigger.events()
     assert (event["end"], event["detail"], follower.stops) == ("timeout", "timeout of 1", 0)

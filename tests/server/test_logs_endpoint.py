@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from airflow_provider_jobapi.server.log_reader import CHUNK_LIMIT, read_part
 from airflow_provider_jobapi.server.problems import Problem
 from airflow_provider_jobapi.training.logs import RECORD_LIMIT, format_record, parse_records
 from airflow_provider_jobapi.training.status import JobState, read_time
+from tests.harness.proxy import FaultProxy
 from tests.harness.server import Server, poll, running
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -28,7 +30,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("log") / "log"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXTS, st.integers(1, 40_000), st.binary(max_size=50), st.sampled_from([JobState.RUNNING, JobState.FAILED]))
 def test_whoever_follows_gets_every_whole_record_once(path: Path, texts, limit, half, state):
     records = [format_record(NOON, text) for text in texts]
@@ -47,7 +49,7 @@ def test_whoever_follows_gets_every_whole_record_once(path: Path, texts, limit, 
     assert seen == whole
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXTS, st.integers(0, 100_000))
 def test_only_where_a_record_begins_is_an_offset(path: Path, texts, offset):
     records = [format_record(NOON, text) for text in texts]
@@ -271,11 +273,13 @@ def test_a_server_that_ends_wakes_those_who_wait(tmp_path, pool):
         server.wait_for(job_id, "RUNNING")
         path = f"/api/v2/jobs/{job_id}/logs"
         size = int(server.request("GET", path).headers["job-log-size"])
-        waiting = pool.submit(server.request, "GET", path, params={"offset": size}, headers={"Prefer": "wait=25"})
-        begin = time.monotonic()
-        poll(waiting.running, 5, "the request to be sent")
-        server.request("GET", "/healthz")
-        assert server.stop() == 0
+        headers = {"Prefer": "wait=25", "Authorization": f"Bearer {server.token()}"}
+        with FaultProxy(server.port) as way:
+            waiting = pool.submit(requests.get, way.url + path, params={"offset": size}, headers=headers, timeout=60)
+            begin = time.monotonic()
+            poll(lambda: way.count(path), 20, "the request to be sent")
+            server.request("GET", "/healthz")
+            assert server.stop() == 0
         assert time.monotonic() - begin < 20
         assert waiting.result(1).status_code == 200
         server.restart()

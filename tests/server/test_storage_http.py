@@ -108,7 +108,7 @@ def ranged(server: Server):
     return server
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.one_of(st.none(), st.integers(0, 1200)), st.one_of(st.none(), st.integers(0, 1200)))
 def test_a_range_is_that_part(ranged: Server, first, last):
     asked = f"bytes={'' if first is None else first}-{'' if last is None else last}"

@@ -285,7 +285,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(OPERATIONS)
 def test_what_is_used_is_always_what_is_held(tmp_path_factory, operations):
     store = Store(tmp_path_factory.mktemp("held") / "root")

@@ -217,14 +217,16 @@ def test_hangup_and_interrupt_of_a_terminal_do_not(supervised):
 
 DAEMON = """
 import os, signal, sys, time
+read, write = os.pipe()
 if os.fork():
-    time.sleep(0.5)
+    os.read(read, 1)
     os._exit(0)
 os.setsid()
 if os.fork():
     os._exit(0)
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("daemon")
+os.write(write, b"1")
 time.sleep(600)
 """
 
@@ -244,8 +246,14 @@ def test_a_daemon_does_not_outlive_its_job(supervised, ends):
 
 @linux
 def test_what_background_processes_print_last_is_in_the_log(supervised):
-    goodbye = 'import signal, sys, time; signal.signal(15, lambda *_: sys.exit("goodbye")); print("up"); time.sleep(60)'
-    job = supervised(f"{PYTHON} -u -c '{goodbye}' & sleep 0.5; echo end")
+    goodbye = """
+import signal, sys, time
+signal.signal(15, lambda *_: sys.exit("goodbye"))
+print("up")
+open("up", "w")
+time.sleep(60)
+"""
+    job = supervised(f"{PYTHON} -u -c '{goodbye}' & until [ -e up ]; do sleep 0.05; done; echo end")
     assert job.record()["exit_code"] == 0
     assert job.lines() == ["up", "end", "goodbye"]
 

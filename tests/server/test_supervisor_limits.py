@@ -33,8 +33,8 @@ def test_the_completion_time_ends_the_training(supervised):
 
 
 def test_the_completion_time_does_not_count_the_environment(supervised):
-    environment = {"name": "environment", "argv": ["/bin/sleep", "0.8"]}
-    training = {"name": "training", "argv": ["/bin/sh", "-c", "echo trained"], "limits": {"seconds": 0.5}}
+    environment = {"name": "environment", "argv": ["/bin/sleep", "4"]}
+    training = {"name": "training", "argv": ["/bin/sh", "-c", "echo trained"], "limits": {"seconds": 3}}
     job = supervised(steps=[environment, training])
     assert job.record()["reason"] is None
 

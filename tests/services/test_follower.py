@@ -139,7 +139,7 @@ def test_jobs_that_are_not_there(jobapi_server: Server) -> None:
 
 def test_errors_say_what_to_do(jobapi_server: Server, network: FaultProxy) -> None:
     job_id = str(uuid.uuid4())
-    settings = connection(jobapi_server, network.url, timeout=0.5)
+    settings = connection(jobapi_server, network.url)
     network.next(Canned(429, {"Retry-After": "7"}), Canned(301, {"Location": "http://other.example.com/"}), Canned(200))
     for kind, words in (
         (ServiceUnavailable, "asks for fewer requests"),
@@ -159,8 +159,8 @@ def test_silence_is_given_up(jobapi_server: Server, network: FaultProxy, monkeyp
     network.next(BlackHole())
     began = time.monotonic()
     with pytest.raises(ServiceUnavailable, match="did not answer in time"):
-        asyncio.run(read_once(following(connection(jobapi_server, network.url, timeout=0.5), str(uuid.uuid4()))))
-    assert 1.5 <= time.monotonic() - began < 10
+        asyncio.run(read_once(following(connection(jobapi_server, network.url, timeout=2), str(uuid.uuid4()))))
+    assert 3 <= time.monotonic() - began < 30
 
 
 def test_all_followers_of_a_connection_share_one_session(jobapi_server: Server) -> None:

@@ -118,7 +118,8 @@ def test_progress_is_told_at_a_humane_pace(caplog: pytest.LogCaptureFixture, mon
 def test_nothing_to_move(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         run("Moving", [], log)
-    assert caplog.messages == ["Moving: 0 files, 0 bytes, done in 0.0 seconds."]
+    (line,) = caplog.messages
+    assert line.startswith("Moving: 0 files, 0 bytes, done in ")
 
 
 def test_the_first_error_is_the_one_that_is_told() -> None:

@@ -34,7 +34,7 @@ def test_the_major_version_chooses_pip_and_python(version, command):
     assert job.command() == command
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(PRINTABLE, min_size=1, max_size=5))
 def test_a_shell_gives_the_script_exactly_the_values(values):
     job = TrainingJob.of(**MINIMAL, env=[{"name": f"V{i}", "value": value} for i, value in enumerate(values)])

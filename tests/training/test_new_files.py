@@ -98,7 +98,7 @@ def test_thousands_of_files_cost_a_bounded_state():
     assert restarted(other).look([*files, late], 0) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_each_file_is_told_once_whatever_happens(data):
     """Files come, singly and in batches, some under old times; the watcher restarts at any look."""

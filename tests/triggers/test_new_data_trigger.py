@@ -123,14 +123,14 @@ def test_a_half_written_file_waits_and_each_batch_is_one_event(tmp_path):
         (tmp_path / "a.csv").write_text("1\n")
         (tmp_path / "notes.txt").write_text("no rows")
         (tmp_path / ".b.csv").write_text("hidden")
-        async with Watch(trigger(tmp_path)) as events:
+        async with Watch(trigger(tmp_path, settle=1.5)) as events:
             first = await next_event(events)
             assert (first["path"], first["count"], first["names"], first["files"]) == (str(tmp_path), 1, ["a.csv"], 1)
             with (tmp_path / "b.csv").open("w") as file:
                 for _ in range(10):
                     file.write("row\n")
                     file.flush()
-                    await nothing(events, 0.05)
+                    await nothing(events, 0.25)
                 (tmp_path / "c.csv").write_text("2\n")
             second = await next_event(events)
             assert (second["count"], sorted(second["names"]), second["bytes"]) == (2, ["b.csv", "c.csv"], 42)

@@ -135,7 +135,7 @@ def test_a_status_that_cannot_be_had_delays_no_line_and_fails_no_job(answer):
     assert trigger.recorder.lines() == ["a", "b", "loss=1"]
     assert trigger.recorder.lines("warning") == []
     assert told.of("training_metrics")
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30
 
 
 def test_an_xcom_that_cannot_be_written_fails_no_job_and_is_tried_again():
@@ -152,9 +152,13 @@ def test_an_xcom_that_cannot_be_written_fails_no_job_and_is_tried_again():
 
 
 def test_an_xcom_that_is_never_written_does_not_hold_the_task():
+    held = threading.Event()
     begin = time.monotonic()
-    followed([end("loss=1")], sink=lambda _key, _value: time.sleep(2))
-    assert time.monotonic() - begin < 5
+    try:
+        followed([end("loss=1")], sink=lambda _key, _value: held.wait(60))
+        assert time.monotonic() - begin < 30
+    finally:
+        held.set()
 
 
 def test_what_breaks_in_the_metrics_is_told_once_and_harms_nothing(mocker):

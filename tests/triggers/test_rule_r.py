@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.utils.log.file_task_handler import _interleave_logs, _stream_lines_by_chunk
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
@@ -93,7 +93,7 @@ def shown(*files: list[str]) -> list[str]:
     return [message.event for message in _interleave_logs(*streams)]
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(
     steps=LOGS,
     begin=st.integers(-7_200, 7_200),
@@ -132,7 +132,7 @@ def test_the_reader_does_lose_lines_without_the_rule():
     assert len(shown([worker("loss: 0.5")] * 10)) == 1
 
 
-@settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50)
 @given(
     logs=st.lists(LOGS, min_size=2, max_size=3),
     orders=st.lists(st.randoms(use_true_random=False), min_size=3, max_size=3),

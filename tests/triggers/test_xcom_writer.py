@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections import Counter
@@ -48,11 +49,15 @@ def test_the_newest_value_wins(monkeypatch):
             await asyncio.sleep(0.001)
         await asyncio.wait_for(slot.idle.wait(), 10)
 
-    assert [value for _, value, _ in run(test).writes][-1] == 99
-    assert len(run(test).writes) <= 3
+    begin = time.monotonic()
+    values = [value for _, value, _ in run(test).writes]
+    assert values[-1] == 99
+    assert len(values) <= 2 + (time.monotonic() - begin) / 0.3
 
 
-def test_a_value_waits_for_its_turn_and_what_is_urgent_does_not():
+def test_a_value_waits_for_its_turn_and_what_is_urgent_does_not(monkeypatch):
+    monkeypatch.setattr(xcom_writer, "PAUSE", 60)
+
     async def test(writer, sink):
         slow, fast = writer.open(sink, "slow"), writer.open(sink, "fast")
         for slot in (slow, fast):
@@ -60,7 +65,7 @@ def test_a_value_waits_for_its_turn_and_what_is_urgent_does_not():
         await until(lambda: len(sink.writes) == 2)
         writer.offer(slow, lambda: 2)
         writer.offer(fast, lambda: 2, urgent=True)
-        await until(lambda: sink.keys["fast"] == 2, 1.0)
+        await until(lambda: sink.keys["fast"] == 2)
         assert sink.keys["slow"] == 1
 
     run(test)
@@ -115,7 +120,7 @@ def test_a_failed_write_is_tried_again_with_the_newest_value_and_longer_pauses(m
 
     async def test(writer, sink):
         def failing(key: str, value: object) -> None:
-            attempts.append(time.monotonic())
+            attempts.append(slot.written_at)
             if len(attempts) < 4:
                 raise ConnectionError("away")
             sink(key, value)
@@ -127,7 +132,8 @@ def test_a_failed_write_is_tried_again_with_the_newest_value_and_longer_pauses(m
         await asyncio.wait_for(slot.idle.wait(), 10)
 
     assert [value for _, value, _ in run(test).writes] == ["new"]
-    assert attempts[3] - attempts[2] > attempts[1] - attempts[0]
+    for gap, least in zip(itertools.pairwise(attempts), (0.04, 0.08, 0.16), strict=True):
+        assert gap[1] - gap[0] >= least * 0.99
 
 
 @pytest.mark.parametrize("wait", [0.05])
@@ -187,7 +193,7 @@ def test_a_write_that_never_comes_back_holds_up_nobody_else(caplog):
         await asyncio.wait_for(first.idle.wait(), 20)
         assert [value for _, value, _ in stuck.writes] == [1, 2], "what was late is not what stays"
 
-    assert run(test).keys["b"] == 3
+    assert {value for _, value, _ in run(test).writes} == {0, 1, 2}
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
         "An XCom was not written within 0.05 seconds; the others go on without it."
     ]
