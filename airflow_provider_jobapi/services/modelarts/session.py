@@ -132,7 +132,10 @@ class Session:
         """A token, and the id of the project that it is of."""
         session, password = self._open()
         with _errors(self._connection):
-            access = password.get_access(session)
+            try:
+                access = password.get_access(session)
+            except AssertionError:  # another thread's call has just been refused this very token
+                access = password.get_access(session)
         if access.auth_token and access.auth_token != self._masked:
             self._masked = access.auth_token
             self._mask(access.auth_token[-MASKED:])
@@ -211,7 +214,8 @@ def _keystone(connection: ModelArtsConnection) -> tuple[Keystone, Password]:
     inner.trust_env = False
     for url in (connection.url, connection.iam_url):
         if proxy := connection.proxy_for(url):
-            inner.proxies[url] = proxy
+            parts = urlsplit(url)
+            inner.proxies[f"{parts.scheme}://{parts.hostname}"] = proxy  # requests looks for this, without port or path
     for scheme in ("https://", "http://"):
         inner.mount(scheme, HTTPAdapter(pool_maxsize=SOCKETS))
     password = Password(
@@ -262,7 +266,7 @@ def _errors(connection: ModelArtsConnection) -> Iterator[None]:
         raise ServiceUnavailable(
             f"ModelArts at {connection.url} or its IAM cannot be reached: {type(error).__name__}."
         ) from None
-    except exceptions.ClientException as error:
+    except (exceptions.ClientException, KeyError) as error:  # a KeyError is a token that is not in its header
         raise ConnectionProblem(
             f"{connection.iam_url} answers as no IAM does ({sentence(error, 200)}); check the connection's iam_url."
         ) from None

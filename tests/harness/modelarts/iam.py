@@ -35,20 +35,20 @@ class Iam:
     async def issue(self, request: web.Request) -> web.Response:
         """``POST /v3/auth/tokens``: 201, the token in the header."""
         if request.content_type != "application/json":
-            return _no(400, "Content-Type must be application/json.", "Bad Request")
+            return no(400, "Content-Type must be application/json.", "Bad Request")
         try:
             auth = (await request.json())["auth"]
             user = auth["identity"]["password"]["user"]
             asked = (auth["identity"]["methods"], user["name"], user["password"], user["domain"])
             scope = auth.get("scope", {})
         except (ValueError, KeyError, TypeError, AttributeError):
-            return _no(400, "The request body is invalid.", "Bad Request")
+            return no(400, "The request body is invalid.", "Bad Request")
         if asked[0] != ["password"]:
-            return _no(400, "Only the method password is known here.", "Bad Request")
+            return no(400, "Only the method password is known here.", "Bad Request")
         password = self._faults.option("new_password", "password", self._account["password"])
         known = (["password"], self._account["user"], password)
         if asked[:3] != known or not self._is_ours(asked[3]):
-            return _no(401, "The username or password is wrong.", "Unauthorized")
+            return no(401, "The username or password is wrong.", "Unauthorized")
         return self._grant(scope)
 
     def check(self, request: web.Request, project_id: str) -> None:
@@ -80,14 +80,14 @@ class Iam:
         kind, project = "none", None
         if "project" in scope:
             if not self._is_project(scope["project"]):
-                return _no(401, "The project is wrong, or the user has no access to it.", "Unauthorized")
+                return no(401, "The project is wrong, or the user has no access to it.", "Unauthorized")
             kind, project = "project", self.project_id
             body["project"] = {"id": project, "name": self._account["project"], "domain": self._domain}
             body["roles"] = [{"id": "0", "name": "te_admin"}]
             body["catalog"] = self._catalog()
         elif "domain" in scope:
             if not self._is_ours(scope["domain"]):
-                return _no(401, "The domain is wrong.", "Unauthorized")
+                return no(401, "The domain is wrong.", "Unauthorized")
             kind = "domain"
             body["domain"] = self._domain
         token = _BEGIN + secrets.token_urlsafe(_LENGTH)[: _LENGTH - len(_BEGIN)]
@@ -115,7 +115,7 @@ class Iam:
         return float(self._faults.option("token_life", "seconds", _LIFE))
 
 
-def _no(status: int, message: str, title: str) -> web.Response:
+def no(status: int, message: str, title: str) -> web.Response:
     return web.json_response({"error": {"code": status, "message": message, "title": title}}, status=status)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.harness.modelarts import errors
+from tests.harness.modelarts import errors, iam
 from tests.harness.modelarts.errors import Refused
 from tests.harness.modelarts.house import House
 from tests.harness.modelarts.iam import Iam
@@ -92,8 +92,7 @@ class Server:
         if self.faults.strikes("bad_gateway", line):
             return web.Response(status=502, text="<html><h1>502 Bad Gateway</h1></html>", content_type="text/html")
         if how := self.faults.strikes("refusal", line):
-            dialect = errors.V1 if request.path.startswith("/v1/") else errors.V2
-            return _json(errors.said(how["code"], how["message"], dialect), how["status"])
+            return _any_refusal(how, request.path)
         lost = self.faults.strikes("lost_answer", line)
         answer = await handler(request)
         if lost and request.transport is not None:
@@ -195,6 +194,13 @@ def _stringly(body: Any) -> Any:
 
 def _refusal(refused: Refused, dialect: str, headers: dict[str, str] | None = None) -> web.Response:
     return _json(errors.body(refused, dialect), refused.kind.status, headers)
+
+
+def _any_refusal(how: dict[str, Any], path: str) -> web.Response:
+    if path.startswith("/v3/"):
+        return iam.no(how["status"], how["message"], "Refused")
+    dialect = errors.V1 if path.startswith("/v1/") else errors.V2
+    return _json(errors.said(how["code"], how["message"], dialect), how["status"])
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
