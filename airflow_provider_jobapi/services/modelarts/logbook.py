@@ -10,7 +10,8 @@ import asyncio
 import re
 import time
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -28,6 +29,9 @@ MOST_PAGES = 24
 
 LOOK = 20.0
 """Seconds after which a look asks for nothing more, so that what it has read is shown however slow the service is."""
+
+MOST_LINES = 12_000
+"""Lines with which a look ends. A preview of 5 MB may hold many more, and all would be in memory at once."""
 
 MOST_BYTES = 4 * 1024**2
 """Bytes of a log behind a link that one look reads."""
@@ -92,12 +96,14 @@ class Logbook:
         names = tuple(self._nodes)
         try:
             names = await self._names(details, send)
+            if self._dialect.logs(self._key) is None:
+                details = replace(details, tasks=names)  # in which none is missing that was there once
         except Exception as error:  # noqa: BLE001 -- told by whoever looks
             self._note(error)
         first = names.index(self._begin) if self._begin in names else 0
         self.behind, self._begin = False, ""
         for place, name in enumerate((*names[first:], *names[:first])):
-            if place and self._is_late():
+            if place and self._is_enough():
                 # The next look begins where this one ends, at its own time if there is nothing to show.
                 self.behind, self.whole, self._begin = self.behind or bool(self.lines), False, name
                 return
@@ -115,17 +121,15 @@ class Logbook:
         self.trouble = error
         self.whole = self.whole and not isinstance(error, ServiceUnavailable)
 
-    def _is_late(self) -> bool:
-        return time.monotonic() > self._until
+    def _is_enough(self) -> bool:
+        return len(self.lines) >= MOST_LINES or time.monotonic() > self._until
 
     async def _names(self, details: Details, send: Send) -> tuple[str, ...]:
         call = self._dialect.logs(self._key)
-        names = details.tasks
-        if call is not None:
-            names = tuple(self._nodes)
-            if len(names) < details.nodes:
-                answer = await send(call, lambda said: succeeded(said) or _is_early(said) or said.status == 404)
-                names = (*names, *(self._dialect.read_logs(answer) if succeeded(answer) else ()))
+        names = (*self._nodes, *details.tasks)
+        if call is not None and len(names) < details.nodes:
+            answer = await send(call, lambda said: succeeded(said) or _is_early(said) or said.status == 404)
+            names = (*names, *(self._dialect.read_logs(answer) if succeeded(answer) else ()))
         # A node that is seen for the first time may have no line yet.
         self._nodes = {name: self._nodes.get(name) for name in sorted(set(names), key=_number)}
         return tuple(self._nodes)
@@ -140,6 +144,7 @@ class Logbook:
         v1 = self._dialect.version == "v1"
         tail = Tail(_DOWN[self._dialect.version], self._nodes[name])
         fallback = _created(details) + int((self._nodes[name] or {}).get("count", 0)) * _MILLISECOND
+        place = _place(name, details)
         try:
             while True:
                 ask = tail.ask()
@@ -154,7 +159,7 @@ class Logbook:
                     return
                 page = pages.read_page(answer) if succeeded(answer) else pages.EMPTY
                 for found in tail.feed(page, final=final):
-                    self._add(name, found.text, _moment(found.stamp) or fallback, details)
+                    self.lines += _lines(found.text, _moment(found.stamp) or fallback, place)
                     fallback += _MILLISECOND
                 if tail.idle or not self._may_go_on(name, tail):
                     return
@@ -165,7 +170,7 @@ class Logbook:
         """Whether a log that goes on is read further in this look."""
         if tail.state() is not None:  # else the log's first line is looked for, which no later look would find sooner
             self._left -= 1
-        if self._left >= 0 and not self._is_late():
+        if self._left >= 0 and not self._is_enough():
             return True
         self.whole = False
         self.behind = self.behind or bool(self.lines)
@@ -185,28 +190,27 @@ class Logbook:
         mark = f"{zlib.crc32(answer.body)} {len(answer.body)} {final}"
         if mark == state.get("mark"):
             return
-        # A preview is up to 5 MB: read in a thread, the event loop goes on.
+        # A preview is up to 5 MB: read in threads, the event loop goes on.
         part = await asyncio.to_thread(lambda: previews.read_preview(answer) if _has_lines(answer) else None)
         if part is None:
             return
-        found = part.lines_after(offset, final=final)
+        most = MOST_LINES - len(self.lines)
+        found = await asyncio.to_thread(part.lines_after, offset, most, final=final)
         if found is None:
             mark = ""
             url = previews.read_link(await send(previews.link(self._key.id, name)))
-            begin, body = await fetch(url, offset, MOST_BYTES)
+            start, body = await fetch(url, offset, MOST_BYTES)
             full = len(body) == MOST_BYTES and b"\n" not in body
             over = full or (final and len(body) < MOST_BYTES)
-            found = previews.Part(begin, body).lines_after(offset, final=over) or ((), offset)
+            part = previews.Part(start, body)
+            found = await asyncio.to_thread(part.lines_after, offset, most, final=over) or ((), offset)
             self.behind = self.behind or bool(found[0])
-        lines, offset = found
-        for number, line in enumerate(lines, count):
-            self._add(name, line, _created(details) + number * _MILLISECOND, details)
-        self._nodes[name] = {"offset": offset, "count": count + len(lines), "mark": mark}
-
-    def _add(self, name: str, text: str, time: datetime, details: Details) -> None:
-        """Add a line; where there are several logs, it says which one it is of."""
-        lane, lanes, prefix = _place(name, details)
-        self.lines += (LogLine(time, prefix + _fit(each), lane, lanes) for each in text.split("\n"))
+        texts, offset = found
+        if len(texts) == most:
+            mark, self.behind = "", True
+        begin = _created(details) + count * _MILLISECOND
+        self.lines += await asyncio.to_thread(_numbered, texts, begin, _place(name, details))
+        self._nodes[name] = {"offset": offset, "count": count + len(texts), "mark": mark}
 
 
 def _is_early(answer: Answer) -> bool:
@@ -230,6 +234,17 @@ def _place(name: str, details: Details) -> tuple[int, int, str]:
     if name in details.tasks and (len(set(numbers)) < len(numbers) or numbers[-1] >= lanes):
         lane, prefix = sorted(details.tasks).index(name), f"[{name}] "
     return lane % lanes, lanes, prefix if lanes > 1 else ""
+
+
+def _lines(text: str, time: datetime, place: tuple[int, int, str]) -> Iterator[LogLine]:
+    """What a text of a log is; where there are several logs, it says which one it is of."""
+    lane, lanes, prefix = place
+    return (LogLine(time, prefix + _fit(each), lane, lanes) for each in text.split("\n"))
+
+
+def _numbered(texts: Iterable[str], begin: datetime, place: tuple[int, int, str]) -> list[LogLine]:
+    """Lines that have no time: each a millisecond later than the one before."""
+    return [line for number, text in enumerate(texts) for line in _lines(text, begin + number * _MILLISECOND, place)]
 
 
 def _fit(text: str) -> str:

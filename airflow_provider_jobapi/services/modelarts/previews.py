@@ -27,9 +27,10 @@ class Part:
     begin: int
     body: bytes
 
-    def lines_after(self, offset: int, *, final: bool) -> tuple[tuple[str, ...], int] | None:
+    def lines_after(self, offset: int, most: int, *, final: bool) -> tuple[tuple[str, ...], int] | None:
         """The lines after an offset, and the offset after them; None where this part begins later.
 
+        :param most: Lines after which the rest is left for later.
         :param final: Whether the log is over, so that a last line that was not ended will not grow.
         """
         if self.begin > offset:
@@ -38,8 +39,11 @@ class Part:
         end = len(new) if final else new.rfind(b"\n") + 1
         if not end:
             return (), offset
-        whole = new[:end].decode(errors="replace").removesuffix("\n")
-        return tuple(whole.split("\n")), offset + end
+        whole = new[:end].removesuffix(b"\n")
+        lines = whole.split(b"\n", most)
+        if len(lines) > most:
+            end = len(whole) - len(lines.pop())
+        return tuple(line.decode(errors="replace") for line in lines), offset + end
 
 
 def preview(job: str, task: str) -> Call:

@@ -44,20 +44,21 @@ def test_a_link_is_an_address() -> None:
 
 def test_a_line_is_read_when_it_was_ended() -> None:
     part = Part(10, b"one\ntwo")
-    assert part.lines_after(9, final=False) is None
-    assert part.lines_after(10, final=False) == (("one",), 14)
-    assert part.lines_after(14, final=False) == ((), 14)
-    assert part.lines_after(14, final=True) == (("two",), 17)
-    assert part.lines_after(17, final=True) == ((), 17)
-    assert part.lines_after(99, final=True) == ((), 99)
+    assert part.lines_after(9, 9, final=False) is None
+    assert part.lines_after(10, 9, final=False) == (("one",), 14)
+    assert part.lines_after(14, 9, final=False) == ((), 14)
+    assert part.lines_after(14, 9, final=True) == (("two",), 17)
+    assert part.lines_after(17, 9, final=True) == ((), 17)
+    assert part.lines_after(99, 9, final=True) == ((), 99)
 
 
-@given(st.lists(st.text("ab ü", max_size=4), max_size=20), st.lists(st.integers(0, 60), max_size=9))
-def test_every_line_once(lines: list[str], cuts: list[int]) -> None:
+@given(st.lists(st.text("ab ü", max_size=4), max_size=20), st.lists(st.integers(0, 60), max_size=9), st.integers(1, 9))
+def test_every_line_once(lines: list[str], cuts: list[int], most: int) -> None:
     log = "".join(f"{line}\n" for line in lines).encode()
     found, offset = list[str](), 0
-    for cut in [*sorted(cuts), len(log)]:
-        read = Part(0, log[:cut]).lines_after(offset, final=cut >= len(log))
+    for cut in [*sorted(cuts), *[len(log)] * 20]:
+        read = Part(0, log[:cut]).lines_after(offset, most, final=cut >= len(log))
         assert read is not None
+        assert len(read[0]) <= most
         found, offset = found + list(read[0]), read[1]
     assert found == lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts.logbook import Logbook
+from airflow_provider_jobapi.services.modelarts.logbook import MOST_LINES, Logbook
 from airflow_provider_jobapi.services.modelarts.mapping import Details, Key, dialect_of
 from airflow_provider_jobapi.services.modelarts.refusals import succeeded
 from airflow_provider_jobapi.services.modelarts.wire import Call
@@ -86,6 +87,40 @@ def test_a_preview_that_did_not_change_is_read_once(monkeypatch: pytest.MonkeyPa
     assert texts(look(said, cursor=again.cursor(), final=True).lines) == ["two"]
 
 
+def test_a_great_deal_at_once_is_shown_bit_by_bit_and_holds_no_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured by the loop's own thread, so however loaded the machine is."""
+    monkeypatch.setattr("airflow_provider_jobapi.services.modelarts.logbook.MOST_BYTES", 2**30)
+    log = "".join(f"line {number} of many\n" for number in range(60_000)).encode()
+    answers = {"preview": {"content": "end\n", "current_size": 4, "full_size": len(log)}, "url": {"obs_url": LINK}}
+    busy = [0.0]
+
+    async def send(call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
+        return Answer(200, {}, json.dumps(answers[call.path.rpartition("/")[2]]).encode(), NOW)
+
+    async def fetch(url: str, begin: int, most: int) -> tuple[int, bytes]:
+        return begin, log[begin : begin + most]
+
+    async def beat() -> None:
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            busy.append(time.thread_time() - before)
+
+    async def read() -> list[str]:
+        cursor: Any = {"previews": True, "nodes": {}}
+        lines, beating = list[str](), asyncio.create_task(beat())
+        while cursor.get("behind", True):
+            book = Logbook(dialect_of("v2"), Key("1"), cursor)
+            await book.read(DETAILS, send, fetch, final=True)
+            assert len(book.lines) <= MOST_LINES
+            cursor, lines = book.cursor(), lines + texts(book.lines)
+        beating.cancel()
+        return lines
+
+    assert asyncio.run(read()) == log.decode().splitlines()
+    assert max(busy) < 0.1
+
+
 def page(call: Call) -> dict[str, Any]:
     if "base_line" in call.params:
         return {"content": "", "lines": 0}
@@ -99,6 +134,20 @@ def test_tasks_of_one_number_have_lanes_of_their_own(nodes: int) -> None:
         ("[ps-0] line of ps-0", 0, 2),
         ("[worker-0] line of worker-0", 1, 2),
     }
+
+
+def test_tasks_that_are_not_told_once_are_known_none_the_less() -> None:
+    def numbered(call: Call) -> dict[str, Any]:
+        if call.params.get("base_line", "0") >= "6":
+            return {"content": "", "lines": 0}
+        first = 6 if "base_line" in call.params else 5
+        return {"content": f"line {first}\n", "lines": 1, "start_line": first, "end_line": first}
+
+    details = replace(DETAILS, nodes=2, tasks=("worker-0", "ps-0"))
+    first = look(page, details=details)
+    again = look(numbered, cursor=first.cursor(), details=replace(details, tasks=()))
+    assert [(line.text, line.lane) for line in again.lines] == [("[ps-0] line 6", 0), ("[worker-0] line 6", 1)]
+    assert look(numbered, cursor=again.cursor(), details=details).lines == []
 
 
 def test_nodes_are_told_by_their_numbers() -> None:
