@@ -33,6 +33,10 @@ from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 _KILLED = 137
 """The exit code after a SIGKILL."""
 
+_CAUSES: dict[int | None, int] = {_KILLED: 1, 143: 2, 0: 3, None: 3}
+"""How late a task's exit code comes in question as the cause; any other is one. Where one task fails, the platform ends
+the others, with SIGTERM and then SIGKILL."""
+
 _OTHER_CODE = ("id", "subscription_id", "engine")
 
 
@@ -190,10 +194,10 @@ def _place(name: str, url: str) -> dict[str, Any]:
 
 
 def _verdict(standing: Mapping[str, Any]) -> tuple[int | None, str]:
-    """The exit code and the words of the task that failed, else of the first."""
+    """The exit code and the words of the task that failed by itself, else of the first."""
     told = [each for each in standing.get("task_statuses") or () if isinstance(each, dict)]
     coded = [(each, maybe_number(each.get("exit_code"))) for each in told]
-    coded.sort(key=lambda pair: pair[1] in {0, None})
+    coded.sort(key=lambda pair: _CAUSES.get(pair[1], 0))
     if not coded:
         return None, ""
     task, code = coded[0]

@@ -147,6 +147,22 @@ def test_the_task_that_failed_gives_the_reason() -> None:
 
 
 @pytest.mark.parametrize(
+    ("codes", "code", "reason"),
+    [
+        ([143, 3], 3, "NonZeroExit"),
+        ([137, 1], 1, "NonZeroExit"),
+        ([143, 137], 137, "OutOfMemory"),
+        ([None, 0, 143], 143, "NonZeroExit"),
+    ],
+)
+def test_tasks_that_were_ended_with_another_are_no_reason(codes: list[int | None], code: int, reason: str) -> None:
+    tasks = [{"task": f"worker-{code}", "exit_code": code, "message": f"exit with {code}."} for code in codes]
+    found = status(phase="Failed", secondary_phase="Failed", task_statuses=tasks)
+    assert (found.exit_code, found.reason) == (code, reason)
+    assert found.message == f"ModelArts says Failed. worker-{code}: exit with {code}."
+
+
+@pytest.mark.parametrize(
     ("phase", "state"),
     [
         ("Creating", JobState.PENDING),
