@@ -98,8 +98,8 @@ class V1:
             own["data_source"] = [{"type": "obs", "data_url": plan.data}]
         if "model_id" not in config:
             own |= {"app_url": plan.code, "boot_file_url": plan.code + plan.boot_file} | _engine(plan)
-        if "parameter" in config:
-            own["parameter"] += config["parameter"] if isinstance(config["parameter"], list) else []
+        if isinstance(config.get("parameter"), list):
+            own["parameter"] += config["parameter"]
             config = {name: value for name, value in config.items() if name != "parameter"}
         body = {
             "job_name": plan.name,

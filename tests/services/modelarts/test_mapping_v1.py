@@ -195,6 +195,11 @@ def test_a_search() -> None:
     assert DIALECT.read_search(answer({"jobs": jobs})) == [Found(Key("10", "20"), "n", "")]
 
 
+def test_null_takes_away_what_is_added_to_otherwise() -> None:
+    config = body(env=(("A", "b"),), more={"config": {"parameter": None}})["config"]
+    assert "parameter" not in config
+
+
 @pytest.mark.parametrize("names", [["job-a.0", "job-a.1"], "job-a.0,job-a.1", '["job-a.0", "job-a.1"]'])
 def test_log_files(names: object) -> None:
     assert DIALECT.read_logs(answer({"log_file_list": names})) == ("job-a.0", "job-a.1")
