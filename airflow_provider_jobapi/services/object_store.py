@@ -237,6 +237,10 @@ def _s3_error(error: Exception, access: S3Access, place: str, key: str) -> Excep
         return ConnectionProblem(
             f"The storage {place} refuses the keys that {access.giver} gave{_code(error)}; {access.advice}."
         )
+    if "AuthorizationHeaderMalformed" in text or "redirect without LOCATION" in text:
+        return ConnectionProblem(
+            f"The storage {place} is of another region than is named{_code(error)}; {access.advice}."
+        )
     if "certificate" in text.lower():
         return ConnectionProblem(
             f"The certificate of the storage {place} is not trusted; set the connection's ca_bundle to the authority "

@@ -7,7 +7,7 @@ import http.server
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
 from tests.harness.modelarts.service import job, service
+from tests.harness.proxy import Canned, FaultProxy
 from tests.services.modelarts.follow import DIALECTS, settings
 
 pytestmark = pytest.mark.usefixtures("no_waits")
@@ -81,6 +82,32 @@ def test_requests_to_obs_are_signed_without_their_bodies(store: tuple[str, list[
     assert [method for method, _ in seen] == ["PUT", "GET"]
     assert {headers["x-amz-content-sha256"] for _, headers in seen[:1]} == {"UNSIGNED-PAYLOAD"}
     assert all(headers["authorization"].startswith("AWS4-HMAC-SHA256 ") for _, headers in seen)
+
+
+WRONG_REGION = (
+    "<Error><Code>AuthorizationHeaderMalformed</Code><Message>The region 'eu-nl' is wrong; expecting 'eu-de'.</Message>"
+    "</Error>"
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(400, WRONG_REGION), (301, "<Error><Code>PermanentRedirect</Code></Error>")],
+    ids=["region", "endpoint"],
+)
+def test_an_obs_of_another_region_is_no_matter_of_time(status: int, body: str) -> None:
+    with FaultProxy(9) as obs:
+        bucket = store_of(connection(obs_endpoint=obs.url), "bucket")
+        ways: list[Callable[[], Any]] = [
+            lambda: bucket.put("a", measure("a", "content"), lambda _: None),
+            lambda: list(bucket.list_objects("a")),
+            lambda: bucket.read("a", 0).__enter__(),
+        ]
+        for ask in ways:
+            obs.next(Canned(status, body=body.encode()))
+            with pytest.raises(ConnectionProblem, match=r"is of another region.*obs_endpoint.*bucket and region\.$"):
+                ask()
+        assert len(obs.seen) == len(ways)
 
 
 def test_a_bundle_that_is_a_directory(tmp_path: Path) -> None:
