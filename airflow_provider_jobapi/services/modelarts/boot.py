@@ -100,8 +100,19 @@ def _install(job, code_folder):
 def _run(job, work, arguments):
     environ = dict(os.environ, PYTHONUNBUFFERED="1", MODEL_DIR=os.path.join(work, "model"), JOB_ID=str(job["id"]))
     environ.update({_native(name): _native(value) for name, value in job["env"].items()})
+    children, stops = [], []
+
+    def stop(number, _):
+        stops.append(number)
+        for each in children:
+            each.send_signal(number)
+
+    # Before the script is there: a stop between the two would end this process and leave the script.
+    signal.signal(signal.SIGTERM, stop)
     child = subprocess.Popen([sys.executable, job["script"]] + list(arguments), cwd=work, env=environ)
-    signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
+    children.append(child)
+    if stops:
+        child.send_signal(stops[0])
     timers, over = [], threading.Event()
     if job["seconds"]:
         timers = [threading.Timer(job["seconds"], lambda: (over.set(), child.terminate()))]

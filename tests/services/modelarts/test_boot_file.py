@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -147,14 +148,29 @@ def test_a_stop_reaches_the_script(container: Container) -> None:
     process.stdout.close()
 
 
+def test_a_stop_while_the_script_is_being_started_reaches_it(container: Container) -> None:
+    (container.code / "train.py").write_text("import time\ntime.sleep(20)\n")
+    told = {"id": "the-id", "script": "train.py", "env": {}, "seconds": None}
+    starting = (
+        "import os, signal, subprocess, sys\nimport modelarts_boot as boot\nstart = subprocess.Popen\n"
+        "def stopped(*given, **named):\n"
+        "    child = start(*given, **named)\n    os.kill(os.getpid(), signal.SIGTERM)\n    return child\n"
+        f"subprocess.Popen = stopped\nsys.exit(boot._run({told!r}, '.', []))\n"
+    )
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", starting], cwd=container.code, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - began < 20
+
+
 def test_a_script_that_was_killed_has_a_shells_exit_code(container: Container) -> None:
     assert container.run("import os\nos.kill(os.getpid(), 9)") == (137, "")
 
 
 def test_the_time_of_a_job_is_over(container: Container) -> None:
-    code, printed = container.run("import time\nprint('begun')\ntime.sleep(60)", seconds=0.5)
+    code, printed = container.run("import time\nprint('begun')\ntime.sleep(60)", seconds=3)
     assert code == 124
-    assert printed == "begun\ncompletion_time is over: the job has run for 0.5 s and was ended.\n"
+    assert printed == "begun\ncompletion_time is over: the job has run for 3 s and was ended.\n"
 
 
 def test_requirements_that_cannot_be_had(container: Container) -> None:
