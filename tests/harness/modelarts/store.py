@@ -105,7 +105,8 @@ class Store:
         self._sql.execute("UPDATE jobs SET description = ? WHERE key = ?", (description, key))
 
     def job(self, key: str, dialect: str) -> Job | None:
-        return next((job for job in self.jobs(dialect) if job.key == key), None)
+        row = self._sql.execute("SELECT * FROM jobs WHERE key = ? AND dialect = ?", (key, dialect)).fetchone()
+        return None if row is None else Job(*row)
 
     def jobs(self, dialect: str | None = None) -> list[Job]:
         """The jobs, or those of a dialect, in the order of their creation."""
@@ -114,11 +115,13 @@ class Store:
 
     def versions(self, job: str | None = None) -> list[Version]:
         """The versions, or those of a job, in the order of their creation."""
-        rows = self._sql.execute("SELECT * FROM versions ORDER BY rowid").fetchall()
-        return [Version(*row[:5], request=json.loads(row[5])) for row in rows if job in {None, row[1]}]
+        where, values = ("", ()) if job is None else (" WHERE job = ?", (job,))
+        rows = self._sql.execute(f"SELECT * FROM versions{where} ORDER BY rowid", values).fetchall()  # noqa: S608
+        return [_version(row) for row in rows]
 
     def version(self, job: str, key: str) -> Version | None:
-        return next((version for version in self.versions(job) if version.key == key), None)
+        row = self._sql.execute("SELECT * FROM versions WHERE key = ? AND job = ?", (key, job)).fetchone()
+        return None if row is None else _version(row)
 
     def forget(self, job: str) -> None:
         """Forget a job and its versions."""
@@ -129,6 +132,10 @@ class Store:
 
     def forget_version(self, version: str) -> None:
         self._sql.execute("DELETE FROM versions WHERE key = ?", (version,))
+
+
+def _version(row: tuple[Any, ...]) -> Version:
+    return Version(*row[:5], request=json.loads(row[5]))
 
 
 def _hash(token: str) -> str:

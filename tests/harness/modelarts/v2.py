@@ -103,11 +103,13 @@ class V2:
         sort_by, order = body.text("sort_by") or "create_time", body.text("order") or "desc"
         if not 1 <= limit <= 50 or offset < 0 or order not in {"asc", "desc"}:
             raise Refused(WRONG, "limit must be 1 to 50, offset 0 or more, order asc or desc")
-        every = [self._of(job) for job in self._house.listed("v2")]
-        found = every
-        for condition in body.items("filters"):
-            matches = _condition(condition)
-            found = [shown for shown in found if matches(shown)]
+        filters = body.items("filters")
+        conditions = [(condition.text("key"), _condition(condition)) for condition in filters]
+        every = self._house.listed("v2")
+        # What jobs look like is much to read, and a run of tests has many; all searches are for a name.
+        names = [matches for key, matches in conditions if key == "name"]
+        named = [job for job in every if all(matches({"metadata": {"name": job.name}}) for matches in names)]
+        found = [shown for shown in map(self._of, named) if all(matches(shown) for _, matches in conditions)]
         found.sort(key=lambda shown: str(shown["metadata"].get(sort_by, "")), reverse=order == "desc")
         return {
             "total": len(every),
@@ -215,7 +217,9 @@ class V2:
             raise Refused("2751", name)
 
     def _of(self, job: Job) -> dict[str, Any]:
-        return self._shown(job, self._house.store.versions(job.key)[0], self._house.runs.state(job.key))
+        version = self._house.store.version(job.key, job.key)
+        assert version is not None
+        return self._shown(job, version, self._house.runs.state(job.key))
 
     def _shown(self, job: Job, version: Version, state: State) -> dict[str, Any]:
         return {
@@ -294,7 +298,7 @@ def _condition(condition: Fields) -> Callable[[dict[str, Any]], bool]:
     wanted = [value for value in values if value]
 
     def of(shown: dict[str, Any]) -> str:
-        place = {"phase": shown["status"], "kind": shown}.get(key, shown["metadata"])
+        place = shown["status"] if key == "phase" else shown if key == "kind" else shown["metadata"]
         return str(place.get(key, ""))
 
     def matches(shown: dict[str, Any]) -> bool:
