@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
@@ -16,6 +17,31 @@ from tests.harness.modelarts.double import ModelArts
 
 DIALECTS = ("v1", "v2")
 OUR_ID = "11111111-2222-4333-8444-555555555555"
+
+
+class Gates:
+    """A script of twelve lines that prints most of them in pairs, each when lines before it have been shown.
+
+    In pairs, since the last line of a preview is not ended and so not shown before another one follows.
+
+    :param folder: A directory of this test's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._place = f"{folder}/gate-"
+        self._opened = 0
+        self.script = (
+            "import os, time\nfor number in range(12):\n"
+            f"    gate = {self._place!r} + str(number // 2 - 1)\n"
+            "    while 2 <= number < 10 and not os.path.exists(gate): time.sleep(0.02)\n"
+            "    print('line', number, flush=True)\n"
+        )
+
+    def open(self, chunk: LogChunk) -> None:
+        """Open a gate where a chunk has lines."""
+        if chunk.lines:
+            Path(f"{self._place}{self._opened}").touch()
+            self._opened += 1
 
 
 def settings(double: ModelArts, dialect: str, **extra: Any) -> ModelArtsConnection:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
-from tests.services.modelarts.follow import DIALECTS, OUR_ID, chunks, follow, following, handle, own, settings
+from tests.services.modelarts.follow import DIALECTS, OUR_ID, Gates, chunks, follow, following, handle, own, settings
 
 COUNTS = "import time\nfor number in range(12):\n    print('line', number, flush=True)\n    time.sleep(0.1)\n"
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
@@ -43,12 +44,14 @@ def several(samples: Samples, dialect: str, code: str) -> str:
     return samples.start_v2(code, resource={"node_count": 3})
 
 
-def test_a_job_is_followed_to_its_end(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
-    path = start(samples, dialect, COUNTS)
+def test_a_job_is_followed_to_its_end(samples: Samples, modelarts: ModelArts, dialect: str, tmp_path: Path) -> None:
+    gates = Gates(tmp_path)
+    path = start(samples, dialect, gates.script)
     seen = list[tuple[JobState | None, int]]()
 
     def watch(chunk: LogChunk) -> None:
         seen.append((chunk.state, len(chunk.lines)))
+        gates.open(chunk)
 
     lines = asyncio.run(chunks(following(modelarts, path), watch=watch))
     assert own(lines) == LINES
@@ -78,7 +81,10 @@ def test_cursors_of_every_kind(
         assert live == [str(number) for number in range(1300)]
 
 
-def test_lines_that_come_after_the_end(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_lines_that_come_after_the_end(
+    samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "QUIET", 3.0)
     modelarts.misbehave("late_lines", seconds=0.6, last=3)
     path = start(samples, dialect, COUNTS)
     lines = follow(modelarts, path)
@@ -132,6 +138,7 @@ def test_a_service_that_is_down(samples: Samples, modelarts: ModelArts, dialect:
     assert asyncio.run(read()) == LINES
 
 
+@pytest.mark.usefixtures("nobody_has_logged_in")
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_token_that_ends(samples: Samples, modelarts: ModelArts, dialect: str, status: int) -> None:
     path = start(samples, dialect, COUNTS)
@@ -316,7 +323,7 @@ def test_a_handle_or_a_cursor_of_another_service(modelarts: ModelArts, dialect: 
 
 def test_the_event_loop_is_never_held(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, WAITS)
-    modelarts.misbehave("slow", seconds=0.5)
+    modelarts.misbehave("slow", seconds=2.0, times=20)
 
     async def longest_gap() -> float:
         async def tick() -> None:
@@ -332,7 +339,7 @@ def test_the_event_loop_is_never_held(samples: Samples, modelarts: ModelArts, di
         ticking.cancel()
         return gap
 
-    assert asyncio.run(longest_gap()) < 0.4
+    assert asyncio.run(longest_gap()) < 1.5
     name = f"modelarts {modelarts.url}"
     assert 0 < len([thread for thread in threading.enumerate() if thread.name.startswith(name)]) <= 16
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from airflow_provider_jobapi.services.modelarts import follower as module
 from airflow_provider_jobapi.services.modelarts import logbook
+from airflow_provider_jobapi.training.logs import LogChunk
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
-from tests.services.modelarts.follow import chunks, follow, following, own
+from tests.services.modelarts.follow import Gates, chunks, follow, following, own
 
-SLOW = "import time\nfor number in range(8):\n    print('line', number, flush=True)\n    time.sleep(0.1)\n"
 LONG = "for number in range(3000): print('line', number)"
 
 
@@ -30,11 +31,17 @@ def asked(double: ModelArts, path: str, word: str) -> int:
     return sum(1 for request in double.requests() if job in request["path"] and word in request["path"])
 
 
-def test_previews_are_followed(samples: Samples, modelarts: ModelArts) -> None:
-    path = samples.start_v2(SLOW)
+def test_previews_are_followed(samples: Samples, modelarts: ModelArts, tmp_path: Path) -> None:
+    gates = Gates(tmp_path)
+    path = samples.start_v2(gates.script)
     seen = list[int]()
-    lines = asyncio.run(chunks(following(modelarts, path), watch=lambda chunk: seen.append(len(chunk.lines))))
-    assert own(lines) == [f"line {number}" for number in range(8)]
+
+    def watch(chunk: LogChunk) -> None:
+        seen.append(len(chunk.lines))
+        gates.open(chunk)
+
+    lines = asyncio.run(chunks(following(modelarts, path), watch=watch))
+    assert own(lines) == [f"line {number}" for number in range(12)]
     assert sum(map(bool, seen)) > 2
     assert "[sidecar] exit with 0" in lines[-1].text
     created = asyncio.run(following(modelarts, path).status()).submission_time
