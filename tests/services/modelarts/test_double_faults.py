@@ -77,13 +77,13 @@ def test_any_refusal(caller: Caller, samples: Samples, modelarts: ModelArts) -> 
 
 
 def test_slow_answers(caller: Caller, modelarts: ModelArts) -> None:
-    modelarts.misbehave("slow", seconds=0.5, path="resource-specs")
+    modelarts.misbehave("slow", seconds=3, path="resource-specs")
     begin = time.monotonic()
     caller.ok("GET", FLAVORS)
-    assert time.monotonic() - begin < 0.5
+    assert time.monotonic() - begin < 3
     begin = time.monotonic()
     caller.ok("GET", SPECS)
-    assert time.monotonic() - begin >= 0.5
+    assert time.monotonic() - begin >= 3
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, "0202"), (403, "2784")])
@@ -165,7 +165,9 @@ def test_every_number_can_be_shown(caller: Caller, samples: Samples, modelarts: 
     job = version.split("/")[-3]
     modelarts.misbehave("status", job=job, code=code)
     assert caller.ok("GET", version)["status"] == code
-    assert caller.ok("GET", f"{V1}?status={code}&per_page=1000")["jobs"][-1]["status"] == code
+    listed = caller.ok("GET", f"{V1}?status={code}&per_page=1000")["jobs"]
+    assert [each["status"] for each in listed if each["job_id"] == int(job)] == [code]
+    assert {each["status"] for each in listed} == {code}
     modelarts.behave()
     caller.wait(version, 10)
 

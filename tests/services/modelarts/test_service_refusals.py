@@ -183,7 +183,7 @@ def test_too_much_code(asking: ModelArtsService, modelarts: ModelArts, job_id: s
         ({"domain": "another"}, "login, password, domain and project"),
         ({"password": "another-word"}, "login, password, domain and project"),
         ({"login": "another"}, "login, password, domain and project"),
-        ({"bucket": "no-such-bucket"}, "bucket"),
+        ({"bucket": "no-such-bucket"}, "has no bucket .*/no-such-bucket .*check the connection's .*bucket"),
         ({"obs_secret_key": "another-word"}, "obs_secret_key"),
         ({"engine": "TensorFlow:99"}, "TF-1.8.0-python3.6"),
     ],
