@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import uuid
 from typing import Any
 
 import pytest
@@ -222,13 +223,14 @@ def test_an_algorithm_that_is_not_found_is_answered_as_in_the_documents(caller: 
 
 
 def test_a_second_job_of_a_name(caller: Caller, samples: Samples) -> None:
-    body = samples.v1(samples.place()) | {"job_name": "TestModelArtsJob"}
+    name = f"Test-{uuid.uuid4()}"
+    body = samples.v1(samples.place()) | {"job_name": name}
     made = caller.ok("POST", V1, body)
     answer = caller.send("POST", V1, body)
     assert answer.status_code == 400
     assert answer.json() == {
         "is_success": False,
-        "error_message": "Job name:TestModelArtsJob is existed",
+        "error_message": f"Job name:{name} is existed",
         "error_code": "ModelArts.0103",
     }
     caller.ok("DELETE", f"{V1}/{made['job_id']}")

@@ -141,8 +141,9 @@ def test_a_worker_waits_for_iam_as_well(modelarts: ModelArts, dialect: Dialect) 
     modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=2, path="/v3/")
     service(modelarts, dialect.version)._jobs.search("no-such-id")
     busy, done, _ = modelarts.requests()[since:]
-    assert [(each["path"], each["status"]) for each in (busy, done)] == [(TOKENS, 429), (TOKENS, 201)]
-    assert 2 <= done["time"] - busy["time"]
+    assert all(each["path"] == TOKENS for each in (busy, done))
+    assert (busy["status"], done["status"]) == (429, 201)
+    assert done["time"] - busy["time"] >= 2
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_a_worker_waits_as_long_as_it_is_told(modelarts: ModelArts, dialect: Dia
     asking._jobs.search("no-such-id")
     _, (busy, done) = asked(modelarts, since)
     assert (busy["status"], done["status"]) == (429, 200)
-    assert 2 <= done["time"] - busy["time"] < 4
+    assert 2 <= done["time"] - busy["time"] < 10
 
 
 def test_a_follower_waits_as_long_as_it_is_told(modelarts: ModelArts, samples: Samples) -> None:
@@ -181,7 +182,7 @@ def test_a_follower_waits_as_long_as_it_is_told(modelarts: ModelArts, samples: S
     asyncio.run(follower.status())
     _, (busy, done) = asked(modelarts, since)
     assert (busy["status"], done["status"]) == (429, 200)
-    assert 2 <= done["time"] - busy["time"] < 4
+    assert 2 <= done["time"] - busy["time"] < 10
 
 
 @pytest.mark.parametrize(

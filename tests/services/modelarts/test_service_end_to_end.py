@@ -94,7 +94,7 @@ def test_several_machines(modelarts: ModelArts) -> None:
 
 
 def test_requirements_reach_the_platform(asking: ModelArtsService) -> None:
-    made = job("import iso8601\nprint(iso8601.__name__)", requirements="no-such-package-of-ours==99")
+    made = job("import iso8601\nprint(iso8601.__name__)", requirements="./no-such-package-of-ours")
     handle = asking.submit(made, str(uuid.uuid4())).handle
     assert ended(asking, handle).status is JobState.FAILED
     assert "pip install failed" in asking.last_lines(handle, 20)[-1]
@@ -174,7 +174,7 @@ def test_an_earlier_attempt_leaves_nothing(asking: ModelArtsService, modelarts: 
     job_id = str(uuid.uuid4())
     modelarts.misbehave("quota", jobs=0)
     with pytest.raises(QuotaReached):
-        asking.submit(job(requirements="no-such-package-of-ours==99", data={"old.txt": "x"}), job_id)
+        asking.submit(job(requirements="./no-such-package-of-ours", data={"old.txt": "x"}), job_id)
     modelarts.behave()
     handle = asking.submit(job("import os\nprint(sorted(os.listdir('.')))"), job_id).handle
     assert ended(asking, handle).status is JobState.SUCCESSFUL
