@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from airflow_provider_jobapi.exceptions import InvalidJob, QuotaReached
+from airflow_provider_jobapi.exceptions import InvalidJob, QuotaReached, TrainingError
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import engines, flavors
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
@@ -66,6 +66,14 @@ class Catalogue:
             self._dialect.read_flavors,
             lambda there: flavors.choose(there, job.resources, options.flavor, options.nodes),
         )
+
+    def fitting(self, job: TrainingJob, nodes: int) -> str:
+        """Which flavours fit a job by now, for the sentence of an error; empty where that cannot be learnt."""
+        try:
+            there = self._dialect.read_flavors(self._send(self._dialect.flavors()))
+        except TrainingError:
+            return ""
+        return f"; {flavors.listed(there, job.resources, nodes)}"
 
     def forget(self) -> None:
         """What was kept has turned out to be old."""

@@ -103,8 +103,7 @@ def choose(flavors: Sequence[Flavor], resources: Resources, named: str | None, n
     :raises InvalidJob: when there is none of this name, or none that fits; it lists those that do.
     :raises QuotaReached: when it, or every one that fits, is sold out.
     """
-    fitting = sorted((each for each in flavors if each.fits(resources)), key=_price)
-    fitting = [each for each in fitting if each.nodes >= nodes] or fitting
+    fitting = _fitting(flavors, resources, nodes)
     if named is not None:
         found = next((each for each in flavors if each.code == named), None)
         if found is None:
@@ -124,6 +123,16 @@ def choose(flavors: Sequence[Flavor], resources: Resources, named: str | None, n
     if free is None:
         raise QuotaReached(f"Every flavour that fits is sold out: run the task later; {_list(fitting, flavors)}.")
     return free
+
+
+def listed(flavors: Sequence[Flavor], resources: Resources, nodes: int) -> str:
+    """Which flavours fit a job, for the sentence of an error."""
+    return _list(_fitting(flavors, resources, nodes), flavors)
+
+
+def _fitting(flavors: Sequence[Flavor], resources: Resources, nodes: int) -> list[Flavor]:
+    fitting = sorted((each for each in flavors if each.fits(resources)), key=_price)
+    return [each for each in fitting if each.nodes >= nodes] or fitting
 
 
 def _price(flavor: Flavor) -> tuple[int, int, int, int, str]:

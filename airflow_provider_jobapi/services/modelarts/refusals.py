@@ -42,9 +42,14 @@ too."""
 
 _RETRIED = frozenset({408, 429, 502, 503, 504})
 
+
+class SoldOut(QuotaReached):
+    """The flavour that was asked for has no machine left; its lists need not say so, those of v2 never do."""
+
+
 _BY_CODE: tuple[tuple[type[TrainingError], Iterable[str], str], ...] = (
     (QuotaReached, ("0118", "2815"), "wait for other jobs' ends, delete those not needed, or ask for a larger quota"),
-    (QuotaReached, ("3952", "3976", "4992"), "the flavour is sold out: run the task later, or name another flavour"),
+    (SoldOut, ("3952", "3976", "4992"), "the flavour is sold out: run the task later, or name another flavour"),
     (
         ConnectionProblem,
         ("0428", "2785", "4901"),

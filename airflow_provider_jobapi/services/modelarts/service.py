@@ -26,7 +26,7 @@ from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConne
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage
 from airflow_provider_jobapi.services.modelarts.jobs import Jobs, check_same
 from airflow_provider_jobapi.services.modelarts.mapping import Key, Plan, key_of, text_of
-from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded
+from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded, SoldOut
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
 from airflow_provider_jobapi.services.patience import Patience
 from airflow_provider_jobapi.training.job import TrainingJob
@@ -115,7 +115,7 @@ class ModelArtsService:
             job_id, self._directory(job, job_id, digest), planning.files(job, job_id, sources, installs=installs)
         )
         with self._jobs.creating(job_id):
-            key, measured = self._create(plan, job_id, digest)
+            key, measured = self._create(job, plan, job_id, digest)
             handle = self._jobs.handle(job_id, plan.name, key, plan.output)
             self._mark(handle, digest)
         return Submission(handle, measured, inputs)
@@ -279,12 +279,13 @@ class ModelArtsService:
         self._log.info(f"The job is to run on {chosen}.")
         return chosen.code
 
-    def _create(self, plan: Plan, job_id: str, digest: str) -> tuple[Key, timedelta]:
+    def _create(self, job: TrainingJob, plan: Plan, job_id: str, digest: str) -> tuple[Key, timedelta]:
         try:
             return self._jobs.create(plan, job_id, digest)
-        except QuotaReached:
+        except SoldOut as error:
             self._catalogue.forget()
-            raise
+            listed = self._catalogue.fitting(job, plan.nodes)
+            raise QuotaReached(f"{str(error).rstrip('.')}{listed}.") from None
 
     def _upload(self, job_id: str, directory: str, sources: Mapping[str, Source]) -> None:
         from airflow_provider_jobapi.services.transfer import upload

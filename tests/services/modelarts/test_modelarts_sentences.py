@@ -37,6 +37,11 @@ PROJECT = "check the connection's project, iam_url and host, which must be of on
 TOKEN = "it takes no token of the connection's IAM; check iam_url and host, which must be of one region."
 IAM = "check the connection's login, password, domain and project."
 STORAGE = "check the connection's obs_endpoint, obs_access_key, obs_secret_key, bucket and region."
+SOLD_OUT = (
+    "3976: No resources): the flavour is sold out: run the task later, or name another flavour; these fit: "
+    "modelarts.vm.cpu.2u (2 CPUs, 8 GB), modelarts.vm.cpu.8u (8 CPUs, 32 GB)"
+)
+GPUS = "modelarts.vm.gpu.v100 (8 CPUs, 64 GB, 1 GPUs), modelarts.vm.gpu.4v100 (32 CPUs, 256 GB, 4 GPUs"
 AGENCY = "let an administrator give ModelArts an agency for OBS, in the settings of its console."
 QUOTA = "wait for other jobs' ends, delete those not needed, or ask for a larger quota."
 SMALL = "keep the code folder small: data belongs into data_input."
@@ -135,8 +140,8 @@ def test_a_user_who_may_not(
             "refusal",
             {"path": "^POST .*/training-jobs$"},
             QuotaReached,
-            "3976: No resources): the flavour is sold out: run the task later, or name another flavour.",
-            None,
+            f"{SOLD_OUT}, modelarts.vm.cpu.16u (16 CPUs, 64 GB), {GPUS}, sold out).",
+            f"{SOLD_OUT}, {GPUS}).",
         ),
         (
             "refusal",

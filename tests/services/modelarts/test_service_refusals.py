@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,25 @@ def test_sold_out(modelarts: ModelArts, job_id: str) -> None:
     assert sent(modelarts, job_id) == []
 
 
-def test_sold_out_at_the_creation(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
-    with pytest.raises(QuotaReached, match=r"ModelArts\.3976: No resources\): the flavour is sold out: run the task"):
+@pytest.mark.parametrize("code", ["3952", "3976", "4992"])
+def test_sold_out_at_the_creation(asking: ModelArtsService, modelarts: ModelArts, job_id: str, code: str) -> None:
+    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code=code, message="No resources.")
+    said = (
+        rf"ModelArts\.{code}: No resources\): the flavour is sold out: run the task later, or name another flavour; "
+        r"these fit: modelarts\.vm\.cpu\.2u \(2 CPUs, 8 GB\), modelarts\.vm\.cpu\.8u .*\)\.$"
+    )
+    with pytest.raises(QuotaReached, match=said):
         asking.submit(job(), job_id)
     assert created(modelarts, job_id) == []
+
+
+def test_sold_out_at_the_creation_by_a_service_that_then_says_no_more(modelarts: ModelArts, job_id: str) -> None:
+    asking = service(modelarts, "v1", patience=Patience(attempts=1))
+    asking.submit(job(), str(uuid.uuid4()))
+    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
+    modelarts.misbehave("unavailable", path="resource-specs", times=9)
+    with pytest.raises(QuotaReached, match=r"run the task later, or name another flavour\.$"):
+        asking.submit(job(), job_id)
 
 
 def test_the_cheapest_that_is_left(modelarts: ModelArts, job_id: str) -> None:
