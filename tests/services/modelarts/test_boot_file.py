@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +156,8 @@ def test_a_stop_while_the_script_is_being_started_reaches_it(container: Containe
         "    child = start(*given, **named)\n    os.kill(os.getpid(), signal.SIGTERM)\n    return child\n"
         f"subprocess.Popen = stopped\nsys.exit(boot._run({told!r}, '.', []))\n"
     )
-    began = time.monotonic()
     ended = subprocess.run([sys.executable, "-c", starting], cwd=container.code, check=False)
     assert ended.returncode == 128 + signal.SIGTERM
-    assert time.monotonic() - began < 20
 
 
 def test_a_script_that_was_killed_has_a_shells_exit_code(container: Container) -> None:

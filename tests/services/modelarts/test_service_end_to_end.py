@@ -38,7 +38,7 @@ def test_from_submit_to_fetch(asking: ModelArtsService, modelarts: ModelArts, tm
     assert (handle["job_id"], handle["dialect"]) == (job_id, asking.connection.dialect)
     assert handle["name"] == f"test-{job_id}"
     assert ("version_id" in handle) is (asking.connection.dialect == "v1")
-    assert abs(submission.skew.total_seconds()) < 2
+    assert abs(submission.skew.total_seconds()) < 10
     assert {each.path for each in submission.inputs} == {"train.py", "deep/rows.csv", "other.txt"}
     assert asking.find(job_id).handle == handle
 
@@ -167,7 +167,7 @@ def test_the_last_lines_are_not_waited_for_long(asking: ModelArtsService, modela
     modelarts.misbehave("unavailable", path="log", times=99)
     began = time.monotonic()
     assert patient.last_lines(handle, 20) == ()
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 30
 
 
 def test_an_earlier_attempt_leaves_nothing(asking: ModelArtsService, modelarts: ModelArts) -> None:

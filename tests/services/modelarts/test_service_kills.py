@@ -188,7 +188,7 @@ def test_a_stop_that_hangs_takes_its_time_and_no_more(
     began = time.monotonic()
     with pytest.raises(ServiceUnavailable):
         asking.stop(handle)
-    assert time.monotonic() - began < 13
+    assert time.monotonic() - began < 18
     modelarts.behave()
     asking.stop(handle)
 
