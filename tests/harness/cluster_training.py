@@ -32,7 +32,6 @@ class Tally:
     kills: int = 0
     lines: int = 0
     jobs: int = 0
-    rows: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -32,8 +32,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     tally = config.stash[TALLY]
     if tally.kills:
         terminalreporter.section("the kill matrix")
-        for row in tally.rows:
-            terminalreporter.write_line(row)
         terminalreporter.write_line(
             f"{tally.kills} kills survived, {tally.lines:,} log lines compared, {tally.jobs} jobs counted"
         )
