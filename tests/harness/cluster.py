@@ -67,8 +67,10 @@ class Component:
         """Start it with other settings from here on, and with its own ones afterwards."""
         before = dict(self._environment)
         self._environment |= environment
-        yield
-        self._environment = before
+        try:
+            yield
+        finally:
+            self._environment = before
 
     def start(self) -> None:
         """Start it (again)."""
