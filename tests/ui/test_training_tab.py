@@ -98,14 +98,17 @@ def test_what_is_no_training_says_so(open_tab, told):
 
 
 def test_what_never_ran_says_so(airflow, open_tab, told, tmp_path):
-    dag_id, run_id, _ = told(gate=str(tmp_path / "gate"), ends=None)
-    tab = open_tab().open(dag_id, run_id, "after")
-    tab.says("The training has not begun")
+    gate = tmp_path / "gate"
+    dag_id, run_id, _ = told(gate=str(gate), ends=None)
+    try:
+        tab = open_tab().open(dag_id, run_id, "after")
+        tab.says("The training has not begun")
+    finally:
+        gate.touch()
     dag_id, run_id, _ = told(error="no", ends="failed")
     airflow.wait_for_state(dag_id, run_id, "after", "upstream_failed")
     tab.open(dag_id, run_id, "after")
     tab.says("A task before this one failed, so nothing was trained.")
-    (tmp_path / "gate").touch()
 
 
 def test_each_task_of_a_mapped_one_is_its_own(open_tab, told, airflow):
