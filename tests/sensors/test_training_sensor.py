@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -18,8 +19,8 @@ from airflow_provider_jobapi.sensors.training import TrainingSensor
 from airflow_provider_jobapi.services import patience
 from airflow_provider_jobapi.triggers import training
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
+from tests.harness.airflow import wait_for
 from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
-from tests.harness.server import poll
 from tests.harness.tries import TaskDeferred, follow
 
 RESULT = {"status": "SUCCESSFUL", "model": None, "metrics": {}, "data_version": None}
@@ -234,15 +235,26 @@ def test_only_its_own_job_is_stopped_when_a_user_ends_the_task(mocker, owned):
 def test_whoever_ends_the_sensor_leaves_the_job_alone(airflow, jobapi_server, goes_on, how):
     run_id = airflow.run("sensor", {"job": goes_on})
     place = ("sensor", run_id, "wait")
+
+    def is_followed() -> bool:
+        return "begun" in airflow.lines(*place)
+
+    def ended_triggers() -> int:
+        return len(re.findall(f"trigger completed.*{re.escape(run_id)}", airflow.output.read_text()))
+
     airflow.wait_for_state(*place, "deferred")
-    poll(lambda: "begun" in airflow.lines(*place), 60, "the job's line in the sensor's log")
+    wait_for("the job's line is in the sensor's log", is_followed)
+    assert ended_triggers() == 0
     if how == "clear":
         airflow.api(
             "POST",
             "dags/sensor/clearTaskInstances",
             {"dry_run": False, "dag_run_id": run_id, "task_ids": ["wait"], "only_failed": False},
         )
-        poll(lambda: airflow.task(*place)["try_number"] == 2, 60, "the next try")
+        wait_for("the next try begins", lambda: airflow.task(*place)["try_number"] == 2)
         airflow.wait_for_state(*place, "deferred")
+        wait_for("the job's line is in the log of the next try", is_followed)
     airflow.api("PATCH", f"dags/sensor/dagRuns/{run_id}", {"state": "failed"})
     airflow.wait_for_state(*place, "failed", "skipped")
+    # Whatever a trigger does about a user's wish, it has done by its end; the fixture then looks at the job.
+    wait_for("the sensor's triggers have ended", lambda: ended_triggers() == (2 if how == "clear" else 1))
