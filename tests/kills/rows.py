@@ -63,7 +63,10 @@ class Attack:
         self.training.end()
         assert self.training.task()["try_number"] == self.tries
         self.training.check_lines(job, self.tries)
-        assert self.training.check(*self.ends)[-1] == job
+        jobs = self.training.check(*self.ends)
+        assert jobs[-1] == job
+        for attempt in range(1, self.tries):
+            self.training.check_lines(jobs[0], attempt, least=0)
 
 
 def kill_workers_around_the_submit(stage: Stage, ways: Sequence[ScriptedProxy]) -> None:
@@ -112,14 +115,15 @@ def kill_the_triggerer_twice(stage: Stage, begun: Sequence[tuple[Training, str]]
 
 @dataclass
 class Wish:
-    """A job that a user no longer wants."""
+    """A job of a first try that a user no longer wants; ``shown`` lines of it were shown then."""
 
     training: Training
     job: str
+    shown: int
     at: float
 
     def check_stopped(self) -> None:
-        """It is told so within 15 seconds, and gone within the service's grace."""
+        """It is told so within 15 seconds, and gone within the service's grace; its lines stay shown."""
         remote = self.training.remote
         stops = wait_for(
             f"{self.training.name} is told to stop", lambda: remote.told_to_stop(self.job), TOLD_WITHIN + 5, 0.1
@@ -128,6 +132,7 @@ class Wish:
         left = stops[0] + GRACE + 3.0 - time.monotonic()
         wait_for(f"nothing of {self.training.name} runs", lambda: not remote.alive(self.job), max(left, 0.1), 0.1)
         remote.wait_for(self.job, "STOPPED")
+        self.training.check_lines(self.job, 1, least=self.shown)
         self.training.stage.tally.kills += 1
 
 
@@ -141,9 +146,10 @@ def deferred(*trainings: Training) -> list[str]:
 
 def act(training: Training, job: str, action: Callable[[], None]) -> Wish:
     """Do what a user does, and note when."""
+    shown = len(training.shown(job))
     at = time.monotonic()
     action()
-    return Wish(training, job, at)
+    return Wish(training, job, shown, at)
 
 
 def mark_tasks_and_runs(stage: Stage) -> None:
@@ -223,6 +229,7 @@ def check_limits(running: Sequence[tuple[Training, str]], waiting: Sequence[tupl
     for training, _ in trainings:
         (job,) = training.check("STOPPED", state="failed")
         assert training.remote.told_to_stop(job)
+        training.check_lines(job, 1)
         assert training.remote.job(job).started == bool(training.lines(job))
     started = [training.jobs()[0].started for training, _ in trainings]
     assert started == [True] * len(running) + [False] * len(waiting)

@@ -48,11 +48,13 @@ def test_row_6_a_user_clears_a_task_that_is_submitting(stage: Stage) -> None:
 
 def test_row_6_a_user_clears_a_task_that_waits_for_its_retry(stage: Stage) -> None:
     training = stage.train("kills_slow_retry")
-    training.finish(training.wait_for_job(), 1)
+    job = training.wait_for_job()
+    training.finish(job, 1)
     training.wait("up_for_retry")
     training.clear()
     fresh = training.wait_for_job(count=2)
     training.end()
+    training.check_lines(job, 1)
     training.check_lines(fresh, training.task()["try_number"])
     training.check("FAILED", "SUCCESSFUL")
 

@@ -147,6 +147,7 @@ def test_row_11_tokens_that_end_and_a_password_that_is_changed(stage: Stage, dou
         wrong.finish(wrong_job)
         remote.wait_for(wrong_job, "SUCCESSFUL")
         wrong.check("SUCCESSFUL", state="failed")
+        wrong.check_lines(wrong_job, 1, least=10)
 
 
 def end_tokens(double: ModelArts, way: ScriptedProxy, status: int) -> None:

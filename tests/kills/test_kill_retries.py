@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def test_row_8_an_edit_of_retries_while_deferred_changes_nothing(stage: Stage) -
         training.end()
     finally:
         edited.write_text(source)
+    training.check_lines(job, 1)
     training.check_lines(second, 2)
     training.check("FAILED", "SUCCESSFUL")
 
@@ -74,7 +76,11 @@ def test_row_8_two_airflows_with_the_same_dag_and_run_have_a_job_each(stage: Sta
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     with closing(sqlite3.connect(tmp_path / "other" / "airflow.db")) as database:
         assert database.execute("select dag_id, run_id from dag_run").fetchall() == [(training.dag_id, training.run_id)]
-    assert len(set(training.check("SUCCESSFUL", "SUCCESSFUL"))) == 2
+    one, other = training.check("SUCCESSFUL", "SUCCESSFUL")
+    assert one != other
+    training.check_lines(one, 1)
+    shown = re.findall(r"line \d+|the same text|the end after .*code 0", done.stdout)
+    assert shown == training.lines(other)
 
 
 def test_row_9_a_fetch_that_fails_is_tried_again_without_a_training(stage: Stage, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_row_11_tokens_that_end_and_a_secret_that_is_renewed(stage: Stage, tmp_p
         wrong.finish(wrong_job)
         server.wait_for(wrong_job, "SUCCESSFUL")
         wrong.check("SUCCESSFUL", state="failed")
+        wrong.check_lines(wrong_job, 1, least=10)
 
 
 def renew(server: Server) -> None:
