@@ -252,6 +252,23 @@ def fail_twice(trainings: Sequence[Training]) -> None:
             training.check_lines(job, attempt)
 
 
+# Row 11
+
+
+def refuse_once(training: Training, job: str, way: ScriptedProxy, refuse: Callable[[], object]) -> None:
+    """A token that would last is refused in the middle of a log, which goes on after one login more.
+
+    :param way: Nobody else takes it, and its tokens end long after the test.
+    :param refuse: Makes the service refuse the token with which the job is followed.
+    """
+    before = len(way.sent(training.remote.logins))
+    refuse()
+    wait_for("another login", lambda: len(way.sent(training.remote.logins)) > before, 30)
+    training.wait_for_lines(job, len(training.shown(job)) + 30)
+    assert len(way.sent(training.remote.logins)) == before + 1
+    assert not any("Contact" in text for text in training.log())
+
+
 # Row 12
 
 

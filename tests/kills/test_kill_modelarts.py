@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -31,6 +32,7 @@ from tests.kills.rows import (
     kill_workers_around_the_submit,
     mark_tasks_and_runs,
     outlast,
+    refuse_once,
 )
 
 pytestmark = pytest.mark.slow
@@ -125,8 +127,12 @@ def test_row_11_tokens_that_end_and_a_password_that_is_changed(stage: Stage, dou
         trainings = [stage.train(f"kills_{name}") for name in ways]
         (expiring, job), (rotated, rotated_job), (wrong, wrong_job) = [begin(training) for training in trainings]
 
+        way = ways["expiring"]
         for status in (401, 403):
-            end_tokens(double, ways["expiring"], status)
+            began = time.monotonic()
+            refuse_once(expiring, job, way, partial(double.misbehave, "expired_token", status=status))
+            assert [each.status for each in way.sent("", began) if each.status >= 400] == [status]
+        end_tokens(double, way)
         double.behave()
         assert not any("Contact" in text for text in expiring.log())
         finish((expiring, job))
@@ -150,11 +156,11 @@ def test_row_11_tokens_that_end_and_a_password_that_is_changed(stage: Stage, dou
         wrong.check_lines(wrong_job, 1, least=10)
 
 
-def end_tokens(double: ModelArts, way: ScriptedProxy, status: int) -> None:
-    """Void every token, and give ones that end within seconds: one login more each, and hardly a refusal."""
+def end_tokens(double: ModelArts, way: ScriptedProxy) -> None:
+    """Void every token, and give ones that end within seconds: hardly a refusal comes."""
     began = time.monotonic()
     double.misbehave("token_life", seconds=33)
-    double.misbehave("expired_token", status=status)
+    double.misbehave("expired_token")
     wait_for("some tokens have ended", lambda: len(way.sent(OnModelArts.logins, began)) > 3, 60)
     refused = [each for each in way.sent("", began) if each.status in {401, 403}]
     # A token that was given between the two faults lives as briefly, and is void.

@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tests.harness.cluster_training import Stage
 from tests.harness.proxy_faults import Canned, Point
 from tests.harness.remote import JobApi, Remote
 from tests.harness.server import Server, running
-from tests.kills.rows import BROKEN, begin, broken, finish, outlast
+from tests.kills.rows import BROKEN, begin, broken, finish, outlast, refuse_once
 
 pytestmark = pytest.mark.slow
 
@@ -59,22 +58,18 @@ def test_row_11_tokens_that_end_and_a_secret_that_is_renewed(stage: Stage, tmp_p
     with ExitStack() as stack:
         server = stack.enter_context(running(tmp_path / "expiring", *options))
         remote = JobApi(server)
-        ways = {name: stack.enter_context(remote.way()) for name in ("expiring", "rotated", "wrong")}
+        remotes: dict[str, Remote] = {"lasting": stage.remote} | dict.fromkeys(("expiring", "rotated", "wrong"), remote)
+        ways = {name: stack.enter_context(remotes[name].way()) for name in remotes}
         for name, way in ways.items():
-            stage.cluster.connect(f"kills_{name}", remote.connection(way))
-        trainings = [stage.train(f"kills_{name}", remote=remote) for name in ways]
-        (expiring, job), (rotated, rotated_job), (wrong, wrong_job) = [begin(training) for training in trainings]
+            stage.cluster.connect(f"kills_{name}", remotes[name].connection(way))
+        trainings = [stage.train(f"kills_{name}", remote=remotes[name]) for name in ways]
+        lasting, expiring, (rotated, rotated_job), (wrong, wrong_job) = [begin(training) for training in trainings]
 
-        way = ways["expiring"]
-        wait_for("some tokens have ended", lambda: len(way.sent(remote.logins)) >= 5, 60)
-        assert not [each for each in way.exchanges if each.status == 401], "a token was used beyond its end"
-        before = len(way.sent(remote.logins))
-        began = time.monotonic()
-        way.next(Canned(401), when=remote.looks)
-        wait_for("one login more", lambda: len(way.sent(remote.logins)) > before, 30, 0.02)
-        assert time.monotonic() - began < 30
-        assert not any("Contact" in text for text in expiring.log())
-        finish((expiring, job))
+        refuse_once(*lasting, ways["lasting"], lambda: ways["lasting"].next(Canned(401), when=stage.remote.looks))
+        wait_for("some tokens have ended", lambda: len(ways["expiring"].sent(remote.logins)) >= 5, 60)
+        assert not [each for each in ways["expiring"].exchanges if each.status == 401], "a token was used after its end"
+        assert not any("Contact" in text for text in expiring[0].log())
+        finish(lasting, expiring)
 
         renew(server)
         for training in (rotated, wrong):

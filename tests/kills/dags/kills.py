@@ -21,6 +21,7 @@ CONNECTIONS = (
     "busy",
     "gateway",
     "loris",
+    "lasting",
     "expiring",
     "rotated",
     "lost",
