@@ -7,10 +7,12 @@ import os
 import re
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import requests
+from packaging.requirements import Requirement
 
 from tests.harness.airflow import free_ports, wait_for
 from tests.harness.tutorial import Reader, matches, steps, typed
@@ -52,6 +54,20 @@ def logs_of(folder: Path, dag_id: str) -> str:
     """The ends of the logs of a DAG's tasks."""
     files = sorted(folder.glob(f"dag_id={dag_id}/**/*.log*"))
     return "\n".join(f"{file}:\n{file.read_text(errors='replace')[-3000:]}" for file in files)
+
+
+def test_what_the_reader_has_done_is_what_is_typed():
+    """As far as it goes without a network: the names, the extras, and the Python that the page wants."""
+    project = tomllib.loads((PAGE.parents[1] / "pyproject.toml").read_text())["project"]
+    page = PAGE.read_text()
+    commands = [command for step in steps(page) if step.kind == "console" for command, _ in typed(step.text)]
+    *places, installation = [command for command in commands if command.startswith(INSTALLED)]
+    assert places == ["mkdir bikes && cd bikes", "python3 -m venv venv && . venv/bin/activate"]
+    wanted = Requirement(shlex.split(installation.removeprefix("pip install"))[0])
+    assert (wanted.name, wanted.extras) == (project["name"], {"server"})
+    assert "server" in project["optional-dependencies"]
+    (least,) = re.findall(r"Python ([\d.]+) or newer", page)
+    assert project["requires-python"] == f">={least}"
 
 
 @pytest.mark.slow
