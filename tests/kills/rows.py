@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -33,6 +34,13 @@ def begin(training: Training, lines: int = 10) -> tuple[Training, str]:
     return training, job
 
 
+def at_once(*parts: Callable[[], None]) -> None:
+    """Do the parts of a row at the same time."""
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(part) for part in parts]:
+            done.result()
+
+
 def finish(*begun: tuple[Training, str], tries: int = 1) -> None:
     """The logs go on; the trainings end well, in this try, as one job each."""
     for training, job in begun:
@@ -56,17 +64,29 @@ class Attack:
     tries: int
     ends: tuple[str, ...] = ("SUCCESSFUL",)
 
-    def check(self) -> None:
-        """The task goes on in the try that is expected and succeeds, with these jobs."""
+    def finish(self) -> None:
+        """The task goes on in the try that is expected, and its job may end."""
         self.training.wait("deferred", attempt=self.tries, seconds=120)
-        job = self.training.wait_for_job(count=len(self.ends))
-        self.training.end()
-        assert self.training.task()["try_number"] == self.tries
-        self.training.check_lines(job, self.tries)
+        self.training.wait_for_job(count=len(self.ends))
+        self.training.finish_newest()
+
+    def check(self) -> None:
+        """The task succeeds in that try, with these jobs."""
+        assert self.training.wait("success")["try_number"] == self.tries
         jobs = self.training.check(*self.ends)
-        assert jobs[-1] == job
+        self.training.check_lines(jobs[-1], self.tries)
         for attempt in range(1, self.tries):
             self.training.check_lines(jobs[0], attempt, least=0)
+
+
+def outlive(attacks: Sequence[Attack]) -> None:
+    """Each task goes on and succeeds."""
+    with ExitStack() as stack:
+        for attack in attacks:
+            stack.enter_context(attack.held)
+            attack.finish()
+        for attack in attacks:
+            attack.check()
 
 
 def kill_workers_around_the_submit(stage: Stage, ways: Sequence[ScriptedProxy]) -> None:
@@ -86,9 +106,7 @@ def kill_workers_around_the_submit(stage: Stage, ways: Sequence[ScriptedProxy]) 
     for attack in attacks[:2]:
         attack.training.kill(attack.held.wait().pid())
         attack.held.wait_for_hangup()
-    for attack in attacks:
-        with attack.held:
-            attack.check()
+    outlive(attacks)
 
 
 # Row 3
@@ -188,11 +206,13 @@ def clear_deferred_tasks(stage: Stage) -> None:
     twice.clear()
     for wish in wishes:
         wish.check_stopped()
+    fresh = []
     for training in (once, twice):
-        job = training.wait_for_job(count=len(training.wait_for_fresh_job(jobs)))
+        fresh.append(training.wait_for_job(count=len(training.wait_for_fresh_job(jobs))))
         training.wait("deferred")
-        training.end()
-        attempt = training.task()["try_number"]
+        training.finish_newest()
+    for training, job in zip((once, twice), fresh, strict=True):
+        attempt = training.wait("success")["try_number"]
         assert attempt >= 2
         training.check_lines(job, attempt)
         assert not stage.remote.told_to_stop(job)

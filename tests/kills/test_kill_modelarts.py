@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -21,6 +20,7 @@ from tests.kills.rows import (
     BROKEN,
     GRACE,
     LIMITS,
+    at_once,
     begin,
     broken,
     check_limits,
@@ -73,13 +73,6 @@ def other_dialect(stage: Stage, double: ModelArts) -> Iterator[OnModelArts]:
 def behaved(double: ModelArts) -> Iterator[None]:
     yield
     double.behave()
-
-
-def at_once(*parts: Callable[[], None]) -> None:
-    """Do the parts of a row at the same time."""
-    with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(part) for part in parts]:
-            done.result()
 
 
 def test_row_1_the_worker_is_killed_around_the_create(stage: Stage, ways: list[ScriptedProxy]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness.cluster_training import Stage
 from tests.harness.proxy_faults import Point, ScriptedProxy
-from tests.kills.rows import Attack, kill_workers_around_the_submit
+from tests.kills.rows import Attack, kill_workers_around_the_submit, outlive
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,6 @@ def test_row_2_the_worker_is_asked_to_end_while_it_uploads_and_submits(stage: St
         assert worker is not None
         attack.training.kill(worker.pid, signal.SIGTERM)
         attack.held.wait_for_hangup()
-    for attack, way, (_, _, _, uploads) in zip(attacks, ways, plan, strict=True):
-        with attack.held:
-            attack.check()
+    outlive(attacks)
+    for way, (_, _, _, uploads) in zip(ways, plan, strict=True):
         assert len(way.sent(UPLOAD)) == uploads
