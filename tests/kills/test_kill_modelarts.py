@@ -106,10 +106,6 @@ def test_row_7_the_time_is_over_while_the_job_runs_and_while_it_waits(stage: Sta
     check_limits(running, waiting)
 
 
-def test_row_8_each_retry_after_a_failure_trains_anew(stage: Stage, other_dialect: OnModelArts) -> None:
-    fail_twice([stage.train(), stage.train("kills_other_dialect", remote=other_dialect)])
-
-
 def test_row_11_tokens_that_end_and_a_password_that_is_changed(stage: Stage, double: ModelArts) -> None:
     remote, password = stage.remote, "the password of tomorrow"
     assert isinstance(remote, OnModelArts)
@@ -160,7 +156,9 @@ def end_tokens(double: ModelArts, way: ScriptedProxy) -> None:
     assert len(refused) <= 2, "a token was used beyond its end"
 
 
-def test_row_12_networks_that_break_for_a_minute_and_a_service_that_is_killed(stage: Stage) -> None:
+def test_row_12_networks_that_break_for_a_minute_and_a_service_that_is_killed_and_row_8_on_a_network_that_does_not(
+    stage: Stage, other_dialect: OnModelArts
+) -> None:
     remote = stage.remote
     with ExitStack() as stack:
         ways = {name: stack.enter_context(remote.way()) for name in BROKEN}
@@ -168,7 +166,10 @@ def test_row_12_networks_that_break_for_a_minute_and_a_service_that_is_killed(st
             stage.cluster.connect(f"kills_{name}", remote.connection(way, timeout=3))
         begun = [begin(training) for training in [stage.train(f"kills_{name}", {"pause": 1}) for name in BROKEN]]
         with broken(ways, remote.looks):
-            outlast(OUTAGE, ways, remote.looks, [training for training, _ in begun])
+            at_once(
+                lambda: outlast(OUTAGE, ways, remote.looks, [training for training, _ in begun]),
+                lambda: fail_twice([stage.train(), stage.train("kills_other_dialect", remote=other_dialect)]),
+            )
             remote.kill()
         stage.tally.kills += 2
         remote.restart()

@@ -16,7 +16,6 @@ import pytest
 from tests.harness.airflow import settings, wait_for
 from tests.harness.cluster_training import Stage
 from tests.harness.proxy_faults import Canned
-from tests.kills.rows import fail_twice
 
 pytestmark = pytest.mark.slow
 
@@ -32,10 +31,6 @@ dag = Inline(Path(given["folder"])).dags[given["dag_id"]]
 assert dag.test(logical_date=moment, run_after=moment, run_conf=given["conf"]).state == "success"
 """
 """Runs a DAG once, on a database of its own, under the run id that ``moment`` makes."""
-
-
-def test_row_8_each_retry_after_a_failure_trains_anew(stage: Stage) -> None:
-    fail_twice([stage.train()])
 
 
 def test_row_8_an_edit_of_retries_while_deferred_changes_nothing(stage: Stage) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows 10, 11, 12 and 15 of the kill matrix: the job service and the way to it."""
+"""Rows 10, 11, 12 and 15 of the kill matrix: the job service and the way to it; in the minute of 10 and 12, a row 8."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 
 from airflow_provider_jobapi.training.logs import Thinning
 from tests.harness.airflow import wait_for
-from tests.harness.cluster_training import Stage
+from tests.harness.cluster_training import Stage, Training
 from tests.harness.proxy_faults import Canned, Point
 from tests.harness.remote import JobApi, Remote
 from tests.harness.server import Server, running
-from tests.kills.rows import BROKEN, begin, broken, finish, outlast, refuse_once
+from tests.kills.rows import BROKEN, at_once, begin, broken, fail_twice, finish, outlast, refuse_once
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +27,9 @@ OUTAGE = 60.0
 """Seconds without the service."""
 
 
-def test_rows_10_and_12_a_minute_without_the_service_and_networks_that_break(stage: Stage, tmp_path: Path) -> None:
+def test_rows_10_and_12_a_minute_without_the_service_and_networks_that_break_and_row_8_beside_them(
+    stage: Stage, tmp_path: Path
+) -> None:
     with ExitStack() as stack:
         server = stack.enter_context(running(tmp_path / "lost", "--grace", "2s", "--cpus", "100", "--memory", "100000"))
         lost = JobApi(server)
@@ -45,12 +47,19 @@ def test_rows_10_and_12_a_minute_without_the_service_and_networks_that_break(sta
             lost.kill()
             held.drop()
         with broken(ways, stage.remote.looks):
-            outlast(OUTAGE, ways, stage.remote.looks, [training for training, _ in begun.values()])
+            at_once(
+                lambda: outlast(OUTAGE, ways, stage.remote.looks, [training for training, _ in begun.values()]),
+                lambda: fail_twice([stage.train()]),
+            )
         stage.tally.kills += 1
         lost.restart()
-        finish(*begun.values())
-        job = late.wait_for_job(seconds=120)
-        finish((late, job), tries=late.wait("deferred", seconds=120)["try_number"])
+        at_once(lambda: finish(*begun.values()), lambda: finish_late(late))
+
+
+def finish_late(late: Training) -> None:
+    """See a training end whose submit the service took when it was killed."""
+    job = late.wait_for_job(seconds=120)
+    finish((late, job), tries=late.wait("deferred", seconds=120)["try_number"])
 
 
 def test_row_11_tokens_that_end_and_a_secret_that_is_renewed(stage: Stage, tmp_path: Path) -> None:
