@@ -6,9 +6,11 @@ from __future__ import annotations
 import pytest
 
 from tests.harness.cluster_training import Stage
+from tests.harness.proxy_faults import ScriptedProxy
 from tests.kills.rows import (
     LIMITS,
     act,
+    at_once,
     check_limits,
     clear_deferred_tasks,
     clear_while_submitting,
@@ -19,12 +21,26 @@ from tests.kills.rows import (
 pytestmark = pytest.mark.slow
 
 
-def test_row_6_a_user_ends_a_deferred_task(stage: Stage) -> None:
-    mark_tasks_and_runs(stage)
+def test_row_6_a_user_ends_or_clears_a_task(stage: Stage, ways: list[ScriptedProxy]) -> None:
+    at_once(
+        lambda: mark_tasks_and_runs(stage),
+        lambda: clear_deferred_tasks(stage),
+        lambda: clear_while_submitting(stage, "kills_way_1", ways[0]),
+        lambda: clear_between_two_tries(stage),
+    )
 
 
-def test_row_6_a_user_clears_a_deferred_task(stage: Stage) -> None:
-    clear_deferred_tasks(stage)
+def clear_between_two_tries(stage: Stage) -> None:
+    training = stage.train("kills_slow_retry")
+    job = training.wait_for_job()
+    training.finish(job, 1)
+    training.wait("up_for_retry")
+    training.clear()
+    fresh = training.wait_for_job(count=2)
+    training.end()
+    training.check_lines(job, 1)
+    training.check_lines(fresh, training.task()["try_number"])
+    training.check("FAILED", "SUCCESSFUL")
 
 
 def test_row_6_a_user_clears_a_deferred_task_while_no_triggerer_lives(stage: Stage) -> None:
@@ -40,23 +56,6 @@ def test_row_6_a_user_clears_a_deferred_task_while_no_triggerer_lives(stage: Sta
     training.check_lines(fresh, 2)
     training.check("STOPPED", "SUCCESSFUL")
     assert not stage.remote.told_to_stop(fresh)
-
-
-def test_row_6_a_user_clears_a_task_that_is_submitting(stage: Stage) -> None:
-    clear_while_submitting(stage, "kills_plain", stage.network)
-
-
-def test_row_6_a_user_clears_a_task_that_waits_for_its_retry(stage: Stage) -> None:
-    training = stage.train("kills_slow_retry")
-    job = training.wait_for_job()
-    training.finish(job, 1)
-    training.wait("up_for_retry")
-    training.clear()
-    fresh = training.wait_for_job(count=2)
-    training.end()
-    training.check_lines(job, 1)
-    training.check_lines(fresh, training.task()["try_number"])
-    training.check("FAILED", "SUCCESSFUL")
 
 
 def test_row_7_the_time_is_over_while_the_job_runs_and_while_it_waits(stage: Stage) -> None:

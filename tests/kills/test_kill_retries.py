@@ -16,6 +16,7 @@ import pytest
 from tests.harness.airflow import settings, wait_for
 from tests.harness.cluster_training import Stage
 from tests.harness.proxy_faults import Canned
+from tests.kills.rows import at_once
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,11 @@ assert dag.test(logical_date=moment, run_after=moment, run_conf=given["conf"]).s
 """Runs a DAG once, on a database of its own, under the run id that ``moment`` makes."""
 
 
-def test_row_8_an_edit_of_retries_while_deferred_changes_nothing(stage: Stage) -> None:
+def test_row_8_retries_are_edited_and_another_airflow_has_the_same_dag_and_run(stage: Stage, tmp_path: Path) -> None:
+    at_once(lambda: edit_retries(stage), lambda: train_on_two_airflows(stage, tmp_path))
+
+
+def edit_retries(stage: Stage) -> None:
     """Neither the resumed task nor its retry takes its job for another's: one job a life, whatever ``retries`` says."""
     edited = stage.dags / "kills_edited.py"
     source = edited.read_text()
@@ -54,7 +59,8 @@ def test_row_8_an_edit_of_retries_while_deferred_changes_nothing(stage: Stage) -
     training.check("FAILED", "SUCCESSFUL")
 
 
-def test_row_8_two_airflows_with_the_same_dag_and_run_have_a_job_each(stage: Stage, tmp_path: Path) -> None:
+def train_on_two_airflows(stage: Stage, tmp_path: Path) -> None:
+    """Each has a job of its own."""
     moment = "2026-01-05T06:07:08+00:00"
     name = f"kill-{next(stage.numbers)}"
     conf = {"name": name, "env": {"LINES": "30"}}
