@@ -34,8 +34,14 @@ assert dag.test(logical_date=moment, run_after=moment, run_conf=given["conf"]).s
 """Runs a DAG once, on a database of its own, under the run id that ``moment`` makes."""
 
 
-def test_row_8_retries_are_edited_and_another_airflow_has_the_same_dag_and_run(stage: Stage, tmp_path: Path) -> None:
-    at_once(lambda: edit_retries(stage), lambda: train_on_two_airflows(stage, tmp_path))
+def test_rows_8_and_9_retries_are_edited_two_airflows_share_a_run_and_a_fetch_fails(
+    stage: Stage, tmp_path: Path
+) -> None:
+    at_once(
+        lambda: edit_retries(stage),
+        lambda: train_on_two_airflows(stage, tmp_path),
+        lambda: fail_to_fetch(stage, tmp_path),
+    )
 
 
 def edit_retries(stage: Stage) -> None:
@@ -84,8 +90,8 @@ def train_on_two_airflows(stage: Stage, tmp_path: Path) -> None:
     assert shown == training.lines(other)
 
 
-def test_row_9_a_fetch_that_fails_is_tried_again_without_a_training(stage: Stage, tmp_path: Path) -> None:
-    """In a task of its own, and in the training's."""
+def fail_to_fetch(stage: Stage, tmp_path: Path) -> None:
+    """The fetch is tried again without a training, in a task of its own and in the training's."""
     begun = []
     with stage.network.always(Canned(403), r"^GET /api/v2/jobs/[^/]+/model"):
         for dag_id, task_id in (("kills_fetch", "fetch"), ("kills_fetch_itself", "train")):
