@@ -43,8 +43,9 @@ def at_once(*parts: Callable[[], None]) -> None:
 
 def finish(*begun: tuple[Training, str], tries: int = 1) -> None:
     """The logs go on; the trainings end well, in this try, as one job each."""
-    for training, job in begun:
-        training.wait_for_lines(job, len(training.shown(job, tries)) + 20, tries, seconds=120)
+    wanted = [len(training.shown(job, tries)) + 20 for training, job in begun]
+    for (training, job), lines in zip(begun, wanted, strict=True):
+        training.wait_for_lines(job, lines, tries, seconds=120)
         training.finish(job)
     for training, job in begun:
         assert training.wait("success", seconds=120)["try_number"] == tries
