@@ -175,8 +175,8 @@ def _beside(source: Any, folder: Path) -> Any:
     return folder / source if isinstance(source, Path) and not source.is_absolute() else source
 
 
-def default_name(dag_id: str, task_id: str, map_index: int = -1) -> str:
+def default_name(dag_id: str, task_id: str, map_index: int | None = None) -> str:
     """A job's name made of names that may hold anything; each of a mapped task's has its own."""
-    index = "" if map_index < 0 else f"-{map_index}"
+    index = "" if map_index in {None, -1} else f"-{map_index}"
     text = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{dag_id}-{task_id}")
     return (re.sub(r"^[^A-Za-z0-9]+", "", text)[: 100 - len(index)] or "training") + index
