@@ -102,8 +102,10 @@ class Report:
         """Take the lines, once they are shown."""
         await self._read(chunk.lines)
         # A triggerer that takes over reads the log from its start; until it is where it was, the XCom knows more.
-        self._caught_up = self._caught_up or not chunk.lines or self._time(chunk.lines[-1]) >= self._began
-        if chunk.lines and self._caught_up:
+        behind = not self._caught_up
+        self._caught_up = not behind or not chunk.lines or self._time(chunk.lines[-1]) >= self._began
+        # What was read behind is told as soon as nothing more is to catch up with, be it an hour before the next line.
+        if self._caught_up and (chunk.lines or behind):
             self._offer_metrics()
 
     async def end(self) -> dict[str, float | str]:
