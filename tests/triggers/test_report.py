@@ -86,6 +86,23 @@ def test_lines_that_thinning_leaves_out_are_read():
     assert len(trigger.recorder.lines()) < 12_000
 
 
+def test_what_was_read_again_is_told_though_no_line_follows():
+    follower, told = ScriptedFollower([chunk("loss=1"), chunk(), None]), Told()
+    trigger = ScriptedTrigger(follower)
+    trigger.sink = told
+
+    async def run() -> None:
+        following = asyncio.create_task(anext(trigger.run()))
+        async with asyncio.timeout(20):
+            while not told.of("training_metrics"):  # noqa: ASYNC110 -- written by a thread
+                await asyncio.sleep(0.01)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(run())
+    assert told.of("training_metrics")[0]["metrics"]["loss"]["values"] == [1]
+
+
 def test_the_skew_is_in_the_times():
     _, _, told = followed([end("loss=1")], skew=100.0)
     assert told.of("training_metrics")[-1]["metrics"]["loss"]["times"] == [1767614501.0]
