@@ -16,18 +16,9 @@ from airflow_provider_jobapi.services.modelarts.connection import EXTRAS, ModelA
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.mapping import Plan, dialect_of
 from airflow_provider_jobapi.services.modelarts.planning import Options
+from tests.harness.pages import rows, section
 
 PAGE = (Path(__file__).parents[2] / "docs" / "modelarts.md").read_text()
-
-
-def section(title: str) -> str:
-    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of each row of the tables."""
-    found = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
-    return [cells for cells in found if not cells[0].startswith("---")]
 
 
 def connection() -> ModelArtsConnection:
@@ -46,7 +37,7 @@ def test_the_connection_of_the_page_is_one() -> None:
 def test_the_table_names_every_key_and_its_default() -> None:
     told = {
         name: cells[2].strip("` |")
-        for cells in rows(section("The connection"))
+        for cells in rows(section(PAGE, "The connection"))
         for name in re.findall(r"`(\w+)`", cells[0])
     }
     assert set(told) == set(EXTRAS)
@@ -68,7 +59,7 @@ def test_every_field_of_the_table_is_in_the_request(dialect: str, image: Engine 
     plan = Plan("n", "d", "0", "/b/c/", "boot.py", "/b/d/", "/b/o/", image, "f", 1, (("A", "b"),))
     body = dict(dialect_of(dialect).create(plan).body or {})
     own = isinstance(image, CustomImage)
-    cells = [row[int(dialect[1])] for row in rows(section("What becomes of a job")) if _is_of(row[0], own)]
+    cells = [row[int(dialect[1])] for row in rows(section(PAGE, "What becomes of a job")) if _is_of(row[0], own)]
     told = [name for cell in cells for name in re.findall(r"`([a-z_.]+)`", cell)]
     assert len(told) >= 10
     places = [name for name in told if "." in name]
@@ -88,14 +79,14 @@ def _has(body: Any, path: list[str]) -> bool:
 
 
 def test_the_options() -> None:
-    assert set(re.findall(r"`(\w+)`", " ".join(row[0] for row in rows(section("`service_options`"))))) == set(
+    assert set(re.findall(r"`(\w+)`", " ".join(row[0] for row in rows(section(PAGE, "`service_options`"))))) == set(
         planning.SHORTCUTS
     )
     shown = re.findall(r"^service_options = (.*?)  # (v\d)$", PAGE, re.MULTILINE)
     assert [dialect for _, dialect in shown] == ["v1", "v2"]
     for written, dialect in shown:
         dialect_of(dialect).check(Options.of(json.loads(written)).more)
-    ids = section("`service_options`").partition("Flavours and engines")[2].partition("\n\n")[0]
+    ids = section(PAGE, "`service_options`").partition("Flavours and engines")[2].partition("\n\n")[0]
     for place in re.findall(r"`([a-z_.]+)`", ids):
         first, *rest = place.split(".")
         body: Any = "1"

@@ -12,16 +12,11 @@ import pytest
 
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.training.status import Reason
+from tests.harness.pages import rows, section
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-
-def first_cells(page: str, heading: str) -> str:
-    """The first column of the table below a heading."""
-    table = (DOCS / page).read_text().partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    return "\n".join(line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
 
 
 def test_messages_that_are_quoted_exist():
@@ -34,7 +29,8 @@ def test_messages_that_are_quoted_exist():
 
 
 def test_every_parameter_of_a_training_is_in_the_table():
-    told = re.findall(r"`(\w+)`", first_cells("howto/submit_training.md", "Parameters"))
+    table = rows(section((DOCS / "howto" / "submit_training.md").read_text(), "Parameters"))
+    told = [name for first, *_ in table for name in re.findall(r"`(\w+)`", first)]
     assert sorted(told) == sorted(
         set(inspect.signature(SubmitTrainingOperator.__init__).parameters) - {"self", "kwargs"}
     )
