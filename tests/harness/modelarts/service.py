@@ -49,3 +49,14 @@ def ended(asking: ModelArtsService, handle: Handle) -> JobStatus:
 def started(asking: ModelArtsService, handle: Handle) -> None:
     """Wait until a job runs."""
     poll(lambda: asking.status(handle).status is JobState.RUNNING, 30, "the job to run")
+
+
+def posted(double: ModelArts, job_id: str) -> list[dict[str, Any]]:
+    """The requests for a job of this id."""
+    told = [each for each in double.requests() if each["method"] == "POST" and each["path"].endswith("/training-jobs")]
+    return [each for each in told if job_id in each["body"]]
+
+
+def created(double: ModelArts, job_id: str) -> list[str]:
+    """The bodies of those of them that were not refused."""
+    return [each["body"] for each in posted(double, job_id) if each["status"] in {None, 200, 201}]

@@ -28,22 +28,11 @@ from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import V1, V2, Samples
-from tests.harness.modelarts.service import ended, job, service, started
+from tests.harness.modelarts.service import created, ended, job, posted, service, started
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
-
-
-def posted(double: ModelArts, job_id: str) -> list[dict[str, Any]]:
-    """The requests for a job of this id."""
-    told = [each for each in double.requests() if each["method"] == "POST" and each["path"].endswith("/training-jobs")]
-    return [each for each in told if job_id in each["body"]]
-
-
-def created(double: ModelArts, job_id: str) -> list[str]:
-    """Those of them that were not refused."""
-    return [each["body"] for each in posted(double, job_id) if each["status"] in {None, 200, 201}]
 
 
 def sent(double: ModelArts, job_id: str) -> list[str]:
