@@ -30,22 +30,9 @@ from tests.harness.hostile_server import (
     log_page,
     records,
 )
+from tests.harness.loops import Heart
 from tests.hostile.lies import BRIEF, HANDLE, JOB_ID, check_error, service
 from tests.hostile.shapes import SHAPES
-
-
-class Heart:
-    """Beats in the event loop, and knows its longest pauses: in its thread's own work, and by the clock."""
-
-    def __init__(self) -> None:
-        self.worked = self.waited = 0.0
-
-    async def beat(self) -> None:
-        while True:
-            before = time.thread_time(), time.monotonic()
-            await asyncio.sleep(0.01)
-            self.worked = max(self.worked, time.thread_time() - before[0])
-            self.waited = max(self.waited, time.monotonic() - before[1])
 
 
 def follow(server: HostileServer, work: Callable[[Any], Awaitable[Any]], within: float = 60, **extra: Any) -> Any:
@@ -53,12 +40,10 @@ def follow(server: HostileServer, work: Callable[[Any], Awaitable[Any]], within:
 
     async def run() -> Any:
         heart = Heart()
-        beating = asyncio.create_task(heart.beat())
         try:
-            async with asyncio.timeout(within), service(server, **extra).follower(HANDLE) as follower:
+            async with heart, asyncio.timeout(within), service(server, **extra).follower(HANDLE) as follower:
                 return await work(follower)
         finally:
-            beating.cancel()
             assert heart.worked < 1.0, f"The event loop worked for {heart.worked:.1f} s without a pause."
             assert heart.waited < 10.0, f"The event loop stood still for {heart.waited:.1f} s."
 

@@ -17,6 +17,7 @@ from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.metrics import Metrics
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from airflow_provider_jobapi.triggers import report, training, xcom_writer
+from tests.harness.loops import until
 from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
 
 HELPER = '{"jobapi_metrics": 1, "step": 2, "metrics": {"loss": 0.25, "x": "NaN"}}'
@@ -93,9 +94,7 @@ def test_what_was_read_again_is_told_though_no_line_follows():
 
     async def run() -> None:
         following = asyncio.create_task(anext(trigger.run()))
-        async with asyncio.timeout(20):
-            while not told.of("training_metrics"):  # noqa: ASYNC110 -- written by a thread
-                await asyncio.sleep(0.01)
+        await until(lambda: told.of("training_metrics"))
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 
@@ -122,13 +121,9 @@ def test_each_state_is_told_and_each_message():
 
     async def run() -> None:
         following = asyncio.create_task(anext(trigger.run()))
-        async with asyncio.timeout(20):
-            while ("RUNNING", "") not in told.words:  # noqa: ASYNC110 -- written by a thread
-                await asyncio.sleep(0.01)
+        await until(lambda: ("RUNNING", "") in told.words)
         asked = follower.questions
-        async with asyncio.timeout(20):
-            while follower.questions < asked + 3:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: follower.questions >= asked + 3)
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_jobapi.triggers import xcom_writer
 from airflow_provider_jobapi.triggers.xcom_writer import WRITES_PER_SECOND, XComWriter
+from tests.harness.loops import until
 
 
 class Sink:
@@ -25,12 +26,6 @@ class Sink:
     @property
     def keys(self) -> Counter[str]:
         return Counter(key for key, _, _ in self.writes)
-
-
-async def until(condition, seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 -- a thread writes
-            await asyncio.sleep(0.005)
 
 
 def run(test) -> Sink:
