@@ -189,9 +189,9 @@ def get_provider_info() -> dict[str, Any]:
         "asset-uris": [
             {
                 "schemes": ["jobapi"],
-                "handler": "airflow_provider_jobapi.assets.uri.sanitize_uri",
-                "factory": "airflow_provider_jobapi.assets.uri.create_asset",
-                "to_openlineage_converter": "airflow_provider_jobapi.assets.uri.convert_asset_to_openlineage",
+                "handler": "airflow_provider_jobapi.lineage.uri.sanitize_uri",
+                "factory": "airflow_provider_jobapi.lineage.uri.create_asset",
+                "to_openlineage_converter": "airflow_provider_jobapi.lineage.uri.convert_asset_to_openlineage",
             }
         ],
         "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts", "hooks.storage"),

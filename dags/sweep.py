@@ -13,7 +13,7 @@ from pathlib import Path
 
 from airflow.sdk import ObjectStoragePath, dag, task
 
-from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow.sdk import dag, task
 
-from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 
 HIDDEN = 64
 

@@ -76,22 +76,22 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _gc(settings: Settings, _options: argparse.Namespace) -> int:
-    from airflow_provider_jobapi.server.housekeeping import collect_now
+    from airflow_provider_jobapi.server.store.housekeeping import collect_now
 
     print(collect_now(settings))
     return 0
 
 
 def _openapi(_settings: Settings, _options: argparse.Namespace) -> int:
-    from airflow_provider_jobapi.server.app import create_app
-    from airflow_provider_jobapi.server.openapi import text
+    from airflow_provider_jobapi.server.http.app import create_app
+    from airflow_provider_jobapi.server.http.openapi import text
 
     sys.stdout.write(text(create_app()))
     return 0
 
 
 def _client_add(settings: Settings, options: argparse.Namespace) -> int:
-    from airflow_provider_jobapi.server.clients import open_registry
+    from airflow_provider_jobapi.server.store.clients import open_registry
 
     with open_registry(settings, make=True) as registry:
         secret = registry.add(options.client)
@@ -99,7 +99,7 @@ def _client_add(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _client_renew(settings: Settings, options: argparse.Namespace) -> int:
-    from airflow_provider_jobapi.server.clients import open_registry
+    from airflow_provider_jobapi.server.store.clients import open_registry
 
     with open_registry(settings) as registry:
         secret = registry.renew(options.client)
@@ -107,7 +107,7 @@ def _client_renew(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _client_remove(settings: Settings, options: argparse.Namespace) -> int:
-    from airflow_provider_jobapi.server.clients import open_registry
+    from airflow_provider_jobapi.server.store.clients import open_registry
 
     with open_registry(settings) as registry:
         registry.remove(options.client)
@@ -116,7 +116,7 @@ def _client_remove(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _client_list(settings: Settings, _options: argparse.Namespace) -> int:
-    from airflow_provider_jobapi.server.clients import open_registry
+    from airflow_provider_jobapi.server.store.clients import open_registry
     from airflow_provider_jobapi.training.sizes import size_text
 
     with open_registry(settings) as registry:
@@ -127,7 +127,7 @@ def _client_list(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _print_connection(settings: Settings, client_id: str, secret: str) -> int:
-    from airflow_provider_jobapi.server.clients import connection_help
+    from airflow_provider_jobapi.server.store.clients import connection_help
 
     url = settings.url or f"http://{settings.host}:{settings.port}"
     print(f"The secret of {client_id!r} is shown this once. Give Airflow the connection:\n")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_jobapi.cli.folder import read_folder
 from airflow_provider_jobapi.exceptions import InvalidJob, JobNotFound
-from airflow_provider_jobapi.services.source import Source, measure_all
+from airflow_provider_jobapi.services.files.sources import Source, measure_all
 from airflow_provider_jobapi.training.identity import Content, walk
 from airflow_provider_jobapi.training.job_file import InputFile, JobFile
 from airflow_provider_jobapi.training.sizes import size_text

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from airflow_provider_jobapi.services.transfer import Meters
+    from airflow_provider_jobapi.services.files.transfers import Meters
 
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 -- argparse has no other name for it
 

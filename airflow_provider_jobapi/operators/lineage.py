@@ -45,11 +45,11 @@ class TrainingLineage(BaseOperator):
         raise NotImplementedError
 
     def _lineage(self, *, ended_well: bool) -> OperatorLineage[Any, Any]:
-        from airflow_provider_jobapi.assets import lineage
+        from airflow_provider_jobapi.lineage import openlineage
         from airflow_provider_jobapi.operators.parameters import default_name, structure
 
         given = self._parameters()[0]
-        of_job = lineage.model_of_job(self.conn_id, str(given.job_name or default_name(self.dag_id, self.task_id)))
+        of_job = openlineage.model_of_job(self.conn_id, str(given.job_name or default_name(self.dag_id, self.task_id)))
         run, outputs = {}, []
         if self._seen is not None:
             job_id, status, metrics = self._seen
@@ -60,12 +60,12 @@ class TrainingLineage(BaseOperator):
                 "status": status.status.value,
             }
             facts |= {"reason": status.reason, "exitCode": status.exit_code}
-            run = lineage.run_facets(facts | {"metrics": metrics, "dataVersion": status.data_version})
-            outputs = [lineage.on_service(of_job, job_id)] if ended_well else []
+            run = openlineage.run_facets(facts | {"metrics": metrics, "dataVersion": status.data_version})
+            outputs = [openlineage.on_service(of_job, job_id)] if ended_well else []
         if ended_well and self._model is not None:
-            outputs.append(lineage.fetched(self._model))
-        data = lineage.inputs(structure("data_input", given.data_input) or {}, of_job)
-        return lineage.whole(self, data, outputs, run, self._script_facet(given))
+            outputs.append(openlineage.fetched(self._model))
+        data = openlineage.inputs(structure("data_input", given.data_input) or {}, of_job)
+        return openlineage.whole(self, data, outputs, run, self._script_facet(given))
 
     def _script_facet(self, given: Parameters) -> dict[str, Any]:
         """The script, where OpenLineage's settings let it be told."""
@@ -91,19 +91,19 @@ class FetchLineage(BaseOperator):
 
     def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
         """Nothing yet: which model it is says the service."""
-        from airflow_provider_jobapi.assets import lineage
+        from airflow_provider_jobapi.lineage import openlineage
 
-        return lineage.whole(self, [])
+        return openlineage.whole(self, [])
 
     def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any]:
         """The model, twice."""
-        from airflow_provider_jobapi.assets import lineage
+        from airflow_provider_jobapi.lineage import openlineage
 
         if self._fetched is None:
             return self.get_openlineage_facets_on_start()
         job_id, job_name, model = self._fetched
-        source = lineage.on_service(lineage.model_of_job(self.conn_id, job_name), job_id)
-        return lineage.whole(self, [source], [lineage.fetched(model)])
+        source = openlineage.on_service(openlineage.model_of_job(self.conn_id, job_name), job_id)
+        return openlineage.whole(self, [source], [openlineage.fetched(model)])
 
     def get_openlineage_facets_on_failure(self, _: Any) -> OperatorLineage[Any, Any]:
         """Nothing came."""

@@ -75,7 +75,7 @@ class Parameters:
 
         :raises InvalidJob: saying which one cannot be and why.
         """
-        from airflow_provider_jobapi.training.metrics import read_definitions
+        from airflow_provider_jobapi.training.metrics.definitions import read_definitions
 
         checked = read_definitions(structure("metric_definitions", self.metric_definitions))
         return None if checked is None else [{"name": each.name, "regex": each.pattern.pattern} for each in checked]

@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.training.job import data_files, data_version
-from airflow_provider_jobapi.training.metrics import shrunk
+from airflow_provider_jobapi.training.metrics.definitions import shrunk
 from airflow_provider_jobapi.training.spans import read_span
 from airflow_provider_jobapi.triggers.report import METRICS_KEY, STATUS_KEY
 

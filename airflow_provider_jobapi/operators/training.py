@@ -174,9 +174,9 @@ class SubmitTrainingOperator(TrainingLineage):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read how the job ended, fetch its model where a destination is given, and say both."""
-        from airflow_provider_jobapi.assets.events import announce
-        from airflow_provider_jobapi.operators.ending import judge
+        from airflow_provider_jobapi.lineage.events import announce
         from airflow_provider_jobapi.operators.record import record_end
+        from airflow_provider_jobapi.operators.result import judge
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         told = TrainingEvent.read(event)

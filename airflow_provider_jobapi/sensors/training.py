@@ -20,7 +20,7 @@ from airflow_provider_jobapi._airflow import (
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobGone, JobNotFound, TrainingError
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
-from airflow_provider_jobapi.operators.saved_model import job_id_of
+from airflow_provider_jobapi.operators.model import job_id_of
 from airflow_provider_jobapi.operators.training import SETTLE, first_event
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TrainingSensor(BaseSensorOperator):
 
     Succeeds when the job does, with the result of a training task: ``{"job_id": …, "status": "SUCCESSFUL", "model":
     None, "metrics": {name: last value}, "data_version": SHA-256 or None}``, which
-    :class:`~airflow_provider_jobapi.operators.saved_model.FetchSavedModelOperator` takes. A job that failed or was
+    :class:`~airflow_provider_jobapi.operators.model.FetchSavedModelOperator` takes. A job that failed or was
     stopped fails the sensor without a retry, since the same job ends only once.
 
     The job is never stopped: not by a timeout, not when the sensor is cleared, marked or killed.
@@ -91,7 +91,7 @@ class TrainingSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
         """Read how the job ended."""
         from airflow_provider_jobapi.hooks.base import TrainingHook
-        from airflow_provider_jobapi.operators.ending import judge
+        from airflow_provider_jobapi.operators.result import judge
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         told = TrainingEvent.read(event)

@@ -16,13 +16,13 @@ from types import FrameType
 import uvicorn
 
 from airflow_provider_jobapi import __version__
-from airflow_provider_jobapi.server import root
-from airflow_provider_jobapi.server.app import build, create_app
-from airflow_provider_jobapi.server.clients import FIRST_CLIENT, ClientRegistry, connection_help
 from airflow_provider_jobapi.server.config import Settings, SettingsError
-from airflow_provider_jobapi.server.database import Database
-from airflow_provider_jobapi.server.routes.common import Parts
-from airflow_provider_jobapi.server.wire import Protocol
+from airflow_provider_jobapi.server.http.app import build, create_app
+from airflow_provider_jobapi.server.http.routes.common import Parts
+from airflow_provider_jobapi.server.http.wire import Protocol
+from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, ClientRegistry, connection_help
+from airflow_provider_jobapi.server.store.database import Database
 
 _GRACEFUL = 10
 """Seconds that open requests get when the server ends."""
@@ -42,8 +42,8 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # `jobapi gc` may come before the server is up
     signal.signal(signal.SIGTERM, _interrupt)
     _allow_files()
-    root.prepare(settings.root)
-    with root.locked(settings.root):
+    layout.prepare(settings.root)
+    with layout.locked(settings.root):
         database = Database(settings.root / "jobapi.sqlite")
         try:
             parts = build(settings, database)

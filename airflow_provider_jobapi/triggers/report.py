@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
-from airflow_provider_jobapi.training.metrics import MetricDefinition, Metrics, read_definitions
+from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, Metrics, read_definitions
 from airflow_provider_jobapi.triggers.xcom_writer import Sink, Slot, XComWriter, writer
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone, ServiceUnavailable
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline, plain
-from airflow_provider_jobapi.training.metric_lines import readable
+from airflow_provider_jobapi.training.metrics.patterns import readable
 from airflow_provider_jobapi.triggers.bookmark import Bookmark
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 from airflow_provider_jobapi.triggers.report import Report

@@ -9,7 +9,7 @@ from tests.benchmarks.imports import cost
 
 OPERATORS = {
     "SubmitTrainingOperator": "from airflow_provider_jobapi.operators.training import SubmitTrainingOperator",
-    "FetchSavedModelOperator": "from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator",
+    "FetchSavedModelOperator": "from airflow_provider_jobapi.operators.model import FetchSavedModelOperator",
     "SageMakerTrainingOperator": (
         "from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator"
     ),

@@ -25,7 +25,7 @@ HEAVY = {
     "statement",
     [
         "from airflow_provider_jobapi.operators.training import SubmitTrainingOperator",
-        "from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator",
+        "from airflow_provider_jobapi.operators.model import FetchSavedModelOperator",
     ],
 )
 def test_an_operator_adds_little_to_a_dag_file(statement):

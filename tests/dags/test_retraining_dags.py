@@ -90,7 +90,7 @@ def test_its_own_script_measures_both_models_on_the_same_rows(inline, connected,
 
 
 def test_a_promotion_that_is_repeated_changes_nothing(retrain, tmp_path):
-    from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+    from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 
     run = retrain(50)
     (model,) = versions(tmp_path)
@@ -106,7 +106,7 @@ def test_a_promotion_that_is_repeated_changes_nothing(retrain, tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 
 rename = Path.rename
 
@@ -121,7 +121,7 @@ FetchSavedModelOperator(task_id="promote", job=sys.argv[1], destination=sys.argv
 
 
 def test_a_promotion_that_is_killed_is_repeated(retrain, tmp_path):
-    from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+    from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 
     better = retrain(50).xcom("train")
     (old,) = versions(tmp_path)

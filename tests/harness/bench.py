@@ -24,16 +24,16 @@ from typing import Any, Self
 
 import pytest
 
-from airflow_provider_jobapi.server import root
-from airflow_provider_jobapi.server.clients import ClientRegistry
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.database import Database
-from airflow_provider_jobapi.server.engines.local import is_locked
-from airflow_provider_jobapi.server.job_record import Job
-from airflow_provider_jobapi.server.jobs import JobRegistry
-from airflow_provider_jobapi.server.runner import Runner
-from airflow_provider_jobapi.server.storage import Trees
-from airflow_provider_jobapi.server.supervisor import process_tree
+from airflow_provider_jobapi.server.run.engines.local import is_locked
+from airflow_provider_jobapi.server.run.runner import Runner
+from airflow_provider_jobapi.server.run.supervisor import process_tree
+from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.clients import ClientRegistry
+from airflow_provider_jobapi.server.store.database import Database
+from airflow_provider_jobapi.server.store.job_record import Job
+from airflow_provider_jobapi.server.store.jobs import JobRegistry
+from airflow_provider_jobapi.server.store.objects import Trees
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.logs import parse_records
 from tests.harness.server import poll
@@ -66,7 +66,7 @@ class Bench:
             }
             | settings
         )
-        root.prepare(self.settings.root)
+        layout.prepare(self.settings.root)
         self.database = Database(self.settings.root / "jobapi.sqlite")
         self.clients = ClientRegistry(self.settings, self.database)
         if not self.clients.all():

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.server import supervisor
+from airflow_provider_jobapi.server.run import supervisor
 from airflow_provider_jobapi.training.logs import parse_records
 from tests.harness.bench import end_processes
 from tests.harness.server import poll

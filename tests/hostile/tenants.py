@@ -17,7 +17,7 @@ from typing import Any
 
 import requests
 
-from airflow_provider_jobapi.server.engines.local import is_locked
+from airflow_provider_jobapi.server.run.engines.local import is_locked
 from tests.harness.server import Server, poll
 
 

@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from airflow_provider_jobapi.server.app import create_app
+from airflow_provider_jobapi.server.http.app import create_app
 from tests.harness.server import Server
 from tests.hostile.tenants import Held, Tenant
 

@@ -250,7 +250,7 @@ print("planted", planted)
 
 def test_the_environments_are_emptied_as_their_owner(served: tuple[Server, Tenant, Tenant]) -> None:
     """uv walks through a cache that jobs may write: with the rights of root it could be led anywhere."""
-    from airflow_provider_jobapi.server.environments import _clean_cache
+    from airflow_provider_jobapi.server.run.environments import _clean_cache
 
     server, alice, _ = served
     home = server.root / "clients" / alice.client_id / "environments"

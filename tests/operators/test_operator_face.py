@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk import DAG, BaseOperator, ObjectStoragePath
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator, job_id_of
+from airflow_provider_jobapi.operators.model import FetchSavedModelOperator, job_id_of
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
 OPERATORS = [SubmitTrainingOperator, FetchSavedModelOperator]

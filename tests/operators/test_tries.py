@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobNotFound, JobStopped, ServiceUnavailable
-from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import _Killed
 from airflow_provider_jobapi.services import patience
 from airflow_provider_jobapi.services.jobapi.service import JobApiService

@@ -14,9 +14,9 @@ import pytest
 import requests
 
 from airflow_provider_jobapi.cli import main
-from airflow_provider_jobapi.server.clients import ClientRegistry
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.database import Database
+from airflow_provider_jobapi.server.store.clients import ClientRegistry
+from airflow_provider_jobapi.server.store.database import Database
 from tests.harness.server import Server, poll, running
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_jobapi.server import preparation
-from airflow_provider_jobapi.server.engines.local import LocalEngine
+from airflow_provider_jobapi.server.run import preparation
+from airflow_provider_jobapi.server.run.engines.local import LocalEngine
 from airflow_provider_jobapi.training.logs import parse_records
 from tests.harness.bench import WRITE_MODEL, Bench, RunnerProcess, processes_of, supervisor_of
 from tests.harness.server import poll, running

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_jobapi.training.saved_model import choose, is_marker
+from airflow_provider_jobapi.training.model import choose, is_marker
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
-from airflow_provider_jobapi.training.metrics import Metrics
+from airflow_provider_jobapi.training.metrics.definitions import Metrics
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from airflow_provider_jobapi.triggers import report, training, xcom_writer
 from tests.harness.loops import until

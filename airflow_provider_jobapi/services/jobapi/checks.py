@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_jobapi.services.findings import Finding, attempt
+from airflow_provider_jobapi.services.checks import Finding, attempt
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.jobapi.service import JobApiService

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.services.answer import Answer
+from airflow_provider_jobapi.services.files.sources import Checked
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request
@@ -19,7 +20,6 @@ from airflow_provider_jobapi.services.jobapi.refusals import refusal
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
 from airflow_provider_jobapi.services.jobapi.watchdog import TIMES
 from airflow_provider_jobapi.services.patience import Patience
-from airflow_provider_jobapi.services.source import Checked
 
 if TYPE_CHECKING:
     from requests import Response, Session

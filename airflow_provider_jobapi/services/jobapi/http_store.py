@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.files.sources import CHUNK, Source, Told
+from airflow_provider_jobapi.services.files.stores import StoredObject
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client
 from airflow_provider_jobapi.services.jobapi.contract import Request
 from airflow_provider_jobapi.services.jobapi.transport import fault
-from airflow_provider_jobapi.services.object_store import StoredObject
-from airflow_provider_jobapi.services.source import CHUNK, Source, Told
 
 if TYPE_CHECKING:
     from requests import Response

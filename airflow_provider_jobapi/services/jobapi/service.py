@@ -32,10 +32,10 @@ from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobStatus
 
 if TYPE_CHECKING:
+    from airflow_provider_jobapi.services.files.sources import Source
+    from airflow_provider_jobapi.services.files.stores import ObjectStore
+    from airflow_provider_jobapi.services.files.transfers import Meters
     from airflow_provider_jobapi.services.jobapi.follower import JobApiFollower
-    from airflow_provider_jobapi.services.object_store import ObjectStore
-    from airflow_provider_jobapi.services.source import Source
-    from airflow_provider_jobapi.services.transfer import Meters
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class JobApiService:
         :raises InvalidJob: for an option, since a jobAPI knows none.
         :raises JobConflict: when the id belongs to a job with another content.
         """
-        from airflow_provider_jobapi.services.source import measure_all
+        from airflow_provider_jobapi.services.files.sources import measure_all
 
         if job.service_options:
             raise InvalidJob(
@@ -174,9 +174,9 @@ class JobApiService:
         :raises NoSavedModel: when the job wrote none.
         :raises JobConflict: when the job has not ended, or another model is there.
         """
-        from airflow_provider_jobapi.services.destination import place_of
-        from airflow_provider_jobapi.services.fetching import fetch, no_model
-        from airflow_provider_jobapi.services.listing import read_listing
+        from airflow_provider_jobapi.services.files.destinations import place_of
+        from airflow_provider_jobapi.services.files.fetching import fetch, no_model
+        from airflow_provider_jobapi.services.files.listing import read_listing
 
         job_id = _job_id(handle)
         listed = contract.read_model(self._client.send(contract.model(job_id)))
@@ -238,7 +238,7 @@ class JobApiService:
         return HttpStore(self._client) if storage.protocol == "http" else s3_store(self.connection, storage)
 
     def _upload(self, directory: str, sources: Mapping[str, Source], job_id: str) -> None:
-        from airflow_provider_jobapi.services.transfer import upload
+        from airflow_provider_jobapi.services.files.transfers import upload
 
         title = f"Uploading the files of job {job_id}"
         upload(self._store(), directory, sources, self._patience, self._log, title, self._meters)
@@ -268,7 +268,7 @@ def s3_store(connection: JobApiConnection, storage: Storage) -> ObjectStore:
 
     :raises BrokenContract: when the service told half of what is needed, or what cannot be.
     """
-    from airflow_provider_jobapi.services.object_store import S3Access, S3Store, endpoint_url
+    from airflow_provider_jobapi.services.files.stores import S3Access, S3Store, endpoint_url
 
     url = endpoint_url(storage.endpoint)
     contract.check_s3(storage, url)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_jobapi.services.findings import Finding, attempt
+from airflow_provider_jobapi.services.checks import Finding, attempt
 from airflow_provider_jobapi.services.modelarts.mapping import dialect_of
 from airflow_provider_jobapi.services.modelarts.obs import store_of
 from airflow_provider_jobapi.services.modelarts.session import Mask, Session

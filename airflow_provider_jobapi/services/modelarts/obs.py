@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from airflow_provider_jobapi.services import settings
+from airflow_provider_jobapi.services.files.stores import S3Access, S3Store
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.object_store import S3Access, S3Store
 
 
 def store_of(connection: ModelArtsConnection, bucket: str) -> S3Store:

@@ -14,10 +14,10 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.base import ModelFile
-from airflow_provider_jobapi.services.listing import read_listing
+from airflow_provider_jobapi.services.files.listing import read_listing
+from airflow_provider_jobapi.services.files.stores import ObjectStore, StoredObject
 from airflow_provider_jobapi.services.modelarts import boot
-from airflow_provider_jobapi.services.object_store import ObjectStore, StoredObject
-from airflow_provider_jobapi.training.saved_model import choose, is_marker
+from airflow_provider_jobapi.training.model import choose, is_marker
 
 _LONGEST_LIST = 64 * 1024 * 1024
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.services.files.sources import Source, measure
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts.mapping import Found
-from airflow_provider_jobapi.services.source import Source, measure
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, SCRIPT_NAME, TrainingJob
 from airflow_provider_jobapi.training.spans import read_span
 

@@ -20,7 +20,8 @@ from airflow_provider_jobapi.exceptions import (
     TrainingError,
 )
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
-from airflow_provider_jobapi.services.modelarts import boot, marks, planning
+from airflow_provider_jobapi.services.files import tombstones
+from airflow_provider_jobapi.services.modelarts import boot, planning
 from airflow_provider_jobapi.services.modelarts.catalogue import Catalogue
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage
@@ -35,9 +36,9 @@ from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import LogFollower
-    from airflow_provider_jobapi.services.object_store import ObjectStore
-    from airflow_provider_jobapi.services.source import Source
-    from airflow_provider_jobapi.services.transfer import Meters
+    from airflow_provider_jobapi.services.files.sources import Source
+    from airflow_provider_jobapi.services.files.stores import ObjectStore
+    from airflow_provider_jobapi.services.files.transfers import Meters
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ class ModelArtsService:
 
         :raises JobConflict: when the id belongs to a job with another content.
         """
-        from airflow_provider_jobapi.services.source import measure_all
+        from airflow_provider_jobapi.services.files.sources import measure_all
 
         sources = measure_all(job.files())
         inputs = tuple(each.as_input() for each in sources.values())
@@ -203,8 +204,8 @@ class ModelArtsService:
         :raises NoSavedModel: when the job wrote none.
         :raises JobConflict: when the job has not ended, or another model is there.
         """
-        from airflow_provider_jobapi.services.destination import place_of
-        from airflow_provider_jobapi.services.fetching import fetch, no_model
+        from airflow_provider_jobapi.services.files.destinations import place_of
+        from airflow_provider_jobapi.services.files.fetching import fetch, no_model
         from airflow_provider_jobapi.services.modelarts.output import model_files, place
 
         job_id = _job_id(handle)
@@ -236,16 +237,16 @@ class ModelArtsService:
         if (found := self._jobs.search(job_id)) is not None:
             return self._jobs.submission(job_id, found[0]), planning.digest_in(found[0].description)
         store = self._store(self.connection.bucket)
-        mark = self._patience.repeat(lambda: marks.read(store, self.connection.prefix, job_id), self._log)
+        mark = self._patience.repeat(lambda: tombstones.read(store, self.connection.prefix, job_id), self._log)
         if mark is None:
             return None
         return Submission(mark.handle, self._jobs.details(mark.handle)[1]), mark.digest
 
     def _mark(self, handle: Handle, digest: str) -> None:
         """Keep in OBS that the job was created. The job goes on without it, so nothing fails for it."""
-        store, mark = self._store(self.connection.bucket), marks.Mark(handle, digest)
+        store, mark = self._store(self.connection.bucket), tombstones.Mark(handle, digest)
         try:
-            MARK.repeat(lambda: marks.write(store, self.connection.prefix, mark), self._log)
+            MARK.repeat(lambda: tombstones.write(store, self.connection.prefix, mark), self._log)
         except TrainingError as error:
             self._log.warning(
                 f"It could not be kept in OBS that job {_job_id(handle)} was created: {error} "
@@ -288,7 +289,7 @@ class ModelArtsService:
             raise QuotaReached(f"{str(error).rstrip('.')}{listed}.") from None
 
     def _upload(self, job_id: str, directory: str, sources: Mapping[str, Source]) -> None:
-        from airflow_provider_jobapi.services.transfer import upload
+        from airflow_provider_jobapi.services.files.transfers import upload
 
         title = f"Uploading the files of job {job_id}"
         store = self._store(self.connection.bucket)

@@ -12,7 +12,7 @@ from airflow.sdk import DAG, Asset, AssetWatcher, task
 from airflow.sdk.definitions.deadline import AsyncCallback, DeadlineAlert, DeadlineReference
 
 from airflow_provider_jobapi.alerts import slow_training
-from airflow_provider_jobapi.triggers.new_data import NewDataTrigger
+from airflow_provider_jobapi.new_data.trigger import NewDataTrigger
 
 BUCKET = NewDataTrigger("s3://watched_bucket@data/rows", pattern="*.csv", settle=1, poll_interval=1)
 rows = Asset("rows_in_bucket", watchers=[AssetWatcher(name="bucket", trigger=BUCKET)])

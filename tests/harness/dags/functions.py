@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG, dag, task
 
-from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 
 if TYPE_CHECKING:

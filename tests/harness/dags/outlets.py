@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, Asset, AssetAlias
 
-from airflow_provider_jobapi.operators.saved_model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
 STUB = {"script": "scripts/stub.py", "config": "{{ dag_run.conf | tojson }}"}

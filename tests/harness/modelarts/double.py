@@ -16,7 +16,7 @@ import obstore
 import requests
 from obstore.store import S3Store
 
-from airflow_provider_jobapi.server.supervisor import process_tree
+from airflow_provider_jobapi.server.run.supervisor import process_tree
 from tests.harness.airflow import free_ports
 from tests.harness.modelarts.faults import write_json
 from tests.harness.modelarts.obs import split

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, ServiceUnavailable
+from airflow_provider_jobapi.services.files.sources import measure
 from airflow_provider_jobapi.services.modelarts import jobs, mapping_v1, mapping_v2, planning, session
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.flavors import read_v2
 from airflow_provider_jobapi.services.modelarts.obs import store_of
 from airflow_provider_jobapi.services.modelarts.session import Session
-from airflow_provider_jobapi.services.source import measure
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples

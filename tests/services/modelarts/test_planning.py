@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.services.files.sources import Source, measure_all
 from airflow_provider_jobapi.services.modelarts import boot, planning
 from airflow_provider_jobapi.services.modelarts.mapping import Found, Key
 from airflow_provider_jobapi.services.modelarts.planning import Options
-from airflow_provider_jobapi.services.source import Source, measure_all
 from airflow_provider_jobapi.training.job import TrainingJob
 
 ID = str(uuid.uuid4())

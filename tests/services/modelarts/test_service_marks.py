@@ -17,7 +17,7 @@ from airflow_provider_jobapi.exceptions import (
     JobNotFound,
     ServiceUnavailable,
 )
-from airflow_provider_jobapi.services.modelarts import marks
+from airflow_provider_jobapi.services.files import tombstones
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.services.patience import Patience
 from airflow_provider_jobapi.training.identity import Content, walk
@@ -72,7 +72,7 @@ def test_so_is_one_whose_worker_was_killed(
     asking: ModelArtsService, modelarts: ModelArts, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as killed:
-        killed.setattr(marks, "write", lambda *_: None)
+        killed.setattr(tombstones, "write", lambda *_: None)
         asking.submit(job(), job_id)
     asking.submit(job(), job_id)
     forget(modelarts, asking, job_id)
@@ -86,7 +86,7 @@ def test_a_mark_that_cannot_be_kept_fails_nothing(
     def broken(*_: object) -> None:
         raise ServiceUnavailable("OBS is down.")
 
-    monkeypatch.setattr(marks, "write", broken)
+    monkeypatch.setattr(tombstones, "write", broken)
     with caplog.at_level(logging.WARNING):
         handle = asking.submit(job(), job_id).handle
     assert f"job {job_id} was created: OBS is down. Should somebody delete" in caplog.text

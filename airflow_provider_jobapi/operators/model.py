@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fetches the SavedModel of a training job."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi._airflow import AirflowFailException
+from airflow_provider_jobapi.exceptions import InvalidJob, JobGone, NoSavedModel
+from airflow_provider_jobapi.links.model import ModelLink
+from airflow_provider_jobapi.operators.lineage import FetchLineage
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, ObjectStoragePath
+
+
+class FetchSavedModelOperator(FetchLineage):
+    """Fetch the SavedModel of a training job into ``<destination>/<version>/``, as TensorFlow Serving reads it.
+
+    The model appears whole or not at all, and each file's SHA-256 is checked. The task's result is the directory that
+    holds ``saved_model.pb``, as a URI. Each asset in ``outlets`` is told of the model, see
+    :mod:`~airflow_provider_jobapi.lineage.events`.
+
+    :param conn_id: The connection to the job service. (templated)
+    :param job: The job: the result of :class:`SubmitTrainingOperator`, or a job id. (templated)
+    :param destination: A directory, as a path or a URI that ``ObjectStoragePath`` knows. (templated)
+    :param version: The directory's name beneath it; by default the Unix time of the job's end. (templated)
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "job", "destination", "version")
+    template_ext: Sequence[str] = ()
+    operator_extra_links = (ModelLink(),)
+    ui_color = "#dcecf7"
+
+    def __init__(
+        self,
+        *,
+        conn_id: str = "jobapi_default",
+        job: Mapping[str, Any] | str,
+        destination: str | ObjectStoragePath,
+        version: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id
+        self.job = job
+        self.destination = destination
+        self.version = version
+
+    def execute(self, context: Context) -> str:
+        """Fetch the model; answers where it is."""
+        from airflow.sdk import ObjectStoragePath
+
+        from airflow_provider_jobapi.hooks.base import TrainingHook
+        from airflow_provider_jobapi.lineage.events import announce
+
+        service = TrainingHook.service_of(self.conn_id)
+        try:
+            result = result_of(self.job)
+            handle = service.find(result["job_id"]).handle
+            status = service.status(handle)
+            model = service.fetch_model(handle, ObjectStoragePath(str(self.destination)), self.version or None)
+        except (InvalidJob, JobGone, NoSavedModel) as error:
+            if isinstance(error, InvalidJob) and error.field == "destination":
+                raise  # the place may be writable at the next try, and that costs no training
+            # None of the others is another one at the next try.
+            raise AirflowFailException(str(error)) from None
+        size = sum(file.size for file in model.files)
+        self.log.info(f"The SavedModel, {len(model.files)} files of {size:,} bytes, is at {model.location}.")
+        self._fetched = result["job_id"], status.name, model
+        announce(self, context, {"data_version": status.data_version} | result, model)
+        return model.location
+
+
+def result_of(job: Any) -> dict[str, Any]:
+    """The result of a training task, given itself, as JSON text, or as no more than the job's id.
+
+    :raises InvalidJob: when there is none.
+    """
+    if isinstance(job, str) and job.strip().startswith("{"):
+        try:
+            job = json.loads(job)
+        except ValueError:
+            raise InvalidJob(f"job is a text that is not JSON: {job[:80]!r}. Give the task's output itself.") from None
+    result = dict(job) if isinstance(job, Mapping) else {"job_id": job}
+    job_id = result.get("job_id")
+    if not isinstance(job_id, str) or not job_id.strip():
+        raise InvalidJob("job names no job: it is the output of a SubmitTrainingOperator, or a job id.")
+    return result | {"job_id": job_id.strip()}
+
+
+def job_id_of(job: Any) -> str:
+    """The job's id alone.
+
+    :raises InvalidJob: when there is none.
+    """
+    job_id: str = result_of(job)["job_id"]
+    return job_id

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``/api/v2/jobs``: submit, look, stop, delete, the log, the model."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+
+from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part
+from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.http.routes.common import (
+    PREFIX,
+    Body,
+    ClientId,
+    JobId,
+    ServerParts,
+    authenticated,
+    errors,
+    now,
+)
+from airflow_provider_jobapi.server.store.job_record import Job, JobKey, gone
+from airflow_provider_jobapi.server.store.layout import job_directory
+from airflow_provider_jobapi.training.job_file import JobFile
+from airflow_provider_jobapi.training.sizes import size_text
+from airflow_provider_jobapi.training.status import JobState, JobStatus
+
+router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"], dependencies=[authenticated])
+
+StateWord = Literal["PENDING", "RUNNING", "SUCCESSFUL", "FAILED", "STOPPED"]
+
+
+class JobPage(BaseModel):
+    """Some jobs, the newest first."""
+
+    jobs: list[JobStatus]
+    next: str | None = Field(description="the `after` of the next page; null at the end")
+
+
+class ModelFile(BaseModel):
+    """A file of a SavedModel."""
+
+    path: str = Field(description="inside the model's directory")
+    size: int = Field(description="bytes")
+    sha256: str = Field(description="of the bytes, in hex")
+    key: str = Field(description="the object that holds it")
+
+
+class Model(BaseModel):
+    """A SavedModel that a job left behind."""
+
+    path: str = Field(description="its directory, relative to the job's working directory")
+    prefix: str = Field(description="what the keys of its files begin with")
+    files: list[ModelFile]
+
+
+class ModelAnswer(BaseModel):
+    """The SavedModel of a job; null where it left none."""
+
+    job_id: str
+    model: Model | None
+
+
+_JOB_ERRORS = {"s404": "There is no such job", "s410": "The job is gone", "s422": "The id is no UUID"}
+_YAML_LIMIT = 2**18
+_JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
+
+
+def _status(job: Job, code: int = 200) -> JSONResponse:
+    return JSONResponse(job.status().to_wire(), code, headers={"Job-Time": now()})
+
+
+@router.post(
+    "/{job_id}",
+    summary="Submit a job",
+    description=(
+        "The job file as YAML or JSON, under an id of the client's choice. The same job under the same id again "
+        "changes nothing and answers 200. Inputs are uploaded before, below `jobs/<name>-<job_id>/`; the job reads "
+        "them as they are at this moment, whatever is uploaded later."
+    ),
+    response_model=JobStatus,
+    status_code=201,
+    response_description="The job is accepted",
+    responses=errors(
+        s409="The id belongs to another job, or an input is not the announced one",
+        s410="The id was used",
+        s413="The job file is too large",
+        s422="A field is wrong, an input is missing, or the server could never run the job",
+        s429="Too many jobs of the client wait",
+        s507="The server's disk is full",
+    )
+    | {200: {"model": JobStatus, "description": "The job was submitted before"}},
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"application/yaml": _JOB_FILE, "application/json": _JOB_FILE}}
+    },
+)
+def submit_job(server: ServerParts, client: ClientId, job_id: JobId, body: Body) -> JSONResponse:
+    """Accept a job, or find it."""
+    if len(body) > _YAML_LIMIT and not _is_json(body):
+        limit = f"larger than {size_text(_YAML_LIMIT)}, which is too slow to read as YAML; write it as JSON."
+        raise Problem(413, None, f"The job file is {limit}")
+    job, new = server.registry.submit(client, job_id, JobFile.parse(body))
+    return _status(job, 201 if new else 200)
+
+
+def _is_json(body: bytes) -> bool:
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+@router.get(
+    "",
+    summary="List jobs",
+    response_model=JobPage,
+    response_description="A page of jobs, the newest first",
+    responses=errors(s404="There is no job of the id in `after`", s422="A parameter is wrong"),
+)
+def list_jobs(
+    server: ServerParts,
+    client: ClientId,
+    limit: Annotated[int, Query(ge=1, le=1000, description="The most jobs of one page")] = 100,
+    after: Annotated[str | None, Query(description="The `next` of the page before")] = None,
+    status: Annotated[StateWord | None, Query(description="Only jobs in this state")] = None,
+) -> JSONResponse:
+    """A page of jobs."""
+    found = server.registry.page(client, limit + 1, after, JobState(status) if status else None)
+    page = found[:limit]
+    following = page[-1].key.job_id if len(found) > limit else None
+    content = {"jobs": [job.status().to_wire() for job in page], "next": following}
+    return JSONResponse(content, headers={"Job-Time": now()})
+
+
+@router.get(
+    "/{job_id}",
+    summary="Ask where a job stands",
+    response_model=JobStatus,
+    response_description="The status object",
+    responses=errors(**_JOB_ERRORS),
+)
+def get_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONResponse:
+    """The status object."""
+    return _status(server.registry.get(client, job_id))
+
+
+@router.post(
+    "/{job_id}/stop",
+    summary="Stop a job",
+    description="A waiting job is STOPPED at once; a running one gets SIGTERM, and SIGKILL when the grace is over.",
+    response_model=JobStatus,
+    response_description="The job stops, or has ended",
+    responses=errors(**_JOB_ERRORS),
+)
+def stop_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONResponse:
+    """Stop a job; one that has ended stays as it is."""
+    return _status(server.registry.request_stop(JobKey(client, job_id), by=f"client {client}"))
+
+
+@router.delete(
+    "/{job_id}",
+    summary="Delete an ended job",
+    description="Its log, its files and its objects go; its id stays used.",
+    status_code=204,
+    response_description="The job is gone",
+    responses=errors(**_JOB_ERRORS, s409="The job has not ended"),
+)
+def delete_job(server: ServerParts, client: ClientId, job_id: JobId) -> Response:
+    """Delete a job."""
+    server.registry.delete(JobKey(client, job_id))
+    return Response(status_code=204)
+
+
+@router.get(
+    "/{job_id}/model",
+    summary="Ask for the SavedModel of a job",
+    description="The bytes come from the storage, under the keys that stand here.",
+    response_model=ModelAnswer,
+    response_description="The files of the SavedModel, or null",
+    responses=errors(**_JOB_ERRORS, s409="The job has not ended"),
+)
+def get_model(server: ServerParts, client: ClientId, job_id: JobId) -> JSONResponse:
+    """The SavedModel of a job that has ended."""
+    job = server.registry.get(client, job_id)
+    if not job.state.ended:
+        raise Problem(409, "job-active", f"The job {job_id} is {job.state}: ask for its model when it has ended.")
+    return JSONResponse({"job_id": job_id, "model": job.model})
+
+
+_LOG_HEADERS = {
+    "Job-Log-Next-Offset": "where the next request begins",
+    "Job-Log-Size": "the bytes of the log so far",
+    "Job-Log-Complete": "`true` when the job has ended and nothing follows",
+    "Job-Status": "the state of the job",
+    "Job-Time": "the server's clock",
+    "Preference-Applied": "`wait=<seconds>`, where the request had a wait",
+}
+_LOG_ANSWER = {
+    "description": "Whole records, perhaps none",
+    "content": {"text/plain": {"schema": {"type": "string"}}},
+    "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in _LOG_HEADERS.items()},
+}
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "How long to wait for news",
+    "schema": {"type": "string"},
+    "example": "wait=25",
+}
+
+Offset = Annotated[int, Query(ge=0, le=2**53, description="Where to begin, in bytes")]
+Limit = Annotated[int, Query(ge=1, description="The most bytes wanted: 1 MiB at most, and one record at least")]
+Known = Annotated[StateWord | None, Query(description="The status that the client knows; another one ends the wait")]
+
+
+@router.get(
+    "/{job_id}/logs",
+    summary="Read the log of a job",
+    description=(
+        "Whole records, each `<RFC 3339 time with microseconds> <text>\\n`, from an offset on; offsets never change. "
+        "With `Prefer: wait=<seconds>` (RFC 7240, at most 25) the answer comes when there is a new record or the "
+        "status changes."
+    ),
+    response_class=Response,
+    responses=errors(**_JOB_ERRORS, s416="No record begins at this offset; Job-Log-Size says how large the log is")
+    | {200: _LOG_ANSWER},
+    openapi_extra={"parameters": [_PREFER]},
+)
+async def get_logs(
+    request: Request,
+    server: ServerParts,
+    client: ClientId,
+    job_id: JobId,
+    offset: Offset = 0,
+    limit: Limit = CHUNK_LIMIT,
+    known: Known = None,
+) -> Response:
+    """Records of the log, with the status of the job."""
+    key, wait = JobKey(client, job_id), _wait(request)
+    path = job_directory(server.settings.root, *key) / "log"
+    if server.registry.state(key) is None or not path.exists():
+        await run_in_threadpool(server.registry.get, *key)
+
+    def look() -> LogPart:
+        state = server.registry.state(key)
+        if state is None:  # deleted while somebody waited
+            raise gone(job_id)
+        return read_part(path, offset, min(limit, CHUNK_LIMIT), state)
+
+    part = await server.watch.news(key, look, JobState(known) if known else None, wait or 0.0)
+    return Response(part.body, headers=_log_headers(part, wait), media_type="text/plain; charset=utf-8")
+
+
+def _log_headers(part: LogPart, wait: float | None) -> dict[str, str]:
+    headers = {
+        "Job-Log-Next-Offset": str(part.next_offset),
+        "Job-Log-Size": str(part.size),
+        "Job-Log-Complete": "true" if part.complete else "false",
+        "Job-Status": part.state.value,
+        "Job-Time": now(),
+        "Cache-Control": "no-store",
+    }
+    return headers if wait is None else headers | {"Preference-Applied": f"wait={wait:.0f}"}
+
+
+def _wait(request: Request) -> float | None:
+    """The seconds of ``Prefer: wait``; a preference that cannot be read is ignored, as RFC 7240 has it."""
+    for preferred in request.headers.getlist("prefer"):
+        if matched := re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", preferred, re.IGNORECASE):
+            return min(float(matched[1]), WAIT_LIMIT)
+    return None

@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``/api/v2/storage``: where a client's files are, and the files themselves."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import AsyncIterator
+from email.utils import format_datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, Field
+
+from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.http.routes.common import (
+    PREFIX,
+    ClientId,
+    ServerParts,
+    Tree,
+    authenticated,
+    errors,
+)
+from airflow_provider_jobapi.server.store.blobs import PIECE
+from airflow_provider_jobapi.server.store.objects import ObjectWriter, StoredObject
+from airflow_provider_jobapi.training.status import write_time
+
+router = APIRouter(prefix=f"{PREFIX}/storage", tags=["storage"], dependencies=[authenticated])
+
+Key = Annotated[str, Path(description="A relative path, such as jobs/train-1b4e28ba-…/train.py")]
+
+
+class Storage(BaseModel):
+    """Where a client's files are, in the fields of SAP's service and ours."""
+
+    endpoint: str = Field(description="the address of the storage")
+    accessKey: str = Field(description="empty: this storage takes the token")  # noqa: N815 -- the wire's spelling
+    secretKey: str = Field(description="empty: this storage takes the token")  # noqa: N815
+    bucket: str = Field(description="always `data`")
+    protocol: str = Field(description="`http`: the calls below; a larger service says `s3`")
+    region: str = Field(description="empty; S3 storages have one")
+    status: str = Field(description="`READY` after a write and a read have worked, otherwise `ERROR`")
+    message: str = Field(description="a sentence about it")
+
+
+class StoredAnswer(BaseModel):
+    """An object that was written."""
+
+    key: str
+    size: int = Field(description="bytes")
+    sha256: str = Field(description="of the bytes, in hex")
+
+
+class ListedObject(StoredAnswer):
+    """An object in a list."""
+
+    modified: str = Field(description="when it was written (RFC 3339)")
+
+
+class ObjectPage(BaseModel):
+    """Some objects in the order of their keys."""
+
+    objects: list[ListedObject]
+    next: str | None = Field(description="the `after` of the next page; null at the end")
+
+
+@router.get(
+    "",
+    summary="Ask where files go",
+    description="The answer is `READY` after a write and a read have just worked.",
+    response_model=Storage,
+    response_description="Where files go, and whether they can go there now",
+    responses=errors(),
+)
+def get_storage(request: Request, server: ServerParts, tree: Tree) -> Storage:
+    """The storage, after a probe."""
+    probe = tree.probe()
+    base = (server.settings.url or str(request.base_url)).rstrip("/")
+    return Storage(
+        endpoint=f"{base}{PREFIX}/storage",
+        accessKey="",
+        secretKey="",
+        bucket="data",
+        protocol="http",
+        region="",
+        status="READY" if probe.works else "ERROR",
+        message=probe.message,
+    )
+
+
+@router.get(
+    "/objects",
+    summary="List objects",
+    response_model=ObjectPage,
+    response_description="A page of objects",
+    responses=errors(s422="A parameter is wrong"),
+)
+def list_objects(
+    tree: Tree,
+    prefix: Annotated[str, Query(max_length=1024, description="Only keys that begin with this")] = "",
+    after: Annotated[str, Query(max_length=1024, description="Only keys after this one")] = "",
+    limit: Annotated[int, Query(ge=1, le=1000, description="The most objects of one page")] = 1000,
+) -> ObjectPage:
+    """A page of objects."""
+    page, following = tree.page(prefix, after, limit)
+    listed = [
+        ListedObject(key=each.key, size=each.size, sha256=each.sha256, modified=write_time(each.modified) or "")
+        for each in page
+    ]
+    return ObjectPage(objects=listed, next=following)
+
+
+_DIGEST = {
+    "name": "Content-Digest",
+    "in": "header",
+    "description": "`sha-256=:<base64>:` (RFC 9530): the bytes are held against it; `Repr-Digest` does as well",
+    "schema": {"type": "string"},
+}
+_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+
+
+@router.put(
+    "/objects/{key:path}",
+    summary="Write an object",
+    description="When the answer comes, the object is whole and flushed to the disk; until then the old one is there.",
+    response_model=StoredAnswer,
+    status_code=201,
+    response_description="The object is new",
+    responses=errors(
+        s409="The key belongs to a job that has not ended",
+        s410="The key belongs to a job that is gone",
+        s415="The bytes have a Content-Encoding",
+        s422="The key cannot be one, or the bytes are not those of Content-Digest",
+        s507="The client's storage or the server's disk is full",
+    )
+    | {200: {"model": StoredAnswer, "description": "The object was replaced"}},
+    openapi_extra={"requestBody": {"content": _BYTES}, "parameters": [_DIGEST]},
+)
+async def put_object(request: Request, server: ServerParts, client: ClientId, tree: Tree, key: Key) -> JSONResponse:
+    """Write an object as its bytes come."""
+    announced = _announced(request)
+    check = server.registry.check_write(client)
+    writer = await run_in_threadpool(tree.writer, key, _length(request), check)
+    try:
+        await _receive(request, writer)
+        if announced not in {None, writer.sha256}:
+            raise Problem(
+                422,
+                "wrong-digest",
+                f"The bytes that came have SHA-256 {writer.sha256}, not {announced}: send them again.",
+            )
+        stored, new = await run_in_threadpool(writer.commit, check)
+    finally:
+        await run_in_threadpool(writer.close)
+    content = {"key": stored.key, "size": stored.size, "sha256": stored.sha256}
+    return JSONResponse(content, 201 if new else 200, headers={"ETag": f'"{stored.sha256}"'})
+
+
+async def _receive(request: Request, writer: ObjectWriter) -> None:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        pieces.append(piece)
+        size += len(piece)
+        if size >= PIECE:
+            await run_in_threadpool(writer.write, b"".join(pieces))
+            pieces, size = [], 0
+    await run_in_threadpool(writer.write, b"".join(pieces))
+
+
+_OBJECT_ERRORS = errors(
+    s404="There is no such object", s416="The range is outside of the object", s422="The key cannot be one"
+)
+
+
+@router.head(
+    "/objects/{key:path}",
+    summary="Ask for an object without its bytes",
+    response_class=Response,
+    response_description="What a GET would say in its headers",
+    responses=errors(s404="There is no such object", s422="The key cannot be one"),
+)
+def head_object(tree: Tree, key: Key) -> Response:
+    """What a GET would say."""
+    stored = tree.head(key)
+    return Response(headers=_headers(stored) | {"Content-Length": str(stored.size)})
+
+
+@router.get(
+    "/objects/{key:path}",
+    summary="Read an object",
+    response_class=StreamingResponse,
+    responses=_OBJECT_ERRORS
+    | {
+        200: {"description": "The bytes", "content": _BYTES},
+        206: {"description": "The bytes of the Range header", "content": _BYTES},
+    },
+)
+def get_object(request: Request, tree: Tree, key: Key) -> Response:
+    """The bytes of an object, or of one range of it."""
+    stored, handle = tree.open(key)
+    try:
+        part = _range(request, stored)
+    except Problem:
+        os.close(handle)
+        raise
+    start, end = part or (0, stored.size)
+    headers = _headers(stored) | {"Content-Length": str(end - start)}
+    if part:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{stored.size}"
+    return _Download(_pieces(handle, start, end), 206 if part else 200, headers, handle)
+
+
+@router.delete(
+    "/objects/{key:path}",
+    summary="Delete an object",
+    status_code=204,
+    response_description="The object is gone",
+    responses=errors(
+        s404="There is no such object",
+        s409="The key belongs to a job that has not ended",
+        s410="The key belongs to a job that is gone",
+        s422="The key cannot be one",
+    ),
+)
+def delete_object(server: ServerParts, client: ClientId, tree: Tree, key: Key) -> Response:
+    """Delete an object."""
+    tree.delete(key, server.registry.check_write(client))
+    return Response(status_code=204)
+
+
+class _Download(StreamingResponse):
+    """Closes the file whatever becomes of the client."""
+
+    def __init__(self, content: AsyncIterator[bytes], status: int, headers: dict[str, str], handle: int) -> None:
+        super().__init__(content, status, headers=headers, media_type="application/octet-stream")
+        self._handle = handle
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            os.close(self._handle)
+
+
+async def _pieces(handle: int, start: int, end: int) -> AsyncIterator[bytes]:
+    while start < end:
+        piece = await run_in_threadpool(os.pread, handle, min(PIECE, end - start), start)
+        if not piece:
+            raise OSError("an object's bytes are fewer than its size")
+        start += len(piece)
+        yield piece
+
+
+def _headers(stored: StoredObject) -> dict[str, str]:
+    digest = base64.b64encode(bytes.fromhex(stored.sha256)).decode()
+    return {
+        "ETag": f'"{stored.sha256}"',
+        "Repr-Digest": f"sha-256=:{digest}:",
+        "Last-Modified": format_datetime(stored.modified.replace(microsecond=0), usegmt=True),
+        "Accept-Ranges": "bytes",
+        "Content-Type": "application/octet-stream",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _range(request: Request, stored: StoredObject) -> tuple[int, int] | None:
+    """The range that is asked for as begin and end, or None for the whole; RFC 9110 lets a server ignore what it does
+    not understand.
+    """
+    condition = request.headers.get("if-range")
+    matched = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.headers.get("range", "").strip())
+    if matched is None or matched[0] == "bytes=-" or condition not in {None, f'"{stored.sha256}"'}:
+        return None
+    first, last = matched[1], matched[2]
+    if first and last and int(last) < int(first):
+        return None
+    start = int(first) if first else max(0, stored.size - int(last))
+    end = min(int(last) + 1, stored.size) if first and last else stored.size
+    if start >= end:
+        raise Problem(
+            416,
+            None,
+            f"The range {matched[0]!r} is outside of the object, which has {stored.size} bytes.",
+            headers={"Content-Range": f"bytes */{stored.size}"},
+        )
+    return start, end
+
+
+def _length(request: Request) -> int:
+    length = request.headers.get("content-length", "")
+    return int(length) if re.fullmatch(r"\d{1,18}", length) else 0
+
+
+def _announced(request: Request) -> str | None:
+    """The SHA-256 that the client announces, in hex."""
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Problem(415, None, "Objects are stored as they come: send the bytes without a Content-Encoding.")
+    for name in ("content-digest", "repr-digest"):
+        if matched := re.search(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/]{43}=):", request.headers.get(name, "")):
+            return base64.b64decode(matched[1]).hex()
+        if name in request.headers:
+            raise Problem(422, "wrong-digest", f"The {name} header holds no SHA-256 as 'sha-256=:<base64>:'.")
+    return None

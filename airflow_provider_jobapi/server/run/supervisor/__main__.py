@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor's beginning and end: the lock, the one start, the steps, the exit record. See ``__init__.py``."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+if __package__:
+    from airflow_provider_jobapi.server.run.supervisor import process_tree
+    from airflow_provider_jobapi.server.run.supervisor.framing import stamp
+    from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
+    from airflow_provider_jobapi.server.run.supervisor.step import Step, Surroundings
+else:  # run by its path, isolated from every package
+    from framing import stamp  # type: ignore[import-not-found, no-redef]
+    from job_log import JobLog  # type: ignore[import-not-found, no-redef]
+    from step import Step, Surroundings  # type: ignore[import-not-found, no-redef]
+
+UNUSABLE, ALIVE, STARTED_BEFORE = 74, 75, 76
+
+_RESERVE = 4096
+"""Bytes that are set aside for the exit record at the start, so that a full disk does not swallow it."""
+
+
+class Record:
+    """The exit record, its place on the disk taken in advance."""
+
+    def __init__(self, directory: Path) -> None:
+        self._new, self._final = directory / "exit.json.new", directory / "exit.json"
+        self._file = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.pwrite(self._file, b" " * _RESERVE, 0)
+        os.fsync(self._file)
+
+    def write(self, content: dict[str, Any]) -> None:
+        """Write the record; repeated until it works, since without it nobody would know the job's end."""
+        data = json.dumps(content).encode() + b"\n"
+        while True:
+            try:
+                os.pwrite(self._file, data, 0)
+                os.ftruncate(self._file, len(data))
+                os.fsync(self._file)
+                self._new.replace(self._final)
+                _sync(self._final.parent)
+            except OSError:
+                time.sleep(1)
+            else:
+                return
+
+
+class Job:
+    """The job of one directory.
+
+    :raises OSError: when the directory cannot be used.
+    :raises ValueError: when its ``spec.json`` is none.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._spec: dict[str, Any] = json.loads((directory / "spec.json").read_bytes())
+        self._log = JobLog(str(directory / "log"), int(self._spec["log_bound"]))
+        self._record = Record(directory)
+        self._told_to_end = False
+
+    def run(self, umask: int) -> int:
+        """Run the steps, leave the exit record, and answer the exit code."""
+        began = time.time()
+        surroundings = Surroundings(
+            log=self._log,
+            wakeup=self._listen(),
+            stop_request=self._stop_request,
+            directory=str(self._directory),
+            uid=self._spec.get("uid"),
+            gid=self._spec.get("gid"),
+            umask=umask,
+            grace=float(self._spec.get("grace", 30)),
+        )
+        held = [lock_shared(path) for path in self._spec.get("holds", ())]
+        self._introduce()
+        verdict, peak = self._run_steps(surroundings)
+        verdict["message"] = str(verdict["message"])[:1000]
+        size = self._log.close()
+        times = {"started": stamp(began).decode(), "finished": stamp(max(began, time.time())).decode()}
+        self._record.write({**verdict, **times, "peak_memory": peak, "log_size": size})
+        for handle in held:
+            os.close(handle)
+        return int(verdict["exit_code"] if verdict["exit_code"] is not None else 128 + signal.SIGTERM)
+
+    def _introduce(self) -> None:
+        for notice in self._spec.get("notices", ()):
+            self._log.say(notice)
+        if not (process_tree.adopt_orphans() and process_tree.WATCHES):
+            self._log.say(
+                "On this system memory is not watched, and processes that leave the job's group are not ended."
+            )
+
+    def _run_steps(self, surroundings: Surroundings) -> tuple[dict[str, Any], int]:
+        verdict: dict[str, Any] = {"step": None, "exit_code": 0, "signal": None, "reason": None, "message": ""}
+        peak = 0
+        for spec in self._spec["steps"]:
+            if request := self._stop_request():
+                message = f"Stopped by {request[0]} before its {spec['name']} began."
+                self._log.say(message)
+                return {**verdict, "exit_code": None, "reason": "Stopped", "message": message}, peak
+            step = Step(spec, surroundings)
+            verdict = {"step": spec["name"], **step.run()}
+            peak = max(peak, step.peak)
+            if verdict["reason"]:
+                break
+        return verdict, peak
+
+    def _listen(self) -> int:
+        """Let signals wake the supervisor; those that say that it should end are the wish to stop the job."""
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        return reading
+
+    def _on_sigterm(self, *_: object) -> None:
+        self._told_to_end = True
+
+    def _stop_request(self) -> tuple[str, float] | None:
+        """Who wants the job to end, and the grace in seconds."""
+        grace = float(self._spec.get("grace", 30))
+        try:
+            wish = json.loads((self._directory / "stop").read_bytes())
+            return str(wish.get("by") or "somebody"), float(wish.get("grace", grace))
+        except FileNotFoundError:
+            return ("a signal to its supervisor", grace) if self._told_to_end else None
+        except (OSError, ValueError, TypeError, AttributeError):
+            return "somebody", grace
+
+
+def _sync(directory: Path) -> None:
+    """Bring the names in a directory to the disk."""
+    handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def lock_alone(directory: Path, patience: float = 10.0) -> int | None:
+    """Take the lock of a job's directory; None when another supervisor has it.
+
+    Whoever asks whether a supervisor is alive holds the lock for an instant, hence the patience.
+    """
+    handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:
+            if (directory / "started").exists() or time.monotonic() > deadline:
+                os.close(handle)
+                return None
+            time.sleep(0.02)
+
+
+def lock_shared(path: str) -> int:
+    """Keep others from removing what this lock file stands for."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    return handle
+
+
+def mark_started(directory: Path) -> None:
+    """Make the file which says that this job is never to be started again.
+
+    :raises FileExistsError: when it was started before.
+    """
+    handle = os.open(directory / "started", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, json.dumps({"pid": os.getpid(), "time": stamp(time.time()).decode()}).encode())
+        os.fsync(handle)
+    except OSError:
+        pass  # the name is what counts; the disk may be full
+    finally:
+        os.close(handle)
+    _sync(directory)
+
+
+def main(directory: Path) -> int:
+    """Supervise the job of a directory; answers the exit code."""
+    umask = os.umask(0o077)
+    try:
+        lock = lock_alone(directory)
+        if lock is None:
+            return ALIVE
+        if (directory / "started").exists():
+            return STARTED_BEFORE
+        job = Job(directory)
+        mark_started(directory)
+    except (OSError, ValueError, KeyError) as error:
+        sys.stderr.write(f"{directory} cannot be used: {error!r}\n")
+        return UNUSABLE
+    return job.run(umask)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).absolute()))

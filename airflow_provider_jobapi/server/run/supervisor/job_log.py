@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The log file of a job: records that are only ever appended, a bound, and the last lines kept.
+
+A part of the supervisor and, like it, standard library only, Python 3.8 and newer. Nothing that happens to the file
+may harm the job: where the disk is full, lines are lost, and the log says how many as soon as it can.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import time
+
+if __package__:
+    from airflow_provider_jobapi.server.run.supervisor.framing import Framer, clean, stamp
+else:  # beside the supervisor, away from the package
+    from framing import Framer, clean, stamp  # type: ignore[import-not-found, no-redef]
+
+VOICE = "jobapi: "
+"""What the supervisor says in the log begins with this, so that nobody takes it for a line of the job."""
+
+TAIL = 256 * 1024
+"""The most bytes of last lines that are kept beyond the bound: they hold the traceback."""
+
+_MARKERS = 1024
+"""Room for the lines that tell what was left out."""
+
+
+class JobLog:
+    """Writes a job's log.
+
+    :param path: The file; it is made where it is missing.
+    :param bound: The most bytes of the file, at least 64 KiB.
+    :raises OSError: when the file cannot be opened. No other method raises.
+    """
+
+    def __init__(self, path: str, bound: int) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._framer = Framer()
+        bound = max(bound, 64 * 1024)
+        self._tail_bound = min(TAIL, bound // 4)
+        self._head_bound = bound - self._tail_bound - _MARKERS
+        self._bound = bound
+        self.size = os.fstat(self._file).st_size
+        self._time = 0.0
+        self._full = False
+        self._tail: collections.deque[bytes] = collections.deque()
+        self._tail_size = 0
+        self._left_out = 0
+        self._lost = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take what the job printed."""
+        now = self._now()
+        self._append(self._framer.feed(data, now), now)
+
+    def tick(self) -> None:
+        """Write what only waited for its time to come."""
+        now = self._now()
+        self._append(self._framer.tick(now), now)
+
+    def end_of_output(self) -> None:
+        """A step is over: the line that it did not end is a line nevertheless."""
+        self._append(self._framer.end(), self._now())
+        self._framer = Framer()
+
+    def say(self, text: str) -> None:
+        """Write a line of the supervisor's own."""
+        self._append([clean(VOICE + " ".join(text.split()))], self._now())
+
+    def close(self) -> int:
+        """Write what was kept, bring everything to the disk and answer the file's size."""
+        self.end_of_output()
+        if self._left_out:
+            self._write([self._own(f"{self._left_out:,} lines are left out here; the last ones follow.")])
+        self._write(list(self._tail))
+        if self._lost:
+            self._write([])
+        try:
+            os.fsync(self._file)
+        except OSError:
+            pass
+        os.close(self._file)
+        return self.size
+
+    def _now(self) -> float:
+        self._time = max(self._time, time.time())
+        return self._time
+
+    def _own(self, text: str) -> bytes:
+        return stamp(self._time) + b" " + clean(VOICE + text) + b"\n"
+
+    def _append(self, lines: list[bytes], now: float) -> None:
+        if not lines:
+            return
+        start = stamp(now) + b" "
+        records = [start + line + b"\n" for line in lines]
+        if not self._full:
+            records = self._fill(records)
+        self._keep(records)
+
+    def _fill(self, records: list[bytes]) -> list[bytes]:
+        """Write records up to the bound and answer those that are beyond it."""
+        room = self._head_bound - self.size
+        count = 0
+        for record in records:
+            room -= len(record)
+            if room < 0:
+                break
+            count += 1
+        self._write(records[:count])
+        if count == len(records):
+            return []
+        self._full = True
+        self._write(
+            [
+                self._own(
+                    f"The log has reached its bound of {self._bound:,} bytes; of the lines from here on the last ones "
+                    "are kept and follow when the job has ended."
+                )
+            ]
+        )
+        return records[count:]
+
+    def _keep(self, records: list[bytes]) -> None:
+        self._tail.extend(records)
+        self._tail_size += sum(map(len, records))
+        while self._tail_size > self._tail_bound:
+            self._tail_size -= len(self._tail.popleft())
+            self._left_out += 1
+
+    def _write(self, records: list[bytes]) -> None:
+        """Append whole records, or none of those that do not fit on the disk."""
+        data = b"".join(records)
+        if self._lost:
+            data = self._own(f"{self._lost:,} lines are lost here: the disk was full.") + data
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+            self._lost = 0
+        except OSError:
+            whole = data.rfind(b"\n", 0, written) + 1
+            self._truncate(self.size + whole)
+            had_marker = bool(self._lost) and whole > 0
+            missing = data.count(b"\n", whole)
+            self._lost = missing if had_marker else self._lost + missing - (1 if self._lost else 0)
+            written = whole
+        self.size += written
+
+    def _truncate(self, size: int) -> None:
+        try:
+            os.ftruncate(self._file, size)
+        except OSError:
+            pass

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One step of a job, from its first process to the end of its last: output, limits, stop, verdict.
+
+A part of the supervisor and, like it, standard library only, Python 3.8 and newer.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import selectors
+import signal
+import subprocess
+import time
+from typing import Any, Callable, NamedTuple  # noqa: UP035 -- Python 3.8 has the others only as annotations
+
+if __package__:
+    from airflow_provider_jobapi.server.run.supervisor import process_tree
+    from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
+else:  # run by its path, isolated from every package
+    from job_log import JobLog  # type: ignore[import-not-found, no-redef]
+
+PACE = 0.2
+"""Seconds between two looks at the stop file and the clock."""
+
+MEMORY_PACE = 0.5
+"""Seconds between two looks at the memory."""
+
+LEFTOVER_GRACE = 2.0
+"""The most seconds that processes get which a step left running when it ended."""
+
+UNKILLABLE = 10.0
+"""Seconds after which a process that survives SIGKILL (in the kernel, on dead hardware) is left to itself."""
+
+MARK = "JOB_DIRECTORY"
+"""The environment variable by which every process of a job is known, whoever its parent has become."""
+
+READ = 256 * 1024
+
+
+class Surroundings(NamedTuple):
+    """What the steps of a job share.
+
+    :ivar log: The job's log.
+    :ivar wakeup: The reading end of the pipe into which every signal writes a byte.
+    :ivar stop_request: Answers who wants the job to end, and the grace in seconds; None where nobody does.
+    :ivar directory: The job's directory; it marks every process of the job.
+    :ivar uid: The user id of the steps, where it is another one.
+    :ivar gid: The group id of the steps, where it is another one.
+    :ivar umask: The file mode mask of the steps.
+    :ivar grace: Seconds from SIGTERM to SIGKILL.
+    """
+
+    log: JobLog
+    wakeup: int
+    stop_request: Callable[[], tuple[str, float] | None]
+    directory: str
+    uid: int | None
+    gid: int | None
+    umask: int
+    grace: float
+
+
+class Ending:
+    """Why a step is being ended before its time."""
+
+    def __init__(self, reason: str, message: str, grace: float) -> None:
+        self.reason = reason
+        self.message = message
+        self.first_signal = signal.SIGTERM if grace > 0 else signal.SIGKILL
+        self.deadline = time.monotonic() + grace
+
+
+class Step:
+    """One step of the job: its processes from the first to the last."""
+
+    def __init__(self, spec: dict[str, Any], around: Surroundings) -> None:
+        self._spec = spec
+        self._around = around
+        self._log = around.log
+        limits = spec.get("limits") or {}
+        self._seconds: float | None = limits.get("seconds")
+        self._memory: int | None = limits.get("memory")
+        self._ending: Ending | None = None
+        self._status: int | None = None
+        self._main = 0
+        self._began = time.monotonic()
+        self._next_look = self._next_memory = 0.0
+        self._kernel_kills = process_tree.kills_by_the_kernel()
+        self.peak = 0
+
+    def run(self) -> dict[str, Any]:
+        """Run the step to its end and answer ``exit_code``, ``signal``, ``reason`` and ``message``."""
+        read_end, write_end = os.pipe()
+        os.set_blocking(read_end, False)
+        try:
+            self._start(write_end)
+        except (OSError, subprocess.SubprocessError) as error:
+            os.close(read_end)
+            return self._verdict_of_start(error)
+        finally:
+            os.close(write_end)
+        with selectors.DefaultSelector() as selector:
+            selector.register(read_end, selectors.EVENT_READ, "output")
+            selector.register(self._around.wakeup, selectors.EVENT_READ, "wakeup")
+            self._watch(selector, read_end)
+            self._end_leftovers(selector, read_end)
+        os.close(read_end)
+        self._log.end_of_output()
+        if process_tree.WATCHES:
+            self.peak = max(self.peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+        return self._verdict()
+
+    def _start(self, output: int) -> None:
+        supervisor, around = os.getpid(), self._around
+
+        def in_child() -> None:
+            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+                signal.signal(number, signal.SIG_DFL)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+            process_tree.offer_to_the_oom_killer()
+            os.umask(around.umask)
+            if around.uid is not None and around.gid is not None:
+                os.setgroups([])
+                os.setgid(around.gid)
+                os.setuid(around.uid)
+                os.umask(0o077)
+                process_tree.renounce_privileges()
+            process_tree.die_with_parent(supervisor)
+
+        process = subprocess.Popen(
+            self._spec["argv"],
+            cwd=self._spec["cwd"],
+            env={**self._spec["env"], MARK: around.directory},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            preexec_fn=in_child,  # noqa: PLW1509 -- there is one thread
+            start_new_session=True,
+        )
+        process.returncode = 0  # the supervisor reaps, whoever it is
+        self._main = process.pid
+
+    def _watch(self, selector: selectors.BaseSelector, output: int) -> None:
+        """Follow the step until its first process has ended."""
+        while self._status is None:
+            self._turn(selector, output)
+            now = time.monotonic()
+            if now < self._next_look:
+                continue
+            self._next_look = now + PACE
+            if self._ending is None:
+                self._ending = self._reason_to_end(now)
+                if self._ending:
+                    self._log.say(self._ending.message)
+                    self._send(self._ending.first_signal)
+            elif now > self._ending.deadline + UNKILLABLE:
+                self._log.say("A process of the job survives SIGKILL and is left to itself.")
+                self._status = int(signal.SIGKILL)
+            elif now > self._ending.deadline:
+                self._send(signal.SIGKILL)
+
+    def _turn(self, selector: selectors.BaseSelector, output: int) -> None:
+        """Wait for something to happen, take the output, reap."""
+        ready = {key.data for key, _ in selector.select(PACE)}
+        if "wakeup" in ready:
+            os.read(self._around.wakeup, 4096)
+        if "output" in ready and not self._take(output):
+            selector.unregister(output)
+        self._log.tick()
+        self._reap()
+
+    def _take(self, output: int) -> bool:
+        """Take what was printed; answers whether more may come."""
+        try:
+            data = os.read(output, READ)
+        except BlockingIOError:
+            return False
+        self._log.feed(data)
+        return bool(data)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                process, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if process == 0:
+                return
+            if process == self._main:
+                self._status = status
+
+    def _reason_to_end(self, now: float) -> Ending | None:
+        if request := self._around.stop_request():
+            return Ending("Stopped", f"Stopped by {request[0]}.", request[1])
+        if self._seconds is not None and now - self._began > self._seconds:
+            message = f"completionTime is over: the job has run for {self._seconds:g} s and is ended."
+            return Ending("CompletionTimeExceeded", message, self._around.grace)
+        if now >= self._next_memory:
+            self._next_memory = now + MEMORY_PACE
+            if self._exceeds_memory():
+                message = (
+                    f"Out of memory: the job's processes hold {self.peak / 2**20:,.0f} MB, "
+                    f"and {(self._memory or 0) / 2**20:,.0f} MB were asked for; ask for more, or hold less at once."
+                )
+                return Ending("OutOfMemory", message, 0)
+        return None
+
+    def _exceeds_memory(self) -> bool:
+        processes = process_tree.descendants(os.getpid())
+        used = process_tree.resident(processes)
+        if self._memory is not None and used > self._memory:
+            used = process_tree.proportional(processes)
+            self._next_memory += MEMORY_PACE * 3  # it costs more, and a job that shares much needs it each time
+        self.peak = max(self.peak, used)
+        return self._memory is not None and used > self._memory
+
+    def _send(self, number: int) -> None:
+        if process_tree.WATCHES:
+            process_tree.send(number, process_tree.descendants(os.getpid()))
+        else:
+            process_tree.send_group(number, self._main)
+
+    def _end_leftovers(self, selector: selectors.BaseSelector, output: int) -> None:
+        """End what the step left running, and take what they still print.
+
+        A shell dies of SIGTERM at once, and what it ran may be writing its checkpoint: it has the rest of the grace.
+        """
+        deadline = self._ending.deadline if self._ending else 0.0
+        if self._ending is None:
+            deadline = time.monotonic() + min(LEFTOVER_GRACE, self._around.grace)
+            self._send(signal.SIGTERM)
+        while self._has_children() and time.monotonic() < deadline + UNKILLABLE:
+            if time.monotonic() >= deadline:
+                self._send(signal.SIGKILL)
+            self._turn(selector, output)
+        while self._take(output):
+            pass
+
+    def _has_children(self) -> bool:
+        self._reap()
+        if process_tree.WATCHES:
+            return bool(process_tree.descendants(os.getpid()))
+        try:
+            os.killpg(self._main, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def _verdict(self) -> dict[str, Any]:
+        status = self._status or 0
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        code = 128 + number if number else os.WEXITSTATUS(status)
+        verdict = {"exit_code": code, "signal": number, "reason": None, "message": ""}
+        if self._ending:
+            verdict.update(reason=self._ending.reason, message=self._ending.message)
+        elif code:
+            verdict.update(self._why(code))
+        return verdict
+
+    def _why(self, code: int) -> dict[str, str]:
+        name = self._spec["name"]
+        if code == 128 + signal.SIGKILL and process_tree.kills_by_the_kernel() > self._kernel_kills:
+            message = "Out of memory: the machine's memory was full, and the kernel ended the job."
+            self._log.say(message)
+            return {"reason": "OutOfMemory", "message": message}
+        if self._spec.get("failed"):
+            return {"reason": self._spec["failed"], "message": f"The {name} could not be made; the log says why."}
+        how = f"was ended by signal {code - 128}" if code > 128 else f"ended with exit code {code}"
+        return {"reason": "NonZeroExit", "message": f"The command {how}."}
+
+    def _verdict_of_start(self, error: Exception) -> dict[str, Any]:
+        message = f"The {self._spec['name']} could not be started: {error}."
+        self._log.say(message)
+        reason = self._spec.get("failed") or "NonZeroExit"
+        return {"exit_code": 127, "signal": None, "reason": reason, "message": message}

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a job ended: from its exit record, from what it left behind, or from the lack of both."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_jobapi.server.http.problems import is_disk_full
+from airflow_provider_jobapi.server.store import model_files
+from airflow_provider_jobapi.server.store.job_record import Job
+from airflow_provider_jobapi.server.store.layout import remove_tree
+from airflow_provider_jobapi.server.store.objects import ObjectTree
+from airflow_provider_jobapi.training.status import JobState, Reason
+
+FAILED = JobState.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The end of a job, as the registry takes it."""
+
+    state: JobState
+    reason: Reason | str | None
+    message: str
+    exit_code: int | None = None
+    model: dict[str, Any] | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+
+
+def read_record(directory: Path) -> dict[str, Any] | None:
+    """The exit record of a job, or None while there is none."""
+    try:
+        record: dict[str, Any] = json.loads((directory / "exit.json").read_bytes())
+    except FileNotFoundError:
+        return None
+    return record
+
+
+def of_record(job: Job, record: dict[str, Any], tree: ObjectTree) -> Verdict:
+    """The end that an exit record tells; after exit code 0 the SavedModel is stored first.
+
+    :raises OSError: when the work folder cannot be read.
+    """
+    known = {
+        "exit_code": record["exit_code"],
+        "started": datetime.fromisoformat(record["started"]),
+        "finished": datetime.fromisoformat(record["finished"]),
+    }
+    reason = record["reason"]
+    if reason == Reason.STOPPED and not job.stop_requested_by:
+        message = "The job's supervisor was told to end, as when the machine shuts down, and it ended the job."
+        return Verdict(FAILED, Reason.LOST, message, **known)
+    if reason == Reason.STOPPED:
+        return Verdict(JobState.STOPPED, reason, record["message"], **known)
+    if reason is not None:
+        return Verdict(FAILED, reason, record["message"], **known)
+    del known["finished"]  # the job ends when its model is stored, which is now
+    try:
+        model = model_files.store_model(job, tree)
+    except model_files.ModelNotStored as error:
+        return Verdict(FAILED, error.reason, str(error), **known)
+    if model is None:
+        return Verdict(JobState.SUCCESSFUL, None, model_files.NONE, **known)
+    return Verdict(JobState.SUCCESSFUL, None, model.message, model=model.content, **known)
+
+
+def not_prepared(error: OSError) -> Verdict:
+    """The end of a job that could not be prepared."""
+    if is_disk_full(error):
+        return Verdict(FAILED, Reason.STORAGE_FULL, "The job could not be prepared: the server's disk is full.")
+    return Verdict(FAILED, Reason.LOST, f"The job could not be prepared on the server: {error}.")
+
+
+def lost(directory: Path) -> Verdict:
+    """The end of a job whose supervisor is gone without a record."""
+    try:
+        lines = (directory / "supervisor.err").read_text(errors="replace").strip().splitlines()
+    except OSError:
+        lines = []
+    words = f": {lines[-1][:500]}" if lines else "."
+    if not (directory / "started").exists():
+        return Verdict(FAILED, Reason.LOST, f"The job's supervisor does not come up{words}")
+    if lines:
+        return Verdict(FAILED, Reason.LOST, f"The job's supervisor failed, and the job with it{words}")
+    return Verdict(FAILED, Reason.LOST, "The job's supervisor was killed, and the job with it.")
+
+
+def seal_log(directory: Path) -> None:
+    """Take away the beginning of a record that a killed supervisor did not finish. Nobody has read it: readers see
+    whole records only.
+    """
+    try:
+        handle = os.open(directory / "log", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        size = os.fstat(handle).st_size
+        end = os.pread(handle, 2**16, max(0, size - 2**16))
+        if not end.endswith(b"\n"):
+            os.ftruncate(handle, max(0, size - 2**16) + end.rfind(b"\n") + 1)
+    finally:
+        os.close(handle)
+
+
+def tidy(job: Job) -> None:
+    """Remove what nobody can need after the end: temporary files, and the work folder once its model is stored."""
+    remove_tree(job.directory / "tmp")
+    if job.directory.exists() and (record := read_record(job.directory)) and record["reason"] is None:
+        remove_tree(job.directory / "work")

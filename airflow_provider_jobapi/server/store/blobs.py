@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bytes of one client's objects on the disk. Nothing here knows a key: every blob has a random name of its own.
+
+Bytes are written to a temporary name, flushed, and renamed; from then on they never change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from airflow_provider_jobapi.server.http.problems import disk_full, is_disk_full
+
+PIECE = 2**20
+"""Bytes that are read or written at once."""
+
+_PROBE_GOOD, _PROBE_BAD = 10.0, 1.0
+"""Seconds for which the answer of a probe holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Whether bytes can be written and read, and a sentence about it when not."""
+
+    works: bool
+    message: str
+
+
+class Blobs:
+    """The directory with the bytes of one client."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._probed = (0.0, Probe(False, ""))
+
+    def path(self, blob: str) -> Path:
+        """Where the bytes of a blob are."""
+        return self._directory / blob[:2] / blob
+
+    def open(self, blob: str) -> int:
+        """A file descriptor of a blob, for the caller to close."""
+        return os.open(self.path(blob), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+    def writer(self, allow: Callable[[int], None]) -> BlobWriter:
+        """Begin to write a blob.
+
+        :param allow: Told of every number of bytes before they are written; raises where they have no room.
+        """
+        return BlobWriter(self, self._directory / f"{secrets.token_hex(16)}.part", allow)
+
+    def link(self, blob: str, place: Path) -> None:
+        """Let the bytes stand at another place as well, however long the blob itself lives."""
+        try:
+            os.link(self.path(blob), place)
+        except PermissionError:  # a file system without hard links
+            shutil.copyfile(self.path(blob), place)
+
+    def free(self, blobs: Iterable[str]) -> None:
+        """Remove blobs; what was linked elsewhere stays there."""
+        for blob in blobs:
+            self.path(blob).unlink(missing_ok=True)
+
+    def sweep(self, known: Collection[str]) -> int:
+        """Remove what a crash left behind, and answer how many bytes that freed. Only while nobody writes.
+
+        :param known: The blobs that are in use.
+        """
+        freed = 0
+        for folder, _, names in os.walk(self._directory):
+            for name in names:
+                if name not in known:
+                    place = Path(folder, name)
+                    freed += place.lstat().st_size
+                    place.unlink()
+        return freed
+
+    def probe(self) -> Probe:
+        """Try a write and a read, at most every few seconds."""
+        until, answer = self._probed
+        if time.monotonic() >= until:
+            answer = self._try()
+            self._probed = (time.monotonic() + (_PROBE_GOOD if answer.works else _PROBE_BAD), answer)
+        return answer
+
+    def _try(self) -> Probe:
+        place, content = self._directory / f"{secrets.token_hex(16)}.part", secrets.token_bytes(4096)
+        try:
+            try:
+                place.write_bytes(content)
+                _flush(place)
+                same = place.read_bytes() == content
+            finally:
+                place.unlink(missing_ok=True)
+        except OSError as error:
+            return Probe(False, f"The storage cannot be written: {error.strerror}; tell the server's operator.")
+        if not same:
+            return Probe(False, "The storage gave back other bytes than were written; tell the server's operator.")
+        return Probe(True, "The storage works")
+
+
+class BlobWriter:
+    """A blob that is being written; a context manager that leaves nothing behind unless it was finished.
+
+    :ivar size: The bytes so far.
+    """
+
+    def __init__(self, blobs: Blobs, place: Path, allow: Callable[[int], None]) -> None:
+        self.size = 0
+        self._blobs = blobs
+        self._place = place
+        self._allow = allow
+        self._digest = hashlib.sha256()
+        self._file = place.open("xb", buffering=0)
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes so far, in hex."""
+        return self._digest.hexdigest()
+
+    def write(self, piece: bytes) -> None:
+        """Write some bytes.
+
+        :raises Problem: 507, when the disk is full; whatever ``allow`` raises.
+        """
+        self._allow(len(piece))
+        self.size += len(piece)
+        self._digest.update(piece)
+        rest = memoryview(piece)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise (disk_full() if is_disk_full(error) else error) from None
+
+    def finish(self) -> str:
+        """Flush the bytes to the disk and answer the name of their blob.
+
+        :raises Problem: 507, when the disk is full.
+        """
+        blob = self._place.name.removesuffix(".part")
+        place = self._blobs.path(blob)
+        try:
+            os.fsync(self._file.fileno())
+            place.parent.mkdir(exist_ok=True, mode=0o700)
+            self._place.rename(place)
+            _flush(place.parent)
+        except OSError as error:
+            raise (disk_full() if is_disk_full(error) else error) from None
+        return blob
+
+    def close(self) -> None:
+        """Remove what was not finished."""
+        self._file.close()
+        self._place.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        self.close()
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

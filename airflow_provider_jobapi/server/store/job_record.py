@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job as it stands in the database, and what is said of one that does not stand there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Row
+
+from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.database import jobs
+from airflow_provider_jobapi.training.job import data_version
+from airflow_provider_jobapi.training.job_file import JobFile
+from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
+
+
+class JobKey(NamedTuple):
+    """What finds a job: its client and its id."""
+
+    client_id: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it stands in the database.
+
+    ``directory`` is where its inputs, its work folder and its log are; ``model`` is what ``GET …/model`` answers.
+    """
+
+    key: JobKey
+    job_file: JobFile
+    state: JobState
+    reason: str | None
+    message: str
+    exit_code: int | None
+    submitted: datetime
+    started: datetime | None
+    storing: datetime | None
+    finished: datetime | None
+    gpu_ids: tuple[int, ...]
+    stop_requested_by: str | None
+    model: dict[str, Any] | None
+    directory: Path
+
+    @property
+    def prefix(self) -> str:
+        """The job's directory in the client's storage."""
+        return self.job_file.directory(self.key.job_id)
+
+    def status(self) -> JobStatus:
+        """The status object that travels."""
+        return JobStatus(
+            job_id=self.key.job_id,
+            name=self.job_file.job.name,
+            status=self.state,
+            submission_time=self.submitted,
+            start_time=self.started,
+            finish_time=self.finished,
+            message=self.message,
+            reason=Reason.STOPPED if self.stop_requested_by and not self.state.ended else self.reason,
+            exit_code=self.exit_code,
+            storing_time=self.storing,
+            data_version=data_version(self.job_file.job.inputs or ()),
+        )
+
+
+def job_of(row: Row[Any], directory: Path) -> Job:
+    """A job of its row.
+
+    :param directory: The root directory of the server.
+    """
+    key = JobKey(row.client_id, row.job_id)
+    return Job(
+        key=key,
+        job_file=_job_file(row.job_file),
+        state=JobState(row.state),
+        reason=row.reason,
+        message=row.message,
+        exit_code=row.exit_code,
+        submitted=row.submitted,
+        started=row.started,
+        storing=row.storing,
+        finished=row.finished,
+        gpu_ids=tuple(row.gpu_ids),
+        stop_requested_by=row.stop_requested_by,
+        model=row.model,
+        directory=layout.job_directory(directory, *key),
+    )
+
+
+def is_job(key: JobKey) -> ColumnElement[bool]:
+    """The condition that finds the row of a job."""
+    return (jobs.c.client_id == key.client_id) & (jobs.c.job_id == key.job_id)
+
+
+def alive(row: Row[Any] | None, key: JobKey) -> Row[Any]:
+    """The row of a job that is there.
+
+    :raises Problem: 404, 410.
+    """
+    if row is None:
+        raise unknown(key.job_id)
+    if row.deleted is not None:
+        raise gone(key.job_id)
+    return row
+
+
+def unknown(job_id: str) -> Problem:
+    """The client never had such a job."""
+    return Problem(404, "no-such-job", f"There is no job {job_id} of this client; submit it first.")
+
+
+def gone(job_id: str) -> Problem:
+    """The client had the job."""
+    return Problem(
+        410,
+        "job-gone",
+        f"The job {job_id} is gone: it was deleted, or its retention is over. A used id is never free; take another.",
+    )
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """The job's name and id in an object's key, or empty texts."""
+    parts = key.split("/")
+    if len(parts) < 3 or parts[0] != "jobs" or len(parts[1]) < 38 or parts[1][-37] != "-":
+        return "", ""
+    return parts[1][:-37], parts[1][-36:]
+
+
+@lru_cache(maxsize=1024)
+def _job_file(canonical: str) -> JobFile:
+    return JobFile.model_validate_json(canonical)

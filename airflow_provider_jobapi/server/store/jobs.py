@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The jobs of a server. Every change of state is one guarded transaction, and a used id is never free again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+
+from airflow_provider_jobapi.server.config import Settings
+from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.database import Database, jobs
+from airflow_provider_jobapi.server.store.job_record import Job, JobKey, alive, gone, is_job, job_of, split_key, unknown
+from airflow_provider_jobapi.server.store.objects import Trees
+from airflow_provider_jobapi.server.store.submission import check_requirements_in, check_runnable, choose_inputs
+from airflow_provider_jobapi.training.job_file import JobFile, directory
+from airflow_provider_jobapi.training.status import JobState, Reason
+
+__all__ = ["Job", "JobKey", "JobRegistry"]
+
+_ACTIVE = (JobState.PENDING.value, JobState.RUNNING.value)
+_ENDED = tuple(state.value for state in JobState if state.ended)
+_RANK = {state: 2 if state.ended else int(state is JobState.RUNNING) for state in JobState}
+_ACCEPTED = "Accepted; it starts as soon as there is room for it."
+
+
+class JobRegistry:
+    """All jobs of all clients."""
+
+    def __init__(self, settings: Settings, database: Database, trees: Trees) -> None:
+        self._settings = settings
+        self._database = database
+        self._trees = trees
+        self._states: dict[JobKey, JobState] = {}
+        self._states_lock = Lock()
+        self._listeners: list[Callable[[JobKey], None]] = []
+
+    def listen(self, listener: Callable[[JobKey], None]) -> None:
+        """Let somebody know of every new job and every change, after its commit, in the thread that made it."""
+        self._listeners.append(listener)
+
+    def submit(self, client_id: str, job_id: str, job_file: JobFile) -> tuple[Job, bool]:
+        """Accept a job, or find that it was accepted before (then the second answer is False).
+
+        :raises Problem: 409, when the id belongs to another job or an input is not the announced one; 410, when the id
+            was used; 422, when the server cannot run the job; 429, when too many jobs of the client wait.
+        """
+        key = JobKey(client_id, job_id)
+        if known := self._known(key, job_file):
+            return known, False
+        check_runnable(job_file, self._settings)
+        home = layout.job_directory(self._settings.root, *key)
+        with self._database.write() as connection:
+            if known := self._same(self._row(connection, key), key, job_file):
+                return known, False
+            self._check_queue(connection, client_id)
+            layout.make_job(home)
+            try:
+                self._insert(connection, key, job_file, home)
+            except BaseException:
+                layout.remove_tree(home)
+                raise
+        return self._changed(key), True
+
+    def get(self, client_id: str, job_id: str) -> Job:
+        """A job of a client.
+
+        :raises Problem: 404, when the client never had it; 410, when it is gone.
+        """
+        key = JobKey(client_id, job_id)
+        with self._database.read() as connection:
+            row = self._row(connection, key)
+        return self._job(alive(row, key))
+
+    def state(self, key: JobKey) -> JobState | None:
+        """The state of a job from memory, without any waiting; None where it must be asked with :meth:`get`."""
+        return self._states.get(key)
+
+    def page(self, client_id: str, limit: int, after: str | None, status: JobState | None) -> list[Job]:
+        """A client's jobs, the newest first.
+
+        :param after: The id of the job after which the page begins.
+        :raises Problem: 404, when there is no job of that id.
+        """
+        query = select(jobs).where(jobs.c.client_id == client_id, jobs.c.deleted.is_(None))
+        if status is not None:
+            query = query.where(jobs.c.state == status.value)
+        with self._database.read() as connection:
+            if after is not None:
+                row = self._row(connection, JobKey(client_id, after))
+                if row is None:
+                    raise unknown(after)
+                query = query.where(jobs.c.number < row.number)
+            rows = connection.execute(query.order_by(jobs.c.number.desc()).limit(limit)).all()
+        return [self._job(row) for row in rows]
+
+    def waiting(self) -> list[Job]:
+        """The PENDING jobs of all clients in the order of their submission."""
+        return self._all(jobs.c.state == JobState.PENDING.value)
+
+    def running(self) -> list[Job]:
+        """The RUNNING jobs of all clients in the order of their submission."""
+        return self._all(jobs.c.state == JobState.RUNNING.value)
+
+    def explain(self, key: JobKey, message: str) -> None:
+        """Say why a PENDING job waits."""
+        self._say(key, JobState.PENDING, message)
+
+    def store(self, key: JobKey, since: datetime, message: str) -> None:
+        """Say that the command of a RUNNING job has ended well, and that its model is being stored.
+
+        :param since: When the command ended.
+        """
+        with self._database.write() as connection:
+            query = update(jobs).where(is_job(key), jobs.c.state == JobState.RUNNING.value)
+            connection.execute(query.values(message=message, storing=since))
+
+    def start(self, key: JobKey, gpu_ids: tuple[int, ...] = ()) -> bool:
+        """Let a PENDING job run; False when it is not PENDING any more."""
+        values = {
+            "state": JobState.RUNNING.value,
+            "started": datetime.now(UTC),
+            "message": "",
+            "gpu_ids": list(gpu_ids),
+        }
+        return self._move(key, (JobState.PENDING.value,), values)
+
+    def finish(
+        self,
+        key: JobKey,
+        state: JobState,
+        *,
+        reason: str | None = None,
+        message: str = "",
+        exit_code: int | None = None,
+        model: dict[str, Any] | None = None,
+        started: datetime | None = None,
+        finished: datetime | None = None,
+    ) -> bool:
+        """End a job; False when it has ended already.
+
+        :param model: What ``GET …/model`` answers, for a job that left one.
+        :param started: When its command began, where that is known better than from :meth:`start`.
+        :param finished: When it ended; now, where that is not known better.
+        """
+        values: dict[str, Any] = {"state": state.value, "reason": reason, "message": message, "exit_code": exit_code}
+        values |= {"model": model, "finished": finished or datetime.now(UTC)}
+        if started:
+            values["started"] = started
+        return self._move(key, _ACTIVE, values)
+
+    def request_stop(self, key: JobKey, by: str) -> Job:
+        """Stop a job: at once when it waits, through the runner when it runs; a job that has ended stays as it is.
+
+        :param by: Who asks.
+        :raises Problem: 404, 410.
+        """
+        self.get(*key)
+        stopped = {"state": JobState.STOPPED.value, "reason": Reason.STOPPED.value, "finished": datetime.now(UTC)}
+        stopped |= {"message": f"Stopped by {by} before it began.", "stop_requested_by": by}
+        if not self._move(key, (JobState.PENDING.value,), stopped):
+            asked = {"stop_requested_by": by, "message": f"Stopping, as {by} asks."}
+            self._move(key, (JobState.RUNNING.value,), asked, jobs.c.stop_requested_by.is_(None))
+        return self.get(*key)
+
+    def delete(self, key: JobKey) -> None:
+        """Remove an ended job with its log and its files; its id stays used.
+
+        :raises Problem: 404, 410; 409, when the job has not ended.
+        """
+        tree = self._trees.of(key.client_id)
+        with self._database.write() as connection:
+            row = alive(self._row(connection, key), key)
+            if row.state not in _ENDED:
+                raise Problem(409, "job-active", f"The job {key.job_id} is {row.state}: stop it first, then delete it.")
+            place = directory(row.name, key.job_id)
+            freed = tree.release(connection, key.job_id, place)
+            emptied = {"deleted": datetime.now(UTC), "job_file": "", "message": "", "model": None}
+            connection.execute(update(jobs).where(is_job(key)).values(emptied))
+        self._states.pop(key, None)
+        tree.blobs.free(freed)
+        layout.remove_tree(layout.job_directory(self._settings.root, *key))
+        self._tell(key)
+
+    def expire(self, retention: timedelta) -> int:
+        """Remove every job that ended longer ago than its retention; answers how many."""
+        with self._database.read() as connection:
+            before = datetime.now(UTC) - retention
+            old = (jobs.c.deleted.is_(None), jobs.c.state.in_(_ENDED), jobs.c.finished < before)
+            keys = [JobKey(*row) for row in connection.execute(select(jobs.c.client_id, jobs.c.job_id).where(*old))]
+        for key in keys:
+            self.delete(key)
+        return len(keys)
+
+    def sweep(self, client_id: str) -> None:
+        """Remove the directories of jobs that are not there: a crash left them behind. Only while nobody submits."""
+        with self._database.read() as connection:
+            query = select(jobs.c.job_id).where(jobs.c.client_id == client_id, jobs.c.deleted.is_(None))
+            alive = set(connection.execute(query).scalars())
+        folder = layout.client_directory(self._settings.root, client_id) / "jobs"
+        for place in folder.iterdir() if folder.exists() else ():
+            if place.name not in alive:
+                layout.remove_tree(place)
+
+    def check_write(self, client_id: str) -> Callable[[Connection, str], None]:
+        """The rule for writes to a client's storage: what an active job has been given cannot change, and nothing comes
+        into the directory of a job that is gone.
+        """
+
+        def check(connection: Connection, key: str) -> None:
+            name, job_id = split_key(key)
+            row = self._row(connection, JobKey(client_id, job_id)) if job_id else None
+            if row is None or row.name != name:
+                return
+            if row.deleted is not None:
+                raise gone(job_id)
+            if row.state in _ACTIVE:
+                said = f"{key!r} belongs to the job {job_id}, which is {row.state}: wait until it ends, or stop it."
+                raise Problem(409, "job-active", said)
+
+        return check
+
+    def _known(self, key: JobKey, job_file: JobFile) -> Job | None:
+        with self._database.read() as connection:
+            return self._same(self._row(connection, key), key, job_file)
+
+    def _same(self, row: Row[Any] | None, key: JobKey, job_file: JobFile) -> Job | None:
+        if row is None:
+            return None
+        alive(row, key)
+        if row.digest != job_file.digest():
+            raise Problem(
+                409,
+                "job-conflict",
+                f"The id {key.job_id} belongs to another job, {row.name!r} of {row.submitted:%Y-%m-%d %H:%M:%S} UTC: "
+                "submit this one under an id of its own.",
+            )
+        return self._job(row)
+
+    def _check_queue(self, connection: Connection, client_id: str) -> None:
+        query = select(func.count()).where(jobs.c.client_id == client_id, jobs.c.state == JobState.PENDING.value)
+        count = connection.execute(query).scalar_one()
+        if count >= self._settings.queue_bound:
+            raise Problem(
+                429,
+                "queue-full",
+                f"{count} jobs of this client wait and no more may: submit this one again when some have begun.",
+                headers={"Retry-After": "30"},
+            )
+
+    def _insert(self, connection: Connection, key: JobKey, job_file: JobFile, home: Path) -> None:
+        tree, place = self._trees.of(key.client_id), job_file.directory(key.job_id)
+        chosen = choose_inputs(job_file, place, tree.below(connection, place))
+        check_requirements_in(chosen, tree.blobs, self._settings)
+        values: dict[str, Any] = {"client_id": key.client_id, "job_id": key.job_id, "name": job_file.job.name}
+        values |= {"digest": job_file.digest(), "job_file": job_file.canonical().decode(), "gpu_ids": []}
+        values |= {"state": JobState.PENDING.value, "message": _ACCEPTED, "submitted": datetime.now(UTC)}
+        connection.execute(insert(jobs).values(values))
+        tree.hold(connection, key.job_id, chosen, home / "inputs")
+
+    def _move(self, key: JobKey, states: tuple[str, ...], values: dict[str, Any], *also: ColumnElement[bool]) -> bool:
+        with self._database.write() as connection:
+            query = update(jobs).where(is_job(key), jobs.c.state.in_(states), jobs.c.deleted.is_(None), *also)
+            moved = bool(connection.execute(query.values(values)).rowcount)
+        if moved:
+            self._changed(key)
+        return moved
+
+    def _say(self, key: JobKey, state: JobState, message: str) -> None:
+        with self._database.write() as connection:
+            query = update(jobs).where(is_job(key), jobs.c.state == state.value, jobs.c.message != message)
+            connection.execute(query.values(message=message))
+
+    def _changed(self, key: JobKey) -> Job:
+        job = self.get(*key)
+        self._tell(key)
+        return job
+
+    def _remember(self, key: JobKey, state: JobState) -> None:
+        # A reader may come here late with an older state; states only go forward.
+        with self._states_lock:
+            if _RANK[state] >= _RANK[self._states.get(key, JobState.PENDING)]:
+                self._states[key] = state
+
+    def _tell(self, key: JobKey) -> None:
+        for listener in self._listeners:
+            listener(key)
+
+    def _all(self, condition: ColumnElement[bool]) -> list[Job]:
+        with self._database.read() as connection:
+            query = select(jobs).where(condition, jobs.c.deleted.is_(None)).order_by(jobs.c.number)
+            return [self._job(row) for row in connection.execute(query)]
+
+    def _row(self, connection: Connection, key: JobKey) -> Row[Any] | None:
+        return connection.execute(select(jobs).where(is_job(key))).one_or_none()
+
+    def _job(self, row: Row[Any]) -> Job:
+        job = job_of(row, self._settings.root)
+        self._remember(job.key, job.state)
+        return job

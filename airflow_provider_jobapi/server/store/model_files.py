@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a successful job leaves behind: its SavedModel is found in the work folder and put into the client's storage.
+
+The work folder is the job's own, so nothing in it is believed: every directory and file is opened step by step from
+the work folder down, no link is followed, and a file of somebody else is not read.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_jobapi.server.http.problems import Problem, is_disk_full
+from airflow_provider_jobapi.server.store.job_record import Job
+from airflow_provider_jobapi.server.store.objects import ObjectTree
+from airflow_provider_jobapi.training.model import ModelChoice, choose, is_marker
+from airflow_provider_jobapi.training.sizes import size_text
+from airflow_provider_jobapi.training.status import Reason
+
+NONE = "The job wrote no SavedModel."
+
+_OWN_FILES = {"saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"}
+_OWN_FOLDERS = {"variables", "assets", "assets.extra"}
+"""What TensorFlow writes into a SavedModel: all that is taken where it stands among the job's other files."""
+
+_JOBS_OWN_DOING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
+
+_PIECE = 2**20
+"""Bytes that are compared at a time."""
+
+_DEPTH = 64
+"""Directories deeper than this are not looked into."""
+
+
+class ModelNotStored(Exception):
+    """The model is there and cannot be stored.
+
+    :param reason: The word for the job's status.
+    :param message: One sentence for its owner.
+    """
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """What ``GET …/model`` answers, and a sentence about it."""
+
+    content: dict[str, Any]
+    message: str
+
+
+def store_model(job: Job, tree: ObjectTree) -> StoredModel | None:
+    """Store the SavedModel of a job, or answer None when it wrote none. Doing it again does no harm.
+
+    :raises ModelNotStored: when the storage is full, or a file of the model cannot be taken.
+    :raises OSError: when the machine fails; it may work later.
+    """
+    try:
+        return _store_model(job, tree)
+    except OSError as error:
+        if error.errno not in _JOBS_OWN_DOING:
+            raise
+        message = f"The job ran well and its working directory cannot be read: {error.strerror}."
+        raise ModelNotStored(Reason.MODEL_UNREADABLE, message) from None
+
+
+def _store_model(job: Job, tree: ObjectTree) -> StoredModel | None:
+    with _opened(job.directory / "work") as work:
+        choice = _find(work, job.directory / "inputs")
+        if choice is None:
+            return None
+        folder = "" if choice.path == "." else f"{choice.path}/"
+        files = _store_all(work, _model_files(work, folder), job.prefix, tree)
+    for file in files:
+        file["path"] = file["path"].removeprefix(folder)
+    content = {"path": choice.path, "prefix": f"{job.prefix}/{folder}".rstrip("/"), "files": files}
+    return StoredModel(content, _sentence(choice, files))
+
+
+def _sentence(choice: ModelChoice, files: list[dict[str, Any]]) -> str:
+    size = size_text(sum(file["size"] for file in files))
+    where = "the working directory" if choice.path == "." else choice.path
+    text = f"The SavedModel is {where} ({len(files)} files, {size})."
+    if choice.others:
+        shown = ", ".join(choice.others[:5]) + (", …" if len(choice.others) > 5 else "")
+        text += f" The job wrote others too, which are not kept: {shown}."
+    # A name that is not UTF-8 comes from Python with characters that no database takes.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _find(work: int, inputs: Path) -> ModelChoice | None:
+    """Choose among the SavedModels that are not simply the job's inputs."""
+    markers = []
+    for path, status in _walk(work, ""):
+        if is_marker(path) and stat.S_ISREG(status.st_mode) and not _is_input(work, path, inputs):
+            markers.append((path, status.st_mtime))
+    return choose(markers)
+
+
+def _is_input(work: int, path: str, inputs: Path) -> bool:
+    try:
+        given = (inputs / path).open("rb")
+    except OSError:
+        return False
+    with given, _opened_file(work, path) as handle, open(handle, "rb", closefd=False) as written:
+        if os.fstat(handle).st_size != os.fstat(given.fileno()).st_size:
+            return False
+        while piece := written.read(_PIECE):
+            if given.read(_PIECE) != piece:
+                return False
+    return True
+
+
+def _model_files(work: int, folder: str) -> list[str]:
+    """The files of a SavedModel, by their paths in the work folder.
+
+    :raises ModelNotStored: when there is something that is neither a file nor a directory.
+    """
+    files = []
+    for path, status in _walk(work, folder, hidden=True):
+        first = path.split("/")[0]
+        if not folder and path not in _OWN_FILES and ("/" not in path or first not in _OWN_FOLDERS):
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a link" if stat.S_ISLNK(status.st_mode) else "no regular file"
+            raise ModelNotStored(
+                Reason.MODEL_UNREADABLE,
+                f"{path!r} in the SavedModel is {kind}; a model is made of files, so copy it there.",
+            )
+        files.append(path)
+    return sorted(files)
+
+
+def _store_all(work: int, paths: list[str], prefix: str, tree: ObjectTree) -> list[dict[str, Any]]:
+    """Store all files, or none: half a model would only fill the storage."""
+    stored: list[dict[str, Any]] = []
+    try:
+        stored.extend(_store(work, path, f"{prefix}/{path}", tree) for path in paths)
+    except ModelNotStored:
+        for file in stored:
+            with suppress(Problem):
+                tree.delete(file["key"])
+        raise
+    return stored
+
+
+def _store(work: int, path: str, key: str, tree: ObjectTree) -> dict[str, Any]:
+    try:
+        with _opened_file(work, path) as handle:
+            stored = tree.adopt(handle, key)
+    except Problem as problem:
+        reason = Reason.STORAGE_FULL if problem.status == 507 else Reason.MODEL_UNREADABLE
+        raise ModelNotStored(reason, f"The job ran well and its model could not be stored. {problem.detail}") from None
+    except OSError as error:
+        if is_disk_full(error):
+            message = "The job ran well and its model could not be stored: the server's disk is full."
+            raise ModelNotStored(Reason.STORAGE_FULL, message) from None
+        raise ModelNotStored(
+            Reason.MODEL_UNREADABLE, f"The job ran well and {path!r} of its model cannot be read: {error.strerror}."
+        ) from None
+    return {"path": path, "size": stored.size, "sha256": stored.sha256, "key": stored.key}
+
+
+def _walk(work: int, folder: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
+    """Everything below a directory of the work folder that is no directory, without following any link.
+
+    :param folder: ``""`` or a path that ends with ``/``.
+    :param hidden: Whether to look into directories whose name begins with a dot: caches hold models of others.
+    """
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            with _opened_directory(work, current) as handle, os.scandir(handle) as entries:
+                found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+        except OSError:
+            if current == folder:
+                raise
+            continue
+        for name, status in found:
+            if not stat.S_ISDIR(status.st_mode):
+                yield current + name, status
+            elif current.count("/") < _DEPTH and (hidden or not name.startswith(".")):
+                waiting.append(f"{current}{name}/")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _opened_directory(work: int, path: str) -> Iterator[int]:
+    """Open a directory step by step from the work folder down."""
+    handle = os.dup(work)
+    try:
+        for part in path.split("/"):
+            if part:
+                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
+                os.close(handle)
+                handle = below
+        yield handle
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _opened_file(work: int, path: str) -> Iterator[int]:
+    """Open a regular file of the work folder's owner.
+
+    :raises OSError: when it is something else.
+    """
+    folder, _, name = path.rpartition("/")
+    with _opened_directory(work, folder) as directory:
+        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.fstat(work).st_uid:
+            raise PermissionError(1, "it is not a regular file of the job's own")
+        yield handle
+    finally:
+        os.close(handle)

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The http storage: which keys a client's objects have, which bytes they mean, and how many there may be.
+
+An object's bytes are whole on the disk before one transaction lets its key mean them. So a reader sees the old object
+or the new one, a crash leaves at worst bytes that no key means, a job can keep its inputs by hard links, and no key is
+ever a path on this machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
+
+from airflow_provider_jobapi.server.config import Settings
+from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.blobs import PIECE, Blobs, Probe
+from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
+from airflow_provider_jobapi.training.job_file import check_path
+from airflow_provider_jobapi.training.sizes import size_text
+
+WriteCheck = Callable[[Connection, str], None]
+"""Called with the transaction and the key before a key changes; raises a Problem where it must not."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object: its key, its size in bytes, the SHA-256 of its bytes in hex, when it was written, its blob."""
+
+    key: str
+    size: int
+    sha256: str
+    modified: datetime
+    blob: str
+
+
+class ObjectTree:
+    """The objects of one client."""
+
+    def __init__(self, settings: Settings, database: Database, client_id: str) -> None:
+        self.client_id = client_id
+        self.blobs = Blobs(layout.client_directory(settings.root, client_id) / "data")
+        self._bound = settings.storage_bound
+        self._database = database
+        self._coming = 0
+        self._lock = Lock()
+
+    def head(self, key: str) -> StoredObject:
+        """What is known of an object.
+
+        :raises Problem: 404, when there is none; 422, when this cannot be a key.
+        """
+        check_key(key)
+        with self._database.read() as connection:
+            row = connection.execute(select(objects).where(self._is(key))).one_or_none()
+        if row is None:
+            raise _no_object(key)
+        return _stored(row)
+
+    def open(self, key: str) -> tuple[StoredObject, int]:
+        """What is known of an object, and a file descriptor of its bytes that the caller closes.
+
+        :raises Problem: as :meth:`head`.
+        """
+        for _attempt in range(3):
+            stored = self.head(key)
+            try:
+                return stored, self.blobs.open(stored.blob)
+            except FileNotFoundError:  # replaced between the two
+                continue
+        raise Problem(500, None, f"The bytes of {key!r} are missing on the server's disk; upload the object again.")
+
+    def writer(self, key: str, size: int = 0, check: WriteCheck | None = None) -> ObjectWriter:
+        """Begin to write an object.
+
+        :param size: How many bytes are announced, if they are: what has no room is refused before it comes.
+        :param check: Asked whether the key may change, as again at the end.
+        :raises Problem: 422, when this cannot be a key; 507, when there is no room; whatever ``check`` raises.
+        """
+        check_key(key)
+        with self._database.read() as connection:
+            if check:
+                check(connection, key)
+            room = self._bound - self._used(connection)
+        if size > room:
+            raise self.full(size, room)
+        return ObjectWriter(self, key, room)
+
+    def adopt(self, source: int, key: str, *, sha256: str | None = None, size: int | None = None) -> StoredObject:
+        """Store a copy of a file that is on this machine.
+
+        :param source: An open file descriptor; read from its beginning, left open.
+        :param sha256: What the bytes must be, where the caller knows.
+        :param size: How many they must be.
+        :raises Problem: 507, when the client's storage or the disk is full; 409, when these are other bytes.
+        """
+        offset = 0
+        with self.writer(key, os.fstat(source).st_size) as writer:
+            while piece := os.pread(source, PIECE, offset):
+                writer.write(piece)
+                offset += len(piece)
+            if sha256 not in {None, writer.sha256} or size not in {None, offset}:
+                raise Problem(409, "wrong-digest", f"The file for {key!r} changed while it was stored.")
+            return writer.commit()[0]
+
+    def delete(self, key: str, check: WriteCheck | None = None) -> None:
+        """Delete an object.
+
+        :param check: Asked whether the key may change.
+        :raises Problem: 404, when there is none; whatever ``check`` raises.
+        """
+        check_key(key)
+        with self._database.write() as connection:
+            if check:
+                check(connection, key)
+            freed = self._forget(connection, key)
+            if freed is None:
+                raise _no_object(key)
+        self.blobs.free([freed])
+
+    def page(self, prefix: str, after: str, limit: int) -> tuple[list[StoredObject], str | None]:
+        """Objects in the order of their keys, and the key after which the next page begins, if there is one."""
+        query = select(objects).where(objects.c.client_id == self.client_id, objects.c.key > after)
+        if prefix:
+            query = query.where(_begins(prefix))
+        with self._database.read() as connection:
+            rows = connection.execute(query.order_by(objects.c.key).limit(limit + 1)).all()
+        found = [_stored(row) for row in rows[:limit]]
+        return found, found[-1].key if len(rows) > limit else None
+
+    def probe(self) -> Probe:
+        """Whether the storage works, and a sentence about it."""
+        probe = self.blobs.probe()
+        if not probe.works:
+            return probe
+        with self._database.read() as connection:
+            used = self._used(connection)
+        return Probe(True, f"{probe.message}; {size_text(used)} of {size_text(self._bound)} are used.")
+
+    def below(self, connection: Connection, directory: str) -> dict[str, StoredObject]:
+        """The objects below a directory by their path in it."""
+        query = select(objects).where(objects.c.client_id == self.client_id, _begins(f"{directory}/"))
+        return {row.key[len(directory) + 1 :]: _stored(row) for row in connection.execute(query)}
+
+    def hold(
+        self, connection: Connection, job_id: str, chosen: Sequence[tuple[str, StoredObject]], target: Path
+    ) -> None:
+        """Keep objects for a job as they are now: by hard links below a directory, whatever becomes of their keys.
+
+        :param connection: The transaction that makes the job; it holds the write lock, so that nothing is freed now.
+        :param chosen: Paths below the directory and what stands there.
+        :param target: The directory; made here.
+        """
+        target.mkdir(mode=0o700)
+        for path, stored in chosen:
+            place = target / path
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.blobs.link(stored.blob, place)
+        mine = {"client_id": self.client_id, "job_id": job_id}
+        if rows := [mine | {"path": path, "blob": each.blob, "size": each.size} for path, each in chosen]:
+            connection.execute(insert(inputs), rows)
+
+    def release(self, connection: Connection, job_id: str, directory: str) -> list[str]:
+        """Let go of everything of a job; answers the blobs to free after the commit.
+
+        :param directory: The job's directory, whose objects go with it.
+        """
+        below = (objects.c.client_id == self.client_id) & _begins(f"{directory}/")
+        held = (inputs.c.client_id == self.client_id) & (inputs.c.job_id == job_id)
+        blobs = list(connection.execute(select(objects.c.blob).where(below)).scalars())
+        freed = _sum(connection, objects.c.size, below) + _sum(connection, inputs.c.size, held & inputs.c.alone)
+        connection.execute(delete(objects).where(below))
+        connection.execute(delete(inputs).where(held))
+        self._count(connection, -freed)
+        return blobs
+
+    def sweep(self) -> int:
+        """Remove bytes that no key means and count what is used; answers the bytes freed. Only while nobody writes."""
+        mine = objects.c.client_id == self.client_id
+        with self._database.write() as connection:
+            known = set(connection.execute(select(objects.c.blob).where(mine)).scalars())
+            alone = (inputs.c.client_id == self.client_id) & inputs.c.alone
+            used = _sum(connection, objects.c.size, mine) + _sum(connection, inputs.c.size, alone)
+            connection.execute(update(clients).where(clients.c.client_id == self.client_id).values(used=used))
+        return self.blobs.sweep(known)
+
+    def publish(self, stored: StoredObject, check: WriteCheck | None) -> bool:
+        """Let a key mean a finished blob; answers whether the key is new."""
+        try:
+            with self._database.write() as connection:
+                if check:
+                    check(connection, stored.key)
+                replaced = self._forget(connection, stored.key)
+                room = self._bound - self._used(connection)
+                if stored.size > room:
+                    raise self.full(stored.size, room)
+                values: dict[str, Any] = {"client_id": self.client_id, "key": stored.key, "blob": stored.blob}
+                values |= {"size": stored.size, "sha256": stored.sha256, "modified": stored.modified}
+                connection.execute(insert(objects).values(values))
+                self._count(connection, stored.size)
+        except BaseException:
+            self.blobs.free([stored.blob])
+            raise
+        if replaced is not None:
+            self.blobs.free([replaced])
+        return replaced is None
+
+    def expect(self, size: int) -> int:
+        """Count bytes that are on their way, of all uploads together; fewer, where the size is negative."""
+        with self._lock:
+            self._coming += size
+            return self._coming
+
+    def full(self, size: int, room: int) -> Problem:
+        """The client's bound is reached."""
+        return Problem(
+            507,
+            "storage-full",
+            f"The storage has no room for {size_text(size)}: {size_text(max(0, room))} of {size_text(self._bound)} are "
+            "free. Delete objects or ended jobs, or ask the server's operator for a larger --storage-bound.",
+        )
+
+    def _forget(self, connection: Connection, key: str) -> str | None:
+        """Let a key mean nothing; answers the blob to free after the commit, or None where there was no object."""
+        row = connection.execute(select(objects).where(self._is(key))).one_or_none()
+        if row is None:
+            return None
+        connection.execute(delete(objects).where(self._is(key)))
+        kept = connection.execute(update(inputs).where(inputs.c.blob == row.blob).values(alone=True)).rowcount
+        if not kept:
+            self._count(connection, -row.size)
+        return str(row.blob)
+
+    def _is(self, key: str) -> ColumnElement[bool]:
+        return (objects.c.client_id == self.client_id) & (objects.c.key == key)
+
+    def _used(self, connection: Connection) -> int:
+        query = select(clients.c.used).where(clients.c.client_id == self.client_id)
+        return int(connection.execute(query).scalar_one())
+
+    def _count(self, connection: Connection, size: int) -> None:
+        mine = clients.c.client_id == self.client_id
+        connection.execute(update(clients).where(mine).values(used=clients.c.used + size))
+
+
+class ObjectWriter:
+    """An object that is being written; a context manager that leaves nothing behind unless it was committed."""
+
+    def __init__(self, tree: ObjectTree, key: str, room: int) -> None:
+        self._tree = tree
+        self._key = key
+        self._room = room
+        self._blob = tree.blobs.writer(self._expect)
+        self._expected = 0
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes so far, in hex."""
+        return self._blob.sha256
+
+    def write(self, piece: bytes) -> None:
+        """Write some bytes.
+
+        :raises Problem: 507, when the client's bound is reached or the disk is full.
+        """
+        self._blob.write(piece)
+
+    def commit(self, check: WriteCheck | None = None) -> tuple[StoredObject, bool]:
+        """Let the key mean the bytes; the second answer says whether the key is new.
+
+        :param check: Asked in the same transaction whether the key may change.
+        :raises Problem: 507, when the bound is reached or the disk is full; whatever ``check`` raises.
+        """
+        blob = self._blob.finish()
+        stored = StoredObject(self._key, self._blob.size, self.sha256, datetime.now(UTC), blob)
+        return stored, self._tree.publish(stored, check)
+
+    def close(self) -> None:
+        """Remove what was not committed."""
+        self._blob.close()
+        self._tree.expect(-self._expected)
+        self._expected = 0
+
+    def _expect(self, size: int) -> None:
+        self._expected += size
+        if (coming := self._tree.expect(size)) > self._room:
+            raise self._tree.full(coming, self._room)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        self.close()
+
+
+class Trees:
+    """The trees of all clients, one each."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._trees: dict[str, ObjectTree] = {}
+
+    def of(self, client_id: str) -> ObjectTree:
+        """The tree of a client."""
+        return self._trees.setdefault(client_id, ObjectTree(self._settings, self._database, client_id))
+
+
+def check_key(key: str) -> str:
+    """Check an object's key: it is a relative path, so that every client can have it as a file.
+
+    :raises Problem: 422, when it is not.
+    """
+    try:
+        check_path(key)
+        if any(len(part.encode()) > 255 for part in key.split("/")):
+            raise ValueError(key)
+    except ValueError:
+        raise Problem(
+            422,
+            "invalid-key",
+            f"An object cannot have the key {key[:200]!r}: it is a relative path of at most 1,024 bytes, and 255 "
+            "between slashes, without '..', empty parts, backslashes and control characters.",
+        ) from None
+    return key
+
+
+def _begins(prefix: str) -> ColumnElement[bool]:
+    return (objects.c.key >= prefix) & (objects.c.key < prefix + "\U0010ffff")
+
+
+def _sum(connection: Connection, column: ColumnElement[int], condition: ColumnElement[bool]) -> int:
+    return int(connection.execute(select(func.coalesce(func.sum(column), 0)).where(condition)).scalar_one())
+
+
+def _stored(row: Row[Any]) -> StoredObject:
+    return StoredObject(row.key, row.size, row.sha256, row.modified, row.blob)
+
+
+def _no_object(key: str) -> Problem:
+    return Problem(404, "no-such-object", f"There is no object {key!r} in the storage; upload it first.")

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a fetched SavedModel goes: ``<destination>/<version>/``, so that no reader ever sees half a model.
+
+On a file system the model is put together in a hidden directory beside its place and renamed into it. An object store
+has no rename, so ``saved_model.pb``, by which readers know a model, is written last.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from airflow_provider_jobapi.exceptions import InvalidJob, JobConflict, QuotaReached
+from airflow_provider_jobapi.services.base import ModelFile
+from airflow_provider_jobapi.services.files.sources import CHUNK
+from airflow_provider_jobapi.services.files.transfers import Task
+from airflow_provider_jobapi.training.model import is_marker
+
+Bring = Callable[[ModelFile, Path, Callable[[int], None]], None]
+"""Brings one file of the model, verified, into a file of this machine that does not exist yet."""
+
+Run = Callable[[Sequence[Task]], None]
+"""Does tasks in parallel."""
+
+
+class Place(Protocol):
+    """The directory of one version of a model."""
+
+    location: str
+    """The directory as a URI."""
+
+    def holds(self, files: Sequence[ModelFile]) -> bool:
+        """Whether exactly these files are there already.
+
+        :raises JobConflict: when another model is.
+        """
+
+    def publish(self, files: Sequence[ModelFile], bring: Bring, run: Run) -> None:
+        """Bring the files, and let readers see all of them or none."""
+
+
+def place_of(destination: Any, version: str) -> Place:
+    """The place for a version of a model.
+
+    :param destination: A directory: a path of this machine, or an object with the methods of ``ObjectStoragePath``.
+    :param version: The directory's name beneath it; a number, where TensorFlow Serving is to load it.
+    :raises InvalidJob: when either cannot be used.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", version):
+        raise InvalidJob(
+            f"version cannot be {version[:80]!r}: it is a directory's name, such as 1, of letters, digits, '.', '_' "
+            "and '-'.",
+            field="version",
+        )
+    local = _local(destination)
+    if local is not None:
+        return LocalPlace(local, version)
+    if isinstance(destination, str) or not all(
+        hasattr(destination, name) for name in ("open", "exists", "__truediv__")
+    ):
+        raise InvalidJob(
+            f"destination cannot be a {type(destination).__name__} of this kind: give a path or an ObjectStoragePath.",
+            field="destination",
+        )
+    return RemotePlace(destination / version)
+
+
+def _local(destination: Any) -> Path | None:
+    """The path on this machine, where the destination is one."""
+    if isinstance(destination, str):
+        parts = urlsplit(destination)
+        if len(parts.scheme) > 1 and "://" in destination:
+            return Path(parts.path) if parts.scheme in {"file", "local"} else None
+        return Path(destination) if destination else None
+    # An ObjectStoragePath of older Airflows is a pathlib.Path, whatever it names; only a real one knows no protocol.
+    protocol = getattr(destination, "protocol", None)
+    if protocol is None:
+        return destination if isinstance(destination, Path) else None
+    return Path(destination.path) if protocol in {"", "file", "local"} else None
+
+
+class LocalPlace:
+    """A directory of a file system."""
+
+    def __init__(self, destination: Path, version: str) -> None:
+        self._parent = destination.expanduser().absolute()
+        self._final = self._parent / version
+        self.location = self._final.as_uri()
+
+    def holds(self, files: Sequence[ModelFile]) -> bool:
+        """Whether exactly these files are there already; every one is read."""
+        with _sentences(self._final):
+            if not self._final.is_dir():
+                if os.path.lexists(self._final):
+                    raise _taken(self.location, "is there and no directory")
+                return False
+            there = {path.relative_to(self._final).as_posix() for path in self._final.rglob("*") if not path.is_dir()}
+            if not there:
+                return False
+            same = there == {file.path for file in files} and all(self._is_file(file) for file in files)
+        if not same:
+            raise _taken(self.location, "holds other files")
+        return True
+
+    def publish(self, files: Sequence[ModelFile], bring: Bring, run: Run) -> None:
+        """Bring the files into a hidden directory, then rename it.
+
+        Its name follows from what the model is, so that an attempt finds what a dead one had brought. A file comes
+        under a name that no other attempt has and is renamed when it is whole, so that attempts do each other no harm.
+        """
+        listing = "".join(
+            f"{file.path}\0{file.size}\0{file.sha256}\0" for file in sorted(files, key=lambda file: file.path)
+        )
+        name = hashlib.sha256(listing.encode()).hexdigest()[:16]
+        work = self._parent / f".{self._final.name}.{name}.part"
+        model = work / "model"
+
+        def task(file: ModelFile) -> Task:
+            return Task(file.path, file.size, lambda told: self._one(file, work, bring, told))
+
+        with _sentences(self._final):
+            try:
+                model.mkdir(parents=True, exist_ok=True)
+                _remove_strangers(model, files)
+                run([task(file) for file in files])
+                _sync_directories(model)
+                model.rename(self._final)
+                _sync(self._parent)
+            except OSError as error:
+                # Another attempt was quicker, or a directory that is not empty stands there.
+                if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST} or not self.holds(files):
+                    raise
+            shutil.rmtree(work, ignore_errors=True)
+
+    def _one(self, file: ModelFile, work: Path, bring: Bring, told: Callable[[int], None]) -> None:
+        with _sentences(self._final, lenient=True):
+            target = work / "model" / file.path
+            if _is(target, file):
+                told(file.size)
+                return
+            part = work / f"{uuid.uuid4().hex}.part"
+            try:
+                bring(file, part, told)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _is_file(self, file: ModelFile) -> bool:
+        return _is(self._final / file.path, file)
+
+
+class RemotePlace:
+    """A directory behind an ``ObjectStoragePath``, or any path with its methods."""
+
+    def __init__(self, final: Any) -> None:
+        self._final = final
+        self.location = str(final)
+
+    def holds(self, files: Sequence[ModelFile]) -> bool:
+        """Whether exactly these files are there already; what a dead attempt left does not count."""
+        with _sentences(self.location):
+            there = {_relative(path, self._final) for path in self._final.rglob("*") if path.is_file()}
+            strangers = there - {file.path for file in files}
+            if not any(is_marker(path) and "/" not in path for path in there):
+                if strangers:
+                    raise _taken(self.location, f"holds {min(strangers)}, which is no part of this model")
+                return False
+            if strangers or not all(self._is_file(file) for file in files):
+                raise _taken(self.location, "holds another model")
+            return True
+
+    def publish(self, files: Sequence[ModelFile], bring: Bring, run: Run) -> None:
+        """Write every other file first and the one by which readers know a model last."""
+        last = [file for file in files if is_marker(file.path) and "/" not in file.path]
+        first = [file for file in files if file not in last]
+        with (
+            _sentences(self.location),
+            tempfile.TemporaryDirectory(prefix="jobapi-", ignore_cleanup_errors=True) as folder,
+        ):
+
+            def task(file: ModelFile) -> Task:
+                return Task(file.path, file.size, lambda told: self._one(file, Path(folder), bring, told))
+
+            if first:
+                run([task(file) for file in first])
+            run([task(file) for file in last])
+
+    def _one(self, file: ModelFile, folder: Path, bring: Bring, told: Callable[[int], None]) -> None:
+        """By way of a local file: what is wrong is known before a byte of it is written."""
+        part = folder / uuid.uuid4().hex
+        try:
+            bring(file, part, told)
+            target = self._final / file.path
+            if hasattr(target.parent, "mkdir"):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("rb") as source, target.open("wb") as out:
+                shutil.copyfileobj(source, out, CHUNK)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _is_file(self, file: ModelFile) -> bool:
+        target = self._final / file.path
+        if not target.exists() or target.stat().st_size != file.size:
+            return False
+        with target.open("rb") as opened:
+            return _digest(opened) == file.sha256
+
+
+@contextmanager
+def _sentences(place: object, *, lenient: bool = False) -> Iterator[None]:
+    """What went wrong with the destination, as one of our errors.
+
+    :param lenient: Leave alone what only says that another attempt was quicker.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise QuotaReached(f"There is no room left for {place}: free some, then try again.") from None
+        if lenient and error.errno == errno.ENOENT:
+            raise
+        raise InvalidJob(
+            f"{place} cannot be written: {error.strerror or error}; check destination.", field="destination"
+        ) from None
+
+
+def _taken(location: str, how: str) -> JobConflict:
+    return JobConflict(f"{location} {how}; nothing there was changed. Choose another version, or remove it.")
+
+
+def _relative(path: Any, root: Any) -> str:
+    return str(path.path)[len(str(root.path).rstrip("/")) + 1 :]
+
+
+def _is(path: Path, file: ModelFile) -> bool:
+    if not path.is_file() or path.is_symlink() or path.stat().st_size != file.size:
+        return False
+    with path.open("rb") as opened:
+        return _digest(opened) == file.sha256
+
+
+def _digest(opened: Any) -> str:
+    digest = hashlib.sha256()
+    while chunk := opened.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _remove_strangers(model: Path, files: Iterable[ModelFile]) -> None:
+    """Whatever stands in the work directory and is not of the model would be published with it."""
+    known = {file.path for file in files}
+    for path in model.rglob("*"):
+        if not path.is_dir() and path.relative_to(model).as_posix() not in known:
+            path.unlink()
+
+
+def _sync_directories(root: Path) -> None:
+    for folder, _, _ in os.walk(root):
+        _sync(Path(folder))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One small interface over the places where files of jobs are kept: S3, a local directory, and the jobAPI itself.
+
+(The jobAPI's own storage is in ``services/jobapi/http_store.py``.) Every store knows the SHA-256 of what it holds, so
+that nothing is sent twice: S3 keeps it in the object's metadata, a directory computes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, QuotaReached, ServiceUnavailable
+from airflow_provider_jobapi.services.files.sources import CHUNK, Source, Told
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store as ObstoreS3
+
+PART = 8 * 1024 * 1024
+"""The least bytes of one part of a large upload to S3; four parts of a file are on their way at a time."""
+
+_PARTS = 10_000 - 100
+"""S3 knows at most 10,000 parts of an object."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object of a store.
+
+    :ivar size: In bytes.
+    :ivar sha256: In hex; None where the store would have to be asked again.
+    :ivar modified: When it was written, in Unix time, where a listing tells it.
+    """
+
+    key: str
+    size: int
+    sha256: str | None
+    modified: float = 0.0
+
+
+class ObjectStore(Protocol):
+    """Where files are kept under keys such as ``jobs/train-1234/train.py``. Safe for threads.
+
+    Every method raises :class:`ServiceUnavailable` where it is worth trying again.
+    """
+
+    def head(self, key: str) -> StoredObject | None:
+        """What is under a key, with its SHA-256 where it is known."""
+
+    def put(self, key: str, source: Source, told: Told) -> None:
+        """Keep a file under a key; nobody ever sees half of it."""
+
+    def read(self, key: str, start: int) -> AbstractContextManager[tuple[int, Iterator[bytes]]]:
+        """Open an object: the offset where the bytes begin, and the bytes.
+
+        :param start: Where to begin; a store that cannot begins at 0 and says so.
+        """
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Everything under keys that begin with ``prefix``."""
+
+
+def endpoint_url(endpoint: str) -> str:
+    """The URL of an S3 endpoint that may be a bare host name, as SAP's service gave it; that means TLS."""
+    return (endpoint if "://" in endpoint else f"https://{endpoint}").rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Access:
+    """How to come to a bucket.
+
+    :ivar url: The endpoint; empty for the one of AWS for the region.
+    :ivar access_key: Empty for what the environment or the machine gives.
+    :ivar roots: PEM text of authorities to trust besides the public ones.
+    :ivar timeout: Seconds of silence after which a request is given up.
+    :ivar unsigned: Whether requests are signed without their bodies, as Huawei's OBS alone takes them.
+    :ivar giver: Who gave the bucket and the keys, for the sentences of errors.
+    :ivar advice: What to do where they are refused.
+    """
+
+    url: str
+    bucket: str
+    access_key: str
+    secret_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    region: str = "us-east-1"
+    verify: bool = True
+    roots: bytes | None = None
+    proxy: str | None = field(default=None, repr=False)
+    timeout: float = 30.0
+    unsigned: bool = False
+    giver: str = "the service"
+    advice: str = "tell the service's operator"
+
+
+class S3Store:
+    """A bucket of an S3 server."""
+
+    def __init__(self, access: S3Access) -> None:
+        self._access = access
+        self._store = obstore_of(access)
+
+    def head(self, key: str) -> StoredObject | None:
+        """What is under a key; its SHA-256 is in the object's metadata, where we wrote it."""
+        import obstore
+
+        with self._errors(key):
+            try:
+                found = obstore.get(self._store, key, options={"head": True})
+            except FileNotFoundError:
+                return None
+            return StoredObject(key, found.meta["size"], _metadata(found.attributes))
+
+    def put(self, key: str, source: Source, told: Told) -> None:
+        """Keep a file under a key, in parts where it is large."""
+        import obstore
+
+        attributes: Any = {"Content-Type": "application/octet-stream", "sha256": source.sha256}
+        with self._errors(key), source.open(told) as file:
+            if source.size <= PART:
+                obstore.put(self._store, key, file.read(), attributes=attributes, use_multipart=False)
+                return
+            part = max(PART, -(-source.size // _PARTS))
+            obstore.put(self._store, key, iter(file), attributes=attributes, chunk_size=part, max_concurrency=4)
+
+    @contextmanager
+    def read(self, key: str, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:  # noqa: ARG002 -- see below
+        """Open an object, always at 0: obstore goes on by itself after a break, and some servers know no ranges."""
+        import obstore
+
+        with self._errors(key):
+            try:
+                found = obstore.get(self._store, key)
+            except FileNotFoundError:
+                raise BrokenContract(f"The storage has no {key}, which the service names.") from None
+            yield 0, (bytes(chunk) for chunk in found.stream(min_chunk_size=CHUNK))
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Everything under keys that begin with ``prefix``; S3 lists no hashes."""
+        import obstore
+
+        with self._errors(prefix):
+            for page in obstore.list(self._store, prefix=prefix):
+                for each in page:
+                    yield StoredObject(each["path"], each["size"], None, each["last_modified"].timestamp())
+
+    @contextmanager
+    def _errors(self, key: str) -> Iterator[None]:
+        from obstore import exceptions
+
+        place = f"{self._access.url}/{self._access.bucket}"
+        try:
+            yield
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+            raise ConnectionProblem(
+                f"The storage {place} refuses {key} to the keys that {self._access.giver} gave{_code(error)}; "
+                f"{self._access.advice}."
+            ) from None
+        except (exceptions.BaseError, FileNotFoundError) as error:
+            raise _s3_error(error, self._access, place, key) from None
+
+
+def obstore_of(access: S3Access) -> ObstoreS3:
+    from obstore.store import S3Store as Store
+
+    options = _client_options(access)
+    config: dict[str, Any] = {"region": access.region, "unsigned_payload": access.unsigned}
+    if access.url:
+        config["endpoint"] = access.url
+
+    def keys() -> dict[str, Any]:
+        pair = {"access_key_id": access.access_key, "secret_access_key": access.secret_key, "expires_at": None}
+        return pair | ({"token": access.session_token} if access.session_token else {})
+
+    def make() -> ObstoreS3:
+        return Store(
+            access.bucket,
+            config=config,  # type: ignore[arg-type, unused-ignore]
+            client_options=options,  # type: ignore[arg-type]
+            # Keys go in as a callable: AWS_* variables of the worker have no say then.
+            credential_provider=keys if access.access_key else None,  # type: ignore[arg-type, unused-ignore]
+            retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=60)},
+        )
+
+    try:
+        try:
+            return make()
+        except ValueError as error:
+            _for_an_older_obstore(options, error)
+            return make()
+    except ConnectionProblem:
+        raise
+    except Exception as error:
+        raise BrokenContract(f"The service's storage cannot be used: {access.url} is not an S3 endpoint.") from error
+
+
+def _client_options(access: S3Access) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "allow_http": access.url.startswith("http://"),
+        "allow_invalid_certificates": not access.verify,
+        "connect_timeout": timedelta(seconds=10),
+        "read_timeout": timedelta(seconds=access.timeout),
+        # The whole of a request may take long, a large file does; silence is what the timeout above is for.
+        "timeout": timedelta(hours=12),
+    }
+    if access.proxy:
+        options["proxy_url"] = access.proxy
+    if access.roots:
+        options["root_certificate"] = access.roots
+    return options
+
+
+def _for_an_older_obstore(options: dict[str, Any], error: ValueError) -> None:
+    """Do without what obstore knows since 0.10 or so; an older Airflow's constraints may hold it below."""
+    if "Invalid key" not in str(error):
+        raise error
+    if "root_certificate" in options:
+        raise ConnectionProblem(
+            "The installed obstore takes no CA bundle for S3; upgrade obstore, or add the authority to the system's."
+        )
+    if options.pop("read_timeout", None):
+        options["timeout"] = timedelta(hours=1)
+
+
+def _s3_error(error: Exception, access: S3Access, place: str, key: str) -> Exception:
+    text = str(error)
+    if "NoSuchBucket" in text:
+        return ConnectionProblem(f"The storage has no bucket {place}{_code(error)}; {access.advice}.")
+    if "InvalidAccessKeyId" in text or "SignatureDoesNotMatch" in text:
+        return ConnectionProblem(
+            f"The storage {place} refuses the keys that {access.giver} gave{_code(error)}; {access.advice}."
+        )
+    if "AuthorizationHeaderMalformed" in text or "redirect without LOCATION" in text:
+        return ConnectionProblem(
+            f"The storage {place} is of another region than is named{_code(error)}; {access.advice}."
+        )
+    if "certificate" in text.lower():
+        return ConnectionProblem(
+            f"The certificate of the storage {place} is not trusted; set the connection's ca_bundle to the authority "
+            "that signed it."
+        )
+    if "507 " in text or "QuotaExceeded" in text or "EntityTooLarge" in text:
+        return QuotaReached(f"The storage {place} has no room for {key}{_code(error)}.")
+    return ServiceUnavailable(f"The storage {place} cannot serve {key} now{_code(error)}.")
+
+
+def _code(error: Exception) -> str:
+    """S3's own word for an error, which stands deep in a long text."""
+    import re
+
+    found = re.search(r"<Code>(\w{1,60})</Code>", str(error)) or re.search(r"message: \"([\w ]{1,60})\"", str(error))
+    return f" ({found[1]})" if found else ""
+
+
+def _metadata(attributes: Any) -> str | None:
+    value = next((text for name, text in dict(attributes).items() if str(name).lower() == "sha256"), None)
+    return value if isinstance(value, str) and len(value) == 64 else None
+
+
+class LocalStore:
+    """A directory of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def head(self, key: str) -> StoredObject | None:
+        """What is under a key; the hash is computed from the file."""
+        path = self._root / key
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return StoredObject(key, os.fstat(file.fileno()).st_size, digest)
+
+    def put(self, key: str, source: Source, told: Told) -> None:
+        """Keep a file under a key: written beside it, synced, renamed."""
+        path = self._root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        try:
+            with os.fdopen(descriptor, "wb") as target, source.open(told) as file:
+                for chunk in file:
+                    target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+            Path(beside).replace(path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+
+    @contextmanager
+    def read(self, key: str, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Open a file."""
+        try:
+            file = (self._root / key).open("rb")
+        except FileNotFoundError:
+            raise BrokenContract(f"There is no {self._root / key}.") from None
+        with file:
+            file.seek(start)
+            yield start, iter(lambda: file.read(CHUNK), b"")
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Every file whose key begins with ``prefix``."""
+        for folder, _, names in os.walk(self._root):
+            for name in names:
+                path = Path(folder, name)
+                key = path.relative_to(self._root).as_posix()
+                if key.startswith(prefix):
+                    yield StoredObject(key, path.stat().st_size, None)

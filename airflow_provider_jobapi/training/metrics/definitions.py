@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metrics of a training, read from the lines of its log and kept in bounded space.
+
+Definitions are what SageMaker's ``MetricDefinitions`` are: a name, and a regular expression with one group, the value.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.logs import LogLine
+from airflow_provider_jobapi.training.metrics.patterns import NAME_LIMIT, Habits, Measured, read_helper
+from airflow_provider_jobapi.training.metrics.series import FEWEST_POINTS, MOST_POINTS, Series, word_of, written
+
+if TYPE_CHECKING:
+    import regex
+
+MOST_NAMES = 32
+"""The most metrics of a job, and so the most definitions."""
+
+MOST_BYTES = 64 * 1024
+"""The most bytes of JSON that all metrics of a job take."""
+
+REGEX_LIMIT = 500
+"""The most characters of a regular expression; SageMaker's own limit."""
+
+MOST_PARTS = 10_000
+"""The most parts of a regular expression, its counted repeats written out as the library does: ten thousand take it 10
+milliseconds, and ``(?:(?:(?:xyz){1000}){1000}){8}`` seconds and gigabytes."""
+
+LINE_TIME = 0.05
+"""The most seconds that a definition may take for one line."""
+
+MEAN_TIME = 0.001
+"""The seconds that all definitions together may take for a line, taken over the whole log."""
+
+_ADVANCE = 0.25
+_MOST_LEFT_OUT = 10_000
+_BYTES_A_POINT = 38
+"""What a point takes as a rule; where it takes more, one that fits is looked for."""
+
+_PARTS = re.compile(
+    r"""(?P<flag> \(\?[\w-]*[xV][\w-]*[:)] | \{[\w<=,+ ]+:\[ )
+    | (?P<skip> \(\?\#[^)]*\) | \(\?[\w-]+\) | \{[^\d,][^][(){}\\]*\} )
+    | (?P<plain> \\. | \[\^?\]? (?: \\. | \[:\^?\w+:\] | [^\]\\] )* \] )
+    | (?P<count> \{[\d,]+\} ) | (?P<open> \( (?: \?[\w-]*: )? ) | (?P<close> \) ) | .""",
+    re.DOTALL | re.VERBOSE,
+)
+"""The parts of a regular expression. Its brackets are brackets, save with the flags x and V1 and in a fuzzy match."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDefinition:
+    """How a metric is found in a line.
+
+    :ivar name: The metric.
+    :ivar pattern: Its first group is the value.
+    """
+
+    name: str
+    pattern: regex.Pattern[str]
+
+
+def read_definitions(value: Any) -> tuple[MetricDefinition, ...] | None:
+    """Check metric definitions, ``[{"name": …, "regex": …}]``; None stays None, which stands for the habits.
+
+    :raises InvalidJob: in one sentence: which definition, what is wrong with it, and what to write.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise _refused(f'is a {type(value).__name__}; it must be a list of {{"name": …, "regex": …}} objects.')
+    if len(value) > MOST_NAMES:
+        raise _refused(f"has {len(value)} entries; {MOST_NAMES} metrics are the most that are kept.")
+    return tuple(_definition(number, each) for number, each in enumerate(value))
+
+
+def _definition(number: int, given: Any) -> MetricDefinition:
+    where = f"[{number}]"
+    if not isinstance(given, Mapping) or set(given) != {"name", "regex"}:
+        raise _refused(f'{where} is {_short(given)}; it must be an object of "name" and "regex" and nothing else.')
+    name, expression = given["name"], given["regex"]
+    if not isinstance(name, str) or not name.strip() or len(name) > NAME_LIMIT or not name.isprintable():
+        raise _refused(f"{where} has the name {_short(name)}; a name is 1 to {NAME_LIMIT} printable characters.")
+    where += f" ({name})"
+    if not isinstance(expression, str) or not 0 < len(expression) <= REGEX_LIMIT:
+        raise _refused(f"{where} has no regex; it must be a regular expression of 1 to {REGEX_LIMIT} characters.")
+    return MetricDefinition(name, _compiled(where, expression))
+
+
+def _compiled(where: str, expression: str) -> regex.Pattern[str]:
+    import regex
+
+    _check_repeats(where, expression)
+    try:
+        pattern = regex.compile(expression)
+    except (regex.error, RecursionError, OverflowError, MemoryError) as error:
+        raise _refused(f"{where} has the regex {_short(expression)}, which is none: {error}.") from None
+    if pattern.groups != 1:
+        raise _refused(
+            f"{where} has the regex {_short(expression)} with {pattern.groups or 'no'} groups; it needs exactly one, "
+            r"around the value, such as loss: ([0-9.]+); write (?:…) for a group that is not the value."
+        )
+    return pattern
+
+
+def _check_repeats(where: str, expression: str) -> None:
+    """Refuse what takes long to compile before it does: the library knows no limit."""
+    groups, last = [0], 1
+    for part in _PARTS.finditer(expression):
+        if part["flag"]:
+            raise _refused(f"{where} has a regex whose size cannot be judged with {part[0]} in it; write it without.")
+        if part["open"]:
+            groups.append(0)
+        elif part["close"] and len(groups) > 1:
+            last = groups.pop()
+            groups[-1] += last
+        elif part["count"]:
+            times = max(int(number or 1) for number in part[0][1:-1].split(","))
+            groups[-1] += last * (times - 1)
+            last *= times
+        elif not part["skip"]:
+            last = 1
+            groups[-1] += 1
+    if sum(groups) > MOST_PARTS:
+        raise _refused(
+            f"{where} has a regex whose repeats come to {sum(groups):,} parts; {MOST_PARTS:,} are the most; write * or "
+            "+ for any number of times."
+        )
+
+
+def _refused(what: str) -> InvalidJob:
+    return InvalidJob(f"metric_definitions{'' if what[0] == '[' else ' '}{what}", field="metric_definitions")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}…"
+
+
+class _Searches:
+    """Looks for definitions within a bounded time; one that takes too long is given up.
+
+    :param clock: Seconds of work, from any beginning.
+    :ivar given_up: The metrics whose definition, or one of them, was given up.
+    """
+
+    def __init__(
+        self, definitions: tuple[MetricDefinition, ...], clock: Callable[[], float], tell: Callable[[str], object]
+    ) -> None:
+        self.given_up: set[str] = set()
+        self._spent = dict.fromkeys(definitions, 0.0)
+        self._clock = clock
+        self._tell = tell
+        self._lines = 0
+
+    def read(self, text: str) -> dict[str, float]:
+        """The values of a line."""
+        self._lines += 1
+        found = {}
+        for definition in tuple(self._spent):
+            value = self._search(definition, text)
+            if value is not None:
+                found[definition.name] = value
+        if sum(self._spent.values()) > _ADVANCE + MEAN_TIME * self._lines:
+            self._give_up(max(self._spent, key=lambda each: self._spent[each]))
+        return found
+
+    def _search(self, definition: MetricDefinition, text: str) -> float | None:
+        begin = self._clock()
+        try:
+            match = definition.pattern.search(text, timeout=LINE_TIME)
+        except (TimeoutError, MemoryError):
+            self._give_up(definition)
+            return None
+        self._spent[definition] += self._clock() - begin
+        return None if match is None else _number(match[1])
+
+    def _give_up(self, definition: MetricDefinition) -> None:
+        del self._spent[definition]
+        self.given_up.add(definition.name)
+        self._tell(
+            f"The regex of the metric {definition.name} takes too long and is given up: write it without nested "
+            f"repetitions. It is {_short(definition.pattern.pattern)}."
+        )
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None or "_" in text else float(text)
+    except ValueError:
+        return None
+
+
+class Metrics:
+    """All metrics of one job. What they are is a function of the log alone, as long as no definition is given up: how
+    long a search takes is the machine's. Such a metric is marked as ``gave_up``.
+
+    :param definitions: How they are found; None for the habits of :mod:`~.metric_lines`. The helper's lines are read
+        in any case.
+    :param clock: Seconds of work, which bounds the time that definitions may take.
+    :param tell: Writes one line into the task's log.
+    :ivar count: The values of all metrics together.
+    """
+
+    def __init__(
+        self,
+        definitions: tuple[MetricDefinition, ...] | None,
+        clock: Callable[[], float],
+        tell: Callable[[str], object],
+    ) -> None:
+        self._searches = None if definitions is None else _Searches(definitions, clock, tell)
+        self._habits = Habits()
+        self._tell = tell
+        self._series: dict[str, Series] = {}
+        self._fleeting: dict[str, None] = {}
+        """The names that the habits have seen once, in their order: each gives its place to a newcomer."""
+        self._left_out: set[int] = set()
+        self.count = 0
+
+    def read(self, line: LogLine, time: float) -> None:
+        """Read the next line.
+
+        :param time: When it was written, by our clock, in seconds since 1970.
+        """
+        written_by_helper = read_helper(line.text)
+        text = line.text
+        if written_by_helper:
+            text = line.text[: written_by_helper[0][1]]
+        for measured, _, _ in written_by_helper:
+            self._add(measured, time, lasting=True)
+        if text:
+            self._add(self._said(text), time, lasting=self._searches is not None)
+
+    def last(self) -> dict[str, float | str]:
+        """The last value of each metric, fit for JSON."""
+        return {name: word_of(series.last) or series.last for name, series in self._series.items()}
+
+    def snapshot(self) -> Metrics:
+        """These metrics as they are now: quickly taken, and another thread may read their :meth:`content`."""
+        taken = copy.copy(self)
+        kept = {name: series.copy() for name, series in self._series.items()}
+        taken.__dict__ |= {"_series": kept, "_left_out": self._left_out.copy()}
+        return taken
+
+    def content(self, job_id: str, points: int = MOST_POINTS, size: int = MOST_BYTES) -> dict[str, Any]:
+        """All metrics as they travel: in as many points as the size allows.
+
+        :param points: The most points a metric.
+        :param size: The most bytes of JSON.
+        """
+        gave_up = self._searches.given_up if self._searches else ()
+
+        def content(most: int) -> dict[str, Any]:
+            metrics = {name: _written(series, most) for name, series in self._series.items()}
+            for name, metric in metrics.items():
+                if name in gave_up:
+                    metric["gave_up"] = True
+            return {"job_id": job_id, "version": 1, "metrics": metrics, "left_out": len(self._left_out)}
+
+        return _fitting(content, len(self._series), points, size)
+
+    def _said(self, text: str) -> Measured:
+        said = self._habits.read(text)
+        if self._searches is None:
+            return said
+        return Measured(self._searches.read(text), said.step)
+
+    def _add(self, measured: Measured, time: float, *, lasting: bool) -> None:
+        for name, value in measured.values.items():
+            if self._has_place(name, lasting=lasting):
+                self._series[name].add(value, time, measured.step)
+                self.count += 1
+
+    def _has_place(self, name: str, *, lasting: bool) -> bool:
+        """Whether a name is kept; where all places are taken, the oldest name that was seen once makes room.
+
+        So a printed configuration costs no curve. A name that comes back stays: many that come in turn must not drive
+        each other out for ever.
+        """
+        if name in self._series:
+            self._fleeting.pop(name, None)
+            return True
+        if len(self._series) >= MOST_NAMES:
+            if not self._fleeting:
+                self._leave_out(name)
+                return False
+            oldest = next(iter(self._fleeting))
+            del self._fleeting[oldest], self._series[oldest]
+            self._leave_out(oldest)
+        if hash(name) in self._left_out:
+            self._left_out.remove(hash(name))
+        elif not lasting:
+            self._fleeting[name] = None
+        self._series[name] = Series()
+        return True
+
+    def _leave_out(self, name: str) -> None:
+        if not self._left_out:
+            self._tell(f"This job writes more than {MOST_NAMES} metrics; only {MOST_NAMES} are kept.")
+        if len(self._left_out) < _MOST_LEFT_OUT:
+            self._left_out.add(hash(name))
+
+
+def shrunk(metrics: Mapping[str, Any], points: int, size: int) -> dict[str, Any]:
+    """The ``metrics`` of a content in fewer points.
+
+    :param points: The most points a metric.
+    :param size: The most bytes of JSON.
+    """
+    read = {name: _read(each) for name, each in metrics.items()}
+
+    def content(most: int) -> dict[str, Any]:
+        return {name: {**metrics[name], **written(series.points(most))} for name, series in read.items()}
+
+    return _fitting(content, len(read), points, size)
+
+
+def _fitting(make: Callable[[int], dict[str, Any]], names: int, points: int, size: int) -> dict[str, Any]:
+    most = min(points, max(FEWEST_POINTS, size // (_BYTES_A_POINT * max(1, names))))
+    while True:
+        content = make(most)
+        if most == FEWEST_POINTS or len(json.dumps(content)) <= size:
+            return content
+        most = max(FEWEST_POINTS, most * 3 // 4)
+
+
+def _read(metric: Mapping[str, Any]) -> Series:
+    series = Series()
+    for step, value, time in zip(metric["steps"], metric["values"], metric["times"], strict=True):
+        series.add(float(value), time, step)
+    return series
+
+
+def _written(series: Series, most: int) -> dict[str, Any]:
+    lowest, highest = series.extremes()
+    told = {"last": series.last, "min": lowest, "max": highest}
+    known = {name: word_of(value) or value for name, value in told.items()}
+    return {**written(series.points(most)), "count": series.count, **known}

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The names under which OpenLineage knows data and models; the events themselves are read in the end-to-end tests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from airflow.sdk import DAG, Asset, ObjectStoragePath
+
+from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+
+pytest.importorskip("airflow.providers.openlineage")
+
+
+@pytest.mark.parametrize(
+    ("uri", "dataset"),
+    [
+        ("/rows/a b.csv", ("file", "/rows/a b.csv")),
+        ("file:///rows/a%20b.csv", ("file", "/rows/a b.csv")),
+        ("s3://bucket/rows/a.csv", ("s3://bucket", "rows/a.csv")),
+        ("s3://my_aws@bucket/rows/a.csv", ("s3://bucket", "rows/a.csv")),
+        ("gs://bucket", ("gs://bucket", "/")),
+    ],
+)
+def test_a_place_has_the_name_that_others_give_it(uri, dataset):
+    from airflow_provider_jobapi.lineage.openlineage import dataset_of
+
+    assert dataset_of(uri) == dataset
+
+
+def train(**parameters) -> SubmitTrainingOperator:
+    with DAG("lineage", schedule=None):
+        return SubmitTrainingOperator(**{"task_id": "train", "script": "print(1)"} | parameters)
+
+
+def names(datasets) -> list[tuple[str, str]]:
+    return [(each.namespace, each.name) for each in datasets]
+
+
+def test_what_goes_into_a_training():
+    data = {
+        "a.csv": Path("/rows/a.csv"),
+        "b.csv": ObjectStoragePath("s3://conn@bucket/rows/b.csv"),
+        "c.csv": "1,2\n",
+    }
+    told = train(data_input=data).get_openlineage_facets_on_start()
+    assert names(told.inputs) == [
+        ("file", "/rows/a.csv"),
+        ("s3://bucket", "rows/b.csv"),
+        ("jobapi://jobapi_default", "lineage-train/c.csv"),
+    ]
+    assert told.outputs == []
+    assert told.run_facets == {}
+    assert told.job_facets["sourceCode"].sourceCode == "print(1)"
+
+
+def test_the_headers_of_config_count():
+    told = train(config={"jobName": "mine", "data_input": {"c.csv": "1"}}).get_openlineage_facets_on_start()
+    assert names(told.inputs) == [("jobapi://jobapi_default", "mine/c.csv")]
+
+
+def test_of_many_files_the_folders_are_told():
+    told = train(data_input={f"{n}.csv": Path(f"/rows/{n % 2}/{n}.csv") for n in range(3_000)})
+    assert names(told.get_openlineage_facets_on_start().inputs) == [("file", "/rows/0"), ("file", "/rows/1")]
+
+
+def test_inlets_and_outlets_are_told_too():
+    operator = train(inlets=[Asset("jobapi://other/base")], outlets=[Asset("jobapi://jobapi_default/digits")])
+    told = operator.get_openlineage_facets_on_failure(None)
+    assert names(told.inputs) == [("jobapi://other", "base")]
+    assert names(told.outputs) == [("jobapi://jobapi_default", "digits")]
+
+
+def test_the_source_may_be_kept_back(monkeypatch):
+    from airflow.providers.openlineage import conf
+
+    for source in ("disabled", "not there"):
+        with monkeypatch.context() as patch:
+            if source == "disabled":
+                patch.setattr(conf, "is_source_enabled", lambda: False)
+            operator = train(script="print(1)" if source == "disabled" else Path("/not/there.py"))
+            assert operator.get_openlineage_facets_on_start().job_facets == {}
+
+
+def test_a_fetch_that_has_not_happened_tells_nothing():
+    operator = FetchSavedModelOperator(task_id="fetch", job="1", destination="/models")
+    for told in (
+        operator.get_openlineage_facets_on_start(),
+        operator.get_openlineage_facets_on_complete(None),
+        operator.get_openlineage_facets_on_failure(None),
+    ):
+        assert (told.inputs, told.outputs) == ([], [])
+
+
+def test_the_operators_import_nothing_of_it():
+    program = (
+        "import sys, airflow_provider_jobapi.operators.training, airflow_provider_jobapi.operators.model; "
+        "print([name for name in sys.modules if name.startswith('openlineage') or name.endswith('assets.lineage')])"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == "[]"

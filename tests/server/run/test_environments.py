@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_jobapi.server.config import Settings, SettingsError
+from airflow_provider_jobapi.server.run import build_environment, environments
+from tests.harness.bench import Bench, bench
+from tests.harness.server import poll
+
+__all__ = ["bench"]
+
+INSTALL = "pip3 install -r requirements.txt && python3 train.py"
+
+
+def venvs(bench: Bench) -> list[str]:
+    folder = bench.settings.root / "clients" / "airflow" / "environments" / "venvs"
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.exists() else []
+
+
+def test_two_jobs_with_the_same_requirements_make_one_environment(bench):
+    files = {"requirements.txt": "six==1.17.0\n"}
+    script = "import six, sys; print(six.__version__, sys.prefix)"
+    jobs = [bench.submit(script, files=files, command=INSTALL) for _ in range(2)]
+    ended = [bench.wait(job, timeout=120) for job in jobs]
+    assert [job.state for job in ended] == ["SUCCESSFUL", "SUCCESSFUL"], [bench.log(job) for job in ended]
+    logs = [bench.log(job) for job in ended]
+    assert sum("Making the Python environment" in text for text in logs) == 1
+    assert sum("+ six==1.17.0" in text for text in logs) == 1
+    (key,) = venvs(bench)
+    for text in logs:
+        assert text.splitlines()[-1] == f"1.17.0 {bench.settings.root}/clients/airflow/environments/venvs/{key}"
+        assert "jobapi: the packages of requirements.txt are installed." in text
+
+
+def test_a_job_without_requirements_has_python_and_no_packages(bench):
+    job = bench.wait(bench.submit("import importlib.util; print(importlib.util.find_spec('airflow'))"))
+    assert bench.log(job) == "None\n"
+    assert len(venvs(bench)) == 1
+
+
+def test_requirements_that_cannot_be_installed_fail_with_uvs_words(bench):
+    files = {"requirements.txt": "six==99.0\n"}
+    job = bench.wait(bench.submit(files=files, command=INSTALL), timeout=120)
+    assert (job.state, job.reason) == ("FAILED", "EnvironmentFailed")
+    assert job.message == "The environment could not be made; the log says why."
+    assert "six==99.0" in bench.log(job)
+    assert "hello" not in bench.log(job)
+    assert venvs(bench) == []
+
+
+@pytest.mark.parametrize(
+    "command", ["pip3 install numpy", "pip3 install -r other.txt", "env pip install -U pip", "pip3 list", "pip3"]
+)
+def test_pip_does_nothing_but_what_is_done(bench, command):
+    files = {"requirements.txt": "", "other.txt": "numpy\n"}
+    job = bench.wait(bench.submit(command=command, files=files))
+    assert (job.reason, job.exit_code) == ("NonZeroExit", 2)
+    assert "the environment is shared; name what the job needs in requirements." in bench.log(job)
+
+
+def test_programs_of_packages_are_on_the_path(bench):
+    files = {"requirements.txt": "pygments==2.19.2\n"}
+    job = bench.wait(bench.submit(command="pygmentize -V && python3 -c 'import pygments'", files=files), timeout=120)
+    assert job.state == "SUCCESSFUL", bench.log(job)
+
+
+def test_an_environment_that_a_crash_left_half_made_is_made_anew(tmp_path):
+    uv, target = environments._find_uv(), tmp_path / "venv"
+    (tmp_path / "requirements.txt").write_text("")
+    (tmp_path / "venv.part" / "bin").mkdir(parents=True)
+    (tmp_path / "venv.part" / "bin" / "python").write_text("half")
+    command = [sys.executable, build_environment.__file__, uv, sys.executable, str(tmp_path / "requirements.txt")]
+    subprocess.run([*command, str(target)], check=True, env={"UV_CACHE_DIR": str(tmp_path / "cache")}, timeout=60)
+    subprocess.run([target / "bin" / "python3", "-c", "import json"], check=True, timeout=60)
+    assert not (tmp_path / "venv.part").exists()
+
+
+def test_the_bound_takes_the_cache_and_then_what_was_not_used_longest(tmp_path):
+    with Bench(tmp_path, environment_bound=1) as bench:
+        used = bench.submit("import time; print('up', flush=True); time.sleep(60)", files={"requirements.txt": "six\n"})
+        bench.wait_for_line(used, "up", timeout=120)
+        old = bench.wait(bench.submit("print(1)"))
+        assert old.state == "SUCCESSFUL"
+        assert len(venvs(bench)) == 2
+        collected = bench.runner.environments.collect()
+        assert collected.removed == 1
+        assert collected.after < collected.before
+        (kept,) = venvs(bench)
+        assert f"/venvs/{kept}/bin" in (used.directory / "spec.json").read_text()
+        home = bench.settings.root / "clients" / "airflow" / "environments"
+        assert list((home / "uv-cache").rglob("*.py")) == []
+        assert (home / "venvs" / kept / "bin" / "python3").exists()
+        again = bench.wait(bench.submit("print(2)"))
+        assert again.state == "SUCCESSFUL"
+        bench.registry.request_stop(used.key, "the test")
+        bench.wait(used)
+        assert environments.collect(bench.settings).removed == 2
+        assert venvs(bench) == []
+
+
+def test_what_was_used_last_stays(tmp_path):
+    with Bench(tmp_path) as bench:
+        first = bench.wait(bench.submit("print(1)", files={"requirements.txt": "# one\n"}))
+        second = bench.wait(bench.submit("print(1)", files={"requirements.txt": "# two\n"}))
+        assert (first.state, second.state) == ("SUCCESSFUL", "SUCCESSFUL")
+        locks = sorted(
+            (bench.settings.root / "clients" / "airflow" / "environments" / "locks").iterdir(),
+            key=lambda lock: lock.stat().st_mtime,
+        )
+        home = locks[0].parent.parent
+        shutil.rmtree(home / "uv-cache")
+        whole = environments._size([home])
+        bound = Settings(root=bench.settings.root, environment_bound=whole - 1)
+        assert environments.collect(bound).removed == 1
+        assert venvs(bench) == [locks[1].name]
+
+
+def test_a_python_that_is_none_is_refused_in_one_sentence(tmp_path):
+    for python in ("/no/such/python", "/bin/false", "/bin/echo"):
+        with pytest.raises(SettingsError, match=f"--python {python}"):
+            Bench(tmp_path, python=Path(python))
+
+
+def test_the_python_of_a_virtual_environment_means_the_one_it_was_made_of(tmp_path):
+    subprocess.run([environments._find_uv(), "venv", "-q", "--python", sys.executable, tmp_path / "venv"], check=True)
+    found = environments.Interpreter.find(tmp_path / "venv" / "bin" / "python")
+    assert not found.path.startswith(str(tmp_path))
+    assert found.version == ".".join(map(str, sys.version_info[:3]))
+
+
+def test_uv_sees_the_index_and_the_proxy_and_nothing_else_of_the_server(tmp_path):
+    environ = {
+        "UV_INDEX_URL": "https://index",
+        "UV_DEFAULT_INDEX": "https://index",
+        "UV_PUBLISH_TOKEN": "secret",
+        "UV_CACHE_DIR": "/elsewhere",
+        "https_proxy": "http://proxy",
+        "JOBAPI_ROOT": "/root",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "SSL_CERT_FILE": "/certs",
+    }
+    seen = environments._installer_environment(environ, tmp_path, tmp_path / "tmp")
+    assert {name: seen[name] for name in environ if name in seen} == {
+        "UV_INDEX_URL": "https://index",
+        "UV_DEFAULT_INDEX": "https://index",
+        "UV_CACHE_DIR": str(tmp_path / "uv-cache"),
+        "https_proxy": "http://proxy",
+        "SSL_CERT_FILE": "/certs",
+    }
+    assert "secret" not in seen.values()
+
+
+def test_the_index_of_a_uv_toml_among_the_inputs_is_not_used(bench):
+    files = {"requirements.txt": "six\n", "uv.toml": '[[index]]\nurl = "http://127.0.0.1:1/simple"\ndefault = true\n'}
+    job = bench.wait(bench.submit(files=files), timeout=120)
+    assert job.state == "SUCCESSFUL", bench.log(job)
+
+
+def test_waiting_for_another_job_that_makes_the_same_environment_is_told(tmp_path):
+    (tmp_path / "requirements.txt").write_text("# none\n")
+    uv, target = environments._find_uv(), tmp_path / "venv"
+    with (tmp_path / "venv.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        process = subprocess.Popen(
+            [sys.executable, build_environment.__file__, uv, sys.executable, tmp_path / "requirements.txt", target],
+            stdout=subprocess.PIPE,
+            env={"UV_CACHE_DIR": str(tmp_path / "cache"), "PATH": os.environ["PATH"]},
+        )
+        assert process.stdout is not None
+        assert b"Another job makes the same Python environment" in process.stdout.readline()
+        assert not target.exists()
+    assert process.wait(60) == 0
+    process.stdout.close()
+    poll(target.exists, 1, "the environment")

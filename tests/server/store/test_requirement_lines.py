@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.server.store.requirements import check_requirements
+
+GOOD = [
+    "tensorflow==2.21.0",
+    "six",
+    "numpy>=1.26,<3 ; python_version >= '3.9'",
+    "scikit-learn[tests] ~= 1.5  # pinned",
+    "six==1.17.0 --hash=sha256:" + "a" * 64,
+    "# -e . is only said, not done",
+    "   ",
+]
+
+
+@given(st.lists(st.sampled_from(GOOD)), st.booleans())
+def test_packages_versions_markers_hashes_and_comments_are_installed(lines, allow_urls):
+    check_requirements("\n".join(lines), allow_urls)
+
+
+def test_continued_lines_are_one():
+    check_requirements("six==1.17.0 \\\n  --hash=sha256:aa \\\n  --hash=sha256:bb\nnumpy")
+
+
+@pytest.mark.parametrize(
+    ("line", "because"),
+    [
+        ("-e .", "option"),
+        ("-r other.txt", "option"),
+        ("--index-url=https://example.com/simple", "option"),
+        ("--extra-index-url https://example.com/simple", "option"),
+        ("six --no-binary :all:", "option"),
+        ("./six.whl", "path"),
+        ("/tmp/six", "path"),
+        ("~/six", "path"),
+        ("C:\\six", "path"),
+        ("six-1.17.0-py2.py3-none-any.whl", "path"),
+        ("six @ file:///tmp/six.whl", "path"),
+        ("six @ ./six.whl", "path"),
+        ("six==${VERSION}", "environment"),
+        ("six @ https://${PASSWORD}@example.com/six.whl", "environment"),
+        ("six six", "not a requirement"),
+        ("six=1.0", "not a requirement"),
+        ("{{ packages }}", "not a requirement"),
+    ],
+)
+@pytest.mark.parametrize("allow_urls", [False, True])
+def test_other_lines_are_refused_whatever_the_server_allows(line, because, allow_urls):
+    with pytest.raises(InvalidJob, match=because) as caught:
+        check_requirements(f"numpy\n\n{line}\n", allow_urls)
+    assert "requirements.txt, line 3" in str(caught.value)
+    assert caught.value.field == "requirements"
+
+
+@pytest.mark.parametrize(
+    "line", ["git+https://example.com/six", "https://example.com/six.whl", "six @ https://example.com/s.whl"]
+)
+def test_addresses_need_the_servers_permission(line):
+    with pytest.raises(InvalidJob, match="--allow-requirement-urls"):
+        check_requirements(line)
+    check_requirements(line, allow_urls=True)
+
+
+def test_an_option_on_a_continued_line_is_found_where_the_line_begins():
+    with pytest.raises(InvalidJob, match="line 2"):
+        check_requirements("six\nnumpy \\\n  --index-url=x")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_accepted_or_refused_in_one_sentence(text):
+    said = ""
+    try:
+        check_requirements(text)
+    except InvalidJob as error:
+        said = str(error)
+    assert "\n" not in said
+    assert said == "" or said.endswith(".")

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The storage itself, on a real disk and a real database, without HTTP around it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from airflow_provider_jobapi.server.config import Settings
+from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.clients import ClientRegistry
+from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
+from airflow_provider_jobapi.server.store.jobs import JobKey, JobRegistry
+from airflow_provider_jobapi.server.store.objects import ObjectTree, Trees, check_key
+from airflow_provider_jobapi.training.job_file import JobFile
+from airflow_provider_jobapi.training.status import JobState
+
+JOB = "11111111-2222-3333-4444-555555555555"
+BOUND = 100_000
+
+
+class Store:
+    """A root with one client, as the server would have it."""
+
+    def __init__(self, place: Path, bound: int = BOUND) -> None:
+        self.settings = Settings(root=place, storage_bound=bound)
+        layout.prepare(place)
+        self.database = Database(place / "jobapi.sqlite")
+        ClientRegistry(self.settings, self.database).add("one")
+        self.trees = Trees(self.settings, self.database)
+        self.tree = self.trees.of("one")
+        self.registry = JobRegistry(self.settings, self.database, self.trees)
+
+    def put(self, key: str, content: bytes) -> None:
+        with self.tree.writer(key) as writer:
+            writer.write(content)
+            writer.commit()
+
+    def read(self, key: str) -> bytes:
+        stored, handle = self.tree.open(key)
+        with os.fdopen(handle, "rb") as file:
+            content = file.read()
+        assert (stored.size, stored.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+        return content
+
+    def submit(self, job_id: str = JOB, name: str = "train") -> None:
+        self.registry.submit("one", job_id, JobFile.parse(f"job: {{name: {name}, execution: {{command: 'true'}}}}"))
+
+    def do(self, what: str, key: str, job_id: str, size: int) -> None:
+        """One of the operations of the property below; raises a Problem where it is not possible now."""
+        if what == "put":
+            self.put(key, b"x" * size)
+        elif what == "delete":
+            self.tree.delete(key)
+        elif what == "submit":
+            self.submit(job_id)
+        elif what == "remove":
+            self.registry.finish(JobKey("one", job_id), JobState.FAILED)
+            self.registry.delete(JobKey("one", job_id))
+        else:
+            assert self.tree.sweep() == 0
+
+    def used(self) -> int:
+        with self.database.read() as connection:
+            return int(connection.execute(select(clients.c.used)).scalar_one())
+
+    def held(self) -> int:
+        """The bytes that are held, counted anew."""
+        with self.database.read() as connection:
+            queries = (select(objects.c.blob, objects.c.size), select(inputs.c.blob, inputs.c.size))
+            blobs = {row.blob: row.size for query in queries for row in connection.execute(query)}
+        return sum(blobs.values())
+
+    def files(self) -> list[Path]:
+        return [path for path in (self.settings.root / "clients" / "one" / "data").rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "root")
+    yield made
+    made.database.close()
+
+
+def test_what_was_put_is_read(store: Store):
+    store.put("a/b.txt", b"hello")
+    assert store.read("a/b.txt") == b"hello"
+    store.put("a/b.txt", b"")
+    assert store.read("a/b.txt") == b""
+    assert len(store.files()) == 1
+
+
+def test_a_key_may_be_a_file_and_a_directory_as_in_s3(store: Store):
+    store.put("a", b"1")
+    store.put("a/b", b"2")
+    assert (store.read("a"), store.read("a/b")) == (b"1", b"2")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", "/", "/a", "a/", "a//b", "..", "../a", "a/../b", "a/./b", ".", "a\nb", "a\0b", "a\\b", "x" * 256, "ä" * 128],
+)
+def test_a_key_that_could_not_be_a_file_is_refused(key):
+    with pytest.raises(Problem) as problem:
+        check_key(key)
+    assert problem.value.status == 422
+    assert "relative path" in problem.value.detail
+
+
+@pytest.mark.parametrize("key", ["a", "ä/ö/ü.txt", "a b", "a+b%20c", "-rf", "x" * 255, "/".join(["x" * 200] * 5), "…"])
+def test_every_other_key_is_a_key(store: Store, key):
+    store.put(key, key.encode())
+    assert store.read(key) == key.encode()
+
+
+def test_a_reader_keeps_what_it_began_to_read(store: Store):
+    store.put("a", b"old")
+    _, handle = store.tree.open("a")
+    store.put("a", b"new")
+    store.tree.delete("a")
+    with os.fdopen(handle, "rb") as file:
+        assert file.read() == b"old"
+
+
+def test_what_is_not_committed_leaves_nothing(store: Store):
+    store.put("a", b"old")
+    with store.tree.writer("a") as writer:
+        writer.write(b"x" * 1000)
+    assert store.read("a") == b"old"
+    assert len(store.files()) == 1
+    assert store.used() == 3
+
+
+def test_a_commit_that_is_refused_leaves_nothing(store: Store):
+    def refuse(*_unused: object) -> None:
+        raise Problem(409, None, "no")
+
+    store.put("a", b"old")
+    with store.tree.writer("a") as writer:
+        writer.write(b"new")
+        with pytest.raises(Problem):
+            writer.commit(refuse)
+    assert store.read("a") == b"old"
+    assert len(store.files()) == 1
+
+
+def test_a_page_goes_on_where_the_last_one_ended(store: Store):
+    keys = sorted(["a/1", "a/2", "a/ü", "a/😀", "a0", "b", "B"], key=lambda key: key.encode())
+    for key in keys:
+        store.put(key, b"")
+    seen: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        page, after = store.tree.page("", after, 2)
+        seen += [each.key for each in page]
+    assert seen == keys
+    assert [each.key for each in store.tree.page("a/", "", 10)[0]] == ["a/1", "a/2", "a/ü", "a/😀"]
+    assert store.tree.page("a/", "", 4)[1] is None
+    assert store.tree.page("zzz", "", 4) == ([], None)
+
+
+def test_the_bound_holds_for_one_object_and_for_all(store: Store):
+    with pytest.raises(Problem) as announced:
+        store.tree.writer("a", BOUND + 1)
+    with pytest.raises(Problem) as sent, store.tree.writer("a") as writer:
+        writer.write(b"x" * (BOUND + 1))
+    store.put("a", b"x" * BOUND)
+    with pytest.raises(Problem) as more:
+        store.put("b", b"x")
+    for problem in (announced, sent, more):
+        assert problem.value.status == 507
+        assert "100.0 kB" in problem.value.detail
+        assert "Delete" in problem.value.detail
+    store.put("b", b"")
+    assert len(store.files()) == 2
+
+
+def test_an_object_can_be_replaced_while_the_storage_is_full_by_a_smaller_one(store: Store):
+    store.put("a", b"x" * BOUND)
+    with pytest.raises(Problem):
+        store.put("a", b"y" * 10)  # both would be on the disk at once
+    store.tree.delete("a")
+    store.put("a", b"y" * 10)
+    assert store.used() == 10
+
+
+def test_uploads_that_come_together_share_the_bound(store: Store):
+    writers = [store.tree.writer(f"k{number}") for number in range(4)]
+    for writer in writers[:3]:
+        writer.write(b"x" * (BOUND // 3))
+    with pytest.raises(Problem) as problem:
+        writers[3].write(b"x" * (BOUND // 3))
+    assert problem.value.status == 507
+    for writer in writers:
+        writer.close()
+    store.put("a", b"x" * BOUND)
+
+
+def test_an_upload_that_began_before_another_ended_is_bounded_too(store: Store):
+    with store.tree.writer("late") as late:
+        store.put("early", b"x" * (BOUND * 6 // 10))
+        late.write(b"x" * (BOUND * 6 // 10))
+        with pytest.raises(Problem) as problem:
+            late.commit()
+    assert problem.value.status == 507
+    assert store.used() == store.held() == BOUND * 6 // 10
+    assert len(store.files()) == 1
+
+
+def test_a_job_keeps_its_inputs_whatever_becomes_of_the_objects(store: Store):
+    store.put(f"jobs/train-{JOB}/train.py", b"as it was")
+    store.put(f"jobs/train-{JOB}/data/x.csv", b"1,2")
+    store.submit()
+    store.put(f"jobs/train-{JOB}/train.py", b"too late")
+    store.tree.delete(f"jobs/train-{JOB}/data/x.csv")
+    kept = layout.job_directory(store.settings.root, "one", JOB) / "inputs"
+    assert (kept / "train.py").read_bytes() == b"as it was"
+    assert (kept / "data" / "x.csv").read_bytes() == b"1,2"
+    assert store.used() == store.held() == len(b"as it was" + b"too late" + b"1,2")
+
+
+def test_everything_of_a_job_goes_with_it(store: Store):
+    store.put("other", b"stays")
+    store.put(f"jobs/train-{JOB}/train.py", b"one")
+    store.submit()
+    store.put(f"jobs/train-{JOB}/train.py", b"two!")
+    store.put(f"jobs/train-{JOB}x/train.py", b"neighbour")
+    key = JobKey("one", JOB)
+    assert store.registry.finish(key, JobState.SUCCESSFUL)
+    store.registry.delete(key)
+    assert not layout.job_directory(store.settings.root, "one", JOB).exists()
+    assert [each.key for each in store.tree.page("", "", 9)[0]] == [f"jobs/train-{JOB}x/train.py", "other"]
+    assert store.used() == store.held() == len(b"stays" + b"neighbour")
+    assert len(store.files()) == 2
+
+
+def test_what_a_crash_left_is_swept_and_what_is_used_counted(store: Store):
+    store.put("a", b"12345")
+    store.tree.writer("b").write(b"half")  # and then the power went
+    with store.tree.writer("c") as writer:
+        writer.write(b"whole, but nobody knows")
+        writer._blob.finish()
+    with store.database.write() as connection:
+        connection.execute(clients.update().values(used=99))
+    assert store.tree.sweep() == len(b"half" + b"whole, but nobody knows")
+    assert store.used() == 5
+    assert store.read("a") == b"12345"
+
+
+def test_a_file_is_adopted_as_it_is_and_held_against_what_is_known(store: Store, tmp_path: Path):
+    (tmp_path / "model").write_bytes(b"m" * 3_000)
+    handle = os.open(tmp_path / "model", os.O_RDONLY)
+    digest = hashlib.sha256(b"m" * 3_000).hexdigest()
+    stored = store.tree.adopt(handle, "model", sha256=digest, size=3_000)
+    assert (stored.sha256, stored.size) == (digest, 3_000)
+    for wrong in ({"sha256": "0" * 64}, {"size": 2_999}):
+        with pytest.raises(Problem):
+            store.tree.adopt(handle, "other", **wrong)
+    os.close(handle)
+    (tmp_path / "model").write_bytes(b"changed")
+    assert store.read("model") == b"m" * 3_000
+    assert len(store.files()) == 1
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["put", "delete", "submit", "remove", "sweep"]),
+        st.sampled_from(["train.py", "data/a", "data/b"]),
+        st.integers(0, 2),
+        st.integers(0, 500),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(OPERATIONS)
+def test_what_is_used_is_always_what_is_held(tmp_path_factory, operations):
+    store = Store(tmp_path_factory.mktemp("held") / "root")
+    ids = [JOB[:-1] + str(number) for number in range(3)]
+    for what, path, number, size in operations:
+        key = f"jobs/train-{ids[number]}/{path}"
+        with contextlib.suppress(Problem):
+            store.do(what, key, ids[number], size)
+        assert store.used() == store.held()
+    with store.database.read() as connection:
+        count = connection.execute(select(func.count()).select_from(objects)).scalar_one()
+    assert len(store.files()) == count
+    store.database.close()
+    shutil.rmtree(store.settings.root)
+
+
+def test_racing_writers_of_one_key_leave_one_whole_object(store: Store):
+    contents = [bytes([number]) * 2_000 for number in range(8)]
+    threads = [threading.Thread(target=store.put, args=("k", content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert store.read("k") in contents
+    assert len(store.files()) == 1
+    assert store.used() == 2_000
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("a small disk needs the right to mount one")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_is_told_and_nothing_is_kept(small_disk: Path):
+    store = Store(small_disk / "root", bound=10**9)
+    store.put("a", b"a" * 1_000_000)
+    with pytest.raises(Problem) as problem:
+        store.put("b", b"b" * 5_000_000)
+    assert (problem.value.status, problem.value.word) == (507, "disk-full")
+    assert len(store.files()) == 1
+    assert store.read("a") == b"a" * 1_000_000
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space"):
+        filler.write_bytes(b"x" * 5_000_000)
+    probe = store.tree.probe()
+    assert not probe.works
+    assert "No space left" in probe.message
+    filler.unlink()
+    store.tree.blobs._probed = (0.0, probe)
+    assert store.tree.probe().works
+    store.database.close()
+
+
+def test_a_storage_that_is_not_there_is_not_ready(store: Store):
+    shutil.rmtree(store.settings.root / "clients" / "one" / "data")
+    probe = store.tree.probe()
+    assert not probe.works
+    assert probe.message == "The storage cannot be written: No such file or directory; tell the server's operator."
+
+
+def test_the_trees_of_two_clients_know_nothing_of_each_other(store: Store):
+    store.settings.__dict__["trust_all_clients"] = True
+    ClientRegistry(store.settings, store.database).add("two")
+    other: ObjectTree = store.trees.of("two")
+    store.put("a", b"mine")
+    with pytest.raises(Problem) as problem:
+        other.head("a")
+    assert problem.value.status == 404
+    with pytest.raises(Problem):
+        other.delete("a")
+    assert other.page("", "", 10) == ([], None)
+    assert store.read("a") == b"mine"

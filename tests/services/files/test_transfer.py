@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import InvalidJob, ServiceUnavailable
+from airflow_provider_jobapi.services.files import transfers
+from airflow_provider_jobapi.services.files.transfers import THREADS, Task, run
+from airflow_provider_jobapi.training.sizes import size_text
+from tests.harness.server import poll
+
+log = logging.getLogger("transfer-test")
+
+
+def test_files_move_in_parallel_and_no_more_than_some() -> None:
+    lock, now, most = threading.Lock(), 0, 0
+    together = threading.Barrier(THREADS, timeout=20)
+
+    def move(told: Any) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        together.wait()
+        with lock:
+            now -= 1
+        told(1)
+
+    run("Moving", [Task(str(number), 1, move) for number in range(3 * THREADS)], log)
+    assert most == THREADS
+
+
+def test_one_error_ends_the_transfer_and_stops_the_others() -> None:
+    stopped = threading.Event()
+    moving = threading.Event()
+    begun: list[str] = []
+
+    def endless(told: Any) -> None:
+        try:
+            while True:
+                told(1)
+                moving.set()
+        except Exception:
+            stopped.set()
+            raise
+
+    def broken(_: Any) -> None:
+        assert moving.wait(10)
+        raise InvalidJob("The file is not right.")
+
+    later = [Task(f"later {number}", 1, lambda _: begun.append("later")) for number in range(1_000)]
+    with pytest.raises(InvalidJob, match="The file is not right"):
+        run(
+            "Moving",
+            [*(Task("endless", 1, endless) for _ in range(THREADS - 1)), Task("broken", 1, broken), *later],
+            log,
+        )
+    assert stopped.wait(10)
+    assert len(begun) < 1_000
+
+
+def test_a_signal_ends_the_wait_at_once() -> None:
+    """``on_kill`` raises in the main thread while files are on their way."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    release, stopped = threading.Event(), threading.Event()
+
+    def stuck(told: Any) -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        release.wait(30)
+        try:
+            told(1)
+        except Exception:
+            stopped.set()
+            raise
+
+    before = signal.signal(signal.SIGUSR1, killed)
+    try:
+        began = time.monotonic()
+        with pytest.raises(Killed):
+            run("Moving", [Task("stuck", 1, stuck)], log)
+        assert time.monotonic() - began < 10
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        release.set()
+    assert stopped.wait(10)
+
+
+def test_progress_is_told_at_a_humane_pace(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfers, "PACE", 0.6)
+
+    def slow(told: Any) -> None:
+        for line in range(1, 5):
+            told(250_000)
+            poll(lambda wanted=line: len(caplog.messages) >= wanted, 10, "a line about the progress")
+
+    with caplog.at_level(logging.INFO):
+        began = time.monotonic()
+        run("Moving", [Task("slow", 1_000_000, slow)], log)
+        seconds = time.monotonic() - began
+    assert caplog.messages[0].startswith("Moving: 25% of 1.0 MB, ")
+    assert caplog.messages[-1].startswith("Moving: 1 file, 1.0 MB, done in ")
+    assert len(caplog.messages) == 5
+    assert seconds >= 4 * 0.6
+
+
+def test_nothing_to_move(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        run("Moving", [], log)
+    (line,) = caplog.messages
+    assert line.startswith("Moving: 0 files, 0 bytes, done in ")
+
+
+def test_the_first_error_is_the_one_that_is_told() -> None:
+    def refused(_: Any) -> None:
+        raise ServiceUnavailable("Busy.")
+
+    with pytest.raises(ServiceUnavailable, match="Busy"):
+        run("Moving", [Task("a", 1, refused)] * 50, log)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1_000, "1.0 kB"), (2.5e9, "2.5 GB"), (3e15, "3000.0 TB")]
+)
+def test_sizes(size: float, text: str) -> None:
+    assert size_text(size) == text

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The helper for training scripts, copied beside a script as users do it, and the schema of its lines."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from airflow_provider_jobapi.training.metrics import helper
+from airflow_provider_jobapi.training.metrics.definitions import MOST_NAMES
+from airflow_provider_jobapi.training.metrics.patterns import read_helper
+
+FILE = Path(helper.__file__)
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "metrics.schema.json").read_text())
+
+
+class Tensor:
+    """What a framework gives for a number."""
+
+    def __init__(self, value: float) -> None:
+        self._value = value
+
+    def __float__(self) -> float:
+        return self._value
+
+
+class Broken:
+    def __float__(self) -> float:
+        raise RuntimeError("this tensor is on another device")
+
+
+@pytest.fixture
+def written(monkeypatch, capsys):
+    monkeypatch.setenv("JOB_ID", "6f2d9b0e")
+    return lambda: [line for line in capsys.readouterr().out.split("\n") if line]  # as a log is cut into lines
+
+
+def test_a_line_a_step_fits_its_schema_and_is_read_back(written):
+    helper.log(3, loss=Tensor(0.25), accuracy=1, bad="x", worse=Broken(), nothing=None)
+    helper.log(Tensor(4.5), {"val/loss": float("nan"), "ä\n": float("-inf")}, loss=float("inf"))
+    helper.log(loss="0.5")
+    first, second, third = lines = written()
+    for line in lines:
+        jsonschema.validate(json.loads(line), SCHEMA)
+    assert json.loads(first) == {"jobapi_metrics": 1, "step": 3.0, "metrics": {"loss": 0.25, "accuracy": 1.0}}
+    assert json.loads(second)["metrics"] == {"val/loss": "NaN", "ä\n": "-Infinity", "loss": "Infinity"}
+    assert read_helper(second)[0][0].step == 4.5
+    assert json.loads(third) == {"jobapi_metrics": 1, "step": None, "metrics": {"loss": 0.5}}
+
+
+def test_many_metrics_are_several_lines_that_a_log_can_hold(written):
+    helper.log(1, {chr(0x10400 + number) * 300: -1.2345678901234567e-300 for number in range(MOST_NAMES)})
+    lines = written()
+    assert sum(len(read_helper(line)[0][0].values) for line in lines) == MOST_NAMES
+    for line in lines:
+        jsonschema.validate(json.loads(line), SCHEMA)
+        assert len(line.encode()) < 16_000
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(1,), (1, {}), (1, [1, 2]), (1, "loss"), (1, {"loss": "x"}), ("x", {"a": object()})],
+)
+def test_nothing_to_tell_is_nothing_written_and_no_error(written, arguments):
+    helper.log(*arguments)
+    assert written() == []
+
+
+def test_a_step_that_is_no_number_is_none(written):
+    helper.log("first", loss=1)
+    helper.log(float("nan"), loss=1)
+    assert [json.loads(line)["step"] for line in written()] == [None, None]
+
+
+def test_it_does_nothing_where_nobody_listens(monkeypatch, capsys):
+    monkeypatch.delenv("JOB_ID", raising=False)
+    helper.log(1, loss=0.5)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_closed_output_does_not_end_the_training(tmp_path):
+    shutil.copy(FILE, tmp_path)
+    (tmp_path / "train.py").write_text(
+        "import os, jobapi_metrics\n"
+        "os.close(1)\n"
+        "jobapi_metrics.log(1, loss=0.5)\n"
+        "os.write(2, b'trained')\n"
+        "os._exit(0)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, '.'); import train"],
+        cwd=tmp_path, env={**os.environ, "JOB_ID": "x"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "trained")
+
+
+def test_it_is_one_file_of_python_3_8_that_needs_the_standard_library_only():
+    tree = ast.parse(FILE.read_text(), feature_version=(3, 8))
+    imported = {
+        name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [each.name for each in node.names])
+    }
+    assert imported <= set(sys.stdlib_module_names)
+
+
+def test_keras_gets_it_as_a_callback(written):
+    """LambdaCallback calls ``on_epoch_end(epoch, logs)``, as the documentation shows."""
+    on_epoch_end = lambda epoch, logs: helper.log(epoch + 1, logs)  # noqa: E731
+    on_epoch_end(0, {"loss": Tensor(0.5)})
+    assert json.loads(written()[0])["step"] == 1
