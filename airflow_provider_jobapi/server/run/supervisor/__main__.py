@@ -18,6 +18,7 @@ if __package__:
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
     from airflow_provider_jobapi.server.run.supervisor.step import Step, Surroundings
 else:  # run by its path, isolated from every package
+    import process_tree  # type: ignore[import-not-found, no-redef]
     from framing import stamp  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
     from step import Step, Surroundings  # type: ignore[import-not-found, no-redef]

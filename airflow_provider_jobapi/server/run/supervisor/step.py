@@ -18,6 +18,7 @@ if __package__:
     from airflow_provider_jobapi.server.run.supervisor import process_tree
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
 else:  # run by its path, isolated from every package
+    import process_tree  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
 
 PACE = 0.2
