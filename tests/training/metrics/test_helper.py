@@ -87,7 +87,7 @@ def test_it_does_nothing_where_nobody_listens(monkeypatch, capsys):
 
 
 def test_a_closed_output_does_not_end_the_training(tmp_path):
-    shutil.copy(FILE, tmp_path)
+    shutil.copy(FILE, tmp_path / "jobapi_metrics.py")
     (tmp_path / "train.py").write_text(
         "import os, jobapi_metrics\n"
         "os.close(1)\n"
