@@ -194,7 +194,7 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "airflow_provider_jobapi.lineage.uri.convert_asset_to_openlineage",
             }
         ],
-        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts", "hooks.storage"),
+        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts"),
         "operators": _modules("operators.training", "operators.saved_model"),
         "sensors": _modules("sensors.training"),
         "triggers": _modules("triggers.training", "triggers.new_data"),
