@@ -344,7 +344,9 @@ class SubmitTrainingOperator(TrainingLineage):
             conn_id=self.conn_id,
             job_id=placed.job_id,
             handle=placed.submission.handle,
-            floor=(datetime.now(UTC) + (SETTLE if self.deferrable else timedelta())).isoformat(timespec="milliseconds"),
+            not_before=(datetime.now(UTC) + (SETTLE if self.deferrable else timedelta())).isoformat(
+                timespec="milliseconds"
+            ),
             skew=placed.submission.skew.total_seconds(),
             deadline=None if deadline is None else deadline.isoformat(),
             limit=limit,

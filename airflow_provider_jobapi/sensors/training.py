@@ -118,12 +118,12 @@ class TrainingSensor(BaseSensorOperator):
             conn_id=self.conn_id,
             job_id=job_id,
             handle=submission.handle,
-            floor=(now + (SETTLE if self.deferrable else timedelta())).isoformat(timespec="milliseconds"),
+            not_before=(now + (SETTLE if self.deferrable else timedelta())).isoformat(timespec="milliseconds"),
             skew=submission.skew.total_seconds(),
             deadline=((context["ti"].start_date or now) + limit).isoformat(),
             limit=f"timeout of {limit}",
             patience=self._seconds(),
-            owned=False,
+            stop_on_kill=False,
         )
 
     @contextmanager

@@ -32,14 +32,14 @@ class LogLine:
     A service may keep several logs of one job, such as one for each machine. Who reads them all, reads each in its
     order, but not one against the other: that depends on when it asked.
 
-    :ivar lane: Which of the logs it is of, from 0.
-    :ivar lanes: How many there are.
+    :ivar stream: Which of the logs it is of, from 0.
+    :ivar streams: How many there are.
     """
 
     time: datetime
     text: str
-    lane: int = 0
-    lanes: int = 1
+    stream: int = 0
+    streams: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,28 +109,28 @@ class Timeline:
 
     Airflow's reader merges a task's log files by the millisecond and drops equal neighbours, so two equal lines of one
     instant become one, and a line that a restarted triggerer writes again is merged only where it carries the very
-    same time. Hence ``shown = max(source + skew, floor, previous + 1 ms)`` in whole milliseconds: a function of the
-    log alone, distinct for every line, and never before the lines that the worker wrote.
+    same time. Hence ``shown = max(source + skew, not_before, previous + 1 ms)`` in whole milliseconds: a function of
+    the log alone, distinct for every line, and never before the lines that the worker wrote.
 
-    Where a job has several logs, each has milliseconds of its own, the ones whose number leaves the lane's as the
+    Where a job has several logs, each has milliseconds of its own, the ones whose number leaves the stream's as the
     remainder, so that the times of one do not depend on what came of another meanwhile.
 
     :param skew: Our clock minus the service's.
-    :param floor: The time of the deferral; no line is shown before it.
+    :param not_before: The time of the deferral; no line is shown before it.
     """
 
-    def __init__(self, skew: timedelta, floor: datetime) -> None:
+    def __init__(self, skew: timedelta, not_before: datetime) -> None:
         self._skew = skew
-        self._floor = _whole_milliseconds(floor)
+        self._not_before = _whole_milliseconds(not_before)
         self._next: dict[int, datetime] = {}
 
-    def place(self, source: datetime, lane: int = 0, lanes: int = 1) -> datetime:
+    def place(self, source: datetime, stream: int = 0, streams: int = 1) -> datetime:
         """The time under which the next line of a log is shown, given the time at which it was written."""
-        least = self._next.get(lane, self._floor)
+        least = self._next.get(stream, self._not_before)
         try:
             shown = max(_whole_milliseconds(source + self._skew), least)
-            shown += (lane - (shown - _EPOCH) // _MILLISECOND) % lanes * _MILLISECOND
-            self._next[lane] = shown + _MILLISECOND
+            shown += (stream - (shown - _EPOCH) // _MILLISECOND) % streams * _MILLISECOND
+            self._next[stream] = shown + _MILLISECOND
         except OverflowError:  # a service may tell any year
             shown = least
         return shown
@@ -158,9 +158,9 @@ class Thinning:
     def feed(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
         """The lines to show, with a marker line where some are left out."""
         for line in lines:
-            bucket = self._buckets.get(line.lane)
+            bucket = self._buckets.get(line.stream)
             if bucket is None:
-                bucket = self._buckets[line.lane] = _Bucket(self._rate / line.lanes, self._burst / line.lanes)
+                bucket = self._buckets[line.stream] = _Bucket(self._rate / line.streams, self._burst / line.streams)
             yield from bucket.pass_line(line)
 
     def end(self) -> Iterator[LogLine]:

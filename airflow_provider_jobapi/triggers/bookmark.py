@@ -28,23 +28,23 @@ class Bookmark:
     """The place in the log of one deferral.
 
     :param job_id: The job.
-    :param floor: What tells this deferral from another one of the same job.
+    :param not_before: The deferral's ``not_before``, which distinguishes deferrals of the same job.
     """
 
-    def __init__(self, job_id: str, floor: str) -> None:
-        self._deferral = {"job_id": job_id, "floor": floor}
+    def __init__(self, job_id: str, not_before: str) -> None:
+        self._deferral = {"job_id": job_id, "floor": not_before}  # "floor" is the XCom's word, and stays
         self._lines, self._at_last_write, self._known = Counter[int](), Counter[int](), Counter[int]()
         self._writer: XComWriter | None = None
         self._slot: Slot | None = None
 
-    async def open(self, ti: Any, tell: Callable[[str], object]) -> None:
+    async def open(self, ti: Any, warn: Callable[[str], object]) -> None:
         """Find the place, where ``[jobapi] log_resume`` asks for it and there is a task.
 
-        :param tell: Writes one line into the task's log.
+        :param warn: Writes one line into the task's log.
         """
-        if ti is None or not _is_wanted(tell):
+        if ti is None or not _is_wanted(warn):
             return
-        self._known = await self._read(ti, tell)
+        self._known = await self._read(ti, warn)
         self._writer = writer()
         self._slot = self._writer.open(sink_of(ti), LINES_KEY)
 
@@ -53,10 +53,10 @@ class Bookmark:
         if self._writer is not None and self._slot is not None:
             self._writer.close(self._slot)
 
-    def pass_line(self, lane: int = 0) -> bool:
+    def pass_line(self, stream: int = 0) -> bool:
         """Go on by a line of one of the job's logs; answers whether the task's log lacks it."""
-        self._lines[lane] += 1
-        return self._lines[lane] > self._known[lane]
+        self._lines[stream] += 1
+        return self._lines[stream] > self._known[stream]
 
     def keep(self) -> None:
         """Have the place written."""
@@ -68,28 +68,28 @@ class Bookmark:
         lines = sure | self._known
         return {**self._deferral, "lines": lines[0] if set(lines) <= {0} else {str(one): lines[one] for one in lines}}
 
-    async def _read(self, ti: Any, tell: Callable[[str], object]) -> Counter[int]:
+    async def _read(self, ti: Any, warn: Callable[[str], object]) -> Counter[int]:
         from airflow.sdk.execution_time.xcom import XCom
         from asgiref.sync import sync_to_async
 
         place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
         try:
-            told = await sync_to_async(XCom.get_one)(key=LINES_KEY, **place)
-            ours = told is not None and {name: told[name] for name in self._deferral} == self._deferral
-            return _counted(told["lines"]) if ours else Counter()
+            kept = await sync_to_async(XCom.get_one)(key=LINES_KEY, **place)
+            same = kept is not None and {name: kept[name] for name in self._deferral} == self._deferral
+            return _counted(kept["lines"]) if same else Counter()
         except Exception as error:  # noqa: BLE001 -- lines that stand twice are better than a job that nobody follows
-            tell(f"Whether the log has lines already cannot be found out, so all are shown: {error!r}")
+            warn(f"Whether the log has lines already cannot be found out, so all are shown: {error!r}")
             return Counter()
 
 
 def _counted(lines: Any) -> Counter[int]:
     """Lines by log of the job; a number where it has one."""
-    told = lines if isinstance(lines, dict) else {0: lines}
-    return Counter({int(lane): max(0, int(count)) for lane, count in told.items()})
+    kept = lines if isinstance(lines, dict) else {0: lines}
+    return Counter({int(stream): max(0, int(count)) for stream, count in kept.items()})
 
 
-def _is_wanted(tell: Callable[[str], object]) -> bool:
+def _is_wanted(warn: Callable[[str], object]) -> bool:
     how = conf.get("jobapi", "log_resume", fallback="replay")
     if how not in {"replay", "cursor"}:
-        tell(f"[jobapi] log_resume is {how!r}, and may be replay or cursor; replay is taken.")
+        warn(f"[jobapi] log_resume is {how!r}, and may be replay or cursor; replay is taken.")
     return how == "cursor"

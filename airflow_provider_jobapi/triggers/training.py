@@ -17,9 +17,9 @@ from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, T
 from airflow_provider_jobapi.training.metrics.patterns import readable
 from airflow_provider_jobapi.triggers.bookmark import Bookmark
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
-from airflow_provider_jobapi.triggers.report import Report
 from airflow_provider_jobapi.triggers.task_state import state_of
 from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
+from airflow_provider_jobapi.triggers.xcom_publisher import XComPublisher
 from airflow_provider_jobapi.triggers.xcom_writer import Sink, sink_of
 
 if TYPE_CHECKING:
@@ -41,12 +41,8 @@ KILL_PATIENCE = 300.0
 """Seconds for which a kill is tried. ``[triggerer] on_kill_timeout`` is 30, and a busy triggerer may need longer."""
 
 SHORTEST = 10.0
-"""Seconds from the floor that a deferral lasts at the least, however short the job is."""
+"""Seconds from ``not_before`` that a deferral lasts at the least, however short the job is."""
 
-_PARAMETERS = (
-    *("conn_id", "job_id", "handle", "floor", "skew", "deadline", "limit", "patience"),
-    *("owned", "metric_definitions"),
-)
 _PACE = Pace()
 _KILLS: set[asyncio.Task[None]] = set()
 """Kills that are under way; an event loop itself holds its tasks only weakly."""
@@ -62,14 +58,16 @@ class TrainingTrigger(BaseTrigger):
     :param conn_id: The connection whose type tells the service.
     :param job_id: The job.
     :param handle: How the service finds the job again. Airflow stores it in clear, so it holds no secret.
-    :param floor: No line is shown before this time, ISO 8601: the time of the deferral.
+    :param not_before: No line is shown before this time, ISO 8601: the time of the deferral.
     :param skew: Our clock minus the service's, in seconds.
     :param deadline: When the job is stopped, ISO 8601; None for never. Absolute, so that a restart does not extend it.
     :param limit: What the deadline is, in the words of the error.
     :param patience: Seconds for which a service that does not answer is waited for.
-    :param owned: Whether the job is the task's own. Another's job is never stopped: not by the deadline, not by a user.
+    :param stop_on_kill: Whether the job is stopped when the deadline passes and when a user ends the task.
     :param metric_definitions: How metrics are found in the lines, ``[{"name": …, "regex": …}]``; None for the habits
         of Keras, of progress bars, and of ``key=value`` lines.
+    :param floor: The name of ``not_before`` in serialized triggers; see :meth:`serialize`.
+    :param owned: The name of ``stop_on_kill`` in serialized triggers.
     :ivar sink: Writes the XComs where no triggerer has given the trigger a task, as in a worker.
     """
 
@@ -79,37 +77,56 @@ class TrainingTrigger(BaseTrigger):
         conn_id: str,
         job_id: str,
         handle: dict[str, Any],
-        floor: str,
+        not_before: str | None = None,
         skew: float = 0.0,
         deadline: str | None = None,
         limit: str = "deadline",
         patience: float = 600.0,
-        owned: bool = True,
+        stop_on_kill: bool = True,
         metric_definitions: list[dict[str, Any]] | None = None,
+        floor: str | None = None,
+        owned: bool | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.conn_id = conn_id
         self.job_id = job_id
         self.handle = handle
-        self.floor = floor
+        self.not_before = not_before or floor or datetime.now(UTC).isoformat(timespec="milliseconds")
         self.skew = skew
         self.deadline = deadline
         self.limit = limit
         self.patience = patience
-        self.owned = owned
+        self.stop_on_kill = stop_on_kill if owned is None else owned
         self.metric_definitions = metric_definitions
         self.sink: Sink | None = None
         self._fired = False
         self._cursor: Any = None
         self._told_to_stop_at: float | None = None
         self._quiet_since: float | None = None
-        self._timeline = Timeline(timedelta(seconds=skew), datetime.fromisoformat(floor))
+        self._timeline = Timeline(timedelta(seconds=skew), datetime.fromisoformat(self.not_before))
         self._thinning = Thinning()
-        self._bookmark = Bookmark(job_id, floor)
+        self._bookmark = Bookmark(job_id, self.not_before)
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """How Airflow makes this trigger again, on any triggerer."""
-        return f"{__name__}.{type(self).__name__}", {name: getattr(self, name) for name in _PARAMETERS}
+        """Return the class path and the arguments with which any triggerer makes this trigger again.
+
+        ``not_before`` and ``stop_on_kill`` are written as ``floor`` and ``owned``, their names in the first versions.
+        During an upgrade a new worker may defer to a triggerer of such a version, which knows no other names; every
+        version reads these.
+        """
+        arguments = {
+            "conn_id": self.conn_id,
+            "job_id": self.job_id,
+            "handle": self.handle,
+            "floor": self.not_before,
+            "skew": self.skew,
+            "deadline": self.deadline,
+            "limit": self.limit,
+            "patience": self.patience,
+            "owned": self.stop_on_kill,
+            "metric_definitions": self.metric_definitions,
+        }
+        return f"{__name__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Follow the job; ends with one :class:`~airflow_provider_jobapi.triggers.event.TrainingEvent`."""
@@ -144,26 +161,26 @@ class TrainingTrigger(BaseTrigger):
         with state success, but the task instance's state attribute is running", Airflow 3.3.2 and before).
         """
         if self.task_instance is not None:
-            left = datetime.fromisoformat(self.floor) + timedelta(seconds=SHORTEST) - datetime.now(UTC)
+            left = datetime.fromisoformat(self.not_before) + timedelta(seconds=SHORTEST) - datetime.now(UTC)
             await asyncio.sleep(min(left.total_seconds(), SHORTEST))
 
     async def _follow(self) -> TrainingEvent:
-        report = Report(
+        publisher = XComPublisher(
             self.job_id,
             skew=timedelta(seconds=self.skew),
             definitions=self.metric_definitions,
-            tell=self.log.warning,
+            warn=self.log.warning,
         )
         try:
-            await report.open(self.sink if self.task_instance is None else sink_of(self.task_instance))
+            await publisher.open(self.sink if self.task_instance is None else sink_of(self.task_instance))
             await self._bookmark.open(self.task_instance, self.log.warning)
-            event = await self._follow_and_tell(report)
+            event = await self._follow_and_tell(publisher)
         finally:
             self._bookmark.close()
-            report.close()
+            publisher.close()
         return event
 
-    async def _follow_and_tell(self, report: Report) -> TrainingEvent:
+    async def _follow_and_tell(self, publisher: XComPublisher) -> TrainingEvent:
         contact = Contact(self.patience, self.log.warning)
         follower: LogFollower | None = None
         async with AsyncExitStack() as stack:
@@ -177,7 +194,7 @@ class TrainingTrigger(BaseTrigger):
                 except Exception as error:  # noqa: BLE001 -- no trouble with the log may fail a job that trains
                     pause = contact.lost(error)
                     if pause is None:
-                        return self._event(End.UNREACHABLE, describe(error), await report.end())
+                        return self._event(End.UNREACHABLE, describe(error), await publisher.finish())
                     if isinstance(error, ConnectionProblem):
                         # Somebody may put it right, which only a connection that is read again will tell.
                         await stack.aclose()
@@ -186,14 +203,14 @@ class TrainingTrigger(BaseTrigger):
                     continue
                 if chunk.state is not None:  # else it is the deadline that spoke
                     contact.back()
-                report.hear(chunk, follower)
+                publisher.on_state(chunk, follower)
                 await self._show(self._thinning.feed(chunk.lines))
-                await report.take(chunk)
+                await publisher.on_lines(chunk)
                 self._cursor = chunk.cursor
                 if self._is_last(chunk):
                     break
             await self._show(self._thinning.end())
-            metrics = await report.end()
+            metrics = await publisher.finish()
         if self._told_to_stop_at is None:
             return self._event(End.OVER, metrics=metrics)
         return self._event(End.TIMEOUT, self.limit, metrics)
@@ -206,7 +223,7 @@ class TrainingTrigger(BaseTrigger):
     async def _next(self, follower: LogFollower) -> LogChunk:
         """The next lines; none when the deadline came first."""
         if self._told_to_stop_at is None and self._until_deadline() == 0:
-            if not self.owned:
+            if not self.stop_on_kill:
                 self._told_to_stop_at = float("-inf")  # nobody told it, so there is no end to wait for
                 return LogChunk((), self._cursor)
             await follower.stop()
@@ -242,8 +259,8 @@ class TrainingTrigger(BaseTrigger):
 
     async def _show(self, lines: Iterable[LogLine]) -> None:
         for line in lines:
-            shown = self._timeline.place(line.time, line.lane, line.lanes).isoformat(timespec="milliseconds")
-            if not self._bookmark.pass_line(line.lane):
+            shown = self._timeline.place(line.time, line.stream, line.streams).isoformat(timespec="milliseconds")
+            if not self._bookmark.pass_line(line.stream):
                 continue
             await _PACE.step()
             # No arguments, hence no formatting: a % or {} of the job's stays what it is.
@@ -254,7 +271,7 @@ class TrainingTrigger(BaseTrigger):
         return TrainingEvent(end, self.job_id, self.handle, detail, metrics or {})
 
     async def _stop_unless_still_wanted(self) -> None:
-        if self._fired or not self.owned or self.task_instance is None:
+        if self._fired or not self.stop_on_kill or self.task_instance is None:
             return
         kill = asyncio.create_task(self._kill())
         _KILLS.add(kill)

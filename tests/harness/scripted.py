@@ -91,7 +91,13 @@ class ScriptedTrigger(TrainingTrigger):
     """The trigger, with its service replaced by a script and its log by a recorder."""
 
     def __init__(self, follower: ScriptedFollower, **changes: Any) -> None:
-        given = {"conn_id": "c", "job_id": "j", "handle": {"job_id": "j"}, "floor": START.isoformat(), "patience": 60.0}
+        given = {
+            "conn_id": "c",
+            "job_id": "j",
+            "handle": {"job_id": "j"},
+            "not_before": START.isoformat(),
+            "patience": 60.0,
+        }
         super().__init__(**given | changes)
         self.follower = follower
         self._log = Recorder()

@@ -67,7 +67,7 @@ from airflow_provider_jobapi.triggers.training import TrainingTrigger
 
 async def follow():
     trigger = TrainingTrigger(
-        conn_id="hostile", job_id=sys.argv[1], handle={"job_id": sys.argv[1]}, floor="2026-01-01T00:00:00+00:00", patience=1.0
+        conn_id="hostile", job_id=sys.argv[1], handle={"job_id": sys.argv[1]}, not_before="2026-01-01T00:00:00+00:00", patience=1.0
     )
     print(trigger.serialize(), repr(trigger), vars(trigger), file=sys.stderr)
     return (await anext(trigger.run())).payload
@@ -132,11 +132,11 @@ def test_a_line_of_another_age_does_not_end_the_trigger(hostile: HostileServer, 
     st.timedeltas(),
     st.datetimes(timezones=st.just(UTC)),
 )
-def test_no_time_breaks_the_timeline(times: list[datetime], skew: Any, floor: datetime) -> None:
-    timeline = Timeline(skew, floor)
+def test_no_time_breaks_the_timeline(times: list[datetime], skew: Any, not_before: datetime) -> None:
+    timeline = Timeline(skew, not_before)
     shown = [timeline.place(time) for time in times]
     assert shown == sorted(shown)
-    assert all(moment >= floor.replace(microsecond=floor.microsecond // 1000 * 1000) for moment in shown)
+    assert all(moment >= not_before.replace(microsecond=not_before.microsecond // 1000 * 1000) for moment in shown)
 
 
 @given(

@@ -155,7 +155,7 @@ def test_by_default_it_is_as_patient_as_airflows_sensors(connected, goes_on):
     trigger = Sense(goes_on, deferrable=True).defer()
     left = datetime.fromisoformat(trigger.deadline) - datetime.now(UTC)
     assert timedelta(days=6) < left <= timedelta(days=7)
-    assert not trigger.owned
+    assert not trigger.stop_on_kill
 
 
 def test_a_service_that_is_gone_for_too_long_is_tried_again(jobapi, monkeypatch):
@@ -210,21 +210,21 @@ def test_a_deadline_stops_no_job_of_another(monkeypatch):
     monkeypatch.setattr(training, "SHORTEST", 0.0)
     follower = ScriptedFollower([chunk("a"), None], after_stop=[end("never")])
     soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
-    trigger = ScriptedTrigger(follower, deadline=soon, limit="timeout of 1", owned=False)
+    trigger = ScriptedTrigger(follower, deadline=soon, limit="timeout of 1", stop_on_kill=False)
     (event,) = trigger.events()
     assert (event["end"], event["detail"], follower.stops) == ("timeout", "timeout of 1", 0)
     assert trigger.recorder.lines() == ["a"]
     assert not trigger.recorder.lines("warning")
 
 
-@pytest.mark.parametrize("owned", [True, False])
-def test_only_its_own_job_is_stopped_when_a_user_ends_the_task(mocker, owned):
+@pytest.mark.parametrize("stop_on_kill", [True, False])
+def test_only_its_own_job_is_stopped_when_a_user_ends_the_task(mocker, stop_on_kill):
     mocker.patch("airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", return_value={"r": {}})
-    trigger = ScriptedTrigger(ScriptedFollower([]), owned=owned)
+    trigger = ScriptedTrigger(ScriptedFollower([]), stop_on_kill=stop_on_kill)
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
     asyncio.run(trigger.on_kill())
-    assert trigger.follower.stops == int(owned)
-    assert TrainingTrigger(**trigger.serialize()[1]).owned is owned
+    assert trigger.follower.stops == int(stop_on_kill)
+    assert TrainingTrigger(**trigger.serialize()[1]).stop_on_kill is stop_on_kill
 
 
 # On a real Airflow

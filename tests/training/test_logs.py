@@ -55,14 +55,14 @@ def test_a_replay_gives_the_same_times(moments, skew):
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.timedeltas(timedelta(), timedelta(hours=1))), max_size=60))
 def test_lines_of_several_logs_have_the_same_times_in_whichever_order_they_come(lines):
-    lines = [(lane, START + time) for lane, time in lines]
+    lines = [(stream, START + time) for stream, time in lines]
     alone = {}
     for one in range(3):
         timeline = Timeline(timedelta(), START)
-        alone[one] = [timeline.place(time, lane, 3) for lane, time in lines if lane == one]
+        alone[one] = [timeline.place(time, stream, 3) for stream, time in lines if stream == one]
     together, mixed = Timeline(timedelta(), START), {0: [], 1: [], 2: []}
-    for lane, time in lines:
-        mixed[lane].append(together.place(time, lane, 3))
+    for stream, time in lines:
+        mixed[stream].append(together.place(time, stream, 3))
     assert mixed == alone
     every = [moment for moments in mixed.values() for moment in moments]
     assert len(set(every)) == len(every)
@@ -71,13 +71,13 @@ def test_lines_of_several_logs_have_the_same_times_in_whichever_order_they_come(
 
 def test_one_log_does_not_thin_another():
     lines = burst(100)
-    busy = [replace(line, lane=0, lanes=2) for line in lines]
-    calm = [replace(line, lane=1, lanes=2) for line in lines[:5]]
+    busy = [replace(line, stream=0, streams=2) for line in lines]
+    calm = [replace(line, stream=1, streams=2) for line in lines[:5]]
     thinning, alone = Thinning(rate=10, burst=20), Thinning(rate=10, burst=20)
     together = [*thinning.feed([*busy, *calm]), *thinning.end()]
-    assert [line for line in together if line.lane == 0] == [*alone.feed(busy), *alone.end()]
-    assert [line for line in together if line.lane == 1] == calm
-    assert sum(line.lane == 0 for line in together) == 11
+    assert [line for line in together if line.stream == 0] == [*alone.feed(busy), *alone.end()]
+    assert [line for line in together if line.stream == 1] == calm
+    assert sum(line.stream == 0 for line in together) == 11
 
 
 def test_the_clock_of_the_service_is_set_right():

@@ -58,7 +58,7 @@ def shown(*steps: Any) -> list[str]:
 
 def marked(xcoms: XComs, **changes: Any) -> None:
     trigger = ScriptedTrigger(ScriptedFollower([]))
-    xcoms[LINES_KEY] = {"job_id": trigger.job_id, "floor": trigger.floor, "lines": 2} | changes
+    xcoms[LINES_KEY] = {"job_id": trigger.job_id, "floor": trigger.not_before, "lines": 2} | changes
 
 
 def test_the_next_trigger_shows_what_the_log_lacks(xcoms):
@@ -67,7 +67,7 @@ def test_the_next_trigger_shows_what_the_log_lacks(xcoms):
 
 
 def test_each_of_several_logs_has_its_place(xcoms):
-    lines = {lane: [LogLine(START, f"{lane}{text}", lane, 2) for text in "abc"] for lane in (0, 1)}
+    lines = {stream: [LogLine(START, f"{stream}{text}", stream, 2) for text in "abc"] for stream in (0, 1)}
     marked(xcoms, lines={"0": 2, "1": 1})
     in_another_order = LogChunk((*lines[1], *lines[0]), None, JobState.RUNNING)
     assert shown(in_another_order, end()) == ["1b", "1c", "0c"]

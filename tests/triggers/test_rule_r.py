@@ -139,20 +139,23 @@ def test_the_reader_does_lose_lines_without_the_rule():
     cuts=st.lists(st.integers(0, 300), max_size=2),
 )
 def test_every_line_of_several_logs_once_in_whichever_order_they_came(logs, orders, cuts):
-    lanes = [
-        [replace(line, text=f"[node {lane}] {line.text}", lane=lane, lanes=len(logs)) for line in log_of(steps, START)]
-        for lane, steps in enumerate(logs)
+    streams = [
+        [
+            replace(line, text=f"[node {stream}] {line.text}", stream=stream, streams=len(logs))
+            for line in log_of(steps, START)
+        ]
+        for stream, steps in enumerate(logs)
     ]
-    dead = [file_of_trigger(riffled(lanes, order), [7], 0.0, cut) for order, cut in zip(orders, cuts, strict=False)]
-    texts = shown(*dead, file_of_trigger(riffled(lanes, orders[2]), [50, 1], 0.0))
-    for lane, lines in enumerate(lanes):
-        assert [text for text in texts if text.startswith(f"[node {lane}]")] == [line.text for line in lines]
-    assert len(texts) == sum(map(len, lanes))
+    dead = [file_of_trigger(riffled(streams, order), [7], 0.0, cut) for order, cut in zip(orders, cuts, strict=False)]
+    texts = shown(*dead, file_of_trigger(riffled(streams, orders[2]), [50, 1], 0.0))
+    for stream, lines in enumerate(streams):
+        assert [text for text in texts if text.startswith(f"[node {stream}]")] == [line.text for line in lines]
+    assert len(texts) == sum(map(len, streams))
 
 
-def riffled(lanes: list[list[LogLine]], order: Any) -> list[LogLine]:
+def riffled(streams: list[list[LogLine]], order: Any) -> list[LogLine]:
     """The lines of several logs as they may come: each log in its order."""
-    turns = [lane for lane, lines in enumerate(lanes) for _ in lines]
+    turns = [stream for stream, lines in enumerate(streams) for _ in lines]
     order.shuffle(turns)
-    left = [iter(lines) for lines in lanes]
-    return [next(left[lane]) for lane in turns]
+    left = [iter(lines) for lines in streams]
+    return [next(left[stream]) for stream in turns]

@@ -22,7 +22,7 @@ from airflow_provider_jobapi.triggers import training
 from airflow_provider_jobapi.triggers.event import TrainingEvent
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
 from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
-from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
+from tests.harness.scripted import START, ScriptedFollower, ScriptedTrigger, chunk, end
 
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
 OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": "", "metrics": {}}
@@ -53,13 +53,29 @@ def test_lines_are_shown_as_they_are_and_with_their_own_times():
 
 def test_a_trigger_comes_back_from_its_serialized_form():
     made = TrainingTrigger(
-        conn_id="c", job_id="j", handle={"job_id": "j", "name": "n"}, floor="2026-01-05T12:00:00.000+00:00",
+        conn_id="c", job_id="j", handle={"job_id": "j", "name": "n"}, not_before="2026-01-05T12:00:00.000+00:00",
         skew=-1.25, deadline="2026-11-22T12:00:00+00:00", limit="timeout of 1 day", patience=5.0,
     )  # fmt: skip
     path, kwargs = made.serialize()
     assert path == "airflow_provider_jobapi.triggers.training.TrainingTrigger"
     again = TrainingTrigger(**json.loads(json.dumps(kwargs)))
     assert again.serialize() == made.serialize()
+
+
+@pytest.mark.parametrize(
+    "old", [{"floor": START.isoformat(), "owned": False}, {"not_before": START.isoformat(), "stop_on_kill": False}]
+)
+def test_rows_of_every_version_are_read(old):
+    trigger = TrainingTrigger(conn_id="c", job_id="j", handle={}, **old)
+    assert (trigger.not_before, trigger.stop_on_kill) == (START.isoformat(), False)
+
+
+def test_a_triggerer_of_the_first_versions_reads_what_is_written():
+    kwargs = TrainingTrigger(conn_id="c", job_id="j", handle={}, not_before=START.isoformat()).serialize()[1]
+    assert set(kwargs) == {
+        *("conn_id", "job_id", "handle", "floor", "skew", "deadline", "limit", "patience", "owned"),
+        "metric_definitions",
+    }
 
 
 def test_contact_lost_is_told_once_and_once_that_it_is_back():
@@ -134,7 +150,7 @@ def test_a_log_that_is_never_called_complete_does_not_hold_the_task(monkeypatch)
 def test_a_deferral_is_not_shorter_than_the_scheduler_can_follow(monkeypatch, in_triggerer):
     monkeypatch.setattr(training, "SHORTEST", 3.0)
     begin = datetime.now(UTC)
-    trigger = ScriptedTrigger(ScriptedFollower([end()]), floor=begin.isoformat())
+    trigger = ScriptedTrigger(ScriptedFollower([end()]), not_before=begin.isoformat())
     trigger.task_instance = TI if in_triggerer else None
     assert trigger.events() == [OVER]
     assert (datetime.now(UTC) - begin >= timedelta(seconds=3)) == in_triggerer

@@ -227,19 +227,19 @@ def _has_lines(answer: Answer) -> bool:
 
 
 def _place(name: str, details: Details) -> tuple[int, int, str]:
-    """The lane of a log, the number of lanes, and what its lines begin with: by the job alone, whenever it is asked."""
-    lanes, (lane, _) = max(details.nodes, len(details.tasks)), _number(name)
-    prefix = f"[node {lane}] "
+    """The stream of a log, the number of streams, and the prefix of its lines; a function of the job alone."""
+    streams, (stream, _) = max(details.nodes, len(details.tasks)), _number(name)
+    prefix = f"[node {stream}] "
     numbers = sorted(_number(task)[0] for task in details.tasks)
-    if name in details.tasks and (len(set(numbers)) < len(numbers) or numbers[-1] >= lanes):
-        lane, prefix = sorted(details.tasks).index(name), f"[{name}] "
-    return lane % lanes, lanes, prefix if lanes > 1 else ""
+    if name in details.tasks and (len(set(numbers)) < len(numbers) or numbers[-1] >= streams):
+        stream, prefix = sorted(details.tasks).index(name), f"[{name}] "
+    return stream % streams, streams, prefix if streams > 1 else ""
 
 
 def _lines(text: str, time: datetime, place: tuple[int, int, str]) -> Iterator[LogLine]:
     """What a text of a log is; where there are several logs, it says which one it is of."""
-    lane, lanes, prefix = place
-    return (LogLine(time, prefix + _fit(each), lane, lanes) for each in text.split("\n"))
+    stream, streams, prefix = place
+    return (LogLine(time, prefix + _fit(each), stream, streams) for each in text.split("\n"))
 
 
 def _numbered(texts: Iterable[str], begin: datetime, place: tuple[int, int, str]) -> list[LogLine]:

@@ -41,7 +41,7 @@ def start(samples: Samples, dialect: str) -> str:
 def shown(lines: list[LogLine]) -> list[tuple[datetime, str]]:
     """What the trigger makes of the lines, as Airflow's reader sorts it."""
     timeline, thinning = Timeline(timedelta(), datetime(2026, 1, 1, tzinfo=UTC)), Thinning()
-    return sorted((timeline.place(line.time, line.lane, line.lanes), line.text) for line in thinning.feed(lines))
+    return sorted((timeline.place(line.time, line.stream, line.streams), line.text) for line in thinning.feed(lines))
 
 
 def texts(lines: list[LogLine], node: int) -> list[str]:
@@ -72,11 +72,11 @@ def test_a_look_that_fails_in_the_middle_loses_nothing(
         assert texts(lines, node) == [f"line {number}" for number in range(20 * (3 - node))]
 
 
-def test_every_node_has_a_lane_from_its_first_line_on(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_every_node_has_a_stream_from_its_first_line_on(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect)
     seen = list[Any]()
     lines = asyncio.run(chunks(following(modelarts, path), watch=lambda chunk: seen.append(chunk.cursor["nodes"])))
     assert len(seen[-1]) == 3
-    assert {(line.lane, line.lanes, line.text[:8]) for line in lines} == {
+    assert {(line.stream, line.streams, line.text[:8]) for line in lines} == {
         (node, 3, f"[node {node}]") for node in range(3)
     }

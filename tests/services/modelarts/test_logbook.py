@@ -132,9 +132,9 @@ def page(call: Call) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_tasks_of_one_number_have_lanes_of_their_own(nodes: int) -> None:
+def test_tasks_of_one_number_have_streams_of_their_own(nodes: int) -> None:
     found = look(page, details=replace(DETAILS, nodes=nodes, tasks=("worker-0", "ps-0"))).lines
-    assert {(line.text, line.lane, line.lanes) for line in found} == {
+    assert {(line.text, line.stream, line.streams) for line in found} == {
         ("[ps-0] line of ps-0", 0, 2),
         ("[worker-0] line of worker-0", 1, 2),
     }
@@ -150,13 +150,13 @@ def test_tasks_that_are_not_told_once_are_known_none_the_less() -> None:
     details = replace(DETAILS, nodes=2, tasks=("worker-0", "ps-0"))
     first = look(page, details=details)
     again = look(numbered, cursor=first.cursor(), details=replace(details, tasks=()))
-    assert [(line.text, line.lane) for line in again.lines] == [("[ps-0] line 6", 0), ("[worker-0] line 6", 1)]
+    assert [(line.text, line.stream) for line in again.lines] == [("[ps-0] line 6", 0), ("[worker-0] line 6", 1)]
     assert look(numbered, cursor=again.cursor(), details=details).lines == []
 
 
 def test_nodes_are_told_by_their_numbers() -> None:
     found = look(page, details=replace(DETAILS, nodes=3, tasks=("worker-0", "worker-2"))).lines
-    assert {(line.text, line.lane, line.lanes) for line in found} == {
+    assert {(line.text, line.stream, line.streams) for line in found} == {
         (f"[node {node}] line of worker-{node}", node, 3) for node in (0, 2)
     }
 

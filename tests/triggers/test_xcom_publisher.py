@@ -16,7 +16,7 @@ from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.metrics.definitions import Metrics
 from airflow_provider_jobapi.training.status import JobState, JobStatus
-from airflow_provider_jobapi.triggers import report, training, xcom_writer
+from airflow_provider_jobapi.triggers import training, xcom_publisher, xcom_writer
 from tests.harness.loops import until
 from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
 
@@ -28,8 +28,8 @@ def quick(monkeypatch):
     """No test waits for what only people need."""
     monkeypatch.setattr(training, "SHORTEST", 0.0)
     monkeypatch.setattr(xcom_writer, "PAUSE", 0.02)
-    monkeypatch.setattr(report, "LAST_WAIT", 0.5)
-    monkeypatch.setattr(report, "STATUS_EVERY", (0.02, 0.02))
+    monkeypatch.setattr(xcom_publisher, "LAST_WAIT", 0.5)
+    monkeypatch.setattr(xcom_publisher, "STATUS_EVERY", (0.02, 0.02))
 
 
 def status(word: str, message: str = "", job_id: str = "j") -> JobStatus:
@@ -273,7 +273,7 @@ def test_what_takes_long_is_not_done_on_the_event_loop(monkeypatch):
 
         return call
 
-    monkeypatch.setattr(report, "read_definitions", told("compile", report.read_definitions))
+    monkeypatch.setattr(xcom_publisher, "read_definitions", told("compile", xcom_publisher.read_definitions))
     for name in ("snapshot", "content", "read"):
         monkeypatch.setattr(Metrics, name, told(name, getattr(Metrics, name)))
     followed([end("loss=1")], metric_definitions=[{"name": "loss", "regex": "loss=(.*)"}])

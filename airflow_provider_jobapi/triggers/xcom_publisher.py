@@ -36,12 +36,12 @@ SLICE = 0.01
 """Seconds of work with metrics after which the event loop is given back."""
 
 
-class Report:
+class XComPublisher:
     """Tells of one job.
 
     :param skew: Our clock minus the service's.
     :param definitions: The metric definitions of the task.
-    :param tell: Writes one line into the task's log.
+    :param warn: Writes one warning into the task's log.
     """
 
     def __init__(
@@ -50,17 +50,17 @@ class Report:
         *,
         skew: timedelta,
         definitions: list[dict[str, Any]] | None,
-        tell: Callable[[str], object],
+        warn: Callable[[str], object],
     ) -> None:
         self._job_id = job_id
         self._skew = skew
         self._definitions = definitions
-        self._metrics = Metrics((), time.thread_time, tell)
+        self._metrics = Metrics((), time.thread_time, warn)
         self._writer: XComWriter | None = None
         self._slots: dict[str, Slot] = {}
         self._began = time.time()
         self._caught_up = False
-        self._tell = tell
+        self._warn = warn
         self._broken = False
         self._follower: LogFollower | None = None
         self._state: JobState | None = None
@@ -73,7 +73,7 @@ class Report:
 
         :param sink: Writes the XComs of the task; None where there is no task to write for.
         """
-        self._metrics = Metrics(await self._known(), time.thread_time, self._tell)
+        self._metrics = Metrics(await self._known(), time.thread_time, self._warn)
         if sink is not None:
             self._writer = writer()
             self._slots = {
@@ -89,7 +89,7 @@ class Report:
             if self._writer is not None:
                 self._writer.close(slot)
 
-    def hear(self, chunk: LogChunk, follower: LogFollower) -> None:
+    def on_state(self, chunk: LogChunk, follower: LogFollower) -> None:
         """Hear of the job's state, which a read of the follower brought."""
         self._follower = follower
         if chunk.state != self._state:
@@ -98,7 +98,7 @@ class Report:
         if self._asking is None and self._writer is not None:
             self._asking = asyncio.create_task(self._keep_asking())
 
-    async def take(self, chunk: LogChunk) -> None:
+    async def on_lines(self, chunk: LogChunk) -> None:
         """Take the lines, once they are shown."""
         await self._read(chunk.lines)
         # A triggerer that takes over reads the log from its start; until it is where it was, the XCom knows more.
@@ -108,7 +108,7 @@ class Report:
         if self._caught_up and (chunk.lines or behind):
             self._offer_metrics()
 
-    async def end(self) -> dict[str, float | str]:
+    async def finish(self) -> dict[str, float | str]:
         """Tell the last status and all metrics; answers the last values of these."""
         if self._writer is not None:
             self._offer_metrics(urgent=True)
@@ -126,7 +126,7 @@ class Report:
             # In a thread: an import and what is to be compiled take time, in which every trigger would stand still.
             return await asyncio.to_thread(read_definitions, self._definitions)
         except Exception as error:  # noqa: BLE001 -- the worker has checked them, maybe with other versions than ours
-            self._tell(f"The task's metrics cannot be read here: {error}")
+            self._warn(f"The task's metrics cannot be read here: {error}")
             return ()
 
     async def _read(self, lines: Iterable[LogLine]) -> None:
@@ -141,7 +141,7 @@ class Report:
                     begin = time.thread_time()
         except Exception as error:  # noqa: BLE001 -- a job that trains is worth more than its curves
             self._broken = True
-            self._tell(f"The metrics of this job cannot be read any further: {error!r}")
+            self._warn(f"The metrics of this job cannot be read any further: {error!r}")
 
     def _time(self, line: LogLine) -> float:
         try:
@@ -179,5 +179,5 @@ class Report:
             return
         changed = self._status is None or status["status"] != self._status["status"]
         self._status = status
-        told = status | {"job_id": self._job_id}
-        self._writer.offer(self._slots[STATUS_KEY], lambda: told, urgent=changed)
+        value = status | {"job_id": self._job_id}
+        self._writer.offer(self._slots[STATUS_KEY], lambda: value, urgent=changed)
