@@ -32,6 +32,8 @@ from tests.harness.server import Server, jobapi, jobapi_server  # noqa: E402
 
 __all__ = ["jobapi", "jobapi_server"]
 
+pytest_plugins = ["tests.harness.promised"]
+
 # How long an example takes depends on what else the machine does.
 examples.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 examples.load_profile("any machine")

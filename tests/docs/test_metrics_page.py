@@ -14,7 +14,7 @@ import pytest
 from airflow.sdk import DAG
 
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
-from airflow_provider_jobapi.training.metrics import helper
+from airflow_provider_jobapi.training import jobapi_metrics
 from airflow_provider_jobapi.training.metrics.definitions import read_definitions
 from airflow_provider_jobapi.training.metrics.patterns import Habits, readable
 
@@ -60,8 +60,8 @@ class Keras:
 @pytest.mark.parametrize("code", [code for language, code in SNIPPETS if language == "python"])
 def test_the_snippets_run(code, monkeypatch, capsys):
     monkeypatch.setenv("JOB_ID", "j")
-    monkeypatch.setitem(sys.modules, "jobapi_metrics", helper)
-    known = {"SubmitTrainingOperator": SubmitTrainingOperator, "jobapi_metrics": helper}
+    monkeypatch.setitem(sys.modules, "jobapi_metrics", jobapi_metrics)
+    known = {"SubmitTrainingOperator": SubmitTrainingOperator, "jobapi_metrics": jobapi_metrics}
     with DAG("page", schedule=None):
         exec(code, {**known, "keras": Keras, "model": Keras, "x": None, "y": None})  # noqa: S102 -- our own page
     written = capsys.readouterr().out.splitlines()

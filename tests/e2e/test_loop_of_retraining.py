@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from tests.harness.airflow import Airflow, wait_for
+from tests.harness.promised import OTHER_VERSION
 from tests.harness.s3 import BUCKET, KEY, SECRET, s3
 
 __all__ = ["s3"]
@@ -226,7 +227,7 @@ BUSY = {"queued", "running", "deferred"}
 
 
 def test_a_week_is_a_partition(loop: Loop):
-    pytest.importorskip("airflow.sdk.definitions.timetables.trigger", reason="no partitions before Airflow 3.2")
+    pytest.importorskip("airflow.sdk.definitions.timetables.trigger", reason=f"{OTHER_VERSION}partitions came with 3.2")
     days = loop.home / "days"
     days.mkdir()
     (days / "2026-01-10.csv").write_text(rows(0, 50))

@@ -26,6 +26,7 @@ from airflow_provider_jobapi.services.jobapi.connection import EXTRAS, TokenMeth
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import MODEL, job
+from tests.harness.promised import OTHER_VERSION
 from tests.harness.server import Server
 from tests.harness.tiny import Reply, Tiny, reply
 
@@ -153,7 +154,7 @@ def test_the_form_and_the_connection_know_the_same_fields() -> None:
     assert connection_fields("jobapi")["token_method"]["schema"]["enum"] == list(TokenMethod)
 
 
-@pytest.mark.skipif(airflow.__version__ < "3.2", reason="older Airflows ask the hook for its form")
+@pytest.mark.skipif(airflow.__version__ < "3.2", reason=f"{OTHER_VERSION}3.1 asks the hook for its form")
 def test_airflow_reads_the_form() -> None:
     """The form of 3.2 and later is read without importing the hook."""
     from airflow.providers_manager import ProvidersManager

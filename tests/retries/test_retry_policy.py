@@ -20,6 +20,7 @@ from airflow_provider_jobapi.exceptions import JobFailed, QuotaReached, ServiceU
 from airflow_provider_jobapi.retries import training_retry_policy
 from airflow_provider_jobapi.training.status import Reason
 from airflow_provider_jobapi.training.waits import wait_after
+from tests.harness.promised import OTHER_VERSION
 from tests.harness.server import running
 from tests.harness.tries import Task
 
@@ -41,7 +42,9 @@ MINUTES = {
 
 DOCS = Path(__file__).parents[2] / "docs" / "errors-and-retries.md"
 
-policies = pytest.mark.skipif(not hasattr(airflow.sdk, "RetryPolicy"), reason="Airflow has retry policies from 3.3 on")
+policies = pytest.mark.skipif(
+    not hasattr(airflow.sdk, "RetryPolicy"), reason=f"{OTHER_VERSION}retry policies came with 3.3"
+)
 
 
 def of_the_tree() -> set[type[TrainingError]]:

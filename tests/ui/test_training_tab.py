@@ -187,7 +187,7 @@ def test_an_xcom_of_another_job_is_left_aside(open_tab, told):
     xcoms = training(loss=curve(5))
     xcoms["training_metrics"]["job_id"] = "11111111-1111-1111-1111-111111111111"
     tab = open_tab().open(*told(xcoms=xcoms))
-    tab.says("Left aside, since it is of another job: training_metrics.")
+    tab.says("Ignored, because it belongs to another job: training_metrics.")
     expect(tab.root.get_by_role("article")).to_have_count(0)
 
 
@@ -228,7 +228,7 @@ def test_an_airflow_that_does_not_answer_is_asked_again(open_tab, told_once):
     tab = open_tab()
     tab.page.route("**/taskInstances/train", lambda route: route.abort())
     tab.open(*told_once)
-    tab.says("Airflow does not answer; it is asked again")
+    tab.says("Airflow does not answer; trying again in some seconds")
     tab.page.unroute("**/taskInstances/train")
     tab.badge().get_by_text("Trained").wait_for()
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Airflow's own REST API, asked with the page's cookie: whoever may not see a thing in Airflow, does not see it here.
+// Requests to Airflow's REST API with the cookie of the page, so that the tab shows what the user may see in Airflow.
 
-/** An answer that is none of ours to show; `status` is 0 when there was no answer at all. */
+/** A request that failed; `status` is the HTTP status, 0 when there was no answer. */
 export class ApiError extends Error {
   constructor(status, message) {
     super(message);
@@ -11,7 +11,7 @@ export class ApiError extends Error {
 
 const root = () => new URL(document.querySelector("head > base")?.getAttribute("href") ?? "/", location.origin);
 
-/** Where a task instance is, in the API and in the UI. */
+/** The address of a task instance in the API and in the UI. */
 export class Place {
   constructor({ dagId, runId, taskId, mapIndex }) {
     const index = Number.parseInt(mapIndex, 10);
@@ -55,13 +55,13 @@ async function reason(answer) {
   }
 }
 
-/** Read JSON; `date` is the time of Airflow's clock, in milliseconds, where it tells one. */
+/** Read JSON; `date` is the time of Airflow's clock in milliseconds, NaN without a Date header. */
 export async function read(path, query = {}, signal = undefined) {
   const answer = await ask(path, query, "application/json", signal);
   return { body: await answer.json(), date: Date.parse(answer.headers.get("Date") ?? "") };
 }
 
-/** The value of an XCom, which older Airflows give as JSON text. */
+/** The value of an XCom, which older Airflows return as JSON text. */
 export function plain(value) {
   if (typeof value !== "string" || !/^[[{"]/.test(value)) return value;
   try {
@@ -74,8 +74,8 @@ export function plain(value) {
 const LOGGER = "airflow_provider_jobapi.triggers";
 
 /**
- * The end of a log, read as a stream: it may be longer than a browser should hold.
- * Answers the job's last lines, and the last error that Airflow tells.
+ * Read the end of a log as a stream, since it may be longer than a browser should hold.
+ * Returns the job's last lines, and the last error that Airflow logged.
  */
 export async function tail(place, attempt, most, signal) {
   const path = `${place.instance}/logs/${attempt}`;
@@ -101,7 +101,7 @@ function keep(ends, line, most) {
   const list = ofJob ? ends.job : ends.all;
   if (ofJob) ends.count += 1;
   else if (line.includes('"error_detail":[{')) ends.error = line;
-  // The reader's own notes, such as the names of the files, have no time; what folds in the UI is no line.
+  // Notes of Airflow's log reader, such as the names of files, have no time; group markers are not lines.
   if (!ofJob && (!line.includes('"timestamp":"') || /"event":"::(end)?group::/.test(line))) return;
   list.push(line);
   if (list.length > most) list.shift();
@@ -115,7 +115,7 @@ function parsed(line) {
   }
 }
 
-// What a terminal would show as colours.
+// ANSI colour sequences.
 const COLOURS = /\u001b\[[\d;]*m/g;
 
 const record = ({ event, timestamp, level }) => ({

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One chart: the lines of a metric, with what the pointer or the arrow keys point at, and its values as a table.
+// One chart: the lines of a metric, a readout that follows the pointer or the arrow keys, and a table of the values.
 
 import { clock, many, number, tick } from "./format.js";
 import { omissions } from "./metrics.js";
@@ -15,25 +15,25 @@ const isNumber = (value) => typeof value === "number";
 const look = (line) => `jt-hue-${line.hue % HUES}${line.try === null ? "" : " jt-earlier"}`;
 const dash = (line) => (line.try === null ? undefined : DASHES[line.age % DASHES.length]);
 
-/** A chart of its own, redrawn only when its lines have changed. */
+/** One chart, redrawn only when its lines have changed. */
 export const Chart = React.memo?.(ChartCard, (one, other) => one.log === other.log && one.mark === other.mark);
 
 function ChartCard({ chart, log }) {
   const current = chart.lines.filter((line) => line.try === null);
-  const said = omissions(chart.lines, log);
+  const sentences = omissions(chart.lines, log);
   return h(
     "article",
     { className: "jt-card jt-chart", "aria-label": chart.title },
     h("h3", null, chart.title),
     h(Legend, { lines: chart.lines }),
     h(Plot, { chart, log }),
-    said.map((sentence) => h("p", { key: sentence, className: "jt-note" }, sentence)),
+    sentences.map((sentence) => h("p", { key: sentence, className: "jt-note" }, sentence)),
     h(Values, { chart, count: Math.max(...current.map((line) => line.series.count)) }),
   );
 }
 
 function Legend({ lines }) {
-  const tries = [...new Set(lines.map((line) => line.try))].filter((number) => number !== null);
+  const tries = [...new Set(lines.map((line) => line.try))].filter((each) => each !== null);
   return h(
     "ul",
     { className: "jt-legend" },
@@ -47,7 +47,7 @@ function Legend({ lines }) {
 const Range = ({ min, max }) =>
   isNumber(min) && isNumber(max) && h("span", { className: "jt-muted jt-wide", title: "lowest … highest" }, `${number(min)} … ${number(max)}`);
 
-/** The last values of an earlier try, in the order and the colours of the lines above. */
+/** The last values of an earlier try, in the order and colours of the lines above. */
 const EarlierTry = ({ name, lines }) =>
   h(
     "li",
@@ -63,21 +63,21 @@ const Swatch = ({ line }) =>
     h("line", { x1: 0, x2: 18, y1: 4, y2: 4, strokeDasharray: dash(line) }),
   );
 
-/** Where everything of a chart is, at a width. */
+/** The positions of everything in a chart of a given width. */
 export function layout(lines, width, log) {
   const right = Math.max(EDGE.left + 40, width - EDGE.right);
-  const steps = [...new Set(lines.flatMap((line) => line.series.steps))].sort((one, other) => one - other);
+  const steps = [...new Set(lines.flatMap((line) => line.series.steps))].toSorted((one, other) => one - other);
   const whole = steps.every(Number.isInteger);
   const x = axis(extent([steps]), EDGE.left, right, { pad: false, count: Math.max(3, width / 90), whole });
   const values = extent(lines.map((line) => line.series.values), log);
   const y = axis(values, HEIGHT - EDGE.bottom, EDGE.top, { log, count: 4 });
   const drawn = lines.map((line) => path(line.series.steps, line.series.values, x.place, y.place, log));
-  const strange = lines.flatMap((line) => strangeOf(line, x, y, log));
-  return { x, y, right, drawn, steps, strange, empty: values === null };
+  const marks = lines.flatMap((line) => marksOf(line, x, y, log));
+  return { x, y, right, drawn, steps, marks, empty: values === null };
 }
 
-/** Marks at the edge for the values that have no place: NaN and −Infinity at the bottom, Infinity at the top. */
-function strangeOf(line, x, y, log) {
+/** Marks at the edge for values without a position: NaN and −Infinity at the bottom, Infinity at the top. */
+function marksOf(line, x, y, log) {
   return line.series.values.flatMap((value, index) => {
     if (drawable(value, log) || typeof value === "number") return [];
     const top = value === "Infinity" ? EDGE.top : HEIGHT - EDGE.bottom;
@@ -131,7 +131,7 @@ function move(event, index, count, setAt) {
 }
 
 const Drawing = React.memo?.(function Drawing({ lines, drawn, width }) {
-  const { x, y, right, strange, empty } = drawn;
+  const { x, y, right, marks, empty } = drawn;
   const bottom = HEIGHT - EDGE.bottom;
   return h(
     "svg",
@@ -146,8 +146,8 @@ const Drawing = React.memo?.(function Drawing({ lines, drawn, width }) {
     ),
     x.at.map((value) => h("text", { key: value, className: "jt-axis", x: x.place(value), y: bottom + 17, textAnchor: "middle" }, tick(value, x.step))),
     h("line", { className: "jt-base", x1: EDGE.left, x2: right, y1: bottom, y2: bottom }),
-    lines.map((line, index) => h(Line, { key: line.label, line, shape: drawn.drawn[index] })).reverse(),
-    strange.map(({ key, left, top, look: hue }) => h("path", { key, className: `jt-strange ${hue}`, d: `M${left - 3} ${top - 3}l6 6m0-6l-6 6` })),
+    lines.map((line, index) => h(Line, { key: line.label, line, shape: drawn.drawn[index] })).toReversed(),
+    marks.map(({ key, left, top, look: hue }) => h("path", { key, className: `jt-marks ${hue}`, d: `M${left - 3} ${top - 3}l6 6m0-6l-6 6` })),
     empty && h("text", { className: "jt-axis", x: (EDGE.left + right) / 2, y: HEIGHT / 2, textAnchor: "middle" }, "no value to draw"),
   );
 });
@@ -198,7 +198,7 @@ function Pointed({ lines, step, drawn, width, log }) {
   );
 }
 
-/** The width that an element has, also when it changes. */
+/** The width of an element, kept up to date. */
 function useWidth() {
   const box = React.useRef(null);
   const [width, setWidth] = React.useState(360);
@@ -212,7 +212,7 @@ function useWidth() {
   return [box, width];
 }
 
-/** The table that says what the curve shows; made when it is opened. */
+/** The values of the curve as a table, made when it is opened. */
 function Values({ chart, count }) {
   const [open, setOpen] = React.useState(false);
   const shown = Math.max(...chart.lines.filter((line) => line.try === null).map((line) => line.series.values.length));
@@ -233,7 +233,7 @@ function Table({ chart }) {
       rows.get(step)[column].push(number(series.values[index]));
     });
   });
-  const steps = [...rows.keys()].sort((one, other) => one - other);
+  const steps = [...rows.keys()].toSorted((one, other) => one - other);
   const head = h("tr", null, h("th", { scope: "col" }, "step"), chart.lines.map(({ label }) => h("th", { key: label, scope: "col" }, label)));
   return h(
     "table",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// All curves, and the switches for them.
+// The section with all charts, and its switches.
 
 import { Chart } from "./chart.js";
 import { many, number } from "./format.js";
@@ -9,7 +9,7 @@ import { React, h } from "./react.js";
 const FIRST = 24;
 const SEARCH_FROM = 9;
 
-/** The curves of the metrics, those of earlier tries beneath them. */
+/** The charts of all metrics, with the curves of earlier tries beneath those of this one. */
 export function Curves({ view }) {
   const [log, setLog] = React.useState(false);
   const [overlay, setOverlay] = React.useState(true);
@@ -42,7 +42,7 @@ export function Curves({ view }) {
   );
 }
 
-/** What a chart looks like, in short: it is drawn again only when this changes. */
+/** A text that changes whenever the chart must be drawn again. */
 const markOf = ({ lines }) => lines.map(({ label, series }) => `${label}:${series.count}:${series.values.length}:${series.last}:${series.steps.at(-1)}`).join("|");
 
 function Switch({ label, on, set }) {

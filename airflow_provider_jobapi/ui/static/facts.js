@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the job is, where its model is, and the end of its log.
+// What was submitted, where the model is, and the end of the log.
 
 import { bytes, clock, many, moment, number, span } from "./format.js";
 import { React, h } from "./react.js";
 
 const isObject = (value) => value !== null && typeof value === "object";
 const list = (value) => (Array.isArray(value) ? value : []);
-const said = (value) => value !== null && value !== undefined && value !== "";
+const isGiven = (value) => value !== null && value !== undefined && value !== "";
 const code = (value) => h("code", null, String(value));
 
-/** The model's place, or what is known of it so far. */
+/** The location of the model, or what is known of it so far. */
 export function Model({ view }) {
   const { place, note } = modelOf(view);
   if (!place && !note) return null;
@@ -23,18 +23,18 @@ export function Model({ view }) {
 }
 
 function modelOf({ ti, kind, state, facts, result, status, fetched }) {
-  if (kind === "fetch") return { place: fetched, note: fetched ? "The SavedModel, whole and verified." : "" };
+  if (kind === "fetch") return { place: fetched, note: fetched ? "The model, complete and verified." : "" };
   if (kind !== "training") return {};
-  if (result?.model) return { place: String(result.model), note: "The SavedModel, whole and verified." };
+  if (result?.model) return { place: String(result.model), note: "The model, complete and verified." };
   const wanted = facts?.destination ? String(facts.destination) : "";
   if (state === "successful" && (!wanted || ti.state === "success")) return { place: "", note: String(status?.message || "The model stays on the service.") };
   if (["failed", "stopped", "left"].includes(state)) return {};
-  return { place: wanted, note: wanted ? "The SavedModel will be fetched to a folder in here." : "" };
+  return { place: wanted, note: wanted ? "The model will be fetched into a folder in this place." : "" };
 }
 
-/** The job's facts. */
+/** What was submitted. */
 export function Facts({ view }) {
-  const rows = rowsOf(view).filter(([, value]) => said(value));
+  const rows = rowsOf(view).filter(([, value]) => isGiven(value));
   return h(
     "section",
     { className: "jt-card", "aria-labelledby": "jt-facts" },
@@ -58,14 +58,14 @@ function rowsOf({ jobId, facts, status }) {
     ["Data", dataOf(list(given.data))],
     ["Data version", versionOf(given.data_version ?? status?.dataVersion)],
     ["Time limit", typeof given.completion_time === "number" ? span(given.completion_time) : null],
-    ["Submitted", said(given.submitted) && moment(Date.parse(given.submitted))],
+    ["Submitted", isGiven(given.submitted) && moment(Date.parse(given.submitted))],
     ["Connection", given.conn_id && code(given.conn_id)],
     ["Runs in", status?.containerID && code(status.containerID)],
     ["Jobs before it", given.generation > 0 ? `${number(given.generation)} that failed since the task was last cleared` : null],
   ].map(([name, value]) => [name, value === false ? null : value]);
 }
 
-/** A SHA-256 in short, as people compare it; the whole of it is in the XCom. */
+/** The first digits of a SHA-256; the XCom holds all of them. */
 const versionOf = (given) => typeof given === "string" && given !== "" && h("code", { title: given }, given.length > 16 ? `${given.slice(0, 12)}…` : given);
 
 function resourcesOf(given) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads what the page shows, again and again while the task is under way, and not at all while nobody looks.
+// Polls Airflow for what the page shows: while the task is not over, and only while the page is visible.
 
 import { ApiError, plain, read, tail } from "./api.js";
 import { KEYS, isOver } from "./status.js";
@@ -11,10 +11,10 @@ const LOG_PAUSE = 5000;
 const LAST_LINES = 200;
 const WAKE = 2000;
 
-/** Whether the same question may have an answer a moment later. */
+/** Whether the same request may succeed a moment later. */
 const isPassing = (error) => error instanceof ApiError && (error.status === 0 || error.status >= 500 || error.status === 429);
 
-/** Follows one task instance; tells `onChange` a new snapshot after each look. */
+/** Polls one task instance and calls `onChange` with a new snapshot after each poll. */
 export class Feed {
   constructor(place, onChange) {
     this.place = place;
@@ -24,16 +24,16 @@ export class Feed {
     this.read = { ti: null, xcoms: new Map(), store: [], links: null, log: null, forbidden: false, trouble: null };
     this.seen = new Map();
     this.logDue = 0;
-    this.looking = false;
+    this.polling = false;
     this.stored = null;
   }
 
   start() {
     const { signal } = this.aborter;
-    document.addEventListener("visibilitychange", () => this.look(), { signal });
-    // A task that is over begins anew when somebody clears it, and this page has the button for that.
+    document.addEventListener("visibilitychange", () => this.poll(), { signal });
+    // A task that is over starts again when it is cleared, and the button for that is on this page.
     document.addEventListener("click", () => this.wake(), { signal });
-    this.look();
+    this.poll();
     return this;
   }
 
@@ -43,17 +43,17 @@ export class Feed {
   }
 
   wake() {
-    if (!this.looking && isOver(this.read.ti)) this.later(WAKE);
+    if (!this.polling && isOver(this.read.ti)) this.later(WAKE);
   }
 
   later(milliseconds) {
     clearTimeout(this.timer);
-    if (!this.aborter.signal.aborted) this.timer = setTimeout(() => this.look(), milliseconds);
+    if (!this.aborter.signal.aborted) this.timer = setTimeout(() => this.poll(), milliseconds);
   }
 
-  async look() {
-    if (this.looking || document.hidden) return;
-    this.looking = true;
+  async poll() {
+    if (this.polling || document.hidden) return;
+    this.polling = true;
     clearTimeout(this.timer);
     let pause = null;
     try {
@@ -62,17 +62,17 @@ export class Feed {
       this.read = { ...this.read, trouble: null };
     } catch (error) {
       if (this.aborter.signal.aborted) return;
-      pause = this.giveWay(error instanceof ApiError ? error : new ApiError(-1, String(error)));
+      pause = this.onError(error instanceof ApiError ? error : new ApiError(-1, String(error)));
     } finally {
-      this.looking = false;
+      this.polling = false;
     }
     if (this.aborter.signal.aborted) return;
     this.onChange({ ...this.read, xcoms: new Map(this.read.xcoms) });
     if (pause !== null) this.later(pause);
   }
 
-  /** What to do about an error: wait longer and longer, or, where waiting is of no use, nothing. */
-  giveWay(error) {
+  /** Note an error; returns the milliseconds until the next poll, or null where another one cannot help. */
+  onError(error) {
     this.failures += 1;
     this.read = { ...this.read, trouble: error };
     return isPassing(error) ? Math.min(LONGEST_PAUSE, PAUSE * 2 ** this.failures) : null;
@@ -84,13 +84,13 @@ export class Feed {
     return body;
   }
 
-  /** One look; answers the milliseconds until the next, or null for none. */
+  /** Read everything once; returns the milliseconds until the next poll, or null for none. */
   async readAll() {
     const { place } = this;
     const before = this.read.ti;
     const ti = await this.get(place.mapped ? `${place.instance}/${place.mapIndex}` : place.instance);
     this.read = { ...this.read, ti };
-    // Every try has an id of its own, and XComs of its own.
+    // Each try has its own id and its own XComs.
     if (before?.id !== ti.id) this.forget();
     await this.readXComs();
     if (!this.read.xcoms.has("training_job_id")) await this.readLinks();
@@ -113,7 +113,7 @@ export class Feed {
     try {
       const { xcom_entries: entries, total_entries: total } = await this.get(path, { ...query, limit: 100 });
       const stamps = new Map(entries.map(({ key, timestamp }) => [key, timestamp]));
-      // Where a task has more XComs than one page holds, ours are asked for by name.
+      // When a task has more XComs than one page of answers, those of this provider are read by name.
       const wanted = KEYS.filter((key) => stamps.has(key) || total > entries.length);
       for (const key of this.read.xcoms.keys()) if (!wanted.includes(key)) this.read.xcoms.delete(key);
       await Promise.all(wanted.map((key) => this.readXCom(path, key, query, stamps.get(key))));
@@ -131,20 +131,20 @@ export class Feed {
       this.read.xcoms.set(key, plain(value));
       this.seen.set(key, timestamp);
     } catch (error) {
-      // Gone between the two questions, as at the begin of a new try.
+      // Deleted between the two requests, as at the start of a new try.
       if (error.status !== 404) throw error;
       this.read.xcoms.delete(key);
     }
   }
 
-  /** The names of the task's links tell a training that has not submitted from a task that never will. */
+  /** Read the names of the task's links, by which a training that has not submitted yet differs from other tasks. */
   async readLinks() {
     if (this.read.links !== null) return;
     const links = await this.optional(`${this.place.instance}/links`, { map_index: this.place.mapIndex });
     this.read = { ...this.read, links: links?.extra_links ?? {} };
   }
 
-  /** The curves of earlier tries, which Airflow keeps from 3.3 on. */
+  /** Read the curves of earlier tries, which Airflow 3.3 and later keep. */
   async readStore(ti) {
     if (this.stored === ti.id || !(ti.try_number > 1)) return;
     const found = await this.optional(`${this.place.instance}/state-store`, { map_index: this.place.mapIndex, limit: 100 });
@@ -152,7 +152,7 @@ export class Feed {
     this.read = { ...this.read, store: found?.task_state_store ?? [] };
   }
 
-  /** What an older Airflow does not have, or this user may not see, is no trouble. */
+  /** Read what an older Airflow may not have and a user may not be allowed to see; null then. */
   async optional(path, query) {
     try {
       return await this.get(path, query);
@@ -162,7 +162,7 @@ export class Feed {
     }
   }
 
-  /** Airflow reads the whole log for each question, so a long one is read rarely. */
+  /** Read the log. Airflow reads the whole file for each request, so the longer it takes, the rarer it is read. */
   async readLog(ti, ended) {
     if (!(ti.try_number > 0) || (!ended && performance.now() < this.logDue)) return;
     const began = performance.now();

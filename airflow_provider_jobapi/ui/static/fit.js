@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Airflow's page is at least 1,280 pixels wide and scrolls sideways on less; the tab is as wide as what is seen of it.
+// Limits the tab to the visible width: Airflow's page is at least 1,280 pixels wide and scrolls sideways below that.
 
 import { React } from "./react.js";
 
 const MARGIN = 24;
 
-/** The width that can be seen of what an element stands in; null where that is all of it. */
+/** The visible width of an element's container; null where all of it is visible. */
 function seen(element) {
   let width = innerWidth;
   for (let box = element.parentElement; box; box = box.parentElement) {
@@ -15,7 +15,7 @@ function seen(element) {
   return width - MARGIN < room - MARGIN * 2 ? width - MARGIN : null;
 }
 
-/** A reference to an element that fits, and, where a page is narrow, is scrolled to. */
+/** A reference for an element that is kept to the visible width, and scrolled to on a narrow page. */
 export function useFit() {
   const box = React.useRef(null);
   React.useLayoutEffect(() => {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers, spans and times in the words of the page.
+// Numbers, durations, sizes and times as text.
 
-/** A value of a metric, in at most five digits; NaN and infinities by their names. */
+/** A value of a metric with at most five digits; NaN and infinities by name. */
 export function number(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number" || !Number.isFinite(value)) return String(value).replace("-", "−");
@@ -14,29 +14,30 @@ export function number(value) {
   return text.replaceAll("-", "−");
 }
 
-/** A number on an axis whose ticks are `step` apart, with no more digits than these need. */
+/** A number on an axis whose ticks are `step` apart, with the digits that the step needs. */
 export function tick(value, step) {
   const size = Math.max(Math.abs(value), step);
   if (value !== 0 && (size >= 1e5 || size < 1e-3)) {
     return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e").replaceAll("-", "−");
   }
   const digits = Math.max(0, Math.min(8, Math.ceil(-Math.log10(step) - 1e-9)));
-  // A tick that rounding left a little below zero would read −0.
+  // A tick that rounding left a little below zero would be shown as −0.
   return (Math.abs(value) < step / 1e6 ? 0 : value).toLocaleString("en", { maximumFractionDigits: digits, useGrouping: size >= 1e4 }).replace("-", "−");
 }
 
-/** A span in seconds: "4.2 s", "3 min 12 s", "2 h 5 min", "3 d 4 h". */
+/** A duration in seconds: "4.2 s", "3 min 12 s", "2 h 5 min", "3 d 4 h". */
 export function span(seconds) {
   if (!Number.isFinite(seconds)) return "–";
   const all = Math.max(0, seconds);
   if (all < 9.95) return `${all.toFixed(1)} s`;
   const whole = Math.round(all);
   const [days, hours, minutes, rest] = [whole / 86400, (whole / 3600) % 24, (whole / 60) % 60, whole % 60].map(Math.floor);
-  const pair = (first, one, second, other) => (second ? `${first} ${one} ${second} ${other}` : `${first} ${one}`);
   if (days) return pair(days, "d", hours, "h");
   if (hours) return pair(hours, "h", minutes, "min");
   return minutes ? pair(minutes, "min", rest, "s") : `${rest} s`;
 }
+
+const pair = (first, one, second, other) => (second ? `${first} ${one} ${second} ${other}` : `${first} ${one}`);
 
 /** A size in bytes. */
 export function bytes(size) {
@@ -47,14 +48,15 @@ export function bytes(size) {
   return `${unit && left < 9.95 ? left.toFixed(1) : Math.round(left)} ${units[unit]}`;
 }
 
-/** How many of something. */
+/** A count with its noun. */
 export const many = (count, one, more = `${one}s`) => `${count.toLocaleString("en")} ${count === 1 ? one : more}`;
 
-/** The time zone that was chosen in Airflow's UI, which keeps it in the browser. */
+/** The time zone chosen in Airflow's UI, which keeps it in the browser's local storage. */
 function zone() {
   try {
     const kept = JSON.parse(globalThis.localStorage.getItem("timezone"));
-    return new Intl.DateTimeFormat("en", { timeZone: kept }) && kept;
+    // Throws for a zone that this browser does not know.
+    return new Intl.DateTimeFormat("en", { timeZone: kept }).resolvedOptions().timeZone;
   } catch {
     return undefined;
   }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// The metrics XCom, read as what it is: something that a job had a hand in. What does not fit is left out.
+// Reads the metrics XCom. Its content comes from what a job printed, so anything that does not fit is left out.
 
 const WORDS = { NaN: "NaN", Infinity: "Infinity", "-Infinity": "-Infinity" };
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
-/** A number, one of the three words, or null for anything else. */
+/** A number, one of the words for what JSON has no number for, or null for anything else. */
 const readValue = (value) => (isNumber(value) ? value : typeof value === "string" ? (WORDS[value] ?? null) : null);
 
-/** One series: its points in the order of their steps; null where there is none. */
+/** Read one series, its points in the order of their steps; null where it has none. */
 export function readSeries(given) {
   const values = Array.isArray(given?.values) ? given.values.slice(0, 5000) : [];
   const points = [];
@@ -31,7 +31,7 @@ export function readSeries(given) {
   };
 }
 
-/** All series of an XCom, by name. A Map, since a metric may be called __proto__. */
+/** Read all series of an XCom by name; into a Map, since a metric may be called __proto__. */
 export function readMetrics(content) {
   const found = new Map();
   const given = content?.metrics;
@@ -45,10 +45,10 @@ export function readMetrics(content) {
 
 const PART = /^(?:train|training|val|valid|validation|eval|test)(?:[_./ -])(?=.)/i;
 
-/** What a metric measures, whichever part of the data it was measured on: val_loss and loss are both loss. */
+/** The name of a metric without the part of the data it was measured on: loss for loss and val_loss. */
 export const base = (name) => name.replace(PART, "");
 
-/** Charts: metrics that measure the same share one, in the order in which they were first written. */
+/** Group metrics into charts: those that measure the same share one, in the order in which they first came. */
 export function charts(current, earlier = []) {
   const groups = new Map();
   for (const name of current.keys()) {
@@ -71,7 +71,7 @@ export function charts(current, earlier = []) {
 
 const MOST_TRIES = 4;
 
-/** The curves of earlier tries in the state store, the latest first. */
+/** Read the curves of earlier tries from the state store, the latest first. */
 export function readTries(entries, jobId) {
   const tries = [];
   for (const entry of Array.isArray(entries) ? entries : []) {
@@ -81,19 +81,19 @@ export function readTries(entries, jobId) {
     const metrics = readMetrics(value);
     if (metrics.size) tries.push({ number: value.try, jobId: value.job_id, status: String(value.status ?? ""), metrics });
   }
-  return tries.sort((one, other) => other.number - one.number).slice(0, MOST_TRIES);
+  return tries.toSorted((one, other) => other.number - one.number).slice(0, MOST_TRIES);
 }
 
-/** What a chart cannot show of its lines, in sentences. */
+/** Sentences about the values that a chart cannot show. */
 export function omissions(lines, log) {
-  const said = [];
+  const sentences = [];
   for (const { label, series } of lines) {
     for (const word of Object.values(WORDS)) {
       const at = series.steps.filter((_, index) => series.values[index] === word);
-      if (at.length) said.push(`${label} is ${word.replace("-", "−")} at step ${at[0]}${at.length > 1 ? " and later" : ""}.`);
+      if (at.length) sentences.push(`${label} is ${word.replace("-", "−")} at step ${at[0]}${at.length > 1 ? " and later" : ""}.`);
     }
     const below = log ? series.values.filter((value) => isNumber(value) && value <= 0).length : 0;
-    if (below) said.push(`${label}: ${below} of ${series.values.length} values are not above 0 and have no place on a log scale.`);
+    if (below) sentences.push(`${label}: ${below} of ${series.values.length} values are not above 0 and have no place on a log scale.`);
   }
-  return said;
+  return sentences;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Airflow's own React, which its UI offers to plugins. Absent under node, where the pure modules are tested.
+// The React of Airflow's UI, which it offers to plugins. Under node, where the unit tests run, there is none.
 
 export const React = globalThis.React ?? {};
 export const h = React.createElement;

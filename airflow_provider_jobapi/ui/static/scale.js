@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// From values to places on a chart: extents, ticks, and paths with gaps where a value cannot be drawn.
+// Maps values to positions on a chart: extents, ticks, axes, and paths with gaps where a value cannot be drawn.
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
-/** Whether a value has a place on the chart. */
+/** Whether a value has a position on the chart. */
 export const drawable = (value, log) => isNumber(value) && (!log || value > 0);
 
-/** The lowest and the highest of some values; null where there is none. */
+/** The lowest and the highest value of some lists; null where nothing can be drawn. */
 export function extent(lists, log = false) {
   let [low, high] = [Infinity, -Infinity];
   for (const values of lists) {
@@ -19,7 +19,7 @@ export function extent(lists, log = false) {
   return low <= high ? [low, high] : null;
 }
 
-/** Round ticks between two values, about `count` of them; `whole` for what has no halves. */
+/** Round ticks between two values, about `count` of them; `whole` for axes of whole numbers. */
 export function ticks(low, high, count = 5, whole = false) {
   const raw = (high - low) / Math.max(1, count);
   if (!(raw > 0) || !Number.isFinite(raw)) return { step: 1, at: [low] };
@@ -43,7 +43,7 @@ export function logTicks(low, high, count = 5) {
   return inside.length >= 2 ? inside : [low, high];
 }
 
-/** An axis: `place` puts a value on it, `at` are its ticks. */
+/** An axis: `place` maps a value to its position, `at` are its ticks. */
 export function axis(range, from, to, { log = false, count = 5, pad = true, whole = false } = {}) {
   const [lowest, highest] = range ?? [0, 1];
   if (log) {
@@ -61,7 +61,7 @@ export function axis(range, from, to, { log = false, count = 5, pad = true, whol
   return { place, at, step };
 }
 
-/** The SVG path of a series, and the points that stand alone between two gaps, which a path would not show. */
+/** The SVG path of a series, and the points between two gaps, which need a dot since a path would not show them. */
 export function path(steps, values, x, y, log) {
   const [parts, alone] = [[], []];
   let run = 0;
@@ -78,7 +78,7 @@ export function path(steps, values, x, y, log) {
   return { line: parts.join(""), alone };
 }
 
-/** The index of the step that is nearest; steps ascend. */
+/** The index of the step nearest to a value; steps are ascending. */
 export function nearest(steps, wanted) {
   let [low, high] = [0, steps.length - 1];
   while (low < high) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the task's state and its XComs mean: the headline, the phases with their times, the reason of a failure.
+// Interprets the task's state and its XComs: the headline, the phases with their times, the reason of a failure.
 
 import { readMetrics, readTries } from "./metrics.js";
 
@@ -10,7 +10,7 @@ const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "remove
 const BEFORE = new Set([null, undefined, "none", "scheduled", "queued", "up_for_reschedule", "restarting"]);
 const ENDED = new Set(["SUCCESSFUL", "FAILED", "STOPPED"]);
 
-/** Whether nothing will change until somebody acts. */
+/** Whether the task is over, so that nothing changes until it is cleared. */
 export const isOver = (ti) => OVER.has(ti?.state);
 
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
@@ -18,9 +18,9 @@ const time = (text) => (typeof text === "string" ? Date.parse(text) : NaN);
 const text = (value) => (typeof value === "string" ? value : "");
 
 /**
- * Everything that the page shows, out of what was read.
+ * Everything that the page shows, derived from one snapshot of the feed.
  *
- * After a clear the old trigger may still write for a second: what names another job is left aside.
+ * After a clear the old trigger may still write for a second, so XComs that name another job are ignored.
  */
 export function understand(read) {
   const { ti, xcoms } = read;
@@ -53,13 +53,13 @@ function kindOf({ ti, links, forbidden }, jobId) {
   return "other";
 }
 
-/** The service's clock, in milliseconds: ours, and what the two told of the same submit differs by. */
+/** The service's clock in milliseconds: Airflow's, less the difference of both clocks at the submit. */
 function nowOf({ offset = 0 }, facts, status) {
   const apart = time(facts?.submitted) - time(status?.submissionTime);
   return Date.now() + offset - (Math.abs(apart) > 5000 ? apart : 0);
 }
 
-/** Where the job stands: queued, running, storing, successful, failed, stopped; null when nobody said. */
+/** The job's state: queued, running, storing, successful, failed, stopped, left; null while it is unknown. */
 function stateOf({ ti, status, facts }) {
   const word = text(status?.status).toUpperCase();
   if (ENDED.has(word)) return word.toLowerCase();
@@ -72,7 +72,7 @@ function stateOf({ ti, status, facts }) {
 const LABELS = { queued: "Queued", running: "Running", storing: "Storing" };
 const ENDS = { successful: "Done", failed: "Failed", stopped: "Stopped", left: "Ended" };
 
-/** The timeline: each phase with its begin and end in milliseconds (NaN: not yet), and how it stands. */
+/** The timeline: each phase with its begin and end in milliseconds (NaN: not yet), and how it is drawn. */
 export function phasesOf({ ti, status, facts, state }) {
   const over = state in ENDS;
   const end = over ? firstTime(status?.finishTime, isOver(ti) ? ti.end_date : null) : NaN;
@@ -94,29 +94,38 @@ function firstTime(...texts) {
   return texts.map(time).find((each) => !Number.isNaN(each)) ?? NaN;
 }
 
-/** Why it failed; null when it did not. */
+/** Why the training failed; null when it did not. */
 function failureOf({ ti, status, state, kind }, log) {
   const error = log?.error ?? null;
-  const bad = ["failed", "up_for_retry"].includes(ti.state) || state === "failed" || state === "stopped";
-  if (!bad || kind === "cleared" || kind === "other") return null;
   const ended = state === "failed" || state === "stopped";
-  const message = ended ? text(status?.message) : "";
+  const bad = ended || ["failed", "up_for_retry"].includes(ti.state);
+  if (!bad || kind === "cleared" || kind === "other") return null;
+  const { message, reason, exitCode } = ended ? endOf(status) : NO_END;
   return {
     message: message || (error ? error.text.split("\n")[0] : ""),
-    reason: ended ? text(status?.reason) : "",
-    exitCode: ended && typeof status?.exitCode === "number" ? status.exitCode : null,
+    reason,
+    exitCode,
     lastLine: state === "failed" && log?.ofJob ? lastOf(log.lines) : "",
     detail: error && error.text !== message ? `${error.type}: ${error.text}` : "",
   };
 }
 
-/** What the job said last: the exception of a script, most often. */
+const NO_END = { message: "", reason: "", exitCode: null };
+
+/** What the service says about the end of the job. */
+const endOf = (status) => ({
+  message: text(status?.message),
+  reason: text(status?.reason),
+  exitCode: typeof status?.exitCode === "number" ? status.exitCode : null,
+});
+
+/** The job's last line, which most often is the exception of the script. */
 function lastOf(lines) {
   const last = lines.findLast((line) => line.text.trim() && !line.text.startsWith("jobapi: "));
   return last ? last.text.trim().slice(0, 500) : "";
 }
 
-const SAID = {
+const HEADLINES = {
   queued: ["Queued", "active", "The job waits for its turn."],
   running: ["Training", "active", "The job is running."],
   storing: ["Storing the model", "active", "The training is over; the service stores the model."],
@@ -125,19 +134,20 @@ const SAID = {
   stopped: ["Stopped", "bad", "The job was stopped."],
 };
 
-const OTHERS = {
-  cleared: ["Cleared", "idle", "The task was cleared and trains anew when its turn comes; what it trained before is gone."],
+const WITHOUT_TRAINING = {
+  cleared: ["Cleared", "idle", "The task was cleared and trains again when its turn comes; the results of the earlier training are gone."],
   waiting: ["Not run yet", "idle", "The training has not begun: this task waits for its turn."],
-  fetch: ["No training", "idle", "This task trains nothing: it fetches the model of a training."],
+  fetch: ["No training", "idle", "This task fetches the model of a training."],
   other: ["No training", "idle", "This task is not a training, so there is nothing to show here."],
-  forbidden: ["Not for you to see", "idle", "You may not read the XComs of this DAG, and these hold the training."],
+  forbidden: ["No permission", "idle", "You may not read the XComs of this DAG, which hold the training."],
 };
 
+const headline = ([title, tone, sentence]) => ({ title, tone, sentence });
+
 function headlineOf(view, { ti }) {
-  const say = ([title, tone, sentence]) => ({ title, tone, sentence });
-  if (view.kind in OTHERS) return say(view.kind === "other" && neverRan(ti) ? NEVER : OTHERS[view.kind]);
-  if (view.kind === "jobless") return say(joblessOf(ti));
-  return say(trainingOf(view));
+  if (view.kind in WITHOUT_TRAINING) return headline(view.kind === "other" && neverRan(ti) ? NEVER : WITHOUT_TRAINING[view.kind]);
+  if (view.kind === "jobless") return headline(joblessOf(ti));
+  return headline(trainingOf(view));
 }
 
 const NEVER = ["Not run yet", "idle", "This task has not run, so there is nothing to show yet."];
@@ -148,7 +158,7 @@ function joblessOf(ti) {
   if (ti.state === "upstream_failed") return ["Not run", "idle", "A task before this one failed, so nothing was trained."];
   if (ti.state === "success") return ["No job", "idle", "The task was marked success before it submitted a job."];
   if (ti.state === "failed") return ["Failed", "bad", "The task failed before it submitted a job."];
-  if (ti.state === "up_for_retry") return ["Failed", "bad", "This try failed before it submitted a job; another one follows."];
+  if (ti.state === "up_for_retry") return ["Failed", "bad", "This try failed before it submitted a job; another try follows."];
   return ["Submitting", "active", "The task prepares the job: it uploads the script and the data, and submits."];
 }
 
@@ -156,21 +166,21 @@ function trainingOf({ ti, state, status, facts }) {
   const message = text(status?.message);
   if (state === "left") {
     return ti.state === "success"
-      ? ["Ended", "idle", `The task was marked success while its job was on its way${facts ? "; the job was told to stop" : ""}.`]
+      ? ["Ended", "idle", `The task was marked success while its job was running${facts ? "; the job was told to stop" : ""}.`]
       : ["Failed", "bad", "The task ended before its job did."];
   }
-  if (state === null) return ["Submitted", "active", "The job was submitted; its first status is on its way."];
-  const [title, tone, sentence] = SAID[state];
-  const said = state === "queued" && message ? `${sentence} ${message}` : sentence;
-  return [title, tone, said + after(ti, state)];
+  if (state === null) return ["Submitted", "active", "The job was submitted; its first status has not been read yet."];
+  const [title, tone, sentence] = HEADLINES[state];
+  const reason = state === "queued" && message ? ` ${message}` : "";
+  return [title, tone, sentence + reason + after(ti, state)];
 }
 
-/** What the task still does, or did, after the end of its job. */
+/** What the task does, or did, after the end of its job. */
 function after(ti, state) {
   if (state === "successful") {
-    if (ti.state === "failed") return " The task failed after it.";
-    if (ti.state === "up_for_retry") return " The task failed after it, and another try follows, which trains nothing anew.";
-    return isOver(ti) ? "" : " The task takes in what it left.";
+    if (ti.state === "failed") return " The task failed afterwards.";
+    if (ti.state === "up_for_retry") return " The task failed afterwards; another try follows, without a new training.";
+    return isOver(ti) ? "" : " The task reads its results.";
   }
   if (ti.state === "up_for_retry") return " Another try follows.";
   return ti.state === "success" ? " The task was marked success." : "";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the job stands: the headline, which screen readers hear when it changes, and the phases with their durations.
+// The job's status: the headline, which screen readers announce when it changes, and the phases with their durations.
 
 import { clock, moment, span } from "./format.js";
 import { React, h } from "./react.js";
@@ -19,7 +19,7 @@ export function Headline({ view }) {
   );
 }
 
-/** The phases, each with its duration; the one that is under way counts its seconds. */
+/** The phases, each with its duration; the active one counts its seconds. */
 export function Timeline({ view }) {
   const ahead = view.now - Date.now();
   const running = view.phases.some((phase) => phase.look === "active");
@@ -48,7 +48,7 @@ function Phase({ phase, now }) {
 const whole = ({ begin, first }) =>
   Number.isNaN(begin) || Number.isNaN(first) ? [] : [span((begin - first) / 1000), h("span", { className: "jt-wide" }, " in all")];
 
-/** The time, every second while something is under way. */
+/** The current time, updated every second while a phase is active. */
 function useNow(running) {
   const [now, setNow] = React.useState(Date.now);
   React.useEffect(() => {
@@ -59,7 +59,7 @@ function useNow(running) {
   return running ? Math.max(now, Date.now() - 1000) : now;
 }
 
-/** Why it failed. */
+/** Why the training failed. */
 export function Failure({ failure }) {
   const { message, reason, exitCode, detail, lastLine } = failure;
   const facts = [reason, exitCode !== null && `exit code ${exitCode}`].filter(Boolean).join(" · ");
@@ -67,7 +67,7 @@ export function Failure({ failure }) {
     "section",
     { className: "jt-failure", "aria-labelledby": "jt-failure" },
     h("h2", { id: "jt-failure" }, "Why it failed"),
-    h("p", { className: "jt-reason" }, message || "Nobody gave a reason; the log below may tell more."),
+    h("p", { className: "jt-reason" }, message || "No reason was given; see the log below."),
     lastLine && h("p", { className: "jt-quote" }, h("span", { className: "jt-hidden" }, "The job's last line: "), lastLine),
     facts && h("p", { className: "jt-muted" }, facts),
     detail && h("details", null, h("summary", null, "What Airflow says"), h("pre", { tabIndex: 0 }, detail)),

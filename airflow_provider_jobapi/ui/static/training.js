@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The Training tab of the task-instance page. Airflow loads this module and shows the component that it names.
+// The Training tab of the task-instance page. Airflow loads this module and renders the component that it registers.
 
 import { Place } from "./api.js";
 import { Curves } from "./curves.js";
@@ -51,7 +51,7 @@ function Page({ view, read, place }) {
       training && h(Facts, { view }),
       asked && read.log && h(LastLines, { log: read.log, href: place.pageOf() }),
     ),
-    view.ignored.length > 0 && h("p", { className: "jt-note" }, `Left aside, since it is of another job: ${view.ignored.join(", ")}.`),
+    view.ignored.length > 0 && h("p", { className: "jt-note" }, `Ignored, because it belongs to another job: ${view.ignored.join(", ")}.`),
   );
 }
 
@@ -60,17 +60,17 @@ function NoMetrics({ view }) {
   return h("section", { "aria-labelledby": "jt-curves" }, h("h2", { id: "jt-curves" }, "Metrics"), h("p", { className: "jt-muted" }, text));
 }
 
-/** What is said when not even the task instance can be read. */
+/** The page when the task instance cannot be read. */
 function Unreadable({ place, trouble }) {
   const { status, message } = trouble ?? {};
   if (status === 404 && /mapped/.test(message) && !place.mapped) {
     return h(Sentence, { title: "Mapped" }, "This task is mapped and runs once for each of its values; choose one under ", h("a", { href: place.pageOf() + "/mapped" }, "its task instances"), ".");
   }
-  if (status === 404) return h(Sentence, { title: "Not there" }, "Airflow knows no such task instance: its dag run may have been deleted.");
-  if (status === 401) return h(Sentence, { title: "Logged out" }, "Airflow does not know you any more; load the page again to log in.");
-  if (status === 403) return h(Sentence, { title: "Not for you to see" }, "You may not see the task instances of this DAG.");
+  if (status === 404) return h(Sentence, { title: "Not there" }, "This task instance does not exist; its dag run may have been deleted.");
+  if (status === 401) return h(Sentence, { title: "Logged out" }, "You are logged out of Airflow; reload the page to log in.");
+  if (status === 403) return h(Sentence, { title: "No permission" }, "You may not see the task instances of this DAG.");
   if (status > 0 && status < 500) return h(Sentence, { title: "Not readable" }, message);
-  return h(Sentence, { title: "No answer" }, "Airflow does not answer; it is asked again in some seconds.");
+  return h(Sentence, { title: "No answer" }, "Airflow does not answer; trying again in some seconds.");
 }
 
 const Sentence = ({ title, children }) =>
@@ -80,14 +80,14 @@ function Trouble({ trouble }) {
   const { status } = trouble;
   const text =
     status === 401
-      ? "Airflow does not know you any more; load the page again to log in. This is what was known before."
+      ? "You are logged out of Airflow; reload the page to log in. The page shows what was read before."
       : status === 0 || status >= 500
-        ? "Airflow does not answer just now; it is asked again in some seconds. This is what was known before."
-        : `Airflow refused to tell more: ${trouble.message}`;
+        ? "Airflow does not answer; trying again in some seconds. The page shows what was read before."
+        : `Airflow refused the request: ${trouble.message}`;
   return h("p", { className: "jt-note", role: "alert" }, text);
 }
 
-/** Whatever goes wrong in here: a sentence, never a blank page. */
+/** Shows a sentence instead of a blank page when a component throws. */
 class Boundary extends (React.Component ?? Object) {
   state = { error: null };
 
@@ -100,19 +100,19 @@ class Boundary extends (React.Component ?? Object) {
     return h(
       Sentence,
       { title: "Not shown" },
-      `This training cannot be shown, by a fault of this page and not of the training: ${this.state.error}. The Logs tab has its lines. `,
+      `This page has a fault and cannot show the training, which is not affected: ${this.state.error}. The Logs tab has the lines. `,
       h("button", { type: "button", onClick: () => this.setState({ error: null }) }, "Try again"),
     );
   }
 }
 
-/** The styles, waited for so that nothing is seen without them, but not for ever. */
+/** Load the styles; waits for them, at most STYLES_WAIT, so that the page is not shown without them. */
 function styles() {
   const href = new URL("./training.css", import.meta.url).href;
   if (document.querySelector(`link[href="${href}"]`)) return undefined;
   const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href });
   return new Promise((ready) => {
-    link.onload = link.onerror = ready;
+    for (const event of ["load", "error"]) link.addEventListener(event, ready);
     setTimeout(ready, STYLES_WAIT);
     document.head.append(link);
   });

@@ -10,7 +10,7 @@ from airflow.sdk import DAG, task
 
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
-from airflow_provider_jobapi.training.metrics import helper
+from airflow_provider_jobapi.training import jobapi_metrics
 
 STUB = {"script": "scripts/stub.py", "config": "{{ dag_run.conf | tojson }}"}
 
@@ -46,7 +46,7 @@ for name, deferrable in (("stub_metrics", True), ("stub_metrics_inline", False))
             deferrable=deferrable,
             script="scripts/measuring.py",
             config="{{ dag_run.conf | tojson }}",
-            data_input={"jobapi_metrics.py": Path(helper.__file__), "rows.csv": "a,b\n1,2\n"},
+            data_input={"jobapi_metrics.py": Path(jobapi_metrics.__file__), "rows.csv": "a,b\n1,2\n"},
             retries=1,
             retry_delay=timedelta(seconds=1),
         )

@@ -14,12 +14,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from airflow_provider_jobapi.training.metrics import helper
+from airflow_provider_jobapi.training import jobapi_metrics
 from airflow_provider_jobapi.training.metrics.definitions import MOST_NAMES
 from airflow_provider_jobapi.training.metrics.patterns import read_helper
 
-FILE = Path(helper.__file__)
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "metrics.schema.json").read_text())
+FILE = Path(jobapi_metrics.__file__)
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "metrics.schema.json").read_text())
 
 
 class Tensor:
@@ -44,9 +44,9 @@ def written(monkeypatch, capsys):
 
 
 def test_a_line_a_step_fits_its_schema_and_is_read_back(written):
-    helper.log(3, loss=Tensor(0.25), accuracy=1, bad="x", worse=Broken(), nothing=None)
-    helper.log(Tensor(4.5), {"val/loss": float("nan"), "ä\n": float("-inf")}, loss=float("inf"))
-    helper.log(loss="0.5")
+    jobapi_metrics.log(3, loss=Tensor(0.25), accuracy=1, bad="x", worse=Broken(), nothing=None)
+    jobapi_metrics.log(Tensor(4.5), {"val/loss": float("nan"), "ä\n": float("-inf")}, loss=float("inf"))
+    jobapi_metrics.log(loss="0.5")
     first, second, third = lines = written()
     for line in lines:
         jsonschema.validate(json.loads(line), SCHEMA)
@@ -57,7 +57,7 @@ def test_a_line_a_step_fits_its_schema_and_is_read_back(written):
 
 
 def test_many_metrics_are_several_lines_that_a_log_can_hold(written):
-    helper.log(1, {chr(0x10400 + number) * 300: -1.2345678901234567e-300 for number in range(MOST_NAMES)})
+    jobapi_metrics.log(1, {chr(0x10400 + number) * 300: -1.2345678901234567e-300 for number in range(MOST_NAMES)})
     lines = written()
     assert sum(len(read_helper(line)[0][0].values) for line in lines) == MOST_NAMES
     for line in lines:
@@ -70,19 +70,19 @@ def test_many_metrics_are_several_lines_that_a_log_can_hold(written):
     [(1,), (1, {}), (1, [1, 2]), (1, "loss"), (1, {"loss": "x"}), ("x", {"a": object()})],
 )
 def test_nothing_to_tell_is_nothing_written_and_no_error(written, arguments):
-    helper.log(*arguments)
+    jobapi_metrics.log(*arguments)
     assert written() == []
 
 
 def test_a_step_that_is_no_number_is_none(written):
-    helper.log("first", loss=1)
-    helper.log(float("nan"), loss=1)
+    jobapi_metrics.log("first", loss=1)
+    jobapi_metrics.log(float("nan"), loss=1)
     assert [json.loads(line)["step"] for line in written()] == [None, None]
 
 
 def test_it_does_nothing_where_nobody_listens(monkeypatch, capsys):
     monkeypatch.delenv("JOB_ID", raising=False)
-    helper.log(1, loss=0.5)
+    jobapi_metrics.log(1, loss=0.5)
     assert capsys.readouterr().out == ""
 
 
@@ -115,6 +115,6 @@ def test_it_is_one_file_of_python_3_8_that_needs_the_standard_library_only():
 
 def test_keras_gets_it_as_a_callback(written):
     """LambdaCallback calls ``on_epoch_end(epoch, logs)``, as the documentation shows."""
-    on_epoch_end = lambda epoch, logs: helper.log(epoch + 1, logs)  # noqa: E731
+    on_epoch_end = lambda epoch, logs: jobapi_metrics.log(epoch + 1, logs)  # noqa: E731
     on_epoch_end(0, {"loss": Tensor(0.5)})
     assert json.loads(written()[0])["step"] == 1
