@@ -36,10 +36,11 @@ def _run(options: argparse.Namespace) -> int:
         from sqlalchemy.exc import OperationalError
 
         from airflow_provider_jobapi.server.config import Settings, SettingsError
+        from airflow_provider_jobapi.server.errors import ServerError
 
         try:
             return int(options.run(Settings.load(vars(options), os.environ), options))
-        except SettingsError as error:
+        except (SettingsError, ServerError) as error:
             say(str(error))
         except OperationalError as error:
             say(f"The server's database cannot be used: {error.orig}.")
@@ -76,7 +77,7 @@ def _serve(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _gc(settings: Settings, _options: argparse.Namespace) -> int:
-    from airflow_provider_jobapi.server.store.housekeeping import collect_now
+    from airflow_provider_jobapi.server.run.housekeeping import collect_now
 
     print(collect_now(settings))
     return 0

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
 
-from airflow_provider_jobapi.server.run import machine
+from airflow_provider_jobapi.server import machine
 from airflow_provider_jobapi.training.sizes import size_text
 from airflow_provider_jobapi.training.spans import read_span
 

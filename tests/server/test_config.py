@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.server import config
+from airflow_provider_jobapi.server import config, machine
 from airflow_provider_jobapi.server.config import Settings, SettingsError
-from airflow_provider_jobapi.server.run import machine
 
 
 def load(environ: dict[str, str] | None = None, **options: str) -> Settings:

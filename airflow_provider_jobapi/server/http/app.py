@@ -16,10 +16,10 @@ from airflow_provider_jobapi.server.http.log_reader import Watch
 from airflow_provider_jobapi.server.http.oauth import SigningKey, TokenEndpoint, Verifier
 from airflow_provider_jobapi.server.http.routes import health, jobs, storage, token
 from airflow_provider_jobapi.server.http.routes.common import Parts
+from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
-from airflow_provider_jobapi.server.store.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.objects import Trees
 

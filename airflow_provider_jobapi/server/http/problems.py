@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Errors as they are told to clients: RFC 9457 problem+json, one sentence that says what happened and what to do."""
+"""Turn every error into an RFC 9457 problem+json answer: one sentence on what is wrong and what to do."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import uuid
 from collections.abc import Mapping
@@ -13,11 +12,11 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.server import errors
 
 log = logging.getLogger(__name__)
 
@@ -88,31 +87,45 @@ class Problem(Exception):
         return JSONResponse(self.body(), self.status, headers=self.headers, media_type=MEDIA_TYPE)
 
 
-def disk_full() -> Problem:
-    """The disk below the server is full."""
-    return Problem(
-        507,
-        "disk-full",
-        "The server's disk is full and nothing of this request was kept: ask the server's operator to free some space, "
-        "then repeat it.",
-    )
+_ANSWERS: dict[type[errors.ServerError], tuple[HTTPStatus, str | None]] = {
+    errors.UnknownJob: (HTTPStatus.NOT_FOUND, "no-such-job"),
+    errors.DeletedJob: (HTTPStatus.GONE, "job-gone"),
+    errors.JobIdTaken: (HTTPStatus.CONFLICT, "job-conflict"),
+    errors.JobStillActive: (HTTPStatus.CONFLICT, "job-active"),
+    errors.QueueFull: (HTTPStatus.TOO_MANY_REQUESTS, "queue-full"),
+    errors.ResourcesExceeded: (HTTPStatus.UNPROCESSABLE_ENTITY, "resources"),
+    errors.MissingInput: (HTTPStatus.UNPROCESSABLE_ENTITY, "input-missing"),
+    errors.ChangedInput: (HTTPStatus.CONFLICT, "input-changed"),
+    errors.UnknownObject: (HTTPStatus.NOT_FOUND, "no-such-object"),
+    errors.InvalidObjectKey: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-key"),
+    errors.ChangedFile: (HTTPStatus.CONFLICT, "wrong-digest"),
+    errors.LostBytes: (HTTPStatus.INTERNAL_SERVER_ERROR, None),
+    errors.StorageFull: (HTTPStatus.INSUFFICIENT_STORAGE, "storage-full"),
+    errors.DiskFull: (HTTPStatus.INSUFFICIENT_STORAGE, "disk-full"),
+    errors.DatabaseBusy: (HTTPStatus.SERVICE_UNAVAILABLE, None),
+}
+"""The status and the problem type of every error that ``store`` and ``run`` raise."""
+
+_RETRY_AFTER = {errors.QueueFull: "30", errors.DatabaseBusy: "1"}
+"""Seconds after which a client may repeat the request."""
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Whether an error means that the disk, or the quota of the server's user, is full."""
-    if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return isinstance(error, OperationalError) and "disk is full" in str(error.orig)
+def problem_of(error: errors.ServerError) -> Problem:
+    """Describe an error of the server as a problem."""
+    status, word = _ANSWERS[type(error)]
+    retry_after = _RETRY_AFTER.get(type(error))
+    headers = {"Retry-After": retry_after} if retry_after else None
+    return Problem(status, word, error.detail, field=error.field, headers=headers)
 
 
 def install(app: FastAPI) -> None:
     """Let every error of an application travel as a problem."""
     app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(errors.ServerError, _on_server_error)
     app.add_exception_handler(InvalidJob, _on_invalid_job)
     app.add_exception_handler(HTTPException, _on_http)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(RequestValidationError, _on_validation)
-    app.add_exception_handler(OperationalError, _on_database)
     app.add_exception_handler(OSError, _on_system)
     app.add_exception_handler(Exception, _on_exception)
 
@@ -120,6 +133,11 @@ def install(app: FastAPI) -> None:
 def _on_problem(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)  # noqa: S101 -- for the type checker
     return error.response()
+
+
+def _on_server_error(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.ServerError)  # noqa: S101 -- for the type checker
+    return problem_of(error).response()
 
 
 def _on_invalid_job(_request: Request, error: Exception) -> JSONResponse:
@@ -150,17 +168,10 @@ def _on_validation(_request: Request, error: Exception) -> JSONResponse:
     return Problem(422, None, f"{place}{given}: {said}.", field=place).response()
 
 
-def _on_database(request: Request, error: Exception) -> JSONResponse:
-    if is_disk_full(error):
-        return disk_full().response()
-    if "locked" not in str(error) and "busy" not in str(error):
-        return _on_fault(request, error)
-    detail = "The server's database is busy; repeat the request in a moment."
-    return Problem(503, None, detail, headers={"Retry-After": "1"}).response()
-
-
 def _on_system(request: Request, error: Exception) -> JSONResponse:
-    return disk_full().response() if is_disk_full(error) else _on_fault(request, error)
+    if isinstance(error, OSError) and errors.is_disk_full(error):
+        return problem_of(errors.DiskFull()).response()
+    return _on_fault(request, error)
 
 
 def _on_exception(request: Request, _error: Exception) -> JSONResponse:

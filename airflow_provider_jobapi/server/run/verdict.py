@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_jobapi.server.http.problems import is_disk_full
+from airflow_provider_jobapi.server.errors import is_disk_full
 from airflow_provider_jobapi.server.store import model_files
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.layout import remove_tree

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from airflow_provider_jobapi.server.http.problems import disk_full, is_disk_full
+from airflow_provider_jobapi.server.errors import DiskFull, is_disk_full
 
 PIECE = 2**20
 """Bytes that are read or written at once."""
@@ -127,7 +127,8 @@ class BlobWriter:
     def write(self, piece: bytes) -> None:
         """Write some bytes.
 
-        :raises Problem: 507, when the disk is full; whatever ``allow`` raises.
+        :raises DiskFull: when the disk is full.
+        :raises Exception: whatever ``allow`` raises.
         """
         self._allow(len(piece))
         self.size += len(piece)
@@ -137,12 +138,12 @@ class BlobWriter:
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise (disk_full() if is_disk_full(error) else error) from None
+            raise (DiskFull() if is_disk_full(error) else error) from None
 
     def finish(self) -> str:
         """Flush the bytes to the disk and answer the name of their blob.
 
-        :raises Problem: 507, when the disk is full.
+        :raises DiskFull: when the disk is full.
         """
         blob = self._place.name.removesuffix(".part")
         place = self._blobs.path(blob)
@@ -152,7 +153,7 @@ class BlobWriter:
             self._place.rename(place)
             _flush(place.parent)
         except OSError as error:
-            raise (disk_full() if is_disk_full(error) else error) from None
+            raise (DiskFull() if is_disk_full(error) else error) from None
         return blob
 
     def close(self) -> None:

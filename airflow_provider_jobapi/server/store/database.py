@@ -32,8 +32,10 @@ from sqlalchemy import (
     create_engine,
     event,
 )
+from sqlalchemy.exc import OperationalError
 
 from airflow_provider_jobapi.server.config import SettingsError
+from airflow_provider_jobapi.server.errors import DatabaseBusy, DiskFull, ServerError
 
 VERSION = 2
 _CHANGES = {1: "ALTER TABLE jobs ADD COLUMN storing BIGINT"}
@@ -147,19 +149,41 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """One transaction that holds the write lock from its beginning."""
-        with self._engine.begin() as connection:
+        """Open a transaction that holds the write lock from its beginning.
+
+        :raises DatabaseBusy: when another transaction holds the lock for more than 5 seconds.
+        :raises DiskFull: when the disk is full.
+        """
+        with _server_errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent view; never waits for a writer."""
-        with self._reader.connect() as connection:
+        """Open a consistent view, which never waits for a writer.
+
+        :raises DatabaseBusy: when the database cannot be read at the moment.
+        """
+        with _server_errors(), self._reader.connect() as connection:
             yield connection
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+@contextmanager
+def _server_errors() -> Iterator[None]:
+    """Raise the errors of SQLite that a client can do something about as errors of the server."""
+    try:
+        yield
+    except OperationalError as error:
+        raise (_server_error(str(error.orig)) or error) from error.orig
+
+
+def _server_error(text: str) -> ServerError | None:
+    if "disk is full" in text:
+        return DiskFull()
+    return DatabaseBusy() if "locked" in text or "busy" in text else None
 
 
 def _on_connect(connection: Any, _record: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Row
 
-from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.errors import DeletedJob, UnknownJob
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.database import jobs
 from airflow_provider_jobapi.training.job import data_version
@@ -102,27 +102,14 @@ def is_job(key: JobKey) -> ColumnElement[bool]:
 def alive(row: Row[Any] | None, key: JobKey) -> Row[Any]:
     """The row of a job that is there.
 
-    :raises Problem: 404, 410.
+    :raises UnknownJob: when there is no row.
+    :raises DeletedJob: when the job was deleted.
     """
     if row is None:
-        raise unknown(key.job_id)
+        raise UnknownJob(key.job_id)
     if row.deleted is not None:
-        raise gone(key.job_id)
+        raise DeletedJob(key.job_id)
     return row
-
-
-def unknown(job_id: str) -> Problem:
-    """The client never had such a job."""
-    return Problem(404, "no-such-job", f"There is no job {job_id} of this client; submit it first.")
-
-
-def gone(job_id: str) -> Problem:
-    """The client had the job."""
-    return Problem(
-        410,
-        "job-gone",
-        f"The job {job_id} is gone: it was deleted, or its retention is over. A used id is never free; take another.",
-    )
 
 
 def split_key(key: str) -> tuple[str, str]:

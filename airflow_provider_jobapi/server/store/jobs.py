@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
 
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.errors import DeletedJob, JobIdTaken, JobStillActive, QueueFull, UnknownJob
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.database import Database, jobs
-from airflow_provider_jobapi.server.store.job_record import Job, JobKey, alive, gone, is_job, job_of, split_key, unknown
+from airflow_provider_jobapi.server.store.job_record import Job, JobKey, alive, is_job, job_of, split_key
 from airflow_provider_jobapi.server.store.objects import Trees
 from airflow_provider_jobapi.server.store.submission import check_requirements_in, check_runnable, choose_inputs
 from airflow_provider_jobapi.training.job_file import JobFile, directory
@@ -47,8 +47,9 @@ class JobRegistry:
     def submit(self, client_id: str, job_id: str, job_file: JobFile) -> tuple[Job, bool]:
         """Accept a job, or find that it was accepted before (then the second answer is False).
 
-        :raises Problem: 409, when the id belongs to another job or an input is not the announced one; 410, when the id
-            was used; 422, when the server cannot run the job; 429, when too many jobs of the client wait.
+        :raises InvalidJob: when the job is invalid in itself.
+        :raises ServerError: ``JobIdTaken``, ``DeletedJob``, ``ResourcesExceeded``, ``MissingInput``, ``ChangedInput``,
+            ``QueueFull`` or ``OutOfSpace``.
         """
         key = JobKey(client_id, job_id)
         if known := self._known(key, job_file):
@@ -70,7 +71,8 @@ class JobRegistry:
     def get(self, client_id: str, job_id: str) -> Job:
         """A job of a client.
 
-        :raises Problem: 404, when the client never had it; 410, when it is gone.
+        :raises UnknownJob: when the client never submitted it.
+        :raises DeletedJob: when it was deleted.
         """
         key = JobKey(client_id, job_id)
         with self._database.read() as connection:
@@ -85,7 +87,7 @@ class JobRegistry:
         """A client's jobs, the newest first.
 
         :param after: The id of the job after which the page begins.
-        :raises Problem: 404, when there is no job of that id.
+        :raises UnknownJob: when there is no job with the id ``after``.
         """
         query = select(jobs).where(jobs.c.client_id == client_id, jobs.c.deleted.is_(None))
         if status is not None:
@@ -94,7 +96,7 @@ class JobRegistry:
             if after is not None:
                 row = self._row(connection, JobKey(client_id, after))
                 if row is None:
-                    raise unknown(after)
+                    raise UnknownJob(after)
                 query = query.where(jobs.c.number < row.number)
             rows = connection.execute(query.order_by(jobs.c.number.desc()).limit(limit)).all()
         return [self._job(row) for row in rows]
@@ -158,7 +160,8 @@ class JobRegistry:
         """Stop a job: at once when it waits, through the runner when it runs; a job that has ended stays as it is.
 
         :param by: Who asks.
-        :raises Problem: 404, 410.
+        :raises UnknownJob: when the client never submitted it.
+        :raises DeletedJob: when it was deleted.
         """
         self.get(*key)
         stopped = {"state": JobState.STOPPED.value, "reason": Reason.STOPPED.value, "finished": datetime.now(UTC)}
@@ -171,13 +174,16 @@ class JobRegistry:
     def delete(self, key: JobKey) -> None:
         """Remove an ended job with its log and its files; its id stays used.
 
-        :raises Problem: 404, 410; 409, when the job has not ended.
+        :raises UnknownJob: when the client never submitted it.
+        :raises DeletedJob: when it was deleted before.
+        :raises JobStillActive: when it has not ended.
         """
         tree = self._trees.of(key.client_id)
         with self._database.write() as connection:
             row = alive(self._row(connection, key), key)
             if row.state not in _ENDED:
-                raise Problem(409, "job-active", f"The job {key.job_id} is {row.state}: stop it first, then delete it.")
+                detail = f"The job {key.job_id} is {row.state}: stop it first, then delete it."
+                raise JobStillActive(detail)
             place = directory(row.name, key.job_id)
             freed = tree.release(connection, key.job_id, place)
             emptied = {"deleted": datetime.now(UTC), "job_file": "", "message": "", "model": None}
@@ -218,10 +224,10 @@ class JobRegistry:
             if row is None or row.name != name:
                 return
             if row.deleted is not None:
-                raise gone(job_id)
+                raise DeletedJob(job_id)
             if row.state in _ACTIVE:
                 said = f"{key!r} belongs to the job {job_id}, which is {row.state}: wait until it ends, or stop it."
-                raise Problem(409, "job-active", said)
+                raise JobStillActive(said)
 
         return check
 
@@ -234,9 +240,7 @@ class JobRegistry:
             return None
         alive(row, key)
         if row.digest != job_file.digest():
-            raise Problem(
-                409,
-                "job-conflict",
+            raise JobIdTaken(
                 f"The id {key.job_id} belongs to another job, {row.name!r} of {row.submitted:%Y-%m-%d %H:%M:%S} UTC: "
                 "submit this one under an id of its own.",
             )
@@ -246,11 +250,8 @@ class JobRegistry:
         query = select(func.count()).where(jobs.c.client_id == client_id, jobs.c.state == JobState.PENDING.value)
         count = connection.execute(query).scalar_one()
         if count >= self._settings.queue_bound:
-            raise Problem(
-                429,
-                "queue-full",
-                f"{count} jobs of this client wait and no more may: submit this one again when some have begun.",
-                headers={"Retry-After": "30"},
+            raise QueueFull(
+                f"{count} jobs of this client wait and no more may: submit this one again when some have begun."
             )
 
     def _insert(self, connection: Connection, key: JobKey, job_file: JobFile, home: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_jobapi.server.http.problems import Problem, is_disk_full
+from airflow_provider_jobapi.server.errors import OutOfSpace, ServerError, is_disk_full
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.objects import ObjectTree
 from airflow_provider_jobapi.training.model import ModelChoice, choose, is_marker
@@ -147,7 +147,7 @@ def _store_all(work: int, paths: list[str], prefix: str, tree: ObjectTree) -> li
         stored.extend(_store(work, path, f"{prefix}/{path}", tree) for path in paths)
     except ModelNotStored:
         for file in stored:
-            with suppress(Problem):
+            with suppress(ServerError):
                 tree.delete(file["key"])
         raise
     return stored
@@ -157,9 +157,9 @@ def _store(work: int, path: str, key: str, tree: ObjectTree) -> dict[str, Any]:
     try:
         with _opened_file(work, path) as handle:
             stored = tree.adopt(handle, key)
-    except Problem as problem:
-        reason = Reason.STORAGE_FULL if problem.status == 507 else Reason.MODEL_UNREADABLE
-        raise ModelNotStored(reason, f"The job ran well and its model could not be stored. {problem.detail}") from None
+    except ServerError as error:
+        reason = Reason.STORAGE_FULL if isinstance(error, OutOfSpace) else Reason.MODEL_UNREADABLE
+        raise ModelNotStored(reason, f"The job ran well and its model could not be stored. {error.detail}") from None
     except OSError as error:
         if is_disk_full(error):
             message = "The job ran well and its model could not be stored: the server's disk is full."

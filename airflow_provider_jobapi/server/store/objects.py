@@ -19,7 +19,7 @@ from typing import Any, Self
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.errors import ChangedFile, InvalidObjectKey, LostBytes, StorageFull, UnknownObject
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.blobs import PIECE, Blobs, Probe
 from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
@@ -27,7 +27,7 @@ from airflow_provider_jobapi.training.job_file import check_path
 from airflow_provider_jobapi.training.sizes import size_text
 
 WriteCheck = Callable[[Connection, str], None]
-"""Called with the transaction and the key before a key changes; raises a Problem where it must not."""
+"""Called with the transaction and the key before a key changes; raises a ServerError where it must not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,22 @@ class ObjectTree:
     def head(self, key: str) -> StoredObject:
         """What is known of an object.
 
-        :raises Problem: 404, when there is none; 422, when this cannot be a key.
+        :raises UnknownObject: when there is none.
+        :raises InvalidObjectKey: when this cannot be a key.
         """
         check_key(key)
         with self._database.read() as connection:
             row = connection.execute(select(objects).where(self._is(key))).one_or_none()
         if row is None:
-            raise _no_object(key)
+            raise UnknownObject(key)
         return _stored(row)
 
     def open(self, key: str) -> tuple[StoredObject, int]:
         """What is known of an object, and a file descriptor of its bytes that the caller closes.
 
-        :raises Problem: as :meth:`head`.
+        :raises UnknownObject: when there is none.
+        :raises InvalidObjectKey: when this cannot be a key.
+        :raises LostBytes: when its bytes are missing on the disk.
         """
         for _attempt in range(3):
             stored = self.head(key)
@@ -75,14 +78,16 @@ class ObjectTree:
                 return stored, self.blobs.open(stored.blob)
             except FileNotFoundError:  # replaced between the two
                 continue
-        raise Problem(500, None, f"The bytes of {key!r} are missing on the server's disk; upload the object again.")
+        raise LostBytes(f"The bytes of {key!r} are missing on the server's disk; upload the object again.")
 
     def writer(self, key: str, size: int = 0, check: WriteCheck | None = None) -> ObjectWriter:
         """Begin to write an object.
 
         :param size: How many bytes are announced, if they are: what has no room is refused before it comes.
         :param check: Asked whether the key may change, as again at the end.
-        :raises Problem: 422, when this cannot be a key; 507, when there is no room; whatever ``check`` raises.
+        :raises InvalidObjectKey: when this cannot be a key.
+        :raises StorageFull: when there is no room.
+        :raises ServerError: whatever ``check`` raises.
         """
         check_key(key)
         with self._database.read() as connection:
@@ -99,7 +104,8 @@ class ObjectTree:
         :param source: An open file descriptor; read from its beginning, left open.
         :param sha256: What the bytes must be, where the caller knows.
         :param size: How many they must be.
-        :raises Problem: 507, when the client's storage or the disk is full; 409, when these are other bytes.
+        :raises OutOfSpace: when the client's storage or the disk is full.
+        :raises ChangedFile: when these are not the expected bytes.
         """
         offset = 0
         with self.writer(key, os.fstat(source).st_size) as writer:
@@ -107,14 +113,16 @@ class ObjectTree:
                 writer.write(piece)
                 offset += len(piece)
             if sha256 not in {None, writer.sha256} or size not in {None, offset}:
-                raise Problem(409, "wrong-digest", f"The file for {key!r} changed while it was stored.")
+                raise ChangedFile(f"The file for {key!r} changed while it was stored.")
             return writer.commit()[0]
 
     def delete(self, key: str, check: WriteCheck | None = None) -> None:
         """Delete an object.
 
         :param check: Asked whether the key may change.
-        :raises Problem: 404, when there is none; whatever ``check`` raises.
+        :raises UnknownObject: when there is none.
+        :raises InvalidObjectKey: when this cannot be a key.
+        :raises ServerError: whatever ``check`` raises.
         """
         check_key(key)
         with self._database.write() as connection:
@@ -122,7 +130,7 @@ class ObjectTree:
                 check(connection, key)
             freed = self._forget(connection, key)
             if freed is None:
-                raise _no_object(key)
+                raise UnknownObject(key)
         self.blobs.free([freed])
 
     def page(self, prefix: str, after: str, limit: int) -> tuple[list[StoredObject], str | None]:
@@ -218,11 +226,9 @@ class ObjectTree:
             self._coming += size
             return self._coming
 
-    def full(self, size: int, room: int) -> Problem:
+    def full(self, size: int, room: int) -> StorageFull:
         """The client's bound is reached."""
-        return Problem(
-            507,
-            "storage-full",
+        return StorageFull(
             f"The storage has no room for {size_text(size)}: {size_text(max(0, room))} of {size_text(self._bound)} are "
             "free. Delete objects or ended jobs, or ask the server's operator for a larger --storage-bound.",
         )
@@ -268,7 +274,7 @@ class ObjectWriter:
     def write(self, piece: bytes) -> None:
         """Write some bytes.
 
-        :raises Problem: 507, when the client's bound is reached or the disk is full.
+        :raises OutOfSpace: when the client's bound is reached or the disk is full.
         """
         self._blob.write(piece)
 
@@ -276,7 +282,8 @@ class ObjectWriter:
         """Let the key mean the bytes; the second answer says whether the key is new.
 
         :param check: Asked in the same transaction whether the key may change.
-        :raises Problem: 507, when the bound is reached or the disk is full; whatever ``check`` raises.
+        :raises OutOfSpace: when the client's bound is reached or the disk is full.
+        :raises ServerError: whatever ``check`` raises.
         """
         blob = self._blob.finish()
         stored = StoredObject(self._key, self._blob.size, self.sha256, datetime.now(UTC), blob)
@@ -316,16 +323,14 @@ class Trees:
 def check_key(key: str) -> str:
     """Check an object's key: it is a relative path, so that every client can have it as a file.
 
-    :raises Problem: 422, when it is not.
+    :raises InvalidObjectKey: when it is not.
     """
     try:
         check_path(key)
         if any(len(part.encode()) > 255 for part in key.split("/")):
             raise ValueError(key)
     except ValueError:
-        raise Problem(
-            422,
-            "invalid-key",
+        raise InvalidObjectKey(
             f"An object cannot have the key {key[:200]!r}: it is a relative path of at most 1,024 bytes, and 255 "
             "between slashes, without '..', empty parts, backslashes and control characters.",
         ) from None
@@ -342,7 +347,3 @@ def _sum(connection: Connection, column: ColumnElement[int], condition: ColumnEl
 
 def _stored(row: Row[Any]) -> StoredObject:
     return StoredObject(row.key, row.size, row.sha256, row.modified, row.blob)
-
-
-def _no_object(key: str) -> Problem:
-    return Problem(404, "no-such-object", f"There is no object {key!r} in the storage; upload it first.")

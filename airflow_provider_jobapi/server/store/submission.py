@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.errors import ChangedInput, MissingInput, ResourcesExceeded
 from airflow_provider_jobapi.server.store.blobs import Blobs
 from airflow_provider_jobapi.server.store.objects import StoredObject
 from airflow_provider_jobapi.server.store.requirements import check_requirements
@@ -31,7 +31,8 @@ _OPERATORS = ";&|()\n"
 def check_runnable(job_file: JobFile, settings: Settings) -> None:
     """Refuse what this server could never run.
 
-    :raises Problem: 422, naming what the server has.
+    :raises ResourcesExceeded: when the job asks for more than the server has.
+    :raises InvalidJob: when the command calls Python 2.
     """
     wanted = job_file.job.execution.resources
     for field, asked, has, unit in (
@@ -40,16 +41,12 @@ def check_runnable(job_file: JobFile, settings: Settings) -> None:
         ("memory", wanted.memory, settings.memory, "MB of memory"),
     ):
         if asked > has:
-            raise Problem(
-                422,
-                "resources",
+            raise ResourcesExceeded(
                 f"The job asks for {asked} {unit} and this server has {has} in all: ask for at most {has}.",
                 field=f"job.execution.resources.{field}",
             )
     if word := python_2_word(job_file.job.execution.command):
-        raise Problem(
-            422,
-            "invalid-job",
+        raise InvalidJob(
             f"The command calls {word!r}, which means Python 2, and this server runs Python 3 only: "
             f"call {_PYTHON_2[word]!r} (python_major_version=3).",
             field="job.execution.command",
@@ -96,7 +93,9 @@ def choose_inputs(job_file: JobFile, place: str, there: Mapping[str, StoredObjec
 
     :param place: The job's directory in the storage.
     :param there: The objects below it, by their path in it.
-    :raises Problem: 422, when a file is missing; 409, when it is another one than the job names.
+    :raises MissingInput: when a file is not in the storage.
+    :raises ChangedInput: when it is not the file that the job names.
+    :raises InvalidJob: when one input would be the directory of another.
     """
     named = job_file.job.inputs
     if named is None:
@@ -110,16 +109,12 @@ def choose_inputs(job_file: JobFile, place: str, there: Mapping[str, StoredObjec
 def _checked(index: int, file: InputFile, place: str, found: StoredObject | None) -> StoredObject:
     field = f"job.inputs[{index}]"
     if found is None:
-        raise Problem(
-            422,
-            "input-missing",
+        raise MissingInput(
             f"The input {file.path!r} is not in the storage: upload it to {place}/{file.path}, then submit again.",
             field=field,
         )
     if (found.size, found.sha256) != (file.size, file.sha256):
-        raise Problem(
-            409,
-            "input-changed",
+        raise ChangedInput(
             f"The input {file.path!r} in the storage has {found.size} bytes and SHA-256 {found.sha256}, the job names "
             f"{file.size} bytes and {file.sha256}: upload it to {place}/{file.path} again, then submit again.",
             field=field,
@@ -132,9 +127,7 @@ def _refuse_nested(paths: list[str]) -> None:
     for path in paths:
         for parent in PurePosixPath(path).parents:
             if str(parent) in files:
-                raise Problem(
-                    422,
-                    "invalid-job",
+                raise InvalidJob(
                     f"The inputs {str(parent)!r} and {path!r} cannot both be files: the first would be the directory "
                     "of the second; rename one.",
                     field="job.inputs",

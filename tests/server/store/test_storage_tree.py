@@ -18,7 +18,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.errors import (
+    ChangedFile,
+    DiskFull,
+    InvalidObjectKey,
+    ServerError,
+    StorageFull,
+    UnknownObject,
+)
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
@@ -59,7 +66,7 @@ class Store:
         self.registry.submit("one", job_id, JobFile.parse(f"job: {{name: {name}, execution: {{command: 'true'}}}}"))
 
     def do(self, what: str, key: str, job_id: str, size: int) -> None:
-        """One of the operations of the property below; raises a Problem where it is not possible now."""
+        """One of the operations of the property below; raises a ServerError where it is not possible now."""
         if what == "put":
             self.put(key, b"x" * size)
         elif what == "delete":
@@ -113,10 +120,8 @@ def test_a_key_may_be_a_file_and_a_directory_as_in_s3(store: Store):
     ["", "/", "/a", "a/", "a//b", "..", "../a", "a/../b", "a/./b", ".", "a\nb", "a\0b", "a\\b", "x" * 256, "ä" * 128],
 )
 def test_a_key_that_could_not_be_a_file_is_refused(key):
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(InvalidObjectKey, match="relative path"):
         check_key(key)
-    assert problem.value.status == 422
-    assert "relative path" in problem.value.detail
 
 
 @pytest.mark.parametrize("key", ["a", "ä/ö/ü.txt", "a b", "a+b%20c", "-rf", "x" * 255, "/".join(["x" * 200] * 5), "…"])
@@ -145,12 +150,12 @@ def test_what_is_not_committed_leaves_nothing(store: Store):
 
 def test_a_commit_that_is_refused_leaves_nothing(store: Store):
     def refuse(*_unused: object) -> None:
-        raise Problem(409, None, "no")
+        raise ServerError("no")
 
     store.put("a", b"old")
     with store.tree.writer("a") as writer:
         writer.write(b"new")
-        with pytest.raises(Problem):
+        with pytest.raises(ServerError, match="no"):
             writer.commit(refuse)
     assert store.read("a") == b"old"
     assert len(store.files()) == 1
@@ -172,15 +177,14 @@ def test_a_page_goes_on_where_the_last_one_ended(store: Store):
 
 
 def test_the_bound_holds_for_one_object_and_for_all(store: Store):
-    with pytest.raises(Problem) as announced:
+    with pytest.raises(StorageFull) as announced:
         store.tree.writer("a", BOUND + 1)
-    with pytest.raises(Problem) as sent, store.tree.writer("a") as writer:
+    with pytest.raises(StorageFull) as sent, store.tree.writer("a") as writer:
         writer.write(b"x" * (BOUND + 1))
     store.put("a", b"x" * BOUND)
-    with pytest.raises(Problem) as more:
+    with pytest.raises(StorageFull) as more:
         store.put("b", b"x")
     for problem in (announced, sent, more):
-        assert problem.value.status == 507
         assert "100.0 kB" in problem.value.detail
         assert "Delete" in problem.value.detail
     store.put("b", b"")
@@ -189,7 +193,7 @@ def test_the_bound_holds_for_one_object_and_for_all(store: Store):
 
 def test_an_object_can_be_replaced_while_the_storage_is_full_by_a_smaller_one(store: Store):
     store.put("a", b"x" * BOUND)
-    with pytest.raises(Problem):
+    with pytest.raises(StorageFull):
         store.put("a", b"y" * 10)  # both would be on the disk at once
     store.tree.delete("a")
     store.put("a", b"y" * 10)
@@ -200,9 +204,8 @@ def test_uploads_that_come_together_share_the_bound(store: Store):
     writers = [store.tree.writer(f"k{number}") for number in range(4)]
     for writer in writers[:3]:
         writer.write(b"x" * (BOUND // 3))
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(StorageFull):
         writers[3].write(b"x" * (BOUND // 3))
-    assert problem.value.status == 507
     for writer in writers:
         writer.close()
     store.put("a", b"x" * BOUND)
@@ -212,9 +215,8 @@ def test_an_upload_that_began_before_another_ended_is_bounded_too(store: Store):
     with store.tree.writer("late") as late:
         store.put("early", b"x" * (BOUND * 6 // 10))
         late.write(b"x" * (BOUND * 6 // 10))
-        with pytest.raises(Problem) as problem:
+        with pytest.raises(StorageFull):
             late.commit()
-    assert problem.value.status == 507
     assert store.used() == store.held() == BOUND * 6 // 10
     assert len(store.files()) == 1
 
@@ -266,7 +268,7 @@ def test_a_file_is_adopted_as_it_is_and_held_against_what_is_known(store: Store,
     stored = store.tree.adopt(handle, "model", sha256=digest, size=3_000)
     assert (stored.sha256, stored.size) == (digest, 3_000)
     for wrong in ({"sha256": "0" * 64}, {"size": 2_999}):
-        with pytest.raises(Problem):
+        with pytest.raises(ChangedFile):
             store.tree.adopt(handle, "other", **wrong)
     os.close(handle)
     (tmp_path / "model").write_bytes(b"changed")
@@ -292,7 +294,7 @@ def test_what_is_used_is_always_what_is_held(tmp_path_factory, operations):
     ids = [JOB[:-1] + str(number) for number in range(3)]
     for what, path, number, size in operations:
         key = f"jobs/train-{ids[number]}/{path}"
-        with contextlib.suppress(Problem):
+        with contextlib.suppress(ServerError):
             store.do(what, key, ids[number], size)
         assert store.used() == store.held()
     with store.database.read() as connection:
@@ -330,9 +332,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_told_and_nothing_is_kept(small_disk: Path):
     store = Store(small_disk / "root", bound=10**9)
     store.put("a", b"a" * 1_000_000)
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(DiskFull):
         store.put("b", b"b" * 5_000_000)
-    assert (problem.value.status, problem.value.word) == (507, "disk-full")
     assert len(store.files()) == 1
     assert store.read("a") == b"a" * 1_000_000
     filler = small_disk / "filler"
@@ -341,6 +342,8 @@ def test_a_full_disk_is_told_and_nothing_is_kept(small_disk: Path):
     probe = store.tree.probe()
     assert not probe.works
     assert "No space left" in probe.message
+    with pytest.raises(DiskFull), store.database.write() as connection:
+        connection.execute(clients.update().values(secret_hash="x" * 5_000_000))
     filler.unlink()
     store.tree.blobs._probed = (0.0, probe)
     assert store.tree.probe().works
@@ -359,10 +362,9 @@ def test_the_trees_of_two_clients_know_nothing_of_each_other(store: Store):
     ClientRegistry(store.settings, store.database).add("two")
     other: ObjectTree = store.trees.of("two")
     store.put("a", b"mine")
-    with pytest.raises(Problem) as problem:
+    with pytest.raises(UnknownObject):
         other.head("a")
-    assert problem.value.status == 404
-    with pytest.raises(Problem):
+    with pytest.raises(UnknownObject):
         other.delete("a")
     assert other.page("", "", 10) == ([], None)
     assert store.read("a") == b"mine"

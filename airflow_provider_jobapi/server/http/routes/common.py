@@ -17,9 +17,9 @@ from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.http.log_reader import Watch
 from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, Verifier, bearer
 from airflow_provider_jobapi.server.http.problems import MEDIA_TYPE, Problem
+from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
-from airflow_provider_jobapi.server.store.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.objects import ObjectTree, Trees
 

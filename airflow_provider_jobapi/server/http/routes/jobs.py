@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive
 from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part
 from airflow_provider_jobapi.server.http.problems import Problem
 from airflow_provider_jobapi.server.http.routes.common import (
@@ -24,7 +25,7 @@ from airflow_provider_jobapi.server.http.routes.common import (
     errors,
     now,
 )
-from airflow_provider_jobapi.server.store.job_record import Job, JobKey, gone
+from airflow_provider_jobapi.server.store.job_record import Job, JobKey
 from airflow_provider_jobapi.server.store.layout import job_directory
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.sizes import size_text
@@ -189,7 +190,7 @@ def get_model(server: ServerParts, client: ClientId, job_id: JobId) -> JSONRespo
     """The SavedModel of a job that has ended."""
     job = server.registry.get(client, job_id)
     if not job.state.ended:
-        raise Problem(409, "job-active", f"The job {job_id} is {job.state}: ask for its model when it has ended.")
+        raise JobStillActive(f"The job {job_id} is {job.state}: ask for its model when it has ended.")
     return JSONResponse({"job_id": job_id, "model": job.model})
 
 
@@ -250,7 +251,7 @@ async def get_logs(
     def look() -> LogPart:
         state = server.registry.state(key)
         if state is None:  # deleted while somebody waited
-            raise gone(job_id)
+            raise DeletedJob(job_id)
         return read_part(path, offset, min(limit, CHUNK_LIMIT), state)
 
     part = await server.watch.news(key, look, JobState(known) if known else None, wait or 0.0)
