@@ -1,26 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The form fields of a connection for Airflow 3.1, made of the same ``conn-fields`` that later versions read."""
+"""The connection form of Airflow 3.1, made from the same fields as the ``conn-fields`` that later versions read."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.services.fields import ConnectionSettings
 
 _LIBRARIES = ("flask_appbuilder.fieldwidgets", "flask_babel", "wtforms", "wtforms.validators")
-"""Not ours to install: Airflow has them, or puts something of its own in their places."""
+"""Airflow 3.1 installs these libraries, or replaces them by mocks while it reads the form."""
 
 
-def widgets(conn_type: str) -> dict[str, Any]:
-    """The fields of a connection type, by name; none where the libraries of the old form are not installed."""
+def widgets(connection: type[ConnectionSettings]) -> dict[str, Any]:
+    """Make the form fields of a connection by key; empty where the form's libraries are not installed."""
     try:
         fab, babel, wtforms, validators = (import_module(name) for name in _LIBRARIES)
     except ImportError:
         return {}
 
-    from airflow_provider_jobapi.get_provider_info import connection_fields
-
     made: dict[str, Any] = {}
-    for name, field in connection_fields(conn_type).items():
+    for name, field in connection.conn_fields().items():
         schema = field["schema"]
         if schema.get("format") == "password":
             kind, widget = wtforms.PasswordField, fab.BS3PasswordFieldWidget

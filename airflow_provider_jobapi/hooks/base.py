@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection, ObjectStoragePath
 
     from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission, TrainingService
+    from airflow_provider_jobapi.services.fields import ConnectionSettings
     from airflow_provider_jobapi.training.job import TrainingJob
     from airflow_provider_jobapi.training.status import JobStatus
 
@@ -103,19 +104,28 @@ class TrainingHook(BaseHook):
         return hook_class_for(connection.conn_type).build(connection)
 
     @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """How Airflow before 3.2 shows the form; later ones read :func:`~.get_provider_info`."""
-        from airflow_provider_jobapi.get_provider_info import field_behaviour
+    def settings_class(cls) -> type[ConnectionSettings] | None:
+        """The model of this connection type's fields, from which Airflow 3.1 gets the form; None for no such form.
 
-        behaviour = field_behaviour(cls.conn_type)
+        Airflow 3.2 and later read the form from the provider info, where
+        :meth:`~airflow_provider_jobapi.services.fields.ConnectionSettings.conn_fields` puts the same fields.
+        """
+        return None
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The labels of the standard fields in the form of Airflow 3.1."""
+        model = cls.settings_class()
+        behaviour = {} if model is None else model.field_behaviour()
         return {name.replace("-", "_"): value for name, value in behaviour.items()}
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The fields of the extra in the form of Airflow before 3.2, where wtforms is."""
+        """The fields of the extra in the form of Airflow 3.1."""
         from airflow_provider_jobapi.hooks._widgets import widgets
 
-        return widgets(cls.conn_type)
+        model = cls.settings_class()
+        return {} if model is None else widgets(model)
 
 
 def hook_class_for(conn_type: str | None) -> type[TrainingHook]:

@@ -11,6 +11,7 @@ from airflow_provider_jobapi.hooks.base import TrainingHook
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
+    from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
     from airflow_provider_jobapi.services.jobapi.contract import Storage
     from airflow_provider_jobapi.services.jobapi.service import JobApiService
 
@@ -29,6 +30,13 @@ class JobApiHook(TrainingHook):
     hook_name = "jobAPI"
 
     @classmethod
+    def settings_class(cls) -> type[JobApiConnection]:
+        """The model of the connection's fields."""
+        from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
+
+        return JobApiConnection
+
+    @classmethod
     def build(cls, connection: Connection, patience: float | None = None) -> JobApiService:
         """Make the service from the connection.
 
@@ -37,11 +45,10 @@ class JobApiHook(TrainingHook):
         """
         from airflow.sdk.log import mask_secret
 
-        from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
         from airflow_provider_jobapi.services.jobapi.service import JobApiService
         from airflow_provider_jobapi.services.patience import Patience
 
-        settings = JobApiConnection.of(
+        settings = cls.settings_class().of(
             host=connection.host,
             port=connection.port,
             schema=connection.schema,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Connection
 
     from airflow_provider_jobapi.services.base import Handle
+    from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
     from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 
 
@@ -31,6 +32,13 @@ class ModelArtsHook(TrainingHook):
     default_conn_name = "modelarts_default"
 
     @classmethod
+    def settings_class(cls) -> type[ModelArtsConnection]:
+        """The model of the connection's fields."""
+        from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
+
+        return ModelArtsConnection
+
+    @classmethod
     def build(cls, connection: Connection, patience: float | None = None) -> ModelArtsService:
         """Make the service from the connection.
 
@@ -39,11 +47,10 @@ class ModelArtsHook(TrainingHook):
         """
         from airflow.sdk.log import mask_secret
 
-        from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
         from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
         from airflow_provider_jobapi.services.patience import Patience
 
-        settings = ModelArtsConnection.of(
+        settings = cls.settings_class().of(
             host=connection.host,
             port=connection.port,
             schema=connection.schema,

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings that connections to any service have in common: addresses, files, switches, times, proxies."""
+"""Check and convert the values of a connection: addresses, files, booleans, times, proxies.
+
+A :data:`Reader` is called for a value of the connection's extra that is not empty.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
+
+Reader = Callable[[str, Any], Any]
+"""Takes the key and the value; answers the value to use, or raises :class:`ConnectionProblem`."""
+
+LONGEST_TIME = 3_600.0
+"""Seconds; the longest time that a connection may set."""
 
 
 def is_loopback(host: str) -> bool:
@@ -23,37 +32,34 @@ def is_loopback(host: str) -> bool:
 
 
 def travels_in_clear(address: str) -> bool:
-    """Whether what is sent to this URL leaves this machine unencrypted."""
+    """Whether requests to this URL leave this machine unencrypted."""
     parts = urlsplit(address)
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
-def address(host: str | None, port: int | None, schema: str | None, whose: str) -> str:
-    """The service's address, without a slash at its end.
+def address(host: str, port: int | None, schema: str | None) -> str:
+    """The service's address, without a trailing slash.
 
-    :param whose: The service's name, for the sentences.
+    :param host: A host, or a whole address.
+    :raises ConnectionProblem: when it is not an HTTP address.
     """
-    if not host or not host.strip():
-        raise ConnectionProblem(
-            f"The connection has no host: it is the {whose}'s address, such as https://jobs.example.com."
-        )
     given = host.strip()
     if "://" not in given:
         scheme = (schema or "https").strip().lower()
         if scheme not in {"http", "https"}:
             raise ConnectionProblem(f"The connection's schema cannot be {scheme!r}: it is http or https.")
         given = f"{scheme}://{given}"
-    parts = url("host", given)
+    parts = check_url("host", given, base=True)
     if port and parts.port is None:
         parts = parts._replace(netloc=f"{parts.netloc}:{port}")
     return parts.geturl().rstrip("/")
 
 
 def known(extra: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
-    """What the extra gives; empty texts count as not given.
+    """The values of the extra that are not empty.
 
-    :param names: What it may hold.
-    :raises ConnectionProblem: naming what is not known.
+    :param names: The keys that are allowed.
+    :raises ConnectionProblem: naming a key that is not.
     """
     given = {name: value for name, value in (extra or {}).items() if value is not None and value != ""}
     if unknown := sorted(set(given) - set(names)):
@@ -63,18 +69,14 @@ def known(extra: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, An
     return given
 
 
-def proxy(extra: Mapping[str, Any]) -> str | None:
-    """The HTTP proxy that the connection names; its address may hold a user and a password."""
-    given = text(extra, "proxy")
-    return url("extra proxy", given, secrets=True).geturl() if given else None
+def check_url(name: str, given: str, *, secrets: bool = False, base: bool = False) -> SplitResult:
+    """Check an address. The errors do not repeat it, since it may contain a secret by mistake.
 
-
-_PLAIN = frozenset({"host", "extra iam_url", "extra obs_endpoint"})
-"""Addresses to which paths are appended."""
-
-
-def url(name: str, given: str, *, secrets: bool = False) -> SplitResult:
-    """Check an address; no sentence repeats it, since a person may have put a secret into it."""
+    :param name: The field, for the errors.
+    :param secrets: Whether a user and a password may be in it.
+    :param base: Whether paths are appended to it, so that it may have no query.
+    :raises ConnectionProblem: when it is not an HTTP address of this kind.
+    """
     try:
         parts = urlsplit(given.strip())
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
@@ -88,31 +90,121 @@ def url(name: str, given: str, *, secrets: bool = False) -> SplitResult:
         raise ConnectionProblem(
             f"The connection's {name} holds a user name; put the user into login and the secret into password."
         )
-    if name in _PLAIN and (parts.query or parts.fragment):
+    if base and (parts.query or parts.fragment):
         raise ConnectionProblem(
             f"The connection's {name} ends in a query; it is an address such as https://jobs.example.com."
         )
     return parts
 
 
-def text(extra: Mapping[str, Any], name: str) -> str | None:
-    """A text of the extra."""
-    value = extra.get(name)
-    if value is not None and not isinstance(value, str):
+def entered(_name: str, value: Any) -> Any:
+    """Take a value as it was entered."""
+    return value
+
+
+def text(name: str, value: Any) -> str:
+    """Read a text."""
+    if not isinstance(value, str):
         raise ConnectionProblem(f"The connection's extra {name} is a {type(value).__name__}; it is a text.")
     return value
 
 
-def file(extra: Mapping[str, Any], name: str) -> str | None:
-    """The path of a file that is on this machine."""
-    path = text(extra, name)
-    if path is not None and not os.path.exists(path):  # noqa: PTH110 -- a text, as ssl and requests take it
+def stripped(name: str, value: Any) -> str:
+    """Read a text without the blanks around it."""
+    return text(name, value).strip()
+
+
+def url(name: str, value: Any) -> str:
+    """Read an HTTP address, which may have a query."""
+    return check_url(f"extra {name}", text(name, value)).geturl()
+
+
+def base_url(name: str, value: Any) -> str:
+    """Read an HTTP address to which paths are appended; answers it without a trailing slash."""
+    return check_url(f"extra {name}", text(name, value), base=True).geturl().rstrip("/")
+
+
+def proxy(name: str, value: Any) -> str:
+    """Read the address of an HTTP proxy, which may contain a user and a password."""
+    return check_url(f"extra {name}", text(name, value), secrets=True).geturl()
+
+
+def file(name: str, value: Any) -> str:
+    """Read the path of a file that is on this machine."""
+    path = text(name, value)
+    if not os.path.exists(path):  # noqa: PTH110 -- a text, as ssl and requests take it
         raise ConnectionProblem(f"The connection's extra {name} names {path}, which is not on this machine.")
     return path
 
 
+def boolean(name: str, value: Any) -> bool:
+    """Read true or false, in any of the usual spellings."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    read = words.get(str(value).strip().lower())
+    if read is None:
+        raise ConnectionProblem(f"The connection's extra {name} cannot be {value!r}: it is true or false.")
+    return read
+
+
+def seconds(name: str, value: Any) -> float:
+    """Read a time in seconds, of at most an hour."""
+    try:
+        read = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        read = float("nan")
+    if not 0 < read <= LONGEST_TIME:
+        raise ConnectionProblem(f"The connection's extra {name} cannot be {value!r}: it is seconds, such as 30.")
+    return read
+
+
+def seconds_between(least: float, most: float, example: float) -> Reader:
+    """Make the reader of a time in seconds that has bounds of its own."""
+
+    def read(name: str, value: Any) -> float:
+        found = seconds(name, value)
+        if not least <= found <= most:
+            raise ConnectionProblem(
+                f"The connection's extra {name} cannot be {found:g}: it is seconds from {least:g} to {most:g}, such "
+                f"as {example:g}."
+            )
+        return found
+
+    return read
+
+
+def one_of(choices: Iterable[str]) -> Reader:
+    """Make the reader of a value that is one of a few texts."""
+    allowed = {str(choice): choice for choice in choices}
+    names = " or ".join(allowed) if len(allowed) <= 2 else f"one of {', '.join(allowed)}"
+
+    def read(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in allowed:
+            raise ConnectionProblem(f"The connection's extra {name} cannot be {value!r}: it is {names}.")
+        return allowed[value]
+
+    return read
+
+
+def matching(pattern: str, allowed: str) -> Reader:
+    """Make the reader of a text that a regular expression allows and that does not contain ``..``.
+
+    :param allowed: What is allowed, in words, for the error.
+    """
+
+    def read(name: str, value: Any) -> str:
+        given = text(name, value).strip()
+        if not re.fullmatch(pattern, given) or ".." in given:
+            raise ConnectionProblem(f"The connection's extra {name} cannot be {given[:80]!r}: it is {allowed}.")
+        return given
+
+    return read
+
+
 def authorities(ca_bundle: str | None) -> bytes | None:
-    """The PEM text of the authorities that the connection names, for storages, which take no directory of them."""
+    """The PEM text of the certificate authorities that the connection names, for storages, which take no directory.
+
+    :raises ConnectionProblem: when it is not one PEM file.
+    """
     if ca_bundle is None:
         return None
     try:
@@ -124,32 +216,10 @@ def authorities(ca_bundle: str | None) -> bytes | None:
         ) from None
 
 
-def switch(extra: Mapping[str, Any], name: str, *, default: bool) -> bool:
-    """True or false, in whichever spelling."""
-    value = extra.get(name, default)
-    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    read = words.get(str(value).strip().lower())
-    if read is None:
-        raise ConnectionProblem(f"The connection's extra {name} cannot be {value!r}: it is true or false.")
-    return read
-
-
-def seconds(extra: Mapping[str, Any], name: str, default: float) -> float:
-    """A time in seconds, of at most an hour."""
-    value = extra.get(name, default)
-    try:
-        read = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        read = float("nan")
-    if not 0 < read <= 3_600:
-        raise ConnectionProblem(f"The connection's extra {name} cannot be {value!r}: it is seconds, such as 30.")
-    return read
-
-
 def environment_proxy(address: str) -> str | None:
     """The proxy that the environment names for this URL.
 
-    :raises ConnectionProblem: for a proxy that does not speak HTTP.
+    :raises ConnectionProblem: for a proxy that does not use HTTP.
     """
     from requests.utils import get_environ_proxies, select_proxy
 
@@ -164,9 +234,10 @@ def environment_proxy(address: str) -> str | None:
 
 
 def roots(ca_bundle: str | None) -> str:
-    """The PEM file, or directory, of the authorities to trust.
+    """The PEM file, or directory, of the certificate authorities to trust.
 
-    :param ca_bundle: What the connection names; by default the environment says it, else they are the public ones.
+    :param ca_bundle: What the connection names; by default the variables REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, else
+        the public authorities.
     """
     import certifi
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_jobapi.services.modelarts import catalogue, follower, logbook, pages, planning, tail
-from airflow_provider_jobapi.services.modelarts.connection import EXTRAS, ModelArtsConnection
+from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
 from airflow_provider_jobapi.services.modelarts.mapping import Plan, dialect_of
 from airflow_provider_jobapi.services.modelarts.planning import Options
@@ -32,25 +31,6 @@ def connection() -> ModelArtsConnection:
 
 def test_the_connection_of_the_page_is_one() -> None:
     assert connection().region == "eu-de"
-
-
-def test_the_table_names_every_key_and_its_default() -> None:
-    told = {
-        name: cells[2].strip("` |")
-        for cells in rows(section(PAGE, "The connection"))
-        for name in re.findall(r"`(\w+)`", cells[0])
-    }
-    assert set(told) == set(EXTRAS)
-    known = connection()
-    for field in fields(known):
-        if field.name in EXTRAS and re.fullmatch(r"\w+", told[field.name]) and told[field.name] != "needed":
-            value = getattr(known, field.name)
-            assert str(value).lower().removesuffix(".0") == told[field.name], field.name
-    needed = {name for name, default in told.items() if default == "needed"}
-    assert needed == {*("iam_url", "domain", "project", "bucket"), *(f"obs_{x}" for x in OBS)}
-
-
-OBS = ("endpoint", "access_key", "secret_key")
 
 
 @pytest.mark.parametrize("dialect", ["v1", "v2"])
@@ -110,4 +90,4 @@ def test_the_numbers() -> None:
     assert catalogue.KEPT == 600
     assert "kept for ten minutes" in said
     assert follower.JITTER == 0.1
-    assert "a tenth more or less" in said
+    assert "a tenth more or less" in ModelArtsConnection.conn_fields()["poll_interval"]["description"]

@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone
-from airflow_provider_jobapi.get_provider_info import connection_fields
 from airflow_provider_jobapi.hooks.base import TrainingHook, hook_class_for
 from airflow_provider_jobapi.hooks.modelarts import ModelArtsHook
 from airflow_provider_jobapi.services.modelarts import session
-from airflow_provider_jobapi.services.modelarts.connection import EXTRAS
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import MODEL
@@ -93,11 +91,6 @@ def test_the_test_button_says_what_is_wrong(
     assert line.startswith(f"{subject}: not ok")
     assert said in line
     assert "another-secret" not in told
-
-
-def test_the_form_and_the_connection_know_the_same_fields() -> None:
-    assert set(connection_fields("modelarts")) == set(EXTRAS)
-    assert connection_fields("modelarts")["obs_secret_key"]["schema"]["format"] == "password"
 
 
 def test_without_keystoneauth1(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of a connection to a jobAPI: where it is, as whom we come, and what stands between us."""
+"""The settings of a connection to a jobAPI."""
 
 from __future__ import annotations
 
 import os
-import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
-from airflow_provider_jobapi.services import settings
+from airflow_provider_jobapi.services import fields, settings
 
 
 class TokenMethod(StrEnum):
-    """How the token server wants to be asked; every one is OAuth2's client credentials grant."""
+    """How a token is requested; each method is OAuth2's client credentials grant."""
 
     POST_BASIC = "post_basic"
-    """POST, client and secret as HTTP Basic: what RFC 6749 asks every server to take."""
+    """POST, client and secret as HTTP Basic: what RFC 6749 requires of every server."""
 
     POST_FORM = "post_form"
     """POST, client and secret as form fields."""
@@ -28,52 +27,56 @@ class TokenMethod(StrEnum):
     """GET, client and secret as HTTP Basic: what the clients of SAP's service did."""
 
 
-EXTRAS = (
-    "ca_bundle", "client_cert", "client_key", "proxy", "scope",
-    "timeout", "token_method", "token_url", "verify", "version",
-)  # fmt: skip
-"""What the connection's extra may hold."""
-
 CONNECT_TIMEOUT = 10.0
-"""Seconds for the way to the service: its name, its socket, its TLS."""
+"""Seconds to open a connection to the service: name lookup, socket and TLS."""
 
 
-@dataclass(frozen=True, slots=True)
-class JobApiConnection:
-    """A connection to a jobAPI.
+def _default_token_url(values: Mapping[str, Any]) -> str:
+    return f"{values['base_url']}/oauth/token"
 
-    :ivar base_url: The service's address without the version, such as ``https://jobs.example.com/base``.
-    :ivar client_id: The OAuth2 client.
-    :ivar client_secret: Its secret; in no repr.
-    :ivar token_url: Where tokens are; by default ``<base_url>/oauth/token``.
-    :ivar token_method: How they are asked for.
-    :ivar scope: The OAuth2 scope, where the token server wants one.
-    :ivar version: The API's version, a part of every path.
-    :ivar verify: Whether certificates are checked.
-    :ivar ca_bundle: A PEM file of the authorities to trust in place of the public ones.
-    :ivar client_cert: A PEM file with our own certificate, where the service asks for one.
-    :ivar client_key: The key of that certificate, where it is in a file of its own.
-    :ivar proxy: The HTTP proxy for everything; by default the environment says it. May hold a password: in no repr.
-    :ivar timeout: Seconds of silence after which an answer is given up.
-    """
 
-    base_url: str
-    client_id: str
-    client_secret: str = field(repr=False)
-    token_url: str = ""
-    token_method: TokenMethod = TokenMethod.POST_BASIC
-    scope: str | None = None
-    version: str = "v2"
-    verify: bool = True
-    ca_bundle: str | None = None
-    client_cert: str | None = None
-    client_key: str | None = None
-    proxy: str | None = field(default=None, repr=False)
-    timeout: float = 30.0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobApiConnection(fields.HttpConnectionSettings):
+    """A connection to a jobAPI. See :meth:`~airflow_provider_jobapi.services.fields.ConnectionSettings.of`."""
+
+    base_url: str = fields.host("Address", "The address of the jobAPI, such as https://jobs.example.com.")
+    client_id: str = fields.login("Client ID", "The OAuth2 client ID.")
+    client_secret: str = fields.password("Client secret", "The OAuth2 client secret.")
+    token_url: str = fields.setting(
+        "Token URL",
+        "The address that issues OAuth2 tokens.",
+        settings.url,
+        default=_default_token_url,
+        default_text="<host>/oauth/token",
+        json_format="url",
+    )
+    token_method: TokenMethod = fields.setting(
+        "Token method",
+        "How a token is requested: by POST or GET, with the client as HTTP Basic or as form fields. The clients of "
+        "SAP's service used get_basic.",
+        settings.one_of(TokenMethod),
+        default=TokenMethod.POST_BASIC,
+        choices=list(TokenMethod),
+    )
+    scope: str | None = fields.setting("Scope", "The OAuth2 scope, where the token server needs one.")
+    version: str = fields.setting(
+        "API version",
+        "The version of the API, a part of every path.",
+        settings.matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", "a text such as v2"),
+        default="v2",
+    )
+    client_cert: str | None = fields.setting(
+        "Client certificate",
+        "A PEM file, on workers and triggerers, with the client's certificate, where the service needs one.",
+        settings.file,
+    )
+    client_key: str | None = fields.setting(
+        "Client key", "The key of the client's certificate, where it is in a file of its own.", settings.file
+    )
 
     @property
     def api_url(self) -> str:
-        """Where the paths of the API begin."""
+        """The address to which the API's paths are appended."""
         return f"{self.base_url}/api/{self.version}"
 
     @property
@@ -81,61 +84,8 @@ class JobApiConnection:
         """Whether the secret or the token leaves this machine unencrypted."""
         return any(settings.travels_in_clear(url) for url in (self.base_url, self.token_url))
 
-    @classmethod
-    def of(
-        cls,
-        *,
-        host: str | None,
-        port: int | None = None,
-        schema: str | None = None,
-        login: str | None = None,
-        password: str | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> JobApiConnection:
-        """Read a connection from the fields that Airflow keeps.
-
-        :param host: ``jobs.example.com`` or a whole address such as ``https://jobs.example.com/base``.
-        :param schema: ``http`` or ``https`` (the default), where the host does not say it.
-        :param extra: See :data:`EXTRAS`; empty texts count as not given.
-        :raises ConnectionProblem: naming the field and saying what is allowed.
-        """
-        given = settings.known(extra, EXTRAS)
-        base_url = settings.address(host, port, schema, "jobAPI")
-        if not login or not password:
-            missing = "login: it is the OAuth2 client ID" if not login else "password: it is the OAuth2 client secret"
-            raise ConnectionProblem(f"The connection has no {missing}.")
-        token_url = settings.text(given, "token_url")
-        return cls(
-            base_url=base_url,
-            client_id=login,
-            client_secret=password,
-            token_url=settings.url("extra token_url", token_url).geturl() if token_url else f"{base_url}/oauth/token",
-            token_method=_token_method(given),
-            scope=settings.text(given, "scope"),
-            version=_version(given),
-            verify=settings.switch(given, "verify", default=True),
-            ca_bundle=settings.file(given, "ca_bundle"),
-            client_cert=settings.file(given, "client_cert"),
-            client_key=settings.file(given, "client_key"),
-            proxy=settings.proxy(given),
-            timeout=settings.seconds(given, "timeout", 30.0),
-        )
-
-    def proxy_for(self, url: str) -> str | None:
-        """The proxy on the way to this URL: the connection's own, else the one that the environment names.
-
-        Both sides ask here, so that HTTPS_PROXY and NO_PROXY mean the same to the worker and to the triggerer.
-
-        :raises ConnectionProblem: for a proxy that does not speak HTTP.
-        """
-        return self.proxy or settings.environment_proxy(url)
-
-    def roots(self) -> str:
-        """The PEM file, or directory, of the authorities that both sides trust."""
-        return settings.roots(self.ca_bundle)
-
     def ssl_context(self) -> ssl.SSLContext:
-        """The TLS settings of this connection. Takes some 20 ms, so make it once and not in an event loop.
+        """Make the TLS settings of this connection. Takes some 20 ms: make them once, and not in an event loop.
 
         :raises ConnectionProblem: when a file that the connection names cannot be used.
         """
@@ -158,20 +108,3 @@ class JobApiConnection:
                     f"The connection's client_cert {self.client_cert} cannot be used: {error.strerror or error}."
                 ) from None
         return context
-
-
-def _version(extra: Mapping[str, Any]) -> str:
-    version = extra.get("version", "v2")
-    if not isinstance(version, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}", version):
-        raise ConnectionProblem(f"The connection's extra version cannot be {version!r}: it is a text such as v2.")
-    return version
-
-
-def _token_method(extra: Mapping[str, Any]) -> TokenMethod:
-    try:
-        return TokenMethod(extra.get("token_method", TokenMethod.POST_BASIC))
-    except ValueError:
-        known = ", ".join(TokenMethod)
-        raise ConnectionProblem(
-            f"The connection's extra token_method cannot be {extra['token_method']!r}: it is one of {known}."
-        ) from None
