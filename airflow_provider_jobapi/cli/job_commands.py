@@ -101,7 +101,7 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 
 def _span(text: str) -> float:
-    from airflow_provider_jobapi.training.spans import read_span
+    from airflow_provider_jobapi.training.units import read_span
 
     span = read_span(text)
     if span is None and text.strip() != "0":

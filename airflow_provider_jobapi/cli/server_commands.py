@@ -118,7 +118,7 @@ def _client_remove(settings: Settings, options: argparse.Namespace) -> int:
 
 def _client_list(settings: Settings, _options: argparse.Namespace) -> int:
     from airflow_provider_jobapi.server.store.clients import open_registry
-    from airflow_provider_jobapi.training.sizes import size_text
+    from airflow_provider_jobapi.training.units import size_text
 
     with open_registry(settings) as registry:
         for client in registry.all():

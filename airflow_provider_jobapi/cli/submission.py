@@ -15,8 +15,8 @@ from airflow_provider_jobapi.exceptions import InvalidJob, JobNotFound
 from airflow_provider_jobapi.services.files.sources import Source, measure_all
 from airflow_provider_jobapi.training.identity import Content, walk
 from airflow_provider_jobapi.training.job_file import InputFile, JobFile
-from airflow_provider_jobapi.training.sizes import size_text
 from airflow_provider_jobapi.training.status import JobState
+from airflow_provider_jobapi.training.units import size_text
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.jobapi.service import JobApiService

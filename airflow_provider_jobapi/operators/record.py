@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.training.job import data_files, data_version
 from airflow_provider_jobapi.training.metrics.definitions import shrunk
-from airflow_provider_jobapi.training.spans import read_span
 from airflow_provider_jobapi.triggers.xcom_publisher import METRICS_KEY, STATUS_KEY
+from airflow_provider_jobapi.training.units import read_span
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from airflow_provider_jobapi.server import machine
-from airflow_provider_jobapi.training.sizes import size_text
-from airflow_provider_jobapi.training.spans import read_span
+from airflow_provider_jobapi.training.units import read_span, size_text
 
 _SIZES = {"": 1, "b": 1}
 _SIZES |= {f"{letter}{unit}": base**power for power, letter in enumerate("kmgt", 1)

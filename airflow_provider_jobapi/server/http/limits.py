@@ -8,7 +8,7 @@ import re
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from airflow_provider_jobapi.server.http.problems import Problem
-from airflow_provider_jobapi.training.sizes import size_text
+from airflow_provider_jobapi.training.units import size_text
 
 BODY_LIMIT = 8 * 2**20
 """The most bytes of a request's body, except for an object's: a job file with ten thousand inputs has 2 MB."""

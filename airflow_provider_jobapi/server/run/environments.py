@@ -24,8 +24,8 @@ from typing import Any
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run import build_environment
 from airflow_provider_jobapi.server.store import layout
-from airflow_provider_jobapi.training.sizes import size_text
 from airflow_provider_jobapi.training.status import Reason
+from airflow_provider_jobapi.training.units import size_text
 
 log = logging.getLogger(__name__)
 

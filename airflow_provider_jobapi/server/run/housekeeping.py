@@ -16,7 +16,7 @@ from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.objects import Trees
-from airflow_provider_jobapi.training.sizes import size_text
+from airflow_provider_jobapi.training.units import size_text
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.layout import remove_tree
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME
 from airflow_provider_jobapi.training.model import PREFERRED
-from airflow_provider_jobapi.training.spans import read_span
+from airflow_provider_jobapi.training.units import read_span
 
 MEGABYTE = 2**20
 

@@ -20,8 +20,8 @@ from airflow_provider_jobapi.server.errors import OutOfSpace, ServerError, is_di
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.objects import ObjectTree
 from airflow_provider_jobapi.training.model import ModelChoice, choose, is_marker
-from airflow_provider_jobapi.training.sizes import size_text
 from airflow_provider_jobapi.training.status import Reason
+from airflow_provider_jobapi.training.units import size_text
 
 NONE = "The job wrote no SavedModel."
 

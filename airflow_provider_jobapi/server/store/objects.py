@@ -24,7 +24,7 @@ from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.blobs import PIECE, Blobs, Probe
 from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
 from airflow_provider_jobapi.training.job_file import check_path
-from airflow_provider_jobapi.training.sizes import size_text
+from airflow_provider_jobapi.training.units import size_text
 
 WriteCheck = Callable[[Connection, str], None]
 """Called with the transaction and the key before a key changes; raises a ServerError where it must not."""

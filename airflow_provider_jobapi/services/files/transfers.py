@@ -19,7 +19,7 @@ from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files.sources import Source, Told
 from airflow_provider_jobapi.services.files.stores import ObjectStore, StoredObject
 from airflow_provider_jobapi.services.patience import Patience
-from airflow_provider_jobapi.training.sizes import size_text
+from airflow_provider_jobapi.training.units import size_text
 
 THREADS = 8
 """Files that are on their way at a time; with their chunks some tens of megabytes, whatever the files' sizes."""

@@ -19,7 +19,7 @@ from airflow_provider_jobapi.services.files.sources import Source, measure
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts.mapping import Found
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, SCRIPT_NAME, TrainingJob
-from airflow_provider_jobapi.training.spans import read_span
+from airflow_provider_jobapi.training.units import read_span
 
 BOOT_FILE = "modelarts_boot.py"
 CODE, DATA, OUTPUT = "code/", "data/", "output/"

@@ -31,8 +31,8 @@ from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded, So
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
 from airflow_provider_jobapi.services.patience import Patience
 from airflow_provider_jobapi.training.job import TrainingJob
-from airflow_provider_jobapi.training.spans import read_span
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
+from airflow_provider_jobapi.training.units import read_span
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import LogFollower

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_jobapi.exceptions import InvalidJob, ServiceUnavailable
 from airflow_provider_jobapi.services.files import transfers
 from airflow_provider_jobapi.services.files.transfers import THREADS, Task, run
-from airflow_provider_jobapi.training.sizes import size_text
+from airflow_provider_jobapi.training.units import size_text
 from tests.harness.server import poll
 
 log = logging.getLogger("transfer-test")

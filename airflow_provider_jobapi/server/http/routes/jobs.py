@@ -28,8 +28,8 @@ from airflow_provider_jobapi.server.http.routes.common import (
 from airflow_provider_jobapi.server.store.job_record import Job, JobKey
 from airflow_provider_jobapi.server.store.layout import job_directory
 from airflow_provider_jobapi.training.job_file import JobFile
-from airflow_provider_jobapi.training.sizes import size_text
 from airflow_provider_jobapi.training.status import JobState, JobStatus
+from airflow_provider_jobapi.training.units import size_text
 
 router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"], dependencies=[authenticated])
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.training.spans import read_span
+from airflow_provider_jobapi.training.units import read_span
 
 
 @pytest.mark.parametrize(

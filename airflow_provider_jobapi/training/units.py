@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Spans of time as people write them: ``20h``, ``1h30m``, ``90 minutes``, ``PT4H``, ``10000``."""
+"""Durations and sizes as people write them: ``20h``, ``1h30m``, ``PT4H``, ``10000``; ``1.5 GB``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _UNITS = {
 _PART = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]+)\s*")
 _NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,6})?")
 _ISO = re.compile(r"p(?:(?P<d>\d{1,6})d)?(?:t(?=\d)(?:(?P<h>\d{1,6})h)?(?:(?P<m>\d{1,6})m)?(?:(?P<s>\d{1,9})s)?)?")
-_LONGEST = timedelta(days=3_650)
+_LONGEST_SPAN = timedelta(days=3_650)
 
 
 def read_span(text: str | float | None) -> timedelta | None:
-    """Read a span of time, or answer None where the text is not one.
+    """Parse a duration; None where the text is not one.
 
-    A bare number means seconds. SAP's documents call ``completionTime`` a free-form string, so a text
-    that is no span is not an error here; whoever enforces the span says that it could not be read.
+    A bare number means seconds. SAP's documents call ``completionTime`` a free-form string, so a text that cannot be
+    parsed is not an error here; the service that enforces the duration reports it.
 
-    :param text: Such as ``"20h"``, ``"1h30m"``, ``"PT4H"``, ``"10000"`` or ``10000``.
+    :param text: Such as ``"20h"``, ``"1h30m"``, ``"90 minutes"``, ``"PT4H"``, ``"10000"`` or ``10000``.
     """
     lowered = str("" if text is None else text).strip().lower()
     seconds = _seconds(lowered)
-    if not seconds or seconds > _LONGEST.total_seconds():
+    if not seconds or seconds > _LONGEST_SPAN.total_seconds():
         return None
     return timedelta(seconds=seconds)
 
@@ -45,3 +45,12 @@ def _seconds(text: str) -> float | None:
         total += float(part[1]) * _UNITS[part[2]]
         position = part.end()
     return total if position == len(text) else None
+
+
+def size_text(size: float) -> str:
+    """Format a size in bytes for people: ``1.5 GB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
