@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the metrics of a training to whoever follows its log: one line of JSON a step, on standard output.
+"""Report metrics from a training script: one line of JSON a step on standard output, which the operator reads.
 
-This file is for the training script. It needs nothing but Python 3.8, so that it may be copied beside the script:
+Copy this file beside the script; it needs nothing but Python 3.8::
 
     import jobapi_metrics
 
     jobapi_metrics.log(step, loss=0.25, accuracy=0.9)
 
-Outside a job nobody listens, and it does nothing. It never fails a training.
+It writes nothing outside a job, and never raises an error.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _METRICS_A_LINE = 10  # a line of a job's log holds 16 KiB; a longer one would b
 
 
 def listening() -> bool:
-    """Whether somebody follows: a jobAPI gives every job its ``JOB_ID``."""
+    """Whether the script runs as a job: every service sets ``JOB_ID``."""
     return bool(os.environ.get("JOB_ID"))
 
 
 def log(step: Any = None, metrics: Mapping[str, Any] | None = None, **more: Any) -> None:
-    """Write the values of a step.
+    """Write the metrics of one step.
 
-    :param step: Where the training is: an epoch or a step, whole or not. None: values are counted.
-    :param metrics: A mapping of names and numbers, such as the ``logs`` of Keras' callbacks.
-    :param more: The same by keyword. What cannot be made a number is left out.
+    :param step: The epoch or step, whole or fractional. None numbers the values of each metric from 1.
+    :param metrics: Names and numbers, as Keras passes to callbacks in ``logs``. Others are left out.
+    :param more: More metrics, as keyword arguments.
     """
     if not listening():
         return
@@ -47,7 +47,7 @@ def log(step: Any = None, metrics: Mapping[str, Any] | None = None, **more: Any)
         ]
         sys.stdout.write("".join(line + "\n" for line in lines))
         sys.stdout.flush()
-    except Exception:  # noqa: BLE001, S110 -- a training is worth more than its metrics
+    except Exception:  # noqa: BLE001, S110 -- metrics must never fail a training
         pass
 
 
@@ -57,10 +57,10 @@ def _numbers(values: Mapping[str, Any]) -> list[tuple[str, float | str]]:
 
 
 def _number(value: Any) -> float | str | None:
-    """A float, or the word for what JSON has no number for; None for what is no number."""
+    """Convert to a float, or to a word where JSON has no such number (NaN, infinities); None where that fails."""
     try:
         number = float(value)
-    except Exception:  # noqa: BLE001 -- whatever a tensor thinks of it
+    except Exception:  # noqa: BLE001 -- tensors raise errors of many types
         return None
     if math.isfinite(number):
         return number
