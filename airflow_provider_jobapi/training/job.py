@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What to run: a training job, with every field of SAP's ``trainingClient``, before it becomes a job file."""
+"""A training job as a user describes it, for any service: the fields of SAP's ``trainingClient`` and more."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REQUIREMENTS_NAME = "requirements.txt"
 
 @runtime_checkable
 class DataPath(Protocol):
-    """A file that can be opened: ``pathlib.Path``, Airflow's ``ObjectStoragePath``, any ``UPath``."""
+    """A path that can be opened: ``pathlib.Path``, Airflow's ``ObjectStoragePath``, any ``UPath``."""
 
     def open(self, mode: str) -> Any:
         """Open the file for reading bytes."""
@@ -41,7 +41,7 @@ DataSource = str | bytes | DataPath
 
 
 def _env(value: object) -> object:
-    """A mapping is a list of name and value too, in its own order."""
+    """Turn a mapping into a list of names and values, in its order."""
     return [{"name": name, "value": text} for name, text in value.items()] if isinstance(value, Mapping) else value
 
 
@@ -54,16 +54,7 @@ def _requirements(value: object) -> object:
 class TrainingJob(Strict):
     """A training job.
 
-    :ivar name: The job's name; part of its directory on the service.
-    :ivar script: The source text of the script that defines and trains the model.
-    :ivar env: Name and value pairs; each reaches the script as ``--name=value``, the name in lower case.
-    :ivar image: The container image to run in, where the service runs containers.
-    :ivar completion_time: The time allowed for the run, free text such as ``20h``.
-    :ivar resources: CPUs, GPUs and megabytes of memory.
-    :ivar requirements: What to install before the script runs, one requirement a line.
-    :ivar python_major_version: 2 or 3; chooses ``pip``/``python`` or ``pip3``/``python3``.
-    :ivar data: Files for the script, by their name in the working directory.
-    :ivar service_options: What only one kind of service knows, in that service's own words.
+    What a service cannot do, such as several nodes or a job without a script, that service refuses before it uploads.
     """
 
     name: Annotated[
@@ -73,12 +64,19 @@ class TrainingJob(Strict):
             description="1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",
         ),
     ]
-    script: Text = Field(min_length=1, description="the source text of the training script")
+    script: Text | None = Field(default=None, min_length=1, description="the source text of the training script")
+    """None where an image or a built-in algorithm says by itself what to run."""
     env: Annotated[
         tuple[EnvVar, ...],
         BeforeValidator(_env),
         Field(default=(), description='a list of {"name": …, "value": …} objects'),
     ]
+    """Each is an environment variable, and reaches the script as ``--name=value``, the name in lower case."""
+    arguments: Annotated[
+        tuple[Annotated[Text, NumberAsText], ...],
+        Field(default=(), max_length=1_000, description='a list of texts, such as ["--epochs", "5"]'),
+    ]
+    """More arguments of the script, after those of ``env``; without a script, the arguments of the image's command."""
     image: Text = Field(
         default="", max_length=500, description="a container image's name, such as tensorflow/tensorflow:2.21.0"
     )
@@ -91,18 +89,22 @@ class TrainingJob(Strict):
         default_factory=Resources,
         description='an object of cpus, gpus and memory, such as {"cpus": 1, "gpus": 0, "memory": 2048}',
     )
+    """What each node needs."""
+    nodes: int = Field(default=1, ge=1, le=10_000, description="a whole number of machines from 1, such as 2")
     requirements: Annotated[
         Text,
         BeforeValidator(_requirements),
         Field(default="", description="pip requirements as a text or a list, such as tensorflow==2.21.0"),
     ]
     python_major_version: Literal[2, 3] = Field(default=3, description="2 or 3")
+    """Chooses ``pip`` and ``python``, or ``pip3`` and ``python3``."""
     data: dict[str, Any] = Field(default_factory=dict, description="an object of file names and their contents")
+    """Files for the script, by their name in the working directory."""
     service_options: dict[str, Any] = Field(default_factory=dict, description="an object in the service's own words")
 
     @classmethod
     def of(cls, **fields: Any) -> TrainingJob:
-        """Make a job of its fields.
+        """Make a job from its fields.
 
         :raises InvalidJob: naming the field and saying what is allowed.
         """
@@ -116,23 +118,29 @@ class TrainingJob(Strict):
         """The shell command that installs the requirements and runs the script, every value quoted.
 
         ``[{"name": "TEST_DATA", "value": "…"}]`` is passed as ``--test_data=…``.
+
+        :raises InvalidJob: when the job has no script.
         """
+        if self.script is None:
+            raise InvalidJob("script is missing: it is the source text of the training script.", field="script")
         suffix = "3" if self.python_major_version == 3 else ""
-        run = [f"python{suffix}", SCRIPT_NAME, *(f"--{each.name.lower()}={each.value}" for each in self.env)]
+        variables = [f"--{each.name.lower()}={each.value}" for each in self.env]
+        run = [f"python{suffix}", SCRIPT_NAME, *variables, *self.arguments]
         install = [f"pip{suffix}", "install", "-r", REQUIREMENTS_NAME]
         return " && ".join(shlex.join(part) for part in ([install, run] if self.requirements.strip() else [run]))
 
     def files(self) -> dict[str, DataSource]:
         """Every file of the working directory and where its content comes from."""
-        own: dict[str, DataSource] = {SCRIPT_NAME: self.script}
+        own: dict[str, DataSource] = {} if self.script is None else {SCRIPT_NAME: self.script}
         if self.requirements.strip():
             own[REQUIREMENTS_NAME] = re.sub(r"\s*\Z", "\n", self.requirements)
         return own | self.data
 
     def job_file(self, inputs: Iterable[InputFile]) -> JobFile:
-        """The job as it is submitted.
+        """The job as a job file, for a service that runs a script on one machine.
 
         :param inputs: The files of :meth:`files` with their sizes and hashes, in any order.
+        :raises InvalidJob: when the job has no script.
         """
         execution = Execution(
             image=self.image,
@@ -145,13 +153,13 @@ class TrainingJob(Strict):
 
 
 def data_files(inputs: Iterable[InputFile]) -> tuple[InputFile, ...]:
-    """The job's data among its input files: all but the script and the requirements, by their names."""
+    """The job's data files, sorted by name: all inputs but the script and the requirements."""
     own = {SCRIPT_NAME, REQUIREMENTS_NAME}
     return tuple(sorted((file for file in inputs if file.path not in own), key=lambda file: file.path))
 
 
 def data_version(inputs: Iterable[InputFile]) -> str | None:
-    """One SHA-256 over the names and hashes of the job's data: equal where the data is; None where there is none."""
+    """The SHA-256 over the names and hashes of the job's data files; None where there are none."""
     files = [(file.path, file.sha256) for file in data_files(inputs)]
     return digest_of(files) if files else None
 

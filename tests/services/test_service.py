@@ -164,6 +164,22 @@ def test_a_job_that_the_server_refuses(jobapi_server: Server, job_id: str) -> No
     assert "cpus" in str(caught.value).lower()
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"script": None, "image": "trainer:1", "arguments": ["--epochs=5"]}, "^script is missing: a jobAPI server"),
+        ({"nodes": 2}, "^nodes is 2, and a jobAPI server runs a job on one machine"),
+        ({"service_options": {"flavor": "x"}}, "^service_options has 'flavor', and a jobAPI server has no options"),
+    ],
+)
+def test_unsupported_fields_are_refused_before_the_upload(
+    jobapi_server: Server, job_id: str, network: FaultProxy, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidJob, match=sentence):
+        service(jobapi_server, network.url).submit(job(**changes), job_id)
+    assert network.count("") == 0
+
+
 def test_a_file_that_cannot_be_read(jobapi_server: Server, job_id: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidJob, match=r"rows\.csv .*cannot be read: No such file") as caught:
         service(jobapi_server).submit(job(data={"rows.csv": tmp_path / "nowhere.csv"}), job_id)

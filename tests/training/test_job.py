@@ -22,6 +22,24 @@ def test_the_documented_env_example_becomes_an_argument():
     assert job.command() == "python3 train.py --test_data=..."
 
 
+def test_arguments_follow_those_of_env():
+    job = TrainingJob.of(**MINIMAL, env={"A": 1}, arguments=["--b", 2, "c d"])
+    assert job.command() == "python3 train.py --a=1 --b 2 'c d'"
+
+
+def test_a_job_may_have_no_script():
+    job = TrainingJob.of(name="digits", image="trainer:1", arguments=["--epochs=5"], nodes=2)
+    assert job.files() == {}
+    with pytest.raises(InvalidJob, match=r"^script is missing"):
+        job.job_file([])
+
+
+@pytest.mark.parametrize("nodes", [0, 1.5, "many"])
+def test_nodes_is_a_whole_number_from_one(nodes):
+    with pytest.raises(InvalidJob, match=r"^nodes cannot be .*: it is a whole number of machines from 1"):
+        TrainingJob.of(**MINIMAL, nodes=nodes)
+
+
 @pytest.mark.parametrize(
     ("version", "command"),
     [

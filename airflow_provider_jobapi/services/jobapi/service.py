@@ -82,17 +82,12 @@ class JobApiService:
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
         """Upload what differs and submit the job; the same id is the same job.
 
-        :raises InvalidJob: for an option, since a jobAPI knows none.
+        :raises InvalidJob: for what a jobAPI server cannot do: service options, several nodes, a job without a script.
         :raises JobConflict: when the id belongs to a job with another content.
         """
         from airflow_provider_jobapi.services.files.sources import measure_all
 
-        if job.service_options:
-            raise InvalidJob(
-                f"service_options has {min(job.service_options)!r}, and a jobAPI knows no options; remove it, or "
-                "choose the connection of another service.",
-                field="service_options",
-            )
+        check_supported(job)
         sources = measure_all(job.files())
         return self.submit_file(job.job_file(each.as_input() for each in sources.values()), sources, job_id)
 
@@ -261,6 +256,27 @@ class JobApiService:
         if ended is None:
             raise BrokenContract(f"The service does not say when job {_job_id(handle)} ended; pass a version.")
         return str(max(1, int(ended.timestamp())))
+
+
+def check_supported(job: TrainingJob) -> None:
+    """Refuse what a jobAPI server cannot do: a job without a script, several nodes, service options.
+
+    :raises InvalidJob: naming the field.
+    """
+    other = "choose the connection of another service"
+    if job.script is None:
+        raise InvalidJob(f"script is missing: a jobAPI server runs a script; give one, or {other}.", field="script")
+    if job.nodes > 1:
+        raise InvalidJob(
+            f"nodes is {job.nodes}, and a jobAPI server runs a job on one machine; set nodes to 1, or {other}.",
+            field="nodes",
+        )
+    if job.service_options:
+        raise InvalidJob(
+            f"service_options has {min(job.service_options)!r}, and a jobAPI server has no options; remove it, or "
+            f"{other}.",
+            field="service_options",
+        )
 
 
 def s3_store(connection: JobApiConnection, storage: Storage) -> ObjectStore:

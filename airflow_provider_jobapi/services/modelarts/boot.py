@@ -46,6 +46,7 @@ def main(arguments):
         _fetch(given["data_url"], work)
     script = os.path.join(work, job["script"])
     shutil.copyfile(os.path.join(code_folder, job["script"]), script)
+    rest += [_native(argument) for argument in job.get("arguments", [])]
     code = _install(job, code_folder) or _run(job, work, rest)
     if code == 0 and "train_url" in given and _is_first():
         _keep(work, job["script"], given["train_url"])

@@ -50,17 +50,20 @@ class Options:
     more: Mapping[str, Any]
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Options:
-        """Read them.
+    def of(cls, given: Mapping[str, Any], job_nodes: int = 1) -> Options:
+        """Parse the options.
 
-        :raises InvalidJob: naming the one that cannot be.
+        :param job_nodes: The job's ``nodes``.
+        :raises InvalidJob: naming the option that is invalid.
         """
         flavors = [_text(given, name) for name in ("flavor", "spec_code") if given.get(name) is not None]
         if len(flavors) > 1:
             raise _wrong("flavor and spec_code, which are the same: keep one")
-        nodes = given.get("nodes", 1)
+        nodes = given.get("nodes", job_nodes)
         if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
             raise _wrong(f"nodes as {nodes!r}: it is a whole number from 1, of machines")
+        if job_nodes not in {1, nodes}:
+            raise _wrong(f"nodes as {nodes}, and the job's nodes is {job_nodes}: keep one of the two")
         engine = None if given.get("engine") is None else _text(given, "engine")
         more = {name: value for name, value in given.items() if name not in SHORTCUTS}
         try:
@@ -95,8 +98,22 @@ def digest_in(said: str) -> str | None:
 def digest_of(job: TrainingJob, sources: Mapping[str, Source]) -> str:
     """One SHA-256 over all that a job is."""
     job_file = job.job_file(each.as_input() for each in sources.values())
-    options = json.dumps(job.service_options, sort_keys=True, default=str)
+    nodes = {"nodes": job.nodes} if job.nodes > 1 else {}
+    options = json.dumps(nodes | job.service_options, sort_keys=True, default=str)
     return hashlib.sha256(job_file.canonical() + options.encode()).hexdigest()
+
+
+def check_script(job: TrainingJob) -> None:
+    """Refuse a job without a script.
+
+    :raises InvalidJob: saying what to do.
+    """
+    if job.script is None:
+        raise InvalidJob(
+            "script is missing: this provider runs scripts on ModelArts; give one, or choose the connection of another "
+            "service.",
+            field="script",
+        )
 
 
 def check_env(job: TrainingJob) -> None:
@@ -120,13 +137,15 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
     """
     span = read_span(job.completion_time)
     requirements = REQUIREMENTS_NAME in sources
-    told = {
+    told: dict[str, Any] = {
         "id": job_id,
         "script": SCRIPT_NAME,
         "env": {each.name: each.value for each in job.env},
         "seconds": span.total_seconds() if span else None,
         "requirements": REQUIREMENTS_NAME if requirements and not installs else "",
     }
+    if job.arguments:
+        told["arguments"] = list(job.arguments)
     found = {
         f"{CODE}{BOOT_FILE}": measure(BOOT_FILE, Path(boot.__file__).read_text(encoding="utf-8")),
         f"{CODE}{boot.JOB}": measure(boot.JOB, json.dumps(told, sort_keys=True)),

@@ -94,10 +94,12 @@ class ModelArtsService:
 
         The job is looked up first, and everything that can be refused without an upload is asked before it.
 
+        :raises InvalidJob: for a job without a script, and for what ModelArts does not offer.
         :raises JobConflict: when the id belongs to a job with another content.
         """
         from airflow_provider_jobapi.services.files.sources import measure_all
 
+        planning.check_script(job)
         sources = measure_all(job.files())
         inputs = tuple(each.as_input() for each in sources.values())
         digest = planning.digest_of(job, sources)
@@ -255,7 +257,7 @@ class ModelArtsService:
 
     def _plan(self, job: TrainingJob, job_id: str, digest: str) -> Plan:
         planning.check_env(job)
-        options = planning.Options.of(job.service_options)
+        options = planning.Options.of(job.service_options, job.nodes)
         named = self._dialect.check(options.more)
         flavor = None if named.flavor else self._flavor(job, options)
         engine = None if named.engine else self._catalogue.engine(job, options, self.connection.engine)

@@ -85,8 +85,11 @@ def test_a_script_gets_what_it_gets_elsewhere_and_its_model_is_kept(tmp_path: Pa
         + "print(open('deep/rows.csv').read())\nprint(sys.argv[1:])\nprint(os.environ['Test_Data'])\n"
         + "print(os.environ['JOB_ID'])\nprint(os.listdir('.').count('.keep'))\n"
     )
-    code, printed = container.run(script, "--test_data=x y", "--num_gpus=0", env={"Test_Data": "x y"})
-    assert (code, printed.splitlines()) == (0, ["1,2", "['--test_data=x y']", "x y", "the-id", "0"])
+    arguments = ["--a", "b c"]
+    code, printed = container.run(
+        script, "--test_data=x y", "--num_gpus=0", env={"Test_Data": "x y"}, arguments=arguments
+    )
+    assert (code, printed.splitlines()) == (0, ["1,2", str(["--test_data=x y", *arguments]), "x y", "the-id", "0"])
     assert container.kept() == ["jobapi_files.json", "model/saved_model.pb", "model/variables/variables.index"]
     listed = {each["path"]: each for each in json.loads((container.output / boot.FILES).read_text())["files"]}
     assert listed["model/saved_model.pb"]["sha256"] == hashlib.sha256(b"graph").hexdigest()

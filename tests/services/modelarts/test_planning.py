@@ -53,7 +53,9 @@ def test_the_digest_follows_everything() -> None:
         return planning.digest_of(made, measure_all(made.files()))
 
     every = [digest(), digest(script="print(2)"), digest(data={"a": "b"}), digest(service_options={"nodes": 2})]
-    assert len(set(every)) == 4
+    every += [digest(service_options={"nodes": 3}), digest(arguments=["5"])]
+    assert len(set(every)) == 6
+    assert digest(nodes=2) == digest(service_options={"nodes": 2})
     assert digest() == every[0]
 
 
@@ -101,6 +103,18 @@ def test_options() -> None:
 def test_options_that_cannot_be(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidJob, match=said):
         Options.of(given)
+
+
+def test_the_nodes_of_the_job_are_the_nodes_of_the_options() -> None:
+    assert Options.of({}, 3).nodes == Options.of({"nodes": 3}).nodes == Options.of({"nodes": 3}, 3).nodes == 3
+    with pytest.raises(InvalidJob, match="nodes as 2, and the job's nodes is 3"):
+        Options.of({"nodes": 2}, 3)
+
+
+def test_a_job_without_a_script_is_refused() -> None:
+    with pytest.raises(InvalidJob, match=r"^script is missing"):
+        planning.check_script(job(script=None, image="trainer:1"))
+    planning.check_script(job())
 
 
 def test_env_that_modelarts_uses_itself() -> None:
