@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the assets in a task's outlets which model they have become."""
+"""Add the facts of a model to the asset events of a task's outlets."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import FetchedModel
 
 
-def announce(operator: BaseOperator, context: Context, result: Mapping[str, Any], model: FetchedModel | None) -> None:
-    """Give every asset in the outlets the facts of the model; give every alias an asset of the model's directory.
+def add_model_to_events(
+    operator: BaseOperator, context: Context, result: Mapping[str, Any], model: FetchedModel | None
+) -> None:
+    """Add the facts of a model to the events of all assets in the outlets, and its directory to all aliases.
 
-    :param operator: Whose outlets.
+    :param operator: The operator with the outlets.
     :param result: The training task's result.
     :param model: The model, where it was fetched.
     """
@@ -23,21 +25,21 @@ def announce(operator: BaseOperator, context: Context, result: Mapping[str, Any]
 
     if not operator.outlets:
         return
-    extra = facts(result, model)
+    extra = model_facts(result, model)
     for outlet in operator.outlets:
         if isinstance(outlet, AssetAlias):
-            _add(operator, context, outlet, extra)
+            _add_to_alias(operator, context, outlet, extra)
             continue
         try:
             event = context["outlet_events"][outlet]
         except TypeError:
-            # Outlets may hold things of lineage tools, which have no events.
+            # Outlets may hold objects of lineage tools, which have no events.
             continue
         event.extra = {**event.extra, **extra}
 
 
-def facts(result: Mapping[str, Any], model: FetchedModel | None) -> dict[str, Any]:
-    """What an event tells of a model.
+def model_facts(result: Mapping[str, Any], model: FetchedModel | None) -> dict[str, Any]:
+    """The facts of a model, as the event's extra holds them.
 
     :param result: The training task's result; it may hold ``metrics`` and ``data_version``.
     :param model: The model, where it was fetched.
@@ -53,7 +55,7 @@ def facts(result: Mapping[str, Any], model: FetchedModel | None) -> dict[str, An
     }
 
 
-def _add(operator: BaseOperator, context: Context, alias: Any, extra: dict[str, Any]) -> None:
+def _add_to_alias(operator: BaseOperator, context: Context, alias: Any, extra: dict[str, Any]) -> None:
     from airflow.sdk import Asset
 
     if extra["location"] is None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What OpenLineage is told of a training and of a model.
+"""OpenLineage's datasets and facets of a training and of a model.
 
-Only OpenLineage's own provider asks for it, so this is the one module that may import its client.
+The one module that imports OpenLineage's client; only its provider calls for it, through :mod:`~.mixins`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import attr
+from airflow.providers.openlineage import conf
 from airflow.providers.openlineage.extractors import OperatorLineage
 from airflow.providers.openlineage.extractors.manager import ExtractorManager
 from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
@@ -20,18 +21,20 @@ from openlineage.client.facet_v2 import (
     dataset_version_dataset,
     external_query_run,
     output_statistics_output_dataset,
+    source_code_job,
 )
 
-from airflow_provider_jobapi.lineage.uri import SCHEME
 from airflow_provider_jobapi.training.digest import digest_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
+    from airflow_provider_jobapi.lineage.mixins import ServiceJob
     from airflow_provider_jobapi.services.base import FetchedModel
+    from airflow_provider_jobapi.training.job import DataSource
 
-MOST_FILES = 100
-"""The data files that an event names one by one; of more, it names the folders."""
+MAX_FILES = 100
+"""Data files that an event names one by one; of more, it names the folders."""
 
 
 @attr.define
@@ -49,7 +52,7 @@ class TrainingRunFacet(RunFacet):
 
 
 def dataset_of(uri: str) -> tuple[str, str]:
-    """The namespace and the name of what a URI or an absolute path names, as OpenLineage and Airflow write them."""
+    """The namespace and the name of the dataset at a URI or an absolute path, as OpenLineage and Airflow write them."""
     parts = urlsplit(uri)
     if parts.scheme in {"", "file", "local"}:
         return "file", unquote(parts.path) if parts.scheme else uri
@@ -58,34 +61,37 @@ def dataset_of(uri: str) -> tuple[str, str]:
     return f"{parts.scheme}://{place}", parts.path.lstrip("/") or "/"
 
 
-def model_of_job(conn_id: str, job_name: str) -> tuple[str, str]:
-    """The same for the model of the jobs of one name, on their service."""
-    return f"{SCHEME}://{conn_id}", job_name
+def job_dataset(conn_type: str, conn_id: str, job_name: str) -> tuple[str, str]:
+    """The namespace and the name of the models that the jobs of one name train, on their service."""
+    return f"{conn_type}://{conn_id}", job_name
 
 
-def inputs(data: Mapping[str, Any], of_job: tuple[str, str]) -> list[InputDataset]:
-    """The data files of a job: where they came from, or beneath the job what the DAG itself wrote.
+def data_datasets(data: Mapping[str, DataSource], job: tuple[str, str] | None) -> list[InputDataset]:
+    """The data files of a job, each where it came from.
 
     :param data: ``{file name: source}``.
-    :param of_job: The job's own dataset.
+    :param job: The job's own dataset, below which contents stand that the DAG file itself holds; without it, these are
+        left out.
     """
-    named = [
-        (of_job[0], f"{of_job[1]}/{name}") if isinstance(source, str | bytes) else dataset_of(str(source))
-        for name, source in data.items()
-    ]
-    if len(named) > MOST_FILES:
+    named = []
+    for name, source in data.items():
+        if not isinstance(source, str | bytes):
+            named.append(dataset_of(str(source)))
+        elif job is not None:
+            named.append((job[0], f"{job[1]}/{name}"))
+    if len(named) > MAX_FILES:
         named = [(namespace, str(PurePosixPath(name).parent)) for namespace, name in named]
     return [InputDataset(namespace=namespace, name=name) for namespace, name in dict.fromkeys(named)]
 
 
-def on_service(of_job: tuple[str, str], job_id: str) -> Dataset:
-    """The model as its service has it; its version is the job."""
+def model_on_service(job: tuple[str, str], job_id: str) -> Dataset:
+    """A job's model on its service; its version is the job's id."""
     version = dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=job_id)
-    return Dataset(namespace=of_job[0], name=of_job[1], facets={"version": version})
+    return Dataset(namespace=job[0], name=job[1], facets={"version": version})
 
 
-def fetched(model: FetchedModel) -> OutputDataset:
-    """The model where it was fetched to; its version is its SHA-256."""
+def fetched_model(model: FetchedModel) -> OutputDataset:
+    """A fetched model; its version is its SHA-256."""
     namespace, name = dataset_of(model.location)
     version = dataset_version_dataset.DatasetVersionDatasetFacet(
         datasetVersion=digest_of((file.path, file.sha256) for file in model.files)
@@ -98,25 +104,37 @@ def fetched(model: FetchedModel) -> OutputDataset:
     )
 
 
-def run_facets(facts: Mapping[str, Any]) -> dict[str, RunFacet]:
-    """What tells of the run, and how its job is found.
-
-    :param facts: What :class:`TrainingRunFacet` holds.
-    """
-    query = external_query_run.ExternalQueryRunFacet(
-        externalQueryId=facts["jobId"], source=f"{SCHEME}://{facts['connId']}"
+def run_facets(conn_id: str, job: ServiceJob) -> dict[str, RunFacet]:
+    """The facets of a run: its job, and how to find the job on its service."""
+    training = TrainingRunFacet(
+        jobId=job.job_id,
+        jobName=job.status.name,
+        connId=conn_id,
+        status=job.status.status.value,
+        reason=job.status.reason,
+        exitCode=job.status.exit_code,
+        metrics=dict(job.metrics),
+        dataVersion=job.status.data_version,
     )
-    return {"jobapi_training": TrainingRunFacet(**facts), "externalQuery": query}
+    query = external_query_run.ExternalQueryRunFacet(externalQueryId=job.job_id, source=f"{job.conn_type}://{conn_id}")
+    return {"jobapi_training": training, "externalQuery": query}
 
 
-def whole(
+def script_facets(script: str | None) -> dict[str, Any]:
+    """The facet of a task's script, unless ``[openlineage] disable_source_code`` is set."""
+    if script is None or not conf.is_source_enabled():
+        return {}
+    return {"sourceCode": source_code_job.SourceCodeJobFacet(language="python", sourceCode=script)}
+
+
+def operator_lineage(
     operator: BaseOperator,
     inputs: Iterable[Dataset],
     outputs: Iterable[Dataset] = (),
     run: Mapping[str, RunFacet] | None = None,
     job: Mapping[str, Any] | None = None,
 ) -> OperatorLineage[Any, Any]:
-    """All of it, and the inlets and outlets of the operator, which else were left out."""
+    """The lineage of a task, its inlets and outlets included."""
     return OperatorLineage(
         inputs=_with(inputs, operator.inlets),
         outputs=_with(outputs, operator.outlets),

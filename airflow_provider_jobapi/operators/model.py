@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fetches the SavedModel of a training job."""
+"""The operator that fetches the model of a training job."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.exceptions import InvalidJob, JobGone, NoSavedModel
+from airflow_provider_jobapi.hooks.base import TrainingHook
+from airflow_provider_jobapi.lineage.mixins import FetchLineage, ServiceJob
 from airflow_provider_jobapi.links.model import ModelLink
-from airflow_provider_jobapi.operators.lineage import FetchLineage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -20,10 +21,10 @@ class FetchSavedModelOperator(FetchLineage):
     """Fetch the SavedModel of a training job into ``<destination>/<version>/``, as TensorFlow Serving reads it.
 
     The model appears whole or not at all, and each file's SHA-256 is checked. The task's result is the directory that
-    holds ``saved_model.pb``, as a URI. Each asset in ``outlets`` is told of the model, see
+    holds ``saved_model.pb``, as a URI. The events of the assets in ``outlets`` hold the facts of the model, see
     :mod:`~airflow_provider_jobapi.lineage.events`.
 
-    :param conn_id: The connection to the job service. (templated)
+    :param conn_id: The connection to the service. (templated)
     :param job: The job: the result of :class:`SubmitTrainingOperator`, or a job id. (templated)
     :param destination: A directory, as a path or a URI that ``ObjectStoragePath`` knows. (templated)
     :param version: The directory's name beneath it; by default the Unix time of the job's end. (templated)
@@ -37,7 +38,7 @@ class FetchSavedModelOperator(FetchLineage):
     def __init__(
         self,
         *,
-        conn_id: str = "jobapi_default",
+        conn_id: str = TrainingHook.default_conn_name,
         job: Mapping[str, Any] | str,
         destination: str | ObjectStoragePath,
         version: str | None = None,
@@ -50,11 +51,10 @@ class FetchSavedModelOperator(FetchLineage):
         self.version = version
 
     def execute(self, context: Context) -> str:
-        """Fetch the model; answers where it is."""
+        """Fetch the model; return its location."""
         from airflow.sdk import ObjectStoragePath
 
-        from airflow_provider_jobapi.hooks.base import TrainingHook
-        from airflow_provider_jobapi.lineage.events import announce
+        from airflow_provider_jobapi.lineage.events import add_model_to_events
 
         service = TrainingHook.service_of(self.conn_id)
         try:
@@ -64,20 +64,21 @@ class FetchSavedModelOperator(FetchLineage):
             model = service.fetch_model(handle, ObjectStoragePath(str(self.destination)), self.version or None)
         except (InvalidJob, JobGone, NoSavedModel) as error:
             if isinstance(error, InvalidJob) and error.field == "destination":
-                raise  # the place may be writable at the next try, and that costs no training
-            # None of the others is another one at the next try.
+                raise  # the directory may be writable at the next try, and that costs no training
+            # The others stay the same at the next try.
             raise AirflowFailException(str(error)) from None
         size = sum(file.size for file in model.files)
         self.log.info(f"The SavedModel, {len(model.files)} files of {size:,} bytes, is at {model.location}.")
-        self._fetched = result["job_id"], status.name, model
-        announce(self, context, {"data_version": status.data_version} | result, model)
+        self._lineage_job = ServiceJob.read(self.conn_id, result["job_id"], status)
+        self._lineage_model = model
+        add_model_to_events(self, context, {"data_version": status.data_version} | result, model)
         return model.location
 
 
 def result_of(job: Any) -> dict[str, Any]:
-    """The result of a training task, given itself, as JSON text, or as no more than the job's id.
+    """Parse the ``job`` parameter: the result of a training task, the same as JSON text, or a job id alone.
 
-    :raises InvalidJob: when there is none.
+    :raises InvalidJob: when it holds no job id.
     """
     if isinstance(job, str) and job.strip().startswith("{"):
         try:
@@ -87,14 +88,14 @@ def result_of(job: Any) -> dict[str, Any]:
     result = dict(job) if isinstance(job, Mapping) else {"job_id": job}
     job_id = result.get("job_id")
     if not isinstance(job_id, str) or not job_id.strip():
-        raise InvalidJob("job names no job: it is the output of a SubmitTrainingOperator, or a job id.")
+        raise InvalidJob("job holds no job id: it must be the output of a SubmitTrainingOperator, or a job id.")
     return result | {"job_id": job_id.strip()}
 
 
 def job_id_of(job: Any) -> str:
-    """The job's id alone.
+    """The job id in the ``job`` parameter.
 
-    :raises InvalidJob: when there is none.
+    :raises InvalidJob: when it holds none.
     """
     job_id: str = result_of(job)["job_id"]
     return job_id

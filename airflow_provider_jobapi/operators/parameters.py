@@ -1,127 +1,190 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a DAG says to a training job: headers of ``config``, JSON texts, files beside the DAG."""
+"""The parameters that describe a job: the operator's attributes after rendering, overridden by ``config``.
+
+They may be JSON text, as rendered templates are, and name files beside the DAG file. Each is declared once, in
+:data:`PARAMETERS`.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.training.job import DataPath, TrainingJob
-from airflow_provider_jobapi.training.job_file import Resources
-from airflow_provider_jobapi.training.validation import validated
 
-HEADERS = {
-    "jobName": "job_name",
-    "completionTime": "completion_time",
-    "resources": "job_resources",
-    "pythonMajorVersion": "python_major_version",
-}
-"""The headers that SAP's ``trainingClient`` spells differently from us."""
-
-OF_THE_CONNECTION = frozenset({"oauthClientId", "oauthClientSecret", "oauthTokenUrl", "jobAPI"})
-"""Its headers that say where and as whom: one connection holds them, and no message may redirect it."""
-
-_OURS = {"name": "job_name", "resources": "job_resources", "data": "data_input"}
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+    from airflow_provider_jobapi.training.job import DataSource, TrainingJob
 
 
-@dataclass(frozen=True, slots=True)
+class Parameter(NamedTuple):
+    """One parameter that describes a job.
+
+    :ivar name: Its name on the operator.
+    :ivar field: The field of :class:`~airflow_provider_jobapi.training.job.TrainingJob`; None where the operator itself
+        uses the parameter.
+    :ivar header: What SAP's ``trainingClient`` calls it in ``config``, beside ``name``.
+    :ivar json: The structure that may come as JSON text.
+    """
+
+    name: str
+    field: str | None = None
+    header: str | None = None
+    json: type[dict[str, Any] | list[Any]] | None = None
+
+
+PARAMETERS = (
+    Parameter("script", "script"),
+    Parameter("job_name", "name", "jobName"),
+    Parameter("env", "env", json=list),
+    Parameter("arguments", "arguments", json=list),
+    Parameter("image", "image"),
+    Parameter("completion_time", "completion_time", "completionTime"),
+    Parameter("job_resources", "resources", "resources", json=dict),
+    Parameter("nodes", "nodes"),
+    Parameter("requirements", "requirements"),
+    Parameter("python_major_version", "python_major_version", "pythonMajorVersion"),
+    Parameter("data_input", "data", json=dict),
+    Parameter("service_options", "service_options", json=dict),
+    Parameter("destination"),
+    Parameter("metric_definitions", json=list),
+)
+
+CONNECTION_HEADERS = frozenset({"oauthClientId", "oauthClientSecret", "oauthTokenUrl", "jobAPI"})
+"""Headers of the ``trainingClient`` that belong to the connection; ``config`` must not redirect it."""
+
+_BY_HEADER = {spelling: each for each in PARAMETERS for spelling in (each.name, each.header) if spelling}
+_BY_FIELD = {each.field: each.name for each in PARAMETERS if each.field not in {None, each.name}}
+
+
 class Parameters:
-    """What the DAG said about the job, after its templates were rendered."""
+    """The parameters of one execution. Each is parsed and checked when it is first read.
 
-    script: Any
-    job_name: Any
-    env: Any
-    image: Any
-    completion_time: Any
-    job_resources: Any
-    requirements: Any
-    python_major_version: Any
-    destination: Any
-    data_input: Any
-    metric_definitions: Any = None
-    service_options: Any = None
+    So an invalid value in the DAG file does not stop a try that only adopts the job of an earlier one.
 
-    def overridden(self, config: Any, conn_id: str) -> tuple[Parameters, list[str]]:
-        """These parameters after the headers of ``config``, and the headers that name none of them.
+    :param given: The operator's attributes, by name.
+    :param config: Headers that override them: a mapping, or JSON text.
+    :param conn_id: The connection, for error messages.
+    :param default_name: The job's name where the DAG gives none.
+    :param folder: The folder of the DAG file, where relative paths begin.
+    """
 
-        "Only the message headers are considered. If a field has the same field as the config, it is overridden."
+    def __init__(
+        self, given: Mapping[str, Any], config: Any = None, *, conn_id: str, default_name: str, folder: Path
+    ) -> None:
+        self._given = given
+        self._config = config
+        self._conn_id = conn_id
+        self._default_name = default_name
+        self._folder = folder
 
-        :raises InvalidJob: for a header that belongs to the connection, and for one that is given twice.
+    @classmethod
+    def of(cls, operator: SubmitTrainingOperator, map_index: int | None = None) -> Parameters:
+        """The parameters of a rendered operator."""
+        return cls(
+            {each.name: getattr(operator, each.name) for each in PARAMETERS},
+            operator.config,
+            conn_id=operator.conn_id,
+            default_name=default_name(operator.dag_id, operator.task_id, map_index),
+            folder=Path(operator.dag.fileloc).parent,
+        )
+
+    @property
+    def ignored_headers(self) -> list[str]:
+        """The headers of ``config`` that name no parameter."""
+        return [str(header) for header in _structure("config", self._config, dict) or {} if header not in _BY_HEADER]
+
+    @cached_property
+    def job(self) -> TrainingJob:
+        """The training job.
+
+        :raises InvalidJob: naming the parameter and what is allowed.
         """
-        changed: dict[str, Any] = {}
-        ignored: list[str] = []
-        known = {field.name for field in fields(self)}
-        for header, value in (structure("config", config) or {}).items():
-            name = HEADERS.get(header, header)
-            if header in OF_THE_CONNECTION:
-                raise InvalidJob(
-                    f"config cannot hold {header}, which belongs to the connection {conn_id}: change it there."
-                )
-            if name in changed:
-                raise InvalidJob(f"config says {name} twice, in two spellings; keep one.", field=name)
-            if name in known:
-                changed[name] = value
-            else:
-                ignored.append(str(header))
-        return replace(self, **changed), ignored
+        from airflow_provider_jobapi.training.job import TrainingJob
 
-    def definitions(self) -> list[dict[str, str]] | None:
+        given = {each.field: self._value(each) for each in PARAMETERS if each.field not in {None, "script", "data"}}
+        fields = {field: value for field, value in given.items() if value not in (None, "")}
+        fields |= {"name": self.job_name, "script": self.script(), "data": self.data}
+        try:
+            return TrainingJob.of(**fields)
+        except InvalidJob as error:
+            fields_here = re.sub(r"^\w+", lambda found: _BY_FIELD.get(found[0], found[0]), str(error))
+            raise InvalidJob(fields_here, field=error.field) from None
+
+    @property
+    def job_name(self) -> str:
+        """The job's name, by default made of the DAG's and the task's ids."""
+        return cast("str", self._read("job_name") or self._default_name)
+
+    @property
+    def data(self) -> dict[str, DataSource]:
+        """The job's data files and where their contents come from."""
+        return {name: _beside(source, self._folder) for name, source in (self._read("data_input") or {}).items()}
+
+    @property
+    def destination(self) -> str | None:
+        """Where to fetch the model to; None to leave it on the service."""
+        return str(destination) if (destination := self._read("destination")) else None
+
+    @cached_property
+    def metric_definitions(self) -> list[dict[str, str]] | None:
         """The metric definitions, checked; None where the DAG gives none.
 
-        :raises InvalidJob: saying which one cannot be and why.
+        :raises InvalidJob: naming the invalid definition.
         """
         from airflow_provider_jobapi.training.metrics.definitions import read_definitions
 
-        checked = read_definitions(structure("metric_definitions", self.metric_definitions))
+        checked = read_definitions(self._read("metric_definitions"))
         return None if checked is None else [{"name": each.name, "regex": each.pattern.pattern} for each in checked]
 
-    def resources(self) -> Resources:
-        """What the job needs, the defaults filled.
+    def script(self) -> str | None:
+        """The source text of the script; None where the job has none.
 
-        :raises InvalidJob: when it cannot be.
+        :raises InvalidJob: when its file cannot be read.
         """
-        return validated(Resources, structure("job_resources", self.job_resources) or {})
+        script = self._read("script")
+        return None if script is None else read_script(script, self._folder)
 
-    def requirement_lines(self) -> list[str]:
-        """The requirements, one each."""
-        given = self.requirements or ()
-        return [line for each in ([given] if isinstance(given, str) else given) for line in str(each).splitlines()]
+    def _read(self, name: str) -> Any:
+        return self._value(_BY_HEADER[name])
 
-    def job(self, default_name: str, folder: Path) -> TrainingJob:
-        """The training job.
+    def _value(self, parameter: Parameter) -> Any:
+        value = self._overridden[parameter.name]
+        return value if parameter.json is None else _structure(parameter.name, value, parameter.json)
 
-        :param default_name: The job's name where the DAG gives none.
-        :param folder: The DAG file's folder; relative paths begin there.
-        :raises InvalidJob: naming the parameter and saying what is allowed.
+    @cached_property
+    def _overridden(self) -> dict[str, Any]:
+        """The values after the headers of ``config``.
+
+        SAP's documents: "Only the message headers are considered. If a field has the same field as the config, it is
+        overridden."
+
+        :raises InvalidJob: for a header that belongs to the connection, and for a parameter that is given twice.
         """
-        data = structure("data_input", self.data_input) or {}
-        try:
-            return TrainingJob.of(
-                name=self.job_name or default_name,
-                script=read_script(self.script, folder),
-                env=structure("env", self.env) or (),
-                image=self.image or "",
-                completion_time=self.completion_time or "",
-                resources=structure("job_resources", self.job_resources) or {},
-                requirements=self.requirements,
-                python_major_version=self.python_major_version,
-                data={name: _beside(source, folder) for name, source in data.items()},
-                service_options=structure("service_options", self.service_options) or {},
-            )
-        except InvalidJob as error:
-            spelled = re.sub(r"^(name|resources|data)\b", lambda found: _OURS[found[0]], str(error))
-            raise InvalidJob(spelled, field=error.field) from None
+        changed: dict[str, Any] = {}
+        for header, value in (_structure("config", self._config, dict) or {}).items():
+            if header in CONNECTION_HEADERS:
+                raise InvalidJob(
+                    f"config cannot hold {header}, which belongs to the connection {self._conn_id}: change it there."
+                )
+            if header not in _BY_HEADER:
+                continue
+            name = _BY_HEADER[header].name
+            if name in changed:
+                raise InvalidJob(f"config has {name} twice, in two spellings; keep one.", field=name)
+            changed[name] = value
+        return {**self._given, **changed}
 
 
-def structure(name: str, value: Any) -> Any:
-    """A list or mapping that may come as JSON text, as rendered templates do.
+def _structure(name: str, value: Any, kind: type) -> Any:
+    """A list or mapping that may come as JSON text; None where the text is blank.
 
-    :raises InvalidJob: when the text is no JSON, or a mapping was asked for and it is none.
+    :param kind: ``dict`` where nothing but a mapping will do; a list is checked by the code that uses it.
+    :raises InvalidJob: when the text is not JSON, or the value is not a mapping.
     """
     if isinstance(value, str):
         if not value.strip():
@@ -130,29 +193,32 @@ def structure(name: str, value: Any) -> Any:
             value = json.loads(value)
         except ValueError:
             raise InvalidJob(
-                f"{name} is a text that is not JSON: {value[:80]!r}. A template that gives it ends with '| tojson'.",
+                f"{name} is a text that is not JSON: {value[:80]!r}. End a template that makes it with '| tojson'.",
                 field=name,
             ) from None
-    if value is not None and name not in {"env", "metric_definitions"} and not isinstance(value, Mapping):
+    if value is not None and kind is dict and not isinstance(value, Mapping):
         raise InvalidJob(f"{name} is a {type(value).__name__}; it must be an object of names and values.", field=name)
     return value
 
 
 def read_script(script: Any, folder: Path) -> str:
-    """The source text of a script that is given as text, as a path, or as the name of a file beside the DAG.
+    """Read a script that is given as source text, as a path, or as the name of a file beside the DAG file.
 
-    :raises InvalidJob: when there is no such file or it is no UTF-8 text.
+    :param folder: The folder of the DAG file.
+    :raises InvalidJob: when there is no such file, or it is not UTF-8.
     """
+    from airflow_provider_jobapi.training.job import DataPath
+
     source = script
     if isinstance(script, str) and script.strip().endswith(".py") and "\n" not in script.strip():
         source = folder / script.strip()
         if not source.resolve().is_relative_to(folder.resolve()):
-            raise InvalidJob(f"script {script!r} is not beside the DAG file; name it as a Path.", field="script")
+            raise InvalidJob(f"script {script!r} is not beside the DAG file; give it as a Path.", field="script")
     if isinstance(source, str):
         return source
     if not isinstance(source, DataPath):
         raise InvalidJob(
-            f"script is a {type(script).__name__}: it must be source text, a Path, or the name of a .py file beside "
+            f"script is a {type(script).__name__}; it must be source text, a Path, or the name of a .py file beside "
             "the DAG file.",
             field="script",
         )
@@ -171,12 +237,12 @@ def read_script(script: Any, folder: Path) -> str:
 
 
 def _beside(source: Any, folder: Path) -> Any:
-    """A relative path begins at the DAG file, wherever the worker was started."""
+    """Make a relative path begin at the DAG file, whatever the worker's working directory is."""
     return folder / source if isinstance(source, Path) and not source.is_absolute() else source
 
 
 def default_name(dag_id: str, task_id: str, map_index: int | None = None) -> str:
-    """A job's name made of names that may hold anything; each of a mapped task's has its own."""
+    """A valid job name made of the ids of the DAG and the task; mapped task instances get different names."""
     index = "" if map_index in {None, -1} else f"-{map_index}"
     text = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{dag_id}-{task_id}")
     return (re.sub(r"^[^A-Za-z0-9]+", "", text)[: 100 - len(index)] or "training") + index

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,10 +17,10 @@ from airflow_provider_jobapi._airflow import (
     conf,
 )
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobGone, JobNotFound, TrainingError
+from airflow_provider_jobapi.hooks.base import TrainingHook
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
 from airflow_provider_jobapi.operators.model import job_id_of
-from airflow_provider_jobapi.operators.training import SETTLE, first_event
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -61,7 +60,7 @@ class TrainingSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        conn_id: str = "jobapi_default",
+        conn_id: str = TrainingHook.default_conn_name,
         job: Mapping[str, Any] | str,
         patience: timedelta | float = 600.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -75,7 +74,7 @@ class TrainingSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the job and follow it to its end."""
-        from airflow_provider_jobapi.hooks.base import TrainingHook
+        from airflow_provider_jobapi.operators.waiting import run_inline
         from airflow_provider_jobapi.triggers.training import JOB_ID_KEY
 
         with self._judged():
@@ -85,42 +84,35 @@ class TrainingSensor(BaseSensorOperator):
         trigger = self._trigger(job_id, submission, context)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
-        trigger.sink = lambda key, value: context["ti"].xcom_push(key=key, value=value)
-        return self.execute_complete(context, asyncio.run(first_event(trigger)))
+        return self.execute_complete(context, run_inline(trigger, context["ti"]))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
         """Read how the job ended."""
-        from airflow_provider_jobapi.hooks.base import TrainingHook
-        from airflow_provider_jobapi.operators.result import judge
+        from airflow_provider_jobapi.operators.result import check_result, training_result
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
-        told = TrainingEvent.read(event)
-        patience = self._seconds() if told.end is End.OVER else None  # no limit of the task may be stretched
+        ended = TrainingEvent.read(event)
+        patience = self._seconds() if ended.end is End.OVER else None  # no limit of the task may be stretched
         with self._judged():
-            status = judge(TrainingHook.service_of(self.conn_id, patience), told, killed=False, owned=False)
-        self.log.info(f"Job {told.job_id} was successful. {status.message}".rstrip())
-        return {
-            "job_id": told.job_id,
-            "status": status.status.value,
-            "model": None,
-            "metrics": told.metrics,
-            "data_version": status.data_version,
-        }
+            status = check_result(TrainingHook.service_of(self.conn_id, patience), ended, stop_on_timeout=False)
+        self.log.info(f"Job {ended.job_id} was successful. {status.message}".rstrip())
+        return training_result(ended, status)
 
     def _seconds(self) -> float:
-        return self.patience.total_seconds() if isinstance(self.patience, timedelta) else self.patience
+        from airflow_provider_jobapi.operators.waiting import seconds_of
+
+        return seconds_of(self.patience)
 
     def _trigger(self, job_id: str, submission: Submission, context: Context) -> TrainingTrigger:
-        from airflow_provider_jobapi.triggers.training import TrainingTrigger
+        from airflow_provider_jobapi.operators.waiting import make_trigger
 
-        now, limit = datetime.now(UTC), timedelta(seconds=self.timeout)
-        return TrainingTrigger(
+        limit = timedelta(seconds=self.timeout)
+        return make_trigger(
+            submission,
+            deferrable=self.deferrable,
             conn_id=self.conn_id,
             job_id=job_id,
-            handle=submission.handle,
-            not_before=(now + (SETTLE if self.deferrable else timedelta())).isoformat(timespec="milliseconds"),
-            skew=submission.skew.total_seconds(),
-            deadline=((context["ti"].start_date or now) + limit).isoformat(),
+            deadline=((context["ti"].start_date or datetime.now(UTC)) + limit).isoformat(),
             limit=f"timeout of {limit}",
             patience=self._seconds(),
             stop_on_kill=False,

@@ -34,7 +34,7 @@ def test_one_spelling_is_kept(uri):
     ],
 )
 def test_what_names_no_model_is_said_so(uri):
-    with pytest.raises(ValueError, match=r"names no model: it is jobapi://<connection id>/<job name>, such as "):
+    with pytest.raises(ValueError, match=r"names no model: it must be jobapi://<connection id>/<job name>, such as "):
         Asset(uri)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from airflow.sdk import DAG, Asset, ObjectStoragePath
 
+from airflow_provider_jobapi.lineage.mixins import ServiceJob
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+from airflow_provider_jobapi.training.status import JobStatus
 
 pytest.importorskip("airflow.providers.openlineage")
 
@@ -51,16 +53,25 @@ def test_what_goes_into_a_training():
     assert names(told.inputs) == [
         ("file", "/rows/a.csv"),
         ("s3://bucket", "rows/b.csv"),
-        ("jobapi://jobapi_default", "lineage-train/c.csv"),
     ]
     assert told.outputs == []
     assert told.run_facets == {}
     assert told.job_facets["sourceCode"].sourceCode == "print(1)"
 
 
-def test_the_headers_of_config_count():
-    told = train(config={"jobName": "mine", "data_input": {"c.csv": "1"}}).get_openlineage_facets_on_start()
-    assert names(told.inputs) == [("jobapi://jobapi_default", "mine/c.csv")]
+@pytest.mark.parametrize("conn_type", ["jobapi", "modelarts"])
+def test_a_job_stands_in_the_namespace_of_its_connection(monkeypatch, conn_type):
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", f"{conn_type}://")
+    operator = train(conn_id="mine", config={"jobName": "digits", "data_input": {"c.csv": "1"}})
+    operator._lineage_job = ServiceJob.read("mine", "7", JobStatus(status="SUCCESSFUL", name="digits"), {"loss": 0.5})
+    told = operator.get_openlineage_facets_on_complete(None)
+    assert names(told.inputs) == [(f"{conn_type}://mine", "digits/c.csv")]
+    assert names(told.outputs) == [(f"{conn_type}://mine", "digits")]
+    assert told.run_facets["externalQuery"].source == f"{conn_type}://mine"
+    assert (told.run_facets["jobapi_training"].jobId, told.run_facets["jobapi_training"].metrics) == (
+        "7",
+        {"loss": 0.5},
+    )
 
 
 def test_of_many_files_the_folders_are_told():

@@ -7,7 +7,7 @@ import hashlib
 import subprocess
 from pathlib import Path
 
-from airflow_provider_jobapi.lineage.events import facts
+from airflow_provider_jobapi.lineage.events import model_facts
 from airflow_provider_jobapi.services.base import FetchedModel, ModelFile
 
 STUB = (Path(__file__).parents[1] / "harness" / "dags" / "scripts" / "stub.py").read_text()
@@ -70,11 +70,11 @@ def test_a_failed_training_tells_nobody(inline, connected, tmp_path):
 def test_the_facts_hold_what_the_result_says():
     model = FetchedModel("s3://models/digits/1", (ModelFile("b", 1, "bb"), ModelFile("a", 1, "aa")))
     result = {"job_id": "1", "metrics": {"loss": 0.5, "gap": "NaN"}, "data_version": "abc"}
-    assert facts(result, model) == result | {
+    assert model_facts(result, model) == result | {
         "location": model.location,
         "sha256": hashlib.sha256(b"a\0aa\nb\0bb\n").hexdigest(),
     }
-    assert facts({"job_id": "1"}, model)["metrics"] == {}
+    assert model_facts({"job_id": "1"}, model)["metrics"] == {}
 
 
 def test_a_shell_computes_the_same_hash(tmp_path: Path):

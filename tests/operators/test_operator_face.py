@@ -56,6 +56,8 @@ def test_what_is_templated_and_what_is_not():
         "service_options",
         "config",
         "destination",
+        "arguments",
+        "nodes",
     )
     assert FetchSavedModelOperator.template_fields == ("conn_id", "job", "destination", "version")
 

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,25 +13,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.operators.parameters import Parameters, default_name, read_script
+from airflow_provider_jobapi.operators.parameters import PARAMETERS, Parameters, default_name, read_script
+from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.job_file import NAME
 
-PLAIN = Parameters(
-    script="print(1)\n",
-    job_name=None,
-    env=None,
-    image="tensorflow/tensorflow:latest",
-    completion_time="24h",
-    job_resources=None,
-    requirements=None,
-    python_major_version=3,
-    destination=None,
-    data_input=None,
-)
+DEFAULTS = dict.fromkeys([each.name for each in PARAMETERS]) | {
+    "script": "print(1)\n",
+    "image": "tensorflow/tensorflow:latest",
+    "completion_time": "24h",
+    "python_major_version": 3,
+    "nodes": 1,
+}
 
 
-def job(folder: Path = Path("/nowhere"), **changes):
-    return replace(PLAIN, **changes).job("default", folder)
+def parameters(folder: Path = Path("/nowhere"), config=None, **changes) -> Parameters:
+    return Parameters(DEFAULTS | changes, config, conn_id="c", default_name="default", folder=folder)
+
+
+def job(folder: Path = Path("/nowhere"), config=None, **changes):
+    return parameters(folder, config, **changes).job
+
+
+def test_every_parameter_is_one_of_the_operator_and_a_field_of_a_job():
+    of_operator = set(inspect.signature(SubmitTrainingOperator.__init__).parameters)
+    assert {each.name for each in PARAMETERS} <= of_operator
+    assert {each.field for each in PARAMETERS} - {None} == set(TrainingJob.model_fields)
+    for each in PARAMETERS:
+        default = inspect.signature(SubmitTrainingOperator.__init__).parameters[each.name].default
+        assert each.name == "script" or DEFAULTS[each.name] == default
 
 
 def test_the_defaults_are_a_job():
@@ -77,9 +87,9 @@ def test_the_headers_of_the_documents_override():
         "somethingElse": 1,
     }
     for given_as in (config, json.dumps(config)):
-        parameters, ignored = PLAIN.overridden(given_as, "c")
-        made = parameters.job("default", Path("/nowhere"))
-        assert ignored == ["somethingElse"]
+        given = parameters(config=given_as)
+        made = given.job
+        assert given.ignored_headers == ["somethingElse"]
         assert (made.name, made.image, made.completion_time, made.script) == (
             "wide",
             "tensorflow/tensorflow:2.21.0",
@@ -92,9 +102,9 @@ def test_the_headers_of_the_documents_override():
 
 def test_our_own_spelling_overrides_too():
     config = {"job_name": "ours", "destination": "s3://models", "data_input": {"a.csv": "1"}}
-    parameters, ignored = PLAIN.overridden(config, "c")
-    assert parameters == replace(PLAIN, **config)
-    assert ignored == []
+    given = parameters(config=config)
+    assert given.job == job(job_name="ours", data_input={"a.csv": "1"})
+    assert (given.destination, given.ignored_headers) == ("s3://models", [])
 
 
 @pytest.mark.parametrize(
@@ -103,14 +113,14 @@ def test_our_own_spelling_overrides_too():
         ({"oauthTokenUrl": "http://evil"}, "oauthTokenUrl, which belongs to the connection c"),
         ({"oauthClientSecret": "x"}, "oauthClientSecret, which belongs to the connection c"),
         ({"jobAPI": "http://evil"}, "jobAPI, which belongs to the connection c"),
-        ({"jobName": "a", "job_name": "b"}, "config says job_name twice"),
+        ({"jobName": "a", "job_name": "b"}, "config has job_name twice"),
         ("{'env': []}", "config is a text that is not JSON"),
         ("[1]", "config is a list"),
     ],
 )
 def test_config_that_cannot_be(config, sentence):
     with pytest.raises(InvalidJob, match=sentence):
-        PLAIN.overridden(config, "c")
+        job(config=config)
 
 
 @pytest.mark.parametrize(
@@ -174,18 +184,24 @@ def test_any_dag_has_a_job_name(dag_id, task_id):
 
 def test_metric_definitions_may_be_json_and_come_with_the_run():
     definitions = [{"name": "loss", "regex": "L: (.*)"}]
-    assert PLAIN.definitions() is None
-    assert replace(PLAIN, metric_definitions=[]).definitions() == []
-    assert replace(PLAIN, metric_definitions=tuple(definitions)).definitions() == definitions
-    given, ignored = PLAIN.overridden({"metric_definitions": json.dumps(definitions)}, "c")
-    assert (given.definitions(), ignored) == (definitions, [])
+    assert parameters().metric_definitions is None
+    assert parameters(metric_definitions=[]).metric_definitions == []
+    assert parameters(metric_definitions=tuple(definitions)).metric_definitions == definitions
+    given = parameters(config={"metric_definitions": json.dumps(definitions)})
+    assert (given.metric_definitions, given.ignored_headers) == (definitions, [])
     with pytest.raises(InvalidJob, match="metric_definitions is a text that is not JSON"):
-        replace(PLAIN, metric_definitions="loss: (.*)").definitions()
+        _ = parameters(metric_definitions="loss: (.*)").metric_definitions
 
 
 @pytest.mark.parametrize(
     ("given", "lines"),
     [(None, []), ("", []), ("a==1\nb\n", ["a==1", "b"]), (["a==1", "b"], ["a==1", "b"]), (("a\nb",), ["a", "b"])],
 )
-def test_requirements_are_told_line_by_line(given, lines):
-    assert replace(PLAIN, requirements=given).requirement_lines() == lines
+def test_requirements_may_be_a_text_or_a_list(given, lines):
+    assert job(requirements=given).requirements.splitlines() == lines
+
+
+def test_arguments_and_nodes():
+    made = job(arguments='["--epochs", 5]', nodes="2")
+    assert (made.arguments, made.nodes) == (("--epochs", "5"), 2)
+    assert job(arguments="") == job(arguments=[]) == job()

@@ -4,16 +4,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_jobapi.operators.record import BYTES_OF_FACTS, FACTS_KEY, Placed, tell_facts
+from airflow_provider_jobapi.operators.placement import Placed
+from airflow_provider_jobapi.operators.record import FACTS_KEY, MAX_FACTS_BYTES, record_facts
 from airflow_provider_jobapi.services.base import Submission
 from airflow_provider_jobapi.training.job_file import InputFile
-from tests.operators.test_parameters import PLAIN
+from tests.operators.test_parameters import parameters
 
 
 def told(requirements=(), data=(), **changes):
@@ -22,7 +22,7 @@ def told(requirements=(), data=(), **changes):
     ti = SimpleNamespace(xcom_push=lambda key, value: kept.update({key: value}))
     inputs = tuple(InputFile(path=name, size=7, sha256="0" * 64) for name in data)
     placed = Placed("j" * 36, "n", 0, Submission({}, timedelta(0), inputs), datetime.now(UTC))
-    tell_facts({"ti": ti}, placed, replace(PLAIN, requirements=requirements, **changes), "c")
+    record_facts({"ti": ti}, placed, parameters(requirements=requirements, **changes), "c")
     return kept[FACTS_KEY]
 
 
@@ -31,7 +31,7 @@ def told(requirements=(), data=(), **changes):
 def test_the_facts_are_small_and_say_how_much_more_there_is(wide, length):
     lines = [f"{wide * length}=={number}" for number in range(2_000)]
     facts = told(lines, [f"{wide * length}{number:04}" for number in range(3_000)], destination=wide * 9_999)
-    assert len(json.dumps(facts)) <= BYTES_OF_FACTS
+    assert len(json.dumps(facts)) <= MAX_FACTS_BYTES
     *first, more = facts["requirements"]
     assert len(first) > 2
     assert first == lines[: len(first)]

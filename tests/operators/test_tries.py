@@ -13,7 +13,7 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobNotFound, JobStopped, ServiceUnavailable
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
-from airflow_provider_jobapi.operators.training import _Killed
+from airflow_provider_jobapi.operators.placement import PlacingInterrupted
 from airflow_provider_jobapi.services import patience
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
 from tests.harness.server import poll
@@ -232,7 +232,7 @@ def test_stopped_by_someone_else_is_not_tried_again(task, connected):
 
     other = threading.Thread(target=stop)
     other.start()
-    with pytest.raises(AirflowFailException, match=r"was stopped: .*client.* Clear the task to train anew"):
+    with pytest.raises(AirflowFailException, match=r"was stopped: .*client.* Clear the task to train again"):
         train.run()
     other.join()
 
@@ -437,12 +437,12 @@ def test_killed_while_it_submits(connected, mocker, when):
         ids.append(job_id)
         if when == "after":
             real(service, job, job_id)
-        with pytest.raises(_Killed):
+        with pytest.raises(PlacingInterrupted):
             operator.on_kill()
-        raise _Killed
+        raise PlacingInterrupted
 
     mocker.patch.object(JobApiService, "submit", submit)
-    with pytest.raises(JobStopped, match="killed while its job was being submitted"):
+    with pytest.raises(JobStopped, match="killed while it submitted its job"):
         operator.execute(train.context(operator))
     answer = connected.request("GET", f"/api/v2/jobs/{ids[0]}")
     if when == "before":

@@ -125,7 +125,7 @@ def test_a_job_that_was_stopped_fails_it(sense, connected):
             "00000000-0000-4000-8000-000000000000",
             "The service has no job .*; it was never submitted with this connection.",
         ),
-        ({"status": "SUCCESSFUL"}, "job names no job"),
+        ({"status": "SUCCESSFUL"}, "job holds no job id"),
         ("{'job_id'", "job is a text that is not JSON"),
         ("../../health", "The service has no job"),
     ],

@@ -59,7 +59,7 @@ def test_a_failed_script_is_a_failed_task(inline, served, capfd):
     ("ends", "said"),
     [
         ("DELETE", ("(ModelArts.2775: Training job (ID: ", "somebody deleted it; a retry of the task trains anew.")),
-        ("stop", (" was stopped: on ModelArts (", "), which does not say by whom. Clear the task to train anew.")),
+        ("stop", (" was stopped: on ModelArts (", "), which does not say by whom. Clear the task to train again.")),
     ],
 )
 def test_a_job_that_somebody_ends_while_the_task_waits(inline, modelarts, monkeypatch, capfd, dialect, ends, said):
