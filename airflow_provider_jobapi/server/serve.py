@@ -18,7 +18,7 @@ import uvicorn
 from airflow_provider_jobapi import __version__
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.http.app import build, create_app
-from airflow_provider_jobapi.server.http.routes.common import Parts
+from airflow_provider_jobapi.server.http.routes.common import ServerComponents
 from airflow_provider_jobapi.server.http.wire import Protocol
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, ClientRegistry, connection_help
@@ -42,25 +42,25 @@ def serve(settings: Settings) -> int:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # `jobapi gc` may come before the server is up
     signal.signal(signal.SIGTERM, _interrupt)
     _allow_files()
-    layout.prepare(settings.root)
-    with layout.locked(settings.root):
+    layout.prepare_root(settings.root)
+    with layout.root_lock(settings.root):
         database = Database(settings.root / "jobapi.sqlite")
         try:
-            parts = build(settings, database)
+            components = build(settings, database)
             with suppress(KeyboardInterrupt):  # uvicorn raises the signal again that ended it
-                return _run(settings, parts)
-            if going := len(parts.registry.running()):
+                return _run(settings, components)
+            if going := len(components.registry.running()):
                 print(f"{going} jobs run on; a server that is started on this root takes them over.")  # noqa: T201
             return 0
         finally:
             database.close()
 
 
-def _run(settings: Settings, parts: Parts) -> int:
+def _run(settings: Settings, components: ServerComponents) -> int:
     listener = _listen(settings)
-    welcome = _welcome(settings, parts.clients, _url(listener))
+    welcome = _welcome(settings, components.clients, _url(listener))
     config = uvicorn.Config(
-        create_app(parts),
+        create_app(components),
         # h11 bounds the memory of headers; the faster parser does not.
         http=Protocol,
         ws="none",
@@ -71,25 +71,25 @@ def _run(settings: Settings, parts: Parts) -> int:
         timeout_keep_alive=65,
         timeout_graceful_shutdown=_GRACEFUL,
     )
-    server = _Server(config, parts, welcome)
+    server = _Server(config, components, welcome)
     server.run(sockets=[listener])
     return 0 if server.started else 1
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, parts: Parts, welcome: str) -> None:
+    def __init__(self, config: uvicorn.Config, components: ServerComponents, welcome: str) -> None:
         super().__init__(config)
-        self._parts = parts
+        self._components = components
         self._welcome = welcome
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._parts.housekeeper.wake)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._components.housekeeper.wake)
             print(self._welcome, flush=True)  # noqa: T201 -- what the person at the terminal waits for
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._parts.watch.close()
+        self._components.log_watcher.close()
         await super().shutdown(sockets)
 
 

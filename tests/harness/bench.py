@@ -33,7 +33,7 @@ from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
-from airflow_provider_jobapi.server.store.objects import Trees
+from airflow_provider_jobapi.server.store.objects import Storages
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.logs import parse_records
 from tests.harness.server import poll
@@ -66,14 +66,14 @@ class Bench:
             }
             | settings
         )
-        layout.prepare(self.settings.root)
+        layout.prepare_root(self.settings.root)
         self.database = Database(self.settings.root / "jobapi.sqlite")
         self.clients = ClientRegistry(self.settings, self.database)
         if not self.clients.all():
             self.clients.add(CLIENT)
-        self.trees = Trees(self.settings, self.database)
-        self.registry = JobRegistry(self.settings, self.database, self.trees)
-        self.runner = Runner(self.settings, self.registry, self.trees, self.clients)
+        self.storages = Storages(self.settings, self.database)
+        self.registry = JobRegistry(self.settings, self.database, self.storages)
+        self.runner = Runner(self.settings, self.registry, self.storages, self.clients)
 
     def submit(
         self,
@@ -88,9 +88,9 @@ class Bench:
     ) -> Job:
         """Store a job's files, submit it, and answer it as it stands."""
         job_id = str(uuid.uuid4())
-        tree = self.trees.of(client)
+        storage = self.storages.of(client)
         for path, content in {"train.py": script, **(files or {})}.items():
-            with tree.writer(f"jobs/{name}-{job_id}/{path}") as writer:
+            with storage.writer(f"jobs/{name}-{job_id}/{path}") as writer:
                 writer.write(content.encode() if isinstance(content, str) else content)
                 writer.commit()
         variables = [{"name": key, "value": value} for key, value in (env or {}).items()]

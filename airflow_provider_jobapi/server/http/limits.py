@@ -19,7 +19,7 @@ HEADER_LIMIT = 32 * 1024
 OBJECTS = "/api/v2/storage/objects/"
 
 
-class Limits:
+class RequestLimits:
     """An ASGI layer that answers 413 and 431."""
 
     def __init__(self, app: ASGIApp) -> None:

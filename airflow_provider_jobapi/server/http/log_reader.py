@@ -90,7 +90,7 @@ def _records(handle: int, offset: int, limit: int, size: int) -> bytes:
     return body[:cut]
 
 
-class Watch:
+class LogWatcher:
     """Wakes those who wait for a job; changes are told from any thread."""
 
     def __init__(self) -> None:
@@ -102,7 +102,7 @@ class Watch:
         """Let people wait, in the loop that is running."""
         self._loop = asyncio.get_running_loop()
 
-    def tell(self, key: JobKey) -> None:
+    def notify(self, key: JobKey) -> None:
         """Wake those who wait for this job."""
         try:
             self._loop.call_soon_threadsafe(self._wake, key)
@@ -119,7 +119,9 @@ class Watch:
         for event in self._waiting.get(key, ()):
             event.set()
 
-    async def news(self, key: JobKey, look: Callable[[], LogPart], known: JobState | None, wait: float) -> LogPart:
+    async def wait_for_news(
+        self, key: JobKey, look: Callable[[], LogPart], known: JobState | None, wait: float
+    ) -> LogPart:
         """Look until there are records, the log is complete, the state changes, or the time is over.
 
         :param look: Reads the log; called in the loop.

@@ -29,7 +29,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
 from airflow_provider_jobapi.server.http.problems import Problem
-from airflow_provider_jobapi.server.store.clients import Client, ClientRegistry
+from airflow_provider_jobapi.server.store.clients import ClientRegistry, RegisteredClient
 
 ISSUER = AUDIENCE = "jobapi"
 ALGORITHM = "ES256"
@@ -132,7 +132,7 @@ class _Grant(ClientCredentialsGrant):  # type: ignore[misc]
 
 
 class _OAuthClient(ClientMixin):  # type: ignore[misc]
-    def __init__(self, client: Client | None) -> None:
+    def __init__(self, client: RegisteredClient | None) -> None:
         self._client = client
 
     def get_client_id(self) -> str:
@@ -175,7 +175,7 @@ def _basic(headers: Mapping[str, str]) -> dict[str, str]:
     return {"Authorization": value} if kind.lower() == "basic" else {}
 
 
-class Verifier:
+class TokenVerifier:
     """Tells whose token it is. A token that was found good is remembered until it expires."""
 
     def __init__(self, key: SigningKey, clients: ClientRegistry, remembered: int = 10_000) -> None:

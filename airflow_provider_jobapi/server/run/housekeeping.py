@@ -15,7 +15,7 @@ from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
-from airflow_provider_jobapi.server.store.objects import Trees
+from airflow_provider_jobapi.server.store.objects import Storages
 from airflow_provider_jobapi.training.units import size_text
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,10 @@ _PACE = 3600.0
 class Housekeeper:
     """Clears away, in a thread of its own while the server runs."""
 
-    def __init__(self, settings: Settings, clients: ClientRegistry, trees: Trees, registry: JobRegistry) -> None:
+    def __init__(self, settings: Settings, clients: ClientRegistry, storages: Storages, registry: JobRegistry) -> None:
         self._settings = settings
         self._clients = clients
-        self._trees = trees
+        self._storages = storages
         self._registry = registry
         self._wake = Event()
         self._over = False
@@ -45,7 +45,7 @@ class Housekeeper:
         freed = 0
         for name in names:
             self._registry.sweep(name)
-            freed += self._trees.of(name).sweep()
+            freed += self._storages.of(name).sweep()
         return f"{size_text(freed)} were freed that nothing used." if freed else ""
 
     def expire(self) -> str:
@@ -91,17 +91,17 @@ def collect_now(settings: Settings) -> str:
     if not (settings.root / "jobapi.sqlite").exists():
         raise SettingsError(f"There is no server's root at {settings.root}; name it with --root.")
     try:
-        with layout.locked(settings.root):
+        with layout.root_lock(settings.root):
             return _collect_alone(settings)
-    except layout.Held as held:
+    except layout.RootInUse as held:
         return _tell_server(settings.root, held.process)
 
 
 def _collect_alone(settings: Settings) -> str:
     database = Database(settings.root / "jobapi.sqlite")
     try:
-        clients, trees = ClientRegistry(settings, database), Trees(settings, database)
-        keeper = Housekeeper(settings, clients, trees, JobRegistry(settings, database, trees))
+        clients, storages = ClientRegistry(settings, database), Storages(settings, database)
+        keeper = Housekeeper(settings, clients, storages, JobRegistry(settings, database, storages))
         return f"{keeper.collect()} {keeper.sweep()}".strip()
     finally:
         database.close()

@@ -39,7 +39,7 @@ from airflow_provider_jobapi.server.run.preparation import is_prepared, prepare
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.job_record import Job, JobKey
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
-from airflow_provider_jobapi.server.store.objects import Trees
+from airflow_provider_jobapi.server.store.objects import Storages
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +83,13 @@ class Runner:
         self,
         settings: Settings,
         registry: JobRegistry,
-        trees: Trees,
+        storages: Storages,
         clients: ClientRegistry,
         engine: Engine | None = None,
     ) -> None:
         self._settings = settings
         self._registry = registry
-        self._trees = trees
+        self._storages = storages
         self._clients = clients
         self._engine: Engine = engine or LocalEngine()
         self.environments = Environments(settings)
@@ -105,7 +105,7 @@ class Runner:
 
     def start(self) -> None:
         """Begin to run jobs; those of an earlier server go on."""
-        self._registry.listen(lambda _key: self.wake())
+        self._registry.on_change(lambda _key: self.wake())
         self._thread.start()
 
     def stop(self) -> None:
@@ -182,7 +182,7 @@ class Runner:
             del self._told[key]
         for job, reason in admission.waits:
             if self._told.get(job.key) != reason:
-                self._registry.explain(job.key, reason)
+                self._registry.set_waiting_reason(job.key, reason)
                 self._told[job.key] = reason
         for job, gpu_ids in admission.starts:
             self._registry.start(job.key, gpu_ids)
@@ -218,8 +218,8 @@ class Runner:
     def _finish(self, job: Job, record: dict[str, Any]) -> None:
         if record["reason"] is None:
             since = datetime.fromisoformat(record["finished"])
-            self._registry.store(job.key, since, "The command has ended well; its SavedModel is being stored.")
-        self._end(job, verdict.of_record(job, record, self._trees.of(job.key.client_id)))
+            self._registry.set_storing(job.key, since, "The command has ended well; its SavedModel is being stored.")
+        self._end(job, verdict.of_record(job, record, self._storages.of(job.key.client_id)))
         verdict.tidy(job)
 
     def _lose(self, job: Job) -> None:

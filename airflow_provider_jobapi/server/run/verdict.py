@@ -14,7 +14,7 @@ from airflow_provider_jobapi.server.errors import is_disk_full
 from airflow_provider_jobapi.server.store import model_files
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.layout import remove_tree
-from airflow_provider_jobapi.server.store.objects import ObjectTree
+from airflow_provider_jobapi.server.store.objects import ClientStorage
 from airflow_provider_jobapi.training.status import JobState, Reason
 
 FAILED = JobState.FAILED
@@ -42,7 +42,7 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     return record
 
 
-def of_record(job: Job, record: dict[str, Any], tree: ObjectTree) -> Verdict:
+def of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> Verdict:
     """The end that an exit record tells; after exit code 0 the SavedModel is stored first.
 
     :raises OSError: when the work folder cannot be read.
@@ -62,7 +62,7 @@ def of_record(job: Job, record: dict[str, Any], tree: ObjectTree) -> Verdict:
         return Verdict(FAILED, reason, record["message"], **known)
     del known["finished"]  # the job ends when its model is stored, which is now
     try:
-        model = model_files.store_model(job, tree)
+        model = model_files.store_model(job, storage)
     except model_files.ModelNotStored as error:
         return Verdict(FAILED, error.reason, str(error), **known)
     if model is None:

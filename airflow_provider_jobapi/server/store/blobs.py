@@ -26,10 +26,10 @@ _PROBE_GOOD, _PROBE_BAD = 10.0, 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbeResult:
     """Whether bytes can be written and read, and a sentence about it when not."""
 
-    works: bool
+    ok: bool
     message: str
 
 
@@ -38,7 +38,7 @@ class Blobs:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._probed = (0.0, Probe(False, ""))
+        self._probed = (0.0, ProbeResult(False, ""))
 
     def path(self, blob: str) -> Path:
         """Where the bytes of a blob are."""
@@ -81,15 +81,15 @@ class Blobs:
                     place.unlink()
         return freed
 
-    def probe(self) -> Probe:
+    def probe(self) -> ProbeResult:
         """Try a write and a read, at most every few seconds."""
         until, answer = self._probed
         if time.monotonic() >= until:
             answer = self._try()
-            self._probed = (time.monotonic() + (_PROBE_GOOD if answer.works else _PROBE_BAD), answer)
+            self._probed = (time.monotonic() + (_PROBE_GOOD if answer.ok else _PROBE_BAD), answer)
         return answer
 
-    def _try(self) -> Probe:
+    def _try(self) -> ProbeResult:
         place, content = self._directory / f"{secrets.token_hex(16)}.part", secrets.token_bytes(4096)
         try:
             try:
@@ -99,10 +99,10 @@ class Blobs:
             finally:
                 place.unlink(missing_ok=True)
         except OSError as error:
-            return Probe(False, f"The storage cannot be written: {error.strerror}; tell the server's operator.")
+            return ProbeResult(False, f"The storage cannot be written: {error.strerror}; tell the server's operator.")
         if not same:
-            return Probe(False, "The storage gave back other bytes than were written; tell the server's operator.")
-        return Probe(True, "The storage works")
+            return ProbeResult(False, "The storage returned other bytes than were written; tell the server's operator.")
+        return ProbeResult(True, "The storage works")
 
 
 class BlobWriter:

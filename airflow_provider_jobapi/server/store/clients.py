@@ -30,7 +30,7 @@ _CLIENT_ID = r"[a-z0-9][a-z0-9_-]{0,62}"
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class RegisteredClient:
     """A client: its id, the hash of its secret, the user id of its jobs where it has its own, the bytes it stores."""
 
     client_id: str
@@ -50,17 +50,17 @@ class ClientRegistry:
         self._settings = settings
         self._database = database
 
-    def all(self) -> list[Client]:
+    def all(self) -> list[RegisteredClient]:
         """Every client, the oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(select(clients).order_by(clients.c.created, clients.c.client_id))
-            return [Client(row.client_id, row.secret_hash, row.uid, row.used) for row in rows]
+            return [RegisteredClient(row.client_id, row.secret_hash, row.uid, row.used) for row in rows]
 
-    def find(self, client_id: str) -> Client | None:
+    def find(self, client_id: str) -> RegisteredClient | None:
         """The client of this id, or None."""
         with self._database.read() as connection:
             row = connection.execute(select(clients).where(clients.c.client_id == client_id)).one_or_none()
-        return None if row is None else Client(row.client_id, row.secret_hash, row.uid, row.used)
+        return None if row is None else RegisteredClient(row.client_id, row.secret_hash, row.uid, row.used)
 
     def add(self, client_id: str) -> str:
         """Make a client and answer its secret, which is kept nowhere.
@@ -83,7 +83,7 @@ class ClientRegistry:
             connection.execute(insert(clients).values(values))
             # Left by an earlier client of this name.
             layout.remove_tree(layout.client_directory(self._settings.root, client_id))
-            layout.make_client(self._settings.root, client_id, uid)
+            layout.make_client_directory(self._settings.root, client_id, uid)
         return secret
 
     def renew(self, client_id: str) -> str:
@@ -123,13 +123,13 @@ class ClientRegistry:
         for client in everyone:
             self._place(client)
 
-    def _place(self, client: Client) -> None:
+    def _place(self, client: RegisteredClient) -> None:
         uid = client.uid
         if self._settings.users and uid is None:
             with self._database.write() as connection:
                 uid = self._free_uid(set(connection.execute(select(clients.c.uid)).scalars()) - {None})
                 connection.execute(update(clients).where(clients.c.client_id == client.client_id).values(uid=uid))
-        layout.make_client(self._settings.root, client.client_id, uid if self._settings.users else None)
+        layout.make_client_directory(self._settings.root, client.client_id, uid if self._settings.users else None)
 
     def _refuse_second_tenant(self, names: list[str]) -> None:
         if self._settings.users or self._settings.trust_all_clients:
@@ -159,7 +159,7 @@ def open_registry(settings: Settings, *, make: bool = False) -> Iterator[ClientR
     """
     path = settings.root / "jobapi.sqlite"
     if make:
-        layout.prepare(settings.root)
+        layout.prepare_root(settings.root)
     elif not path.exists():
         raise SettingsError(f"There is no server's root at {settings.root}; name it with --root.")
     database = Database(path)

@@ -70,7 +70,7 @@ class Job:
         )
 
 
-def job_of(row: Row[Any], directory: Path) -> Job:
+def job_from_row(row: Row[Any], directory: Path) -> Job:
     """A job of its row.
 
     :param directory: The root directory of the server.
@@ -94,12 +94,12 @@ def job_of(row: Row[Any], directory: Path) -> Job:
     )
 
 
-def is_job(key: JobKey) -> ColumnElement[bool]:
+def is_row_of(key: JobKey) -> ColumnElement[bool]:
     """The condition that finds the row of a job."""
     return (jobs.c.client_id == key.client_id) & (jobs.c.job_id == key.job_id)
 
 
-def alive(row: Row[Any] | None, key: JobKey) -> Row[Any]:
+def existing_row(row: Row[Any] | None, key: JobKey) -> Row[Any]:
     """The row of a job that is there.
 
     :raises UnknownJob: when there is no row.
@@ -112,7 +112,7 @@ def alive(row: Row[Any] | None, key: JobKey) -> Row[Any]:
     return row
 
 
-def split_key(key: str) -> tuple[str, str]:
+def job_of_key(key: str) -> tuple[str, str]:
     """The job's name and id in an object's key, or empty texts."""
     parts = key.split("/")
     if len(parts) < 3 or parts[0] != "jobs" or len(parts[1]) < 38 or parts[1][-37] != "-":

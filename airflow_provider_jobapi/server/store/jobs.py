@@ -15,8 +15,15 @@ from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.errors import DeletedJob, JobIdTaken, JobStillActive, QueueFull, UnknownJob
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.database import Database, jobs
-from airflow_provider_jobapi.server.store.job_record import Job, JobKey, alive, is_job, job_of, split_key
-from airflow_provider_jobapi.server.store.objects import Trees
+from airflow_provider_jobapi.server.store.job_record import (
+    Job,
+    JobKey,
+    existing_row,
+    is_row_of,
+    job_from_row,
+    job_of_key,
+)
+from airflow_provider_jobapi.server.store.objects import Storages
 from airflow_provider_jobapi.server.store.submission import check_requirements_in, check_runnable, choose_inputs
 from airflow_provider_jobapi.training.job_file import JobFile, directory
 from airflow_provider_jobapi.training.status import JobState, Reason
@@ -32,15 +39,15 @@ _ACCEPTED = "Accepted; it starts as soon as there is room for it."
 class JobRegistry:
     """All jobs of all clients."""
 
-    def __init__(self, settings: Settings, database: Database, trees: Trees) -> None:
+    def __init__(self, settings: Settings, database: Database, storages: Storages) -> None:
         self._settings = settings
         self._database = database
-        self._trees = trees
+        self._storages = storages
         self._states: dict[JobKey, JobState] = {}
         self._states_lock = Lock()
         self._listeners: list[Callable[[JobKey], None]] = []
 
-    def listen(self, listener: Callable[[JobKey], None]) -> None:
+    def on_change(self, listener: Callable[[JobKey], None]) -> None:
         """Let somebody know of every new job and every change, after its commit, in the thread that made it."""
         self._listeners.append(listener)
 
@@ -60,7 +67,7 @@ class JobRegistry:
             if known := self._same(self._row(connection, key), key, job_file):
                 return known, False
             self._check_queue(connection, client_id)
-            layout.make_job(home)
+            layout.make_job_directory(home)
             try:
                 self._insert(connection, key, job_file, home)
             except BaseException:
@@ -77,7 +84,7 @@ class JobRegistry:
         key = JobKey(client_id, job_id)
         with self._database.read() as connection:
             row = self._row(connection, key)
-        return self._job(alive(row, key))
+        return self._job(existing_row(row, key))
 
     def state(self, key: JobKey) -> JobState | None:
         """The state of a job from memory, without any waiting; None where it must be asked with :meth:`get`."""
@@ -109,17 +116,17 @@ class JobRegistry:
         """The RUNNING jobs of all clients in the order of their submission."""
         return self._all(jobs.c.state == JobState.RUNNING.value)
 
-    def explain(self, key: JobKey, message: str) -> None:
+    def set_waiting_reason(self, key: JobKey, message: str) -> None:
         """Say why a PENDING job waits."""
         self._say(key, JobState.PENDING, message)
 
-    def store(self, key: JobKey, since: datetime, message: str) -> None:
+    def set_storing(self, key: JobKey, since: datetime, message: str) -> None:
         """Say that the command of a RUNNING job has ended well, and that its model is being stored.
 
         :param since: When the command ended.
         """
         with self._database.write() as connection:
-            query = update(jobs).where(is_job(key), jobs.c.state == JobState.RUNNING.value)
+            query = update(jobs).where(is_row_of(key), jobs.c.state == JobState.RUNNING.value)
             connection.execute(query.values(message=message, storing=since))
 
     def start(self, key: JobKey, gpu_ids: tuple[int, ...] = ()) -> bool:
@@ -178,18 +185,18 @@ class JobRegistry:
         :raises DeletedJob: when it was deleted before.
         :raises JobStillActive: when it has not ended.
         """
-        tree = self._trees.of(key.client_id)
+        storage = self._storages.of(key.client_id)
         with self._database.write() as connection:
-            row = alive(self._row(connection, key), key)
+            row = existing_row(self._row(connection, key), key)
             if row.state not in _ENDED:
                 detail = f"The job {key.job_id} is {row.state}: stop it first, then delete it."
                 raise JobStillActive(detail)
             place = directory(row.name, key.job_id)
-            freed = tree.release(connection, key.job_id, place)
+            freed = storage.release(connection, key.job_id, place)
             emptied = {"deleted": datetime.now(UTC), "job_file": "", "message": "", "model": None}
-            connection.execute(update(jobs).where(is_job(key)).values(emptied))
+            connection.execute(update(jobs).where(is_row_of(key)).values(emptied))
         self._states.pop(key, None)
-        tree.blobs.free(freed)
+        storage.blobs.free(freed)
         layout.remove_tree(layout.job_directory(self._settings.root, *key))
         self._tell(key)
 
@@ -219,7 +226,7 @@ class JobRegistry:
         """
 
         def check(connection: Connection, key: str) -> None:
-            name, job_id = split_key(key)
+            name, job_id = job_of_key(key)
             row = self._row(connection, JobKey(client_id, job_id)) if job_id else None
             if row is None or row.name != name:
                 return
@@ -238,7 +245,7 @@ class JobRegistry:
     def _same(self, row: Row[Any] | None, key: JobKey, job_file: JobFile) -> Job | None:
         if row is None:
             return None
-        alive(row, key)
+        existing_row(row, key)
         if row.digest != job_file.digest():
             raise JobIdTaken(
                 f"The id {key.job_id} belongs to another job, {row.name!r} of {row.submitted:%Y-%m-%d %H:%M:%S} UTC: "
@@ -255,18 +262,18 @@ class JobRegistry:
             )
 
     def _insert(self, connection: Connection, key: JobKey, job_file: JobFile, home: Path) -> None:
-        tree, place = self._trees.of(key.client_id), job_file.directory(key.job_id)
-        chosen = choose_inputs(job_file, place, tree.below(connection, place))
-        check_requirements_in(chosen, tree.blobs, self._settings)
+        storage, place = self._storages.of(key.client_id), job_file.directory(key.job_id)
+        chosen = choose_inputs(job_file, place, storage.below(connection, place))
+        check_requirements_in(chosen, storage.blobs, self._settings)
         values: dict[str, Any] = {"client_id": key.client_id, "job_id": key.job_id, "name": job_file.job.name}
         values |= {"digest": job_file.digest(), "job_file": job_file.canonical().decode(), "gpu_ids": []}
         values |= {"state": JobState.PENDING.value, "message": _ACCEPTED, "submitted": datetime.now(UTC)}
         connection.execute(insert(jobs).values(values))
-        tree.hold(connection, key.job_id, chosen, home / "inputs")
+        storage.hold(connection, key.job_id, chosen, home / "inputs")
 
     def _move(self, key: JobKey, states: tuple[str, ...], values: dict[str, Any], *also: ColumnElement[bool]) -> bool:
         with self._database.write() as connection:
-            query = update(jobs).where(is_job(key), jobs.c.state.in_(states), jobs.c.deleted.is_(None), *also)
+            query = update(jobs).where(is_row_of(key), jobs.c.state.in_(states), jobs.c.deleted.is_(None), *also)
             moved = bool(connection.execute(query.values(values)).rowcount)
         if moved:
             self._changed(key)
@@ -274,7 +281,7 @@ class JobRegistry:
 
     def _say(self, key: JobKey, state: JobState, message: str) -> None:
         with self._database.write() as connection:
-            query = update(jobs).where(is_job(key), jobs.c.state == state.value, jobs.c.message != message)
+            query = update(jobs).where(is_row_of(key), jobs.c.state == state.value, jobs.c.message != message)
             connection.execute(query.values(message=message))
 
     def _changed(self, key: JobKey) -> Job:
@@ -298,9 +305,9 @@ class JobRegistry:
             return [self._job(row) for row in connection.execute(query)]
 
     def _row(self, connection: Connection, key: JobKey) -> Row[Any] | None:
-        return connection.execute(select(jobs).where(is_job(key))).one_or_none()
+        return connection.execute(select(jobs).where(is_row_of(key))).one_or_none()
 
     def _job(self, row: Row[Any]) -> Job:
-        job = job_of(row, self._settings.root)
+        job = job_from_row(row, self._settings.root)
         self._remember(job.key, job.state)
         return job

@@ -23,7 +23,7 @@ from threading import Lock
 from airflow_provider_jobapi.server.config import SettingsError
 
 
-def prepare(root: Path) -> None:
+def prepare_root(root: Path) -> None:
     """Make the root directory and what stands in it, for the server's own user alone.
 
     Jobs under user ids of their own must be able to walk through to their work folders, hence 0711.
@@ -44,7 +44,7 @@ def prepare(root: Path) -> None:
         raise SettingsError(f"The root {root} cannot be used: {error.strerror}; choose another with --root.") from None
 
 
-class Held(SettingsError):
+class RootInUse(SettingsError):
     """Another server holds the root; ``process`` is its id, where it could be read."""
 
     def __init__(self, root: Path, process: int | None) -> None:
@@ -55,10 +55,10 @@ class Held(SettingsError):
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[None]:
+def root_lock(root: Path) -> Iterator[None]:
     """Hold the root for this process.
 
-    :raises Held: when another server holds it.
+    :raises RootInUse: when another server holds it.
     """
     handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -66,7 +66,7 @@ def locked(root: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             owner = os.read(handle, 20).strip()
-            raise Held(root, int(owner) if owner.isdigit() else None) from None
+            raise RootInUse(root, int(owner) if owner.isdigit() else None) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -84,7 +84,7 @@ def job_directory(root: Path, client_id: str, job_id: str) -> Path:
     return client_directory(root, client_id) / "jobs" / job_id
 
 
-def make_client(root: Path, client_id: str, uid: int | None) -> None:
+def make_client_directory(root: Path, client_id: str, uid: int | None) -> None:
     """Make a client's directories.
 
     The client's own user may walk through them and owns none, so that no job can put a link in a directory's place.
@@ -99,7 +99,7 @@ def make_client(root: Path, client_id: str, uid: int | None) -> None:
         path.chmod(mode)
 
 
-def make_job(home: Path) -> None:
+def make_job_directory(home: Path) -> None:
     """Make a job's directory, empty; what a crash may have left there goes."""
     remove_tree(home)
     home.mkdir(mode=0o710)
@@ -112,7 +112,7 @@ def remove_tree(path: Path) -> None:
 
     Jobs nest directories deeper than a path may be long, take rights from themselves, and may put a link where a
     directory was a moment ago. So every directory is moved to the top before it is emptied, and none is entered by a
-    link. One removal at a time: two in the same tree would take the directories out of each other's hands.
+    link. One removal at a time: two in the same storage would take the directories out of each other's hands.
     """
     with _removal, suppress(OSError):
         if os.geteuid() != 0:

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_provider_jobapi.server.errors import OutOfSpace, ServerError, is_disk_full
 from airflow_provider_jobapi.server.store.job_record import Job
-from airflow_provider_jobapi.server.store.objects import ObjectTree
+from airflow_provider_jobapi.server.store.objects import ClientStorage
 from airflow_provider_jobapi.training.model import ModelChoice, choose, is_marker
 from airflow_provider_jobapi.training.status import Reason
 from airflow_provider_jobapi.training.units import size_text
@@ -58,14 +58,14 @@ class StoredModel:
     message: str
 
 
-def store_model(job: Job, tree: ObjectTree) -> StoredModel | None:
+def store_model(job: Job, storage: ClientStorage) -> StoredModel | None:
     """Store the SavedModel of a job, or answer None when it wrote none. Doing it again does no harm.
 
     :raises ModelNotStored: when the storage is full, or a file of the model cannot be taken.
     :raises OSError: when the machine fails; it may work later.
     """
     try:
-        return _store_model(job, tree)
+        return _store_model(job, storage)
     except OSError as error:
         if error.errno not in _JOBS_OWN_DOING:
             raise
@@ -73,13 +73,13 @@ def store_model(job: Job, tree: ObjectTree) -> StoredModel | None:
         raise ModelNotStored(Reason.MODEL_UNREADABLE, message) from None
 
 
-def _store_model(job: Job, tree: ObjectTree) -> StoredModel | None:
+def _store_model(job: Job, storage: ClientStorage) -> StoredModel | None:
     with _opened(job.directory / "work") as work:
         choice = _find(work, job.directory / "inputs")
         if choice is None:
             return None
         folder = "" if choice.path == "." else f"{choice.path}/"
-        files = _store_all(work, _model_files(work, folder), job.prefix, tree)
+        files = _store_all(work, _model_files(work, folder), job.prefix, storage)
     for file in files:
         file["path"] = file["path"].removeprefix(folder)
     content = {"path": choice.path, "prefix": f"{job.prefix}/{folder}".rstrip("/"), "files": files}
@@ -140,23 +140,23 @@ def _model_files(work: int, folder: str) -> list[str]:
     return sorted(files)
 
 
-def _store_all(work: int, paths: list[str], prefix: str, tree: ObjectTree) -> list[dict[str, Any]]:
+def _store_all(work: int, paths: list[str], prefix: str, storage: ClientStorage) -> list[dict[str, Any]]:
     """Store all files, or none: half a model would only fill the storage."""
     stored: list[dict[str, Any]] = []
     try:
-        stored.extend(_store(work, path, f"{prefix}/{path}", tree) for path in paths)
+        stored.extend(_store(work, path, f"{prefix}/{path}", storage) for path in paths)
     except ModelNotStored:
         for file in stored:
             with suppress(ServerError):
-                tree.delete(file["key"])
+                storage.delete(file["key"])
         raise
     return stored
 
 
-def _store(work: int, path: str, key: str, tree: ObjectTree) -> dict[str, Any]:
+def _store(work: int, path: str, key: str, storage: ClientStorage) -> dict[str, Any]:
     try:
         with _opened_file(work, path) as handle:
-            stored = tree.adopt(handle, key)
+            stored = storage.adopt(handle, key)
     except ServerError as error:
         reason = Reason.STORAGE_FULL if isinstance(error, OutOfSpace) else Reason.MODEL_UNREADABLE
         raise ModelNotStored(reason, f"The job ran well and its model could not be stored. {error.detail}") from None

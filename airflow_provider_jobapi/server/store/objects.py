@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, sel
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.errors import ChangedFile, InvalidObjectKey, LostBytes, StorageFull, UnknownObject
 from airflow_provider_jobapi.server.store import layout
-from airflow_provider_jobapi.server.store.blobs import PIECE, Blobs, Probe
+from airflow_provider_jobapi.server.store.blobs import PIECE, Blobs, ProbeResult
 from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
 from airflow_provider_jobapi.training.job_file import check_path
 from airflow_provider_jobapi.training.units import size_text
@@ -41,7 +41,7 @@ class StoredObject:
     blob: str
 
 
-class ObjectTree:
+class ClientStorage:
     """The objects of one client."""
 
     def __init__(self, settings: Settings, database: Database, client_id: str) -> None:
@@ -143,14 +143,14 @@ class ObjectTree:
         found = [_stored(row) for row in rows[:limit]]
         return found, found[-1].key if len(rows) > limit else None
 
-    def probe(self) -> Probe:
+    def probe(self) -> ProbeResult:
         """Whether the storage works, and a sentence about it."""
         probe = self.blobs.probe()
-        if not probe.works:
+        if not probe.ok:
             return probe
         with self._database.read() as connection:
             used = self._used(connection)
-        return Probe(True, f"{probe.message}; {size_text(used)} of {size_text(self._bound)} are used.")
+        return ProbeResult(True, f"{probe.message}; {size_text(used)} of {size_text(self._bound)} are used.")
 
     def below(self, connection: Connection, directory: str) -> dict[str, StoredObject]:
         """The objects below a directory by their path in it."""
@@ -259,11 +259,11 @@ class ObjectTree:
 class ObjectWriter:
     """An object that is being written; a context manager that leaves nothing behind unless it was committed."""
 
-    def __init__(self, tree: ObjectTree, key: str, room: int) -> None:
-        self._tree = tree
+    def __init__(self, storage: ClientStorage, key: str, room: int) -> None:
+        self._storage = storage
         self._key = key
         self._room = room
-        self._blob = tree.blobs.writer(self._expect)
+        self._blob = storage.blobs.writer(self._expect)
         self._expected = 0
 
     @property
@@ -287,18 +287,18 @@ class ObjectWriter:
         """
         blob = self._blob.finish()
         stored = StoredObject(self._key, self._blob.size, self.sha256, datetime.now(UTC), blob)
-        return stored, self._tree.publish(stored, check)
+        return stored, self._storage.publish(stored, check)
 
     def close(self) -> None:
         """Remove what was not committed."""
         self._blob.close()
-        self._tree.expect(-self._expected)
+        self._storage.expect(-self._expected)
         self._expected = 0
 
     def _expect(self, size: int) -> None:
         self._expected += size
-        if (coming := self._tree.expect(size)) > self._room:
-            raise self._tree.full(coming, self._room)
+        if (coming := self._storage.expect(size)) > self._room:
+            raise self._storage.full(coming, self._room)
 
     def __enter__(self) -> Self:
         return self
@@ -307,17 +307,17 @@ class ObjectWriter:
         self.close()
 
 
-class Trees:
-    """The trees of all clients, one each."""
+class Storages:
+    """The storages of all clients, one each."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
-        self._trees: dict[str, ObjectTree] = {}
+        self._storages: dict[str, ClientStorage] = {}
 
-    def of(self, client_id: str) -> ObjectTree:
-        """The tree of a client."""
-        return self._trees.setdefault(client_id, ObjectTree(self._settings, self._database, client_id))
+    def of(self, client_id: str) -> ClientStorage:
+        """The storage of a client."""
+        return self._storages.setdefault(client_id, ClientStorage(self._settings, self._database, client_id))
 
 
 def check_key(key: str) -> str:

@@ -42,7 +42,7 @@ def test_the_saved_model_is_stored_before_success_is_said(bench):
     assert job.model is not None
     assert job.model["path"] == "model/1"
     for file in job.model["files"]:
-        stored = bench.trees.of("airflow").head(file["key"])
+        stored = bench.storages.of("airflow").head(file["key"])
         assert (stored.size, stored.sha256) == (file["size"], file["sha256"])
 
 
@@ -184,7 +184,7 @@ def test_a_job_cannot_change_what_its_inputs_were(bench):
     job = bench.wait(bench.submit(script, files={"data/a.csv": "x,y\n"}))
     assert bench.log(job) == "x,y\nmore\n"
     assert (job.directory / "inputs" / "data" / "a.csv").read_text() == "x,y\n"
-    stored, handle = bench.trees.of("airflow").open(f"{job.prefix}/data/a.csv")
+    stored, handle = bench.storages.of("airflow").open(f"{job.prefix}/data/a.csv")
     os.close(handle)
     assert stored.size == 4
 

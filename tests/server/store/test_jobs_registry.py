@@ -24,7 +24,7 @@ from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
 from airflow_provider_jobapi.server.store.jobs import JobKey, JobRegistry
-from airflow_provider_jobapi.server.store.objects import Trees
+from airflow_provider_jobapi.server.store.objects import Storages
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState, Reason
 
@@ -42,10 +42,10 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def registry(settings: Settings) -> Iterator[JobRegistry]:
-    layout.prepare(settings.root)
+    layout.prepare_root(settings.root)
     database = Database(settings.root / "jobapi.sqlite")
     ClientRegistry(settings, database).add("one")
-    yield JobRegistry(settings, database, Trees(settings, database))
+    yield JobRegistry(settings, database, Storages(settings, database))
     database.close()
 
 
@@ -86,7 +86,7 @@ def test_a_job_goes_its_way(registry: JobRegistry):
     job = registry.get(*key)
     assert (job.state, job.gpu_ids) == (JobState.RUNNING, (0,))
     assert job.started is not None
-    registry.store(key, NOON, "storing the model")
+    registry.set_storing(key, NOON, "storing the model")
     job = registry.get(*key)
     assert (job.message, job.status().to_wire()["storingTime"]) == ("storing the model", "2026-11-21T12:00:00.000Z")
     model = {"path": "model", "prefix": "x", "files": []}
@@ -103,8 +103,8 @@ def test_an_ended_job_stays_as_it_is(registry: JobRegistry):
     before = registry.get(*key)
     assert not registry.start(key)
     assert not registry.finish(key, JobState.SUCCESSFUL)
-    registry.store(key, NOON, "x")
-    registry.explain(key, "x")
+    registry.set_storing(key, NOON, "x")
+    registry.set_waiting_reason(key, "x")
     assert registry.request_stop(key, by="somebody") == before
 
 
@@ -112,7 +112,7 @@ def test_a_running_job_is_not_started_again_nor_explained(registry: JobRegistry)
     key = submit(registry)
     assert registry.start(key, ())
     assert not registry.start(key, (0,))
-    registry.explain(key, "waits")
+    registry.set_waiting_reason(key, "waits")
     assert registry.get(*key).message != "waits"
 
 
@@ -252,7 +252,7 @@ def test_of_racing_moves_one_wins(registry: JobRegistry):
 
 def test_whoever_listens_hears_every_change_after_it_is_true(registry: JobRegistry):
     heard: list[tuple[JobKey, JobState | None]] = []
-    registry.listen(lambda key: heard.append((key, registry.state(key))))
+    registry.on_change(lambda key: heard.append((key, registry.state(key))))
     key = submit(registry)
     registry.start(key)
     registry.request_stop(key, by="x")
@@ -291,7 +291,7 @@ def test_everything_is_there_again_after_a_restart(registry: JobRegistry, settin
     registry.request_stop(key, by="client one")
     before = registry.get(*key)
     database = Database(settings.root / "jobapi.sqlite")
-    again = JobRegistry(settings, database, Trees(settings, database))
+    again = JobRegistry(settings, database, Storages(settings, database))
     assert again.running() == [before]
     assert again.running()[0].job_file == job_file(resources={"cpus": 2, "gpus": 1}, completionTime="20h")
     database.close()
@@ -326,9 +326,9 @@ def test_the_database_of_an_earlier_version_is_brought_to_this_one(registry: Job
         connection.exec_driver_sql("PRAGMA user_version = 1")
     for _ in range(2):  # the second time there is nothing to do
         database = Database(settings.root / "jobapi.sqlite")
-        brought = JobRegistry(settings, database, Trees(settings, database))
+        brought = JobRegistry(settings, database, Storages(settings, database))
         assert brought.get(*key).storing is None
         database.close()
     registry.start(key)
-    registry.store(key, NOON, "storing")
+    registry.set_storing(key, NOON, "storing")
     assert registry.get(*key).storing == NOON

@@ -38,10 +38,10 @@ class Left:
             self.write(f"{folder}/{name}", content, age=age)
 
     def store(self):
-        return store_model(self.job, self.bench.trees.of("airflow"))
+        return store_model(self.job, self.bench.storages.of("airflow"))
 
     def stored(self) -> list[str]:
-        found, _ = self.bench.trees.of("airflow").page(f"{self.job.prefix}/", "", 1000)
+        found, _ = self.bench.storages.of("airflow").page(f"{self.job.prefix}/", "", 1000)
         return [each.key.removeprefix(f"{self.job.prefix}/") for each in found]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the calls share: the parts of the server, who asks, the body, and how errors are documented."""
+"""What the calls share: the components of the server, who asks, the body, and how errors are documented."""
 
 from __future__ import annotations
 
@@ -14,59 +14,53 @@ from fastapi.security import OAuth2
 from pydantic import BaseModel, Field
 
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.http.log_reader import Watch
-from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, Verifier, bearer
+from airflow_provider_jobapi.server.http.log_reader import LogWatcher
+from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, TokenVerifier, bearer
 from airflow_provider_jobapi.server.http.problems import MEDIA_TYPE, Problem
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
-from airflow_provider_jobapi.server.store.objects import ObjectTree, Trees
+from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages
 
 PREFIX = "/api/v2"
 _JOB_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a running server."""
+class ServerComponents:
+    """The components of a running server."""
 
     settings: Settings
     clients: ClientRegistry
     tokens: TokenEndpoint
-    verifier: Verifier
-    trees: Trees
+    verifier: TokenVerifier
+    storages: Storages
     registry: JobRegistry
     runner: Runner
     housekeeper: Housekeeper
-    watch: Watch
+    log_watcher: LogWatcher
 
 
-def parts(request: Request) -> Parts:
-    """The parts of the server that a request came to."""
-    found: Parts = request.app.state.parts
+async def components(request: Request) -> ServerComponents:
+    """Return the components of the running server. Asynchronous, since a hop to a thread costs more than the look."""
+    found: ServerComponents = request.app.state.components
     return found
 
 
-async def server_parts(request: Request) -> Parts:
-    """The parts, as a dependency; asynchronous like the others, since a hop to a thread costs more than they do."""
-    return parts(request)
-
-
-async def client_id(request: Request) -> str:
+async def client_id(request: Request, server: Components) -> str:
     """The client that asks.
 
     :raises Problem: 401.
     """
     token = bearer(request.headers.get("authorization"))
-    verifier = parts(request).verifier
-    known = verifier.recall(token)
-    return await run_in_threadpool(verifier.verify, token) if known is None else known
+    known = server.verifier.recall(token)
+    return await run_in_threadpool(server.verifier.verify, token) if known is None else known
 
 
-async def tree(request: Request, client: ClientId) -> ObjectTree:
-    """The objects of the client that asks."""
-    return parts(request).trees.of(client)
+async def storage(server: Components, client: ClientId) -> ClientStorage:
+    """Return the storage of the client that sent the request."""
+    return server.storages.of(client)
 
 
 async def job_id(
@@ -99,9 +93,9 @@ _scheme = OAuth2(
     auto_error=False,
 )
 
-ServerParts = Annotated[Parts, Depends(server_parts)]
+Components = Annotated[ServerComponents, Depends(components)]
 ClientId = Annotated[str, Depends(client_id)]
-Tree = Annotated[ObjectTree, Depends(tree)]
+CallerStorage = Annotated[ClientStorage, Depends(storage)]
 JobId = Annotated[str, Depends(job_id)]
 Body = Annotated[bytes, Depends(body)]
 authenticated = Security(_scheme)

@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from airflow_provider_jobapi import __version__
-from airflow_provider_jobapi.server.http.routes.common import ServerParts
+from airflow_provider_jobapi.server.http.routes.common import Components
 
 router = APIRouter(tags=["health"])
 
@@ -20,7 +20,7 @@ class Health(BaseModel):
 
 
 @router.get("/healthz", summary="Ask whether the server works", response_model=Health, response_description="It works")
-def health(server: ServerParts) -> Health:
+def health(server: Components) -> Health:
     """Answer after a look into the database."""
     server.clients.all()
     return Health(status="ok", version=__version__)

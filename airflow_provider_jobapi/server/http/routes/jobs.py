@@ -19,8 +19,8 @@ from airflow_provider_jobapi.server.http.routes.common import (
     PREFIX,
     Body,
     ClientId,
+    Components,
     JobId,
-    ServerParts,
     authenticated,
     errors,
     now,
@@ -100,7 +100,7 @@ def _status(job: Job, code: int = 200) -> JSONResponse:
         "requestBody": {"required": True, "content": {"application/yaml": _JOB_FILE, "application/json": _JOB_FILE}}
     },
 )
-def submit_job(server: ServerParts, client: ClientId, job_id: JobId, body: Body) -> JSONResponse:
+def submit_job(server: Components, client: ClientId, job_id: JobId, body: Body) -> JSONResponse:
     """Accept a job, or find it."""
     if len(body) > _YAML_LIMIT and not _is_json(body):
         limit = f"larger than {size_text(_YAML_LIMIT)}, which is too slow to read as YAML; write it as JSON."
@@ -125,7 +125,7 @@ def _is_json(body: bytes) -> bool:
     responses=errors(s404="There is no job of the id in `after`", s422="A parameter is wrong"),
 )
 def list_jobs(
-    server: ServerParts,
+    server: Components,
     client: ClientId,
     limit: Annotated[int, Query(ge=1, le=1000, description="The most jobs of one page")] = 100,
     after: Annotated[str | None, Query(description="The `next` of the page before")] = None,
@@ -146,7 +146,7 @@ def list_jobs(
     response_description="The status object",
     responses=errors(**_JOB_ERRORS),
 )
-def get_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONResponse:
+def get_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
     """The status object."""
     return _status(server.registry.get(client, job_id))
 
@@ -159,7 +159,7 @@ def get_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONRespons
     response_description="The job stops, or has ended",
     responses=errors(**_JOB_ERRORS),
 )
-def stop_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONResponse:
+def stop_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
     """Stop a job; one that has ended stays as it is."""
     return _status(server.registry.request_stop(JobKey(client, job_id), by=f"client {client}"))
 
@@ -172,7 +172,7 @@ def stop_job(server: ServerParts, client: ClientId, job_id: JobId) -> JSONRespon
     response_description="The job is gone",
     responses=errors(**_JOB_ERRORS, s409="The job has not ended"),
 )
-def delete_job(server: ServerParts, client: ClientId, job_id: JobId) -> Response:
+def delete_job(server: Components, client: ClientId, job_id: JobId) -> Response:
     """Delete a job."""
     server.registry.delete(JobKey(client, job_id))
     return Response(status_code=204)
@@ -186,7 +186,7 @@ def delete_job(server: ServerParts, client: ClientId, job_id: JobId) -> Response
     response_description="The files of the SavedModel, or null",
     responses=errors(**_JOB_ERRORS, s409="The job has not ended"),
 )
-def get_model(server: ServerParts, client: ClientId, job_id: JobId) -> JSONResponse:
+def get_model(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
     """The SavedModel of a job that has ended."""
     job = server.registry.get(client, job_id)
     if not job.state.ended:
@@ -235,7 +235,7 @@ Known = Annotated[StateWord | None, Query(description="The status that the clien
 )
 async def get_logs(
     request: Request,
-    server: ServerParts,
+    server: Components,
     client: ClientId,
     job_id: JobId,
     offset: Offset = 0,
@@ -254,7 +254,7 @@ async def get_logs(
             raise DeletedJob(job_id)
         return read_part(path, offset, min(limit, CHUNK_LIMIT), state)
 
-    part = await server.watch.news(key, look, JobState(known) if known else None, wait or 0.0)
+    part = await server.log_watcher.wait_for_news(key, look, JobState(known) if known else None, wait or 0.0)
     return Response(part.body, headers=_log_headers(part, wait), media_type="text/plain; charset=utf-8")
 
 

@@ -18,9 +18,9 @@ from pydantic import BaseModel, Field
 from airflow_provider_jobapi.server.http.problems import Problem
 from airflow_provider_jobapi.server.http.routes.common import (
     PREFIX,
+    CallerStorage,
     ClientId,
-    ServerParts,
-    Tree,
+    Components,
     authenticated,
     errors,
 )
@@ -75,9 +75,9 @@ class ObjectPage(BaseModel):
     response_description="Where files go, and whether they can go there now",
     responses=errors(),
 )
-def get_storage(request: Request, server: ServerParts, tree: Tree) -> Storage:
+def get_storage(request: Request, server: Components, storage: CallerStorage) -> Storage:
     """The storage, after a probe."""
-    probe = tree.probe()
+    probe = storage.probe()
     base = (server.settings.url or str(request.base_url)).rstrip("/")
     return Storage(
         endpoint=f"{base}{PREFIX}/storage",
@@ -86,7 +86,7 @@ def get_storage(request: Request, server: ServerParts, tree: Tree) -> Storage:
         bucket="data",
         protocol="http",
         region="",
-        status="READY" if probe.works else "ERROR",
+        status="READY" if probe.ok else "ERROR",
         message=probe.message,
     )
 
@@ -99,13 +99,13 @@ def get_storage(request: Request, server: ServerParts, tree: Tree) -> Storage:
     responses=errors(s422="A parameter is wrong"),
 )
 def list_objects(
-    tree: Tree,
+    storage: CallerStorage,
     prefix: Annotated[str, Query(max_length=1024, description="Only keys that begin with this")] = "",
     after: Annotated[str, Query(max_length=1024, description="Only keys after this one")] = "",
     limit: Annotated[int, Query(ge=1, le=1000, description="The most objects of one page")] = 1000,
 ) -> ObjectPage:
     """A page of objects."""
-    page, following = tree.page(prefix, after, limit)
+    page, following = storage.page(prefix, after, limit)
     listed = [
         ListedObject(key=each.key, size=each.size, sha256=each.sha256, modified=write_time(each.modified) or "")
         for each in page
@@ -139,11 +139,13 @@ _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "b
     | {200: {"model": StoredAnswer, "description": "The object was replaced"}},
     openapi_extra={"requestBody": {"content": _BYTES}, "parameters": [_DIGEST]},
 )
-async def put_object(request: Request, server: ServerParts, client: ClientId, tree: Tree, key: Key) -> JSONResponse:
+async def put_object(
+    request: Request, server: Components, client: ClientId, storage: CallerStorage, key: Key
+) -> JSONResponse:
     """Write an object as its bytes come."""
     announced = _announced(request)
     check = server.registry.check_write(client)
-    writer = await run_in_threadpool(tree.writer, key, _length(request), check)
+    writer = await run_in_threadpool(storage.writer, key, _length(request), check)
     try:
         await _receive(request, writer)
         if announced not in {None, writer.sha256}:
@@ -183,9 +185,9 @@ _OBJECT_ERRORS = errors(
     response_description="What a GET would say in its headers",
     responses=errors(s404="There is no such object", s422="The key cannot be one"),
 )
-def head_object(tree: Tree, key: Key) -> Response:
+def head_object(storage: CallerStorage, key: Key) -> Response:
     """What a GET would say."""
-    stored = tree.head(key)
+    stored = storage.head(key)
     return Response(headers=_headers(stored) | {"Content-Length": str(stored.size)})
 
 
@@ -199,9 +201,9 @@ def head_object(tree: Tree, key: Key) -> Response:
         206: {"description": "The bytes of the Range header", "content": _BYTES},
     },
 )
-def get_object(request: Request, tree: Tree, key: Key) -> Response:
+def get_object(request: Request, storage: CallerStorage, key: Key) -> Response:
     """The bytes of an object, or of one range of it."""
-    stored, handle = tree.open(key)
+    stored, handle = storage.open(key)
     try:
         part = _range(request, stored)
     except Problem:
@@ -226,9 +228,9 @@ def get_object(request: Request, tree: Tree, key: Key) -> Response:
         s422="The key cannot be one",
     ),
 )
-def delete_object(server: ServerParts, client: ClientId, tree: Tree, key: Key) -> Response:
+def delete_object(server: Components, client: ClientId, storage: CallerStorage, key: Key) -> Response:
     """Delete an object."""
-    tree.delete(key, server.registry.check_write(client))
+    storage.delete(key, server.registry.check_write(client))
     return Response(status_code=204)
 
 

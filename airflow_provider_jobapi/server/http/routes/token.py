@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from airflow_provider_jobapi.server.http.routes.common import Body, Parts, ServerParts
+from airflow_provider_jobapi.server.http.routes.common import Body, Components, ServerComponents
 
 router = APIRouter(tags=["token"])
 
@@ -51,7 +51,7 @@ _FORM = {
     responses=_RESPONSES,
     openapi_extra={"parameters": [{"name": "grant_type", "in": "query", "required": True, "schema": _GRANT}]},
 )
-def get_token(request: Request, server: ServerParts) -> JSONResponse:
+def get_token(request: Request, server: Components) -> JSONResponse:
     """A token for a GET."""
     return _answer(server, request, dict(request.query_params))
 
@@ -67,7 +67,7 @@ def get_token(request: Request, server: ServerParts) -> JSONResponse:
         "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": _FORM}}}
     },
 )
-def post_token(request: Request, server: ServerParts, body: Body) -> JSONResponse:
+def post_token(request: Request, server: Components, body: Body) -> JSONResponse:
     """A token for a POST."""
     try:
         fields = dict(parse_qsl(body.decode(), max_num_fields=20))
@@ -76,6 +76,6 @@ def post_token(request: Request, server: ServerParts, body: Body) -> JSONRespons
     return _answer(server, request, fields)
 
 
-def _answer(server: Parts, request: Request, fields: dict[str, str]) -> JSONResponse:
+def _answer(server: ServerComponents, request: Request, fields: dict[str, str]) -> JSONResponse:
     answer = server.tokens.answer(request.method, request.headers, fields)
     return JSONResponse(answer.body, answer.status, headers=dict(answer.headers))

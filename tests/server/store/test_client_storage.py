@@ -30,7 +30,7 @@ from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
 from airflow_provider_jobapi.server.store.jobs import JobKey, JobRegistry
-from airflow_provider_jobapi.server.store.objects import ObjectTree, Trees, check_key
+from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages, check_key
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState
 
@@ -43,20 +43,20 @@ class Store:
 
     def __init__(self, place: Path, bound: int = BOUND) -> None:
         self.settings = Settings(root=place, storage_bound=bound)
-        layout.prepare(place)
+        layout.prepare_root(place)
         self.database = Database(place / "jobapi.sqlite")
         ClientRegistry(self.settings, self.database).add("one")
-        self.trees = Trees(self.settings, self.database)
-        self.tree = self.trees.of("one")
-        self.registry = JobRegistry(self.settings, self.database, self.trees)
+        self.storages = Storages(self.settings, self.database)
+        self.storage = self.storages.of("one")
+        self.registry = JobRegistry(self.settings, self.database, self.storages)
 
     def put(self, key: str, content: bytes) -> None:
-        with self.tree.writer(key) as writer:
+        with self.storage.writer(key) as writer:
             writer.write(content)
             writer.commit()
 
     def read(self, key: str) -> bytes:
-        stored, handle = self.tree.open(key)
+        stored, handle = self.storage.open(key)
         with os.fdopen(handle, "rb") as file:
             content = file.read()
         assert (stored.size, stored.sha256) == (len(content), hashlib.sha256(content).hexdigest())
@@ -70,14 +70,14 @@ class Store:
         if what == "put":
             self.put(key, b"x" * size)
         elif what == "delete":
-            self.tree.delete(key)
+            self.storage.delete(key)
         elif what == "submit":
             self.submit(job_id)
         elif what == "remove":
             self.registry.finish(JobKey("one", job_id), JobState.FAILED)
             self.registry.delete(JobKey("one", job_id))
         else:
-            assert self.tree.sweep() == 0
+            assert self.storage.sweep() == 0
 
     def used(self) -> int:
         with self.database.read() as connection:
@@ -132,16 +132,16 @@ def test_every_other_key_is_a_key(store: Store, key):
 
 def test_a_reader_keeps_what_it_began_to_read(store: Store):
     store.put("a", b"old")
-    _, handle = store.tree.open("a")
+    _, handle = store.storage.open("a")
     store.put("a", b"new")
-    store.tree.delete("a")
+    store.storage.delete("a")
     with os.fdopen(handle, "rb") as file:
         assert file.read() == b"old"
 
 
 def test_what_is_not_committed_leaves_nothing(store: Store):
     store.put("a", b"old")
-    with store.tree.writer("a") as writer:
+    with store.storage.writer("a") as writer:
         writer.write(b"x" * 1000)
     assert store.read("a") == b"old"
     assert len(store.files()) == 1
@@ -153,7 +153,7 @@ def test_a_commit_that_is_refused_leaves_nothing(store: Store):
         raise ServerError("no")
 
     store.put("a", b"old")
-    with store.tree.writer("a") as writer:
+    with store.storage.writer("a") as writer:
         writer.write(b"new")
         with pytest.raises(ServerError, match="no"):
             writer.commit(refuse)
@@ -168,18 +168,18 @@ def test_a_page_goes_on_where_the_last_one_ended(store: Store):
     seen: list[str] = []
     after: str | None = ""
     while after is not None:
-        page, after = store.tree.page("", after, 2)
+        page, after = store.storage.page("", after, 2)
         seen += [each.key for each in page]
     assert seen == keys
-    assert [each.key for each in store.tree.page("a/", "", 10)[0]] == ["a/1", "a/2", "a/ü", "a/😀"]
-    assert store.tree.page("a/", "", 4)[1] is None
-    assert store.tree.page("zzz", "", 4) == ([], None)
+    assert [each.key for each in store.storage.page("a/", "", 10)[0]] == ["a/1", "a/2", "a/ü", "a/😀"]
+    assert store.storage.page("a/", "", 4)[1] is None
+    assert store.storage.page("zzz", "", 4) == ([], None)
 
 
 def test_the_bound_holds_for_one_object_and_for_all(store: Store):
     with pytest.raises(StorageFull) as announced:
-        store.tree.writer("a", BOUND + 1)
-    with pytest.raises(StorageFull) as sent, store.tree.writer("a") as writer:
+        store.storage.writer("a", BOUND + 1)
+    with pytest.raises(StorageFull) as sent, store.storage.writer("a") as writer:
         writer.write(b"x" * (BOUND + 1))
     store.put("a", b"x" * BOUND)
     with pytest.raises(StorageFull) as more:
@@ -195,13 +195,13 @@ def test_an_object_can_be_replaced_while_the_storage_is_full_by_a_smaller_one(st
     store.put("a", b"x" * BOUND)
     with pytest.raises(StorageFull):
         store.put("a", b"y" * 10)  # both would be on the disk at once
-    store.tree.delete("a")
+    store.storage.delete("a")
     store.put("a", b"y" * 10)
     assert store.used() == 10
 
 
 def test_uploads_that_come_together_share_the_bound(store: Store):
-    writers = [store.tree.writer(f"k{number}") for number in range(4)]
+    writers = [store.storage.writer(f"k{number}") for number in range(4)]
     for writer in writers[:3]:
         writer.write(b"x" * (BOUND // 3))
     with pytest.raises(StorageFull):
@@ -212,7 +212,7 @@ def test_uploads_that_come_together_share_the_bound(store: Store):
 
 
 def test_an_upload_that_began_before_another_ended_is_bounded_too(store: Store):
-    with store.tree.writer("late") as late:
+    with store.storage.writer("late") as late:
         store.put("early", b"x" * (BOUND * 6 // 10))
         late.write(b"x" * (BOUND * 6 // 10))
         with pytest.raises(StorageFull):
@@ -226,7 +226,7 @@ def test_a_job_keeps_its_inputs_whatever_becomes_of_the_objects(store: Store):
     store.put(f"jobs/train-{JOB}/data/x.csv", b"1,2")
     store.submit()
     store.put(f"jobs/train-{JOB}/train.py", b"too late")
-    store.tree.delete(f"jobs/train-{JOB}/data/x.csv")
+    store.storage.delete(f"jobs/train-{JOB}/data/x.csv")
     kept = layout.job_directory(store.settings.root, "one", JOB) / "inputs"
     assert (kept / "train.py").read_bytes() == b"as it was"
     assert (kept / "data" / "x.csv").read_bytes() == b"1,2"
@@ -243,20 +243,20 @@ def test_everything_of_a_job_goes_with_it(store: Store):
     assert store.registry.finish(key, JobState.SUCCESSFUL)
     store.registry.delete(key)
     assert not layout.job_directory(store.settings.root, "one", JOB).exists()
-    assert [each.key for each in store.tree.page("", "", 9)[0]] == [f"jobs/train-{JOB}x/train.py", "other"]
+    assert [each.key for each in store.storage.page("", "", 9)[0]] == [f"jobs/train-{JOB}x/train.py", "other"]
     assert store.used() == store.held() == len(b"stays" + b"neighbour")
     assert len(store.files()) == 2
 
 
 def test_what_a_crash_left_is_swept_and_what_is_used_counted(store: Store):
     store.put("a", b"12345")
-    store.tree.writer("b").write(b"half")  # and then the power went
-    with store.tree.writer("c") as writer:
+    store.storage.writer("b").write(b"half")  # and then the power went
+    with store.storage.writer("c") as writer:
         writer.write(b"whole, but nobody knows")
         writer._blob.finish()
     with store.database.write() as connection:
         connection.execute(clients.update().values(used=99))
-    assert store.tree.sweep() == len(b"half" + b"whole, but nobody knows")
+    assert store.storage.sweep() == len(b"half" + b"whole, but nobody knows")
     assert store.used() == 5
     assert store.read("a") == b"12345"
 
@@ -265,11 +265,11 @@ def test_a_file_is_adopted_as_it_is_and_held_against_what_is_known(store: Store,
     (tmp_path / "model").write_bytes(b"m" * 3_000)
     handle = os.open(tmp_path / "model", os.O_RDONLY)
     digest = hashlib.sha256(b"m" * 3_000).hexdigest()
-    stored = store.tree.adopt(handle, "model", sha256=digest, size=3_000)
+    stored = store.storage.adopt(handle, "model", sha256=digest, size=3_000)
     assert (stored.sha256, stored.size) == (digest, 3_000)
     for wrong in ({"sha256": "0" * 64}, {"size": 2_999}):
         with pytest.raises(ChangedFile):
-            store.tree.adopt(handle, "other", **wrong)
+            store.storage.adopt(handle, "other", **wrong)
     os.close(handle)
     (tmp_path / "model").write_bytes(b"changed")
     assert store.read("model") == b"m" * 3_000
@@ -339,28 +339,28 @@ def test_a_full_disk_is_told_and_nothing_is_kept(small_disk: Path):
     filler = small_disk / "filler"
     with pytest.raises(OSError, match="No space"):
         filler.write_bytes(b"x" * 5_000_000)
-    probe = store.tree.probe()
-    assert not probe.works
+    probe = store.storage.probe()
+    assert not probe.ok
     assert "No space left" in probe.message
     with pytest.raises(DiskFull), store.database.write() as connection:
         connection.execute(clients.update().values(secret_hash="x" * 5_000_000))
     filler.unlink()
-    store.tree.blobs._probed = (0.0, probe)
-    assert store.tree.probe().works
+    store.storage.blobs._probed = (0.0, probe)
+    assert store.storage.probe().ok
     store.database.close()
 
 
 def test_a_storage_that_is_not_there_is_not_ready(store: Store):
     shutil.rmtree(store.settings.root / "clients" / "one" / "data")
-    probe = store.tree.probe()
-    assert not probe.works
+    probe = store.storage.probe()
+    assert not probe.ok
     assert probe.message == "The storage cannot be written: No such file or directory; tell the server's operator."
 
 
 def test_the_trees_of_two_clients_know_nothing_of_each_other(store: Store):
     store.settings.__dict__["trust_all_clients"] = True
     ClientRegistry(store.settings, store.database).add("two")
-    other: ObjectTree = store.trees.of("two")
+    other: ClientStorage = store.storages.of("two")
     store.put("a", b"mine")
     with pytest.raises(UnknownObject):
         other.head("a")
