@@ -97,3 +97,11 @@ class ServiceUnavailable(TrainingError):
 
 class BrokenContract(TrainingError):
     """The service's answer cannot be understood: a wrong address, a wrong version, or a fault on its side."""
+
+
+def describe(error: BaseException) -> str:
+    """An error as one sentence, preceded by its type where its text is not a sentence."""
+    text = " ".join(str(error).split())
+    if text.endswith((".", "!", "…")):
+        return text
+    return ": ".join(filter(None, (type(error).__name__, text))) + "."

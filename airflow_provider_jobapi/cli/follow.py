@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import JobGone, ServiceUnavailable, TrainingError
-from airflow_provider_jobapi.services.contact import Contact
+from airflow_provider_jobapi.services.retry import Outage
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import LogFollower
@@ -37,7 +37,7 @@ async def follow(
     :param tell: Told when contact is lost and when it is back.
     :raises TrainingError: the last error, when patience is over, and one that no patience cures.
     """
-    contact = Contact(patience, tell)
+    outage = Outage(patience, tell)
     answered, ended_at = False, None
     async with follower:
         while True:
@@ -45,12 +45,12 @@ async def follow(
                 chunk = await follower.read(cursor)
             except TrainingError as error:
                 cured_by_time = isinstance(error, ServiceUnavailable) or (answered and not isinstance(error, JobGone))
-                pause = contact.lost(error) if cured_by_time else None
+                pause = outage.failed(error) if cured_by_time else None
                 if pause is None:
                     raise
                 await asyncio.sleep(pause)
                 continue
-            contact.back()
+            outage.succeeded()
             answered = True
             show(chunk)
             cursor = chunk.cursor

@@ -123,12 +123,12 @@ def _run(options: argparse.Namespace) -> int:
 def _service(options: argparse.Namespace) -> JobApiService:
     from airflow_provider_jobapi.cli.connection import connection_of
     from airflow_provider_jobapi.services.jobapi.service import JobApiService
-    from airflow_provider_jobapi.services.patience import Patience
+    from airflow_provider_jobapi.services.retry import Retry
 
     return JobApiService(
         connection_of(options.connection, os.environ),
         log=log_to_stderr(quiet=options.quiet),
-        patience=None if options.patience is None else Patience.lasting(options.patience),
+        retry=None if options.patience is None else Retry.lasting(options.patience),
         meters=meters(quiet=options.quiet),
     )
 

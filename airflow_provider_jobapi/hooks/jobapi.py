@@ -46,7 +46,7 @@ class JobApiHook(TrainingHook):
         from airflow.sdk.log import mask_secret
 
         from airflow_provider_jobapi.services.jobapi.service import JobApiService
-        from airflow_provider_jobapi.services.patience import Patience
+        from airflow_provider_jobapi.services.retry import Retry
 
         settings = cls.settings_class().of(
             host=connection.host,
@@ -56,9 +56,7 @@ class JobApiHook(TrainingHook):
             password=connection.password,
             extra=connection.extra_dejson,
         )
-        return JobApiService(
-            settings, mask=mask_secret, patience=None if patience is None else Patience.lasting(patience)
-        )
+        return JobApiService(settings, mask=mask_secret, retry=None if patience is None else Retry.lasting(patience))
 
     def get_conn(self) -> JobApiService:
         """The service, which holds the session."""

@@ -48,7 +48,7 @@ class ModelArtsHook(TrainingHook):
         from airflow.sdk.log import mask_secret
 
         from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
-        from airflow_provider_jobapi.services.patience import Patience
+        from airflow_provider_jobapi.services.retry import Retry
 
         settings = cls.settings_class().of(
             host=connection.host,
@@ -59,9 +59,7 @@ class ModelArtsHook(TrainingHook):
             extra=connection.extra_dejson,
         )
         mask_secret(settings.obs_secret_key)
-        return ModelArtsService(
-            settings, mask=mask_secret, patience=None if patience is None else Patience.lasting(patience)
-        )
+        return ModelArtsService(settings, mask=mask_secret, retry=None if patience is None else Retry.lasting(patience))
 
     def get_conn(self) -> ModelArtsService:
         """The service, which holds the session."""

@@ -6,7 +6,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+LONGEST_RETRY_AFTER = 3_600.0
+"""Seconds; a service that asks for more is called again after these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,21 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     at: datetime
+
+    def retry_after(self) -> float | None:
+        """Seconds after which the service asks to be called again, by Retry-After (RFC 9110, 10.2.3).
+
+        :returns: At most :data:`LONGEST_RETRY_AFTER`, from a number or a date; None where there is neither.
+        """
+        text = self.headers.get("retry-after", "").strip()
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text):
+            return min(float(text), LONGEST_RETRY_AFTER)
+        try:
+            then = parsedate_to_datetime(text)
+            seconds = ((then if then.tzinfo else then.replace(tzinfo=UTC)) - self.at).total_seconds()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            return None
+        return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 
 
 def sentence(said: object, longest: int = 500) -> str:

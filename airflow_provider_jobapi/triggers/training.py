@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone, ServiceUnavailable
+from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone, ServiceUnavailable, describe
+from airflow_provider_jobapi.services.retry import Outage
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline, plain
 from airflow_provider_jobapi.training.metrics.patterns import readable
 from airflow_provider_jobapi.triggers.bookmark import Bookmark
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 from airflow_provider_jobapi.triggers.task_state import state_of
-from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
+from airflow_provider_jobapi.triggers.watch import Pace
 from airflow_provider_jobapi.triggers.xcom_publisher import XComPublisher
 from airflow_provider_jobapi.triggers.xcom_writer import Sink, sink_of
 
@@ -39,6 +40,9 @@ DRAIN = 30.0
 
 KILL_PATIENCE = 300.0
 """Seconds for which a kill is tried. ``[triggerer] on_kill_timeout`` is 30, and a busy triggerer may need longer."""
+
+LONGEST_KILL_WAIT = 2.0
+"""Seconds between two attempts to stop a job, at the most, even where the service asks for more."""
 
 SHORTEST = 10.0
 """Seconds from ``not_before`` that a deferral lasts at the least, however short the job is."""
@@ -181,7 +185,7 @@ class TrainingTrigger(BaseTrigger):
         return event
 
     async def _follow_and_tell(self, publisher: XComPublisher) -> TrainingEvent:
-        contact = Contact(self.patience, self.log.warning)
+        outage = Outage(self.patience, self.log.warning)
         follower: LogFollower | None = None
         async with AsyncExitStack() as stack:
             while not self._waited_long_enough():
@@ -192,7 +196,7 @@ class TrainingTrigger(BaseTrigger):
                 except JobGone:
                     break
                 except Exception as error:  # noqa: BLE001 -- no trouble with the log may fail a job that trains
-                    pause = contact.lost(error)
+                    pause = outage.failed(error)
                     if pause is None:
                         return self._event(End.UNREACHABLE, describe(error), await publisher.finish())
                     if isinstance(error, ConnectionProblem):
@@ -202,7 +206,7 @@ class TrainingTrigger(BaseTrigger):
                     await asyncio.sleep(min(pause, self._until_deadline() or pause))
                     continue
                 if chunk.state is not None:  # else it is the deadline that spoke
-                    contact.back()
+                    outage.succeeded()
                 publisher.on_state(chunk, follower)
                 await self._show(self._thinning.feed(chunk.lines))
                 await publisher.on_lines(chunk)
@@ -306,17 +310,17 @@ class TrainingTrigger(BaseTrigger):
         return bool(await sync_to_async(XCom.get_one)(key=JOB_ID_KEY, **place) == self.job_id)
 
     async def _stop(self) -> None:
-        contact = Contact(KILL_PATIENCE, self.log.warning)
+        outage = Outage(KILL_PATIENCE, self.log.warning, longest_wait=LONGEST_KILL_WAIT)
         while True:
             try:
                 async with await self._open() as follower:
                     await follower.stop()
             except Exception as error:  # noqa: BLE001 -- tried again until the patience with a kill ends
-                pause = contact.lost(error)
+                pause = outage.failed(error)
                 if pause is None:
                     self.log.error(f"Job {self.job_id} could not be told to stop: {describe(error)}")  # noqa: TRY400
                     return
-                await asyncio.sleep(min(2.0, pause))
+                await asyncio.sleep(pause)
             else:
                 self.log.info(f"Job {self.job_id} was told to stop.")
                 return

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What following a job takes in a triggerer: the pace of its log lines, and the patience with its service."""
+"""The pace of log lines in a triggerer."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-from airflow_provider_jobapi.services.contact import Contact, describe
 from airflow_provider_jobapi.triggers.log_pipe import unread
-
-__all__ = ["Contact", "Pace", "describe"]
 
 LINES_PER_SECOND = 1_000
 """The most log lines of one process in a second. A triggerer manages about 2,000 at best."""

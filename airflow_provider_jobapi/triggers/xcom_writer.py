@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from airflow_provider_jobapi.services.retry import backoff
+
 log = logging.getLogger(__name__)
 
 WRITES_PER_SECOND = 20
@@ -48,6 +50,8 @@ class Slot:
     """One XCom of one task.
 
     :ivar make: Makes the value, when its turn has come; None when there is no news.
+    :ivar failures: Writes that failed in a row.
+    :ivar wait: Seconds from the last of them to the next write.
     :ivar thread: Where it was written last.
     :ivar idle: Set while all news are written.
     """
@@ -58,13 +62,14 @@ class Slot:
     urgent: bool = False
     written_at: float = _NEVER
     failures: int = 0
+    wait: float = 0.0
     thread: ThreadPoolExecutor | None = None
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def due(self) -> float:
         """When it may be written."""
         if self.failures:
-            return self.written_at + min(_LONGEST_PAUSE, PAUSE * 2.0 ** min(self.failures, 10))
+            return self.written_at + self.wait
         return _NEVER if self.urgent else self.written_at + PAUSE
 
 
@@ -159,6 +164,7 @@ class XComWriter:
             log.debug("The XCom %s could not be written: %r", slot.key, error)
             self._leave_thread_that_hangs()
             slot.failures += 1
+            slot.wait = backoff(slot.failures, first=2 * PAUSE, longest=_LONGEST_PAUSE)
             if slot in self._slots:
                 slot.make = slot.make or make
         if slot.make is None:

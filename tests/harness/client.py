@@ -7,7 +7,7 @@ from typing import Any
 
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
 from tests.harness.server import Server
 from tests.harness.tiny import Tiny
@@ -40,10 +40,10 @@ def connection(server: Server | Tiny, url: str | None = None, **extra: Any) -> J
 
 
 def service(
-    server: Server | Tiny, url: str | None = None, *, patience: Patience | None = None, **extra: Any
+    server: Server | Tiny, url: str | None = None, *, retry: Retry | None = None, **extra: Any
 ) -> JobApiService:
     """The service behind a server."""
-    return JobApiService(connection(server, url, **extra), patience=patience)
+    return JobApiService(connection(server, url, **extra), retry=retry)
 
 
 def job(script: str = "print('hello')\n", name: str = "test", **fields: Any) -> TrainingJob:

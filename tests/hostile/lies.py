@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import TrainingError
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
 from tests.harness.hostile_server import SECRET, HostileServer, secrets_in
 
@@ -39,7 +39,7 @@ def connection(server: HostileServer, **extra: Any) -> JobApiConnection:
 
 def service(server: HostileServer, **extra: Any) -> JobApiService:
     """The service behind a hostile server. It tries everything twice."""
-    return JobApiService(connection(server, **extra), patience=Patience(total=30, attempts=2))
+    return JobApiService(connection(server, **extra), retry=Retry(total=30, attempts=2))
 
 
 def job() -> TrainingJob:
@@ -74,7 +74,7 @@ def one_clear_error(*kinds: type[TrainingError], within: float = 20) -> Iterator
     """
     seen = Refused()
     started = time.monotonic()
-    with patience.testing():
+    with retry.testing():
         try:
             yield seen
         except TrainingError as error:

@@ -21,7 +21,7 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from tests.harness.hostile_server import (
     TOKEN,
     Answer,
@@ -95,7 +95,7 @@ def test_no_token_answer_brings_an_error_of_somebody_else(
 ) -> None:
     hostile.says("/oauth/token", as_json(answer, status))
     tally["lies told to the worker"] += 1
-    with patience.testing():
+    with retry.testing():
         try:
             token = service(hostile).token()
         except TrainingError as error:
@@ -151,7 +151,7 @@ def test_no_status_brings_an_error_of_somebody_else(
     hostile.says(ROUTES["status"], as_json(content))
     tally["lies told to the worker"] += 1
     asked = service(hostile)
-    with patience.testing():
+    with retry.testing():
         for ask in (lambda: asked.status(HANDLE), lambda: asked.find(JOB_ID)):
             try:
                 ask()
@@ -194,7 +194,7 @@ def test_the_last_lines_are_best_effort_whatever_the_log_says(
     reply: Reply, hostile: HostileServer, tally: Counter[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     hostile.says("/logs", reply)
-    with patience.testing(), caplog.at_level(logging.INFO):
+    with retry.testing(), caplog.at_level(logging.INFO):
         lines = service(hostile).last_lines(HANDLE, 5)
     assert lines in ((), ("a",))
     assert hostile.count("/logs") <= 3

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, TrainingError
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.hostile_server import (
@@ -47,7 +47,7 @@ def follow(server: HostileServer, work: Callable[[Any], Awaitable[Any]], within:
             assert heart.worked < 1.0, f"The event loop worked for {heart.worked:.1f} s without a pause."
             assert heart.waited < 10.0, f"The event loop stood still for {heart.waited:.1f} s."
 
-    with patience.testing():
+    with retry.testing():
         return asyncio.run(run())
 
 
@@ -109,7 +109,7 @@ def test_answers_that_never_come_are_given_up_all_at_the_same_time(tally: Counte
         servers = [stack.enter_context(HostileServer()) for _ in range(2 * len(never))]
         for number, server in enumerate(servers):
             server.says("/logs" if number % 2 else "/oauth/token", never[number // 2])
-        with patience.testing():
+        with retry.testing():
             errors = asyncio.run(run(servers))
     for error in errors:
         check_error(error)
@@ -230,7 +230,7 @@ def test_no_handle_leads_to_another_route(job_id: str, hostile: HostileServer) -
         async with service(hostile).follower({"job_id": job_id}) as follower:
             await follower.read(None)
 
-    with patience.testing():
+    with retry.testing():
         asyncio.run(run())
         service(hostile).stop({"job_id": job_id})
     asked = [seen for seen in hostile.seen if "/jobs/" in seen.path]
@@ -293,7 +293,7 @@ def test_one_liar_does_not_hold_up_the_followers_of_another_service(hostile: Hos
                 waiting.cancel()
                 await asyncio.gather(waiting, return_exceptions=True)
 
-        with patience.testing():
+        with retry.testing():
             asyncio.run(run())
     assert hostile.count(JOB_ID) == 1
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, TrainingError
 from airflow_provider_jobapi.hooks.jobapi import JobApiHook
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from tests.harness.hostile_server import SECRET, Answer, HostileServer, secrets_in
 from tests.hostile.lies import BRIEF, HANDLE, TIMEOUT, check_error, one_clear_error
@@ -45,7 +45,7 @@ def test_the_connections_test_tells_what_is_wrong(
     shape: str, route: str, hook: JobApiHook, hostile: HostileServer, tally: Counter[str]
 ) -> None:
     hostile.says(route, SHAPES[shape])
-    with patience.testing():
+    with retry.testing():
         good, text = hook.test_connection()
     assert not good
     assert 10 < len(text) < 4_000
@@ -117,7 +117,7 @@ def test_whatever_stands_in_login_and_password_no_header_is_made_of_it(
     extra = {"token_url": f"{hostile.url}/oauth/token", "timeout": 5, "token_method": method}
     made = JobApiConnection.of(host=hostile.url, login=login, password=password, extra=extra)
     before = len(hostile.seen)
-    with patience.testing():
+    with retry.testing():
         try:
             JobApiService(made).token()
         except TrainingError as error:

@@ -30,7 +30,7 @@ BOUND = 100 * MEGABYTE
 
 _SCRIPT = """
 import asyncio, json, pathlib, sys, tempfile, time
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from tests.hostile.lies import HANDLE, OPERATIONS, service
 import aiohttp, authlib.integrations.requests_client, obstore, pydantic  # what anybody needs who asks anything
 
@@ -62,7 +62,7 @@ def other():
 
 pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
 before, started, error = resident("VmRSS:"), time.monotonic(), None
-with patience.testing():
+with retry.testing():
     try:
         {"lines": lines, "read": read}.get(asked, other)()
     except Exception as raised:

@@ -22,7 +22,7 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from tests.harness.hostile_server import (
     MODEL,
     Answer,
@@ -218,7 +218,7 @@ def test_links_that_stand_in_the_destination_lead_nowhere(
     outside.mkdir()
     (destination / "1").symlink_to(outside)
     before = tree(untouched)
-    with patience.testing():
+    with retry.testing():
         try:
             service(hostile).fetch_model(HANDLE, destination, "1")
         except TrainingError as error:
@@ -253,7 +253,7 @@ def test_no_listing_writes_beside_the_destination(
     body = json.dumps({"job_id": "x", "model": {"path": "model", "prefix": "m", "files": entries}})
     hostile.says("/model", Answer(200, {"Content-Type": "application/json"}, body.encode()))
     tally["hostile model listings"] += 1
-    with patience.testing():
+    with retry.testing():
         try:
             fetched = service(hostile).fetch_model(HANDLE, place, "1")
         except TrainingError as error:
@@ -290,7 +290,7 @@ def test_the_version_is_a_number_whatever_time_the_service_tells(
     )
     hostile.says("/model", as_json(listing()))
     before = {path.name for path in destination.iterdir()}
-    with patience.testing():
+    with retry.testing():
         try:
             service(hostile).fetch_model(HANDLE, destination)
         except TrainingError as error:
@@ -378,7 +378,7 @@ def test_what_the_storage_claims_to_have_is_sent_unless_it_is_the_same(
     entry = {"key": key, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()} | claimed
     hostile.says("/storage/objects?", as_json({"objects": [entry], "next": None}))
     hostile.says(f"HEAD /api/v2/storage/objects/{key}", Answer(404))
-    with patience.testing():
+    with retry.testing():
         _submit(hostile)
     assert hostile.count(f"PUT /api/v2/storage/objects/{key}") == 1
 

@@ -15,7 +15,7 @@ from airflow_provider_jobapi.exceptions import (
     ConnectionProblem,
     ServiceUnavailable,
 )
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from tests.harness.hostile_server import (
     TOKEN,
     Answer,
@@ -90,7 +90,7 @@ def test_an_answer_that_comes_a_byte_at_a_time_is_given_up(
     hostile.says(ROUTES.get(operation, "/logs"), slow)
     tally["lies told to the worker"] += 1
     if operation == "lines":
-        with patience.testing():
+        with retry.testing():
             assert service(hostile, timeout=BRIEF).last_lines(HANDLE, 5) == ()
         return
     with one_clear_error(ServiceUnavailable):

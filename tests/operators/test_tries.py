@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobNotFound, JobStopped, ServiceUnavailable
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.placement import PlacingInterrupted
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
 from tests.harness.server import poll
 from tests.harness.tries import AirflowFailException, Task, follow
@@ -377,7 +377,7 @@ def test_a_service_that_is_gone_for_too_long_fails_the_try_and_the_next_one_find
     jobapi.kill()
     event = follow(trigger)
     assert event["end"] == "unreachable"
-    with patience.testing(), pytest.raises(ServiceUnavailable, match="a retry finds it again"):
+    with retry.testing(), pytest.raises(ServiceUnavailable, match="a retry finds it again"):
         train.complete(event)
     jobapi.restart()
     first = train.job_id

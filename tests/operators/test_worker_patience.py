@@ -8,7 +8,7 @@ import json
 import pytest
 
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from tests.harness.proxy import Canned, FaultProxy
 from tests.harness.server import Server
 from tests.harness.tries import Task
@@ -16,7 +16,7 @@ from tests.harness.tries import Task
 
 @pytest.mark.parametrize(("seconds", "waits"), [(300, True), (0, False)])
 def test_the_patience_of_the_task_is_the_workers_too(jobapi_server: Server, monkeypatch, seconds, waits):
-    with FaultProxy(jobapi_server.port) as network, patience.testing():
+    with FaultProxy(jobapi_server.port) as network, retry.testing():
         connection = jobapi_server.connection | {
             "host": network.url,
             "extra": {"token_url": f"{network.url}/oauth/token"},

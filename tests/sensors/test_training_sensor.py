@@ -15,7 +15,7 @@ from airflow.sdk import DAG
 from airflow_provider_jobapi._airflow import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.sensors.training import TrainingSensor
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.triggers import training
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
 from tests.harness.airflow import wait_for
@@ -166,7 +166,7 @@ def test_a_service_that_is_gone_for_too_long_is_tried_again(jobapi, monkeypatch)
     ]
     triggers = [each.defer() for each in sensors]
     jobapi.kill()
-    with patience.testing():
+    with retry.testing():
         for one, trigger, error in zip(sensors, triggers, (ServiceUnavailable, AirflowSkipException), strict=True):
             with pytest.raises(error):
                 one.sensor.resume_execution("execute_complete", {"event": follow(trigger)}, one.context)
@@ -182,9 +182,9 @@ def test_the_timeout_holds_where_the_service_is_gone(jobapi, monkeypatch):
     begun = time.monotonic()
     events = [follow(each) for each in triggers]
     said = r"^The timeout of 0:00:03 is over\. The status of job .* cannot be read: "
-    with patience.testing(), pytest.raises(AirflowSensorTimeout, match=said):
+    with retry.testing(), pytest.raises(AirflowSensorTimeout, match=said):
         hard.sensor.resume_execution("execute_complete", {"event": events[0]}, hard.context)
-    with patience.testing(), pytest.raises(AirflowSkipException):
+    with retry.testing(), pytest.raises(AirflowSkipException):
         soft.sensor.resume_execution("execute_complete", {"event": events[1]}, soft.context)
     assert time.monotonic() - begun < 60, "the patience of ten minutes is not the timeout's"
     jobapi.restart()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.services import retry
 from tests.harness.s3 import s3
 
 __all__ = ["s3"]
@@ -16,5 +16,5 @@ __all__ = ["s3"]
 @pytest.fixture
 def no_waits() -> Iterator[None]:
     """Repeat at once whatever is repeated."""
-    with patience.testing():
+    with retry.testing():
         yield

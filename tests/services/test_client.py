@@ -14,7 +14,7 @@ from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from tests.harness.client import connection
 from tests.harness.proxy import BlackHole, Broken, Canned, FaultProxy
 from tests.harness.server import Server, running
@@ -45,7 +45,7 @@ def test_what_may_pass_is_tried_again(jobapi_server: Server, network: FaultProxy
 @pytest.mark.usefixtures("no_waits")
 def test_patience_with_a_closed_port_ends(jobapi_server: Server, network: FaultProxy) -> None:
     network.refuse()
-    asking = client(connection(jobapi_server, network.url), patience=Patience(attempts=3))
+    asking = client(connection(jobapi_server, network.url), retry=Retry(attempts=3))
     with pytest.raises(ServiceUnavailable, match=r"cannot be reached: connection refused\. If this lasts, check"):
         asking.send(contract.storage())
     network.accept()
@@ -63,7 +63,7 @@ def test_retry_after_is_kept(jobapi_server: Server, network: FaultProxy) -> None
 def test_silence_is_given_up(jobapi_server: Server, network: FaultProxy) -> None:
     network.next(BlackHole(), BlackHole())
     began = time.monotonic()
-    asking = client(connection(jobapi_server, network.url, timeout=0.3), patience=Patience(attempts=2))
+    asking = client(connection(jobapi_server, network.url, timeout=0.3), retry=Retry(attempts=2))
     with pytest.raises(ServiceUnavailable, match="did not answer in time"):
         asking.send(contract.storage())
     assert 0.6 <= time.monotonic() - began < 10
@@ -158,9 +158,9 @@ def test_our_own_certificate_where_the_service_asks_for_one(tmp_path: Path) -> N
     with Tiny({"GET /": STORAGE}, authority.server_context(ask_clients=True)) as tiny:
         ours = str(authority.issue("me"))
         assert client(connection(tiny, ca_bundle=bundle, client_cert=ours)).send(contract.storage()).status == 200
-        once = Patience(attempts=1)
+        once = Retry(attempts=1)
         with pytest.raises((ConnectionProblem, ServiceUnavailable)):
-            client(connection(tiny, ca_bundle=bundle), patience=once).send(contract.storage())
+            client(connection(tiny, ca_bundle=bundle), retry=once).send(contract.storage())
 
 
 def test_an_address_without_tls_that_was_called_with_it(jobapi_server: Server) -> None:
@@ -218,7 +218,7 @@ def test_a_client_apart_shares_no_socket() -> None:
         thread.start()
         assert held.wait(10)
         session = asking._session
-        with asking.apart(Patience(total=5)) as other:
+        with asking.apart(Retry(total=5)) as other:
             assert other.send(contract.stop("1")).status == 200
             assert other._session is not session
         release.set()

@@ -2,8 +2,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -24,7 +23,7 @@ from airflow_provider_jobapi.exceptions import (
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.contract import Request
-from airflow_provider_jobapi.services.jobapi.refusals import refusal, retry_after
+from airflow_provider_jobapi.services.jobapi.refusals import refusal
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ADDRESS = "https://jobs.example.com"
@@ -114,19 +113,7 @@ def test_where_a_redirect_leads_is_told_without_its_query() -> None:
     assert "another address" in str(refused(GET, 302, location="http://[broken"))
 
 
-def answer(**headers: str) -> Answer:
-    return Answer(503, {key.replace("_", "-"): value for key, value in headers.items()}, b"", NOW)
-
-
-def test_retry_after_as_seconds_and_as_a_date() -> None:
-    assert retry_after(answer(retry_after="7")) == 7
-    assert retry_after(answer(retry_after="999999999")) == 3_600
-    then = datetime.now(UTC) + timedelta(seconds=60)
-    asked = retry_after(answer(retry_after=format_datetime(then, usegmt=True)))
-    assert asked is not None
-    assert 50 < asked <= 60
-    assert retry_after(answer(retry_after="Thu, 01 Jan 1970 00:00:00 GMT")) == 0
-    assert retry_after(answer()) is None
+def test_a_busy_service_says_when_to_come_back() -> None:
     error = refused(GET, 429, retry_after="3")
     assert isinstance(error, ServiceUnavailable)
     assert error.retry_after == 3

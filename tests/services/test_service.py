@@ -21,7 +21,7 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
 )
 from airflow_provider_jobapi.services.jobapi import service as service_module
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import job, service
 from tests.harness.proxy import BlackHole, Broken, BrokenUpload, Canned, FaultProxy
@@ -86,7 +86,7 @@ def test_a_lost_answer_does_not_train_twice(jobapi_server: Server, job_id: str, 
 
 
 def test_what_is_there_already_is_not_uploaded_again(jobapi_server: Server, job_id: str, network: FaultProxy) -> None:
-    asking = service(jobapi_server, network.url, patience=Patience(attempts=2))
+    asking = service(jobapi_server, network.url, retry=Retry(attempts=2))
     data = {"large.bin": b"x" * 3_000_000, "small.txt": "y"}
     network.next(Canned(503), Canned(503), when=f"POST /api/v2/jobs/{job_id}")
     with pytest.raises(ServiceUnavailable):
@@ -198,7 +198,7 @@ def test_a_stop_is_asked_for_in_seconds(
     jobapi_server: Server, network: FaultProxy, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert service_module.STOP.total <= 10
-    monkeypatch.setattr(service_module, "STOP", Patience(total=1.0, attempts=5))
+    monkeypatch.setattr(service_module, "STOP", Retry(total=1.0, attempts=5))
     network.next(*[BlackHole()] * 10)
     began = time.monotonic()
     with pytest.raises(ServiceUnavailable):

@@ -16,12 +16,12 @@ from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 
 from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable
-from airflow_provider_jobapi.services import contact as contacts
+from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.training.status import JobState
 from airflow_provider_jobapi.triggers import training
 from airflow_provider_jobapi.triggers.event import TrainingEvent
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
-from airflow_provider_jobapi.triggers.watch import Contact, Pace, describe
+from airflow_provider_jobapi.triggers.watch import Pace
 from tests.harness.scripted import START, ScriptedFollower, ScriptedTrigger, chunk, end
 
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
@@ -31,8 +31,9 @@ OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": "", "
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No test waits for what only people need."""
-    monkeypatch.setattr(contacts, "_SHORTEST_PAUSE", 0.01)
     monkeypatch.setattr(training, "SHORTEST", 0.0)
+    with retry.testing():
+        yield
 
 
 def soon(seconds: float = 2) -> str:
@@ -104,7 +105,7 @@ def test_patience_ends():
 
 def test_patience_begins_anew_with_each_good_answer(monkeypatch):
     clock = itertools.count(0, 4)
-    monkeypatch.setattr(contacts, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     failures = [ServiceUnavailable("No answer.")] * 2
     steps = [step for _ in range(4) for step in (*failures, chunk())]
     assert ScriptedTrigger(ScriptedFollower([*steps, end()]), patience=10).events() == [OVER]
@@ -337,31 +338,6 @@ def test_the_pace_holds_the_rate_and_leaves_the_loop_free():
     seconds, turns = asyncio.run(run())
     assert seconds >= 0.29
     assert turns > 10
-
-
-def test_waits_grow_and_are_spread(monkeypatch):
-    monkeypatch.setattr(contacts, "_SHORTEST_PAUSE", 0.5)
-    contact = Contact(1_000_000.0, lambda _: None)
-    waits = [contact.lost(ServiceUnavailable("x")) for _ in range(30)]
-    assert waits[0] < 0.5
-    assert 15 <= waits[-1] <= 30
-    assert len(set(waits)) > 20
-
-
-def test_the_services_own_word_on_waiting_is_kept():
-    assert Contact(1_000.0, lambda _: None).lost(ServiceUnavailable("x", retry_after=77)) == 77
-
-
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [
-        (ValueError(), "ValueError."),
-        (ValueError("a\n b"), "ValueError: a b."),
-        (BrokenContract("It is so."), "It is so."),
-    ],
-)
-def test_errors_are_sentences(error, sentence):
-    assert describe(error) == sentence
 
 
 @pytest.mark.parametrize(

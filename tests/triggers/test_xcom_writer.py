@@ -127,7 +127,7 @@ def test_a_failed_write_is_tried_again_with_the_newest_value_and_longer_pauses(m
         await asyncio.wait_for(slot.idle.wait(), 10)
 
     assert [value for _, value, _ in run(test).writes] == ["new"]
-    for gap, least in zip(itertools.pairwise(attempts), (0.04, 0.08, 0.16), strict=True):
+    for gap, least in zip(itertools.pairwise(attempts), (0.02, 0.04, 0.08), strict=True):
         assert gap[1] - gap[0] >= least * 0.99
 
 

@@ -11,7 +11,7 @@ from airflow_provider_jobapi.services.base import FetchedModel, ModelFile
 from airflow_provider_jobapi.services.files.destinations import Place
 from airflow_provider_jobapi.services.files.stores import ObjectStore
 from airflow_provider_jobapi.services.files.transfers import Meters, download, run
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 
 
 def no_model(job_id: str) -> NoSavedModel:
@@ -27,7 +27,7 @@ def fetch(
     keys: Mapping[ModelFile, str],
     place: Place,
     store_of: Callable[[], ObjectStore],
-    patience: Patience,
+    retry: Retry,
     log: logging.Logger,
     meters: Meters | None,
 ) -> FetchedModel:
@@ -45,7 +45,7 @@ def fetch(
     title = f"Fetching the model of job {job_id}"
     place.publish(
         files,
-        lambda file, target, told: download(store, keys[file], file, target, patience, told),
+        lambda file, target, told: download(store, keys[file], file, target, retry, told),
         lambda tasks: run(title, tasks, log, meters),
     )
     return FetchedModel(place.location, files)

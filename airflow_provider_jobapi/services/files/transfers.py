@@ -18,7 +18,7 @@ from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailabl
 from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files.sources import Source, Told
 from airflow_provider_jobapi.services.files.stores import ObjectStore, StoredObject
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.units import size_text
 
 THREADS = 8
@@ -157,7 +157,7 @@ def upload(
     store: ObjectStore,
     directory: str,
     sources: Mapping[str, Source],
-    patience: Patience,
+    retry: Retry,
     log: logging.Logger,
     title: str,
     meters: Meters | None = None,
@@ -167,7 +167,7 @@ def upload(
     :param sources: By their path in the directory.
     :param meters: As for :func:`run`.
     """
-    there = patience.repeat(lambda: {each.key: each for each in store.list_objects(f"{directory}/")}, log)
+    there = retry.call(lambda: {each.key: each for each in store.list_objects(f"{directory}/")}, log)
 
     def task(key: str, source: Source) -> Task:
         def once(told: Told) -> None:
@@ -177,7 +177,7 @@ def upload(
             else:
                 store.put(key, source, told)
 
-        return Task(key, source.size, lambda told: patience.repeat(lambda: once(told), log))
+        return Task(key, source.size, lambda told: retry.call(lambda: once(told), log))
 
     run(title, [task(f"{directory}/{path}", source) for path, source in sources.items()], log, meters)
 
@@ -191,7 +191,7 @@ def _same(store: ObjectStore, there: StoredObject | None, source: Source) -> boo
     return there.sha256 == source.sha256
 
 
-def download(store: ObjectStore, key: str, file: ModelFile, target: Path, patience: Patience, told: Told) -> None:
+def download(store: ObjectStore, key: str, file: ModelFile, target: Path, retry: Retry, told: Told) -> None:
     """Bring one object into a file of this machine, verified and synced. A break goes on where it was, if it can.
 
     :param file: What the object must be.
@@ -215,7 +215,7 @@ def download(store: ObjectStore, key: str, file: ModelFile, target: Path, patien
             if received.size < file.size:
                 raise ServiceUnavailable(f"The storage broke off {file.path} after {received.size:,} bytes.")
 
-        patience.repeat(once)
+        retry.call(once)
         received.verify()
         out.flush()
         os.fsync(out.fileno())

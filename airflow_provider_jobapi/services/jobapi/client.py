@@ -19,7 +19,7 @@ from airflow_provider_jobapi.services.jobapi.contract import Request
 from airflow_provider_jobapi.services.jobapi.refusals import refusal
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
 from airflow_provider_jobapi.services.jobapi.watchdog import TIMES
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -39,7 +39,7 @@ class Client:
 
     :param tokens: Where the token comes from.
     :param mask: Told each new token.
-    :param patience: What a service that cannot be reached is given; every request of the contract may be repeated.
+    :param retry: How a request is repeated while the service is unavailable; every request of the contract may be.
     """
 
     def __init__(
@@ -48,23 +48,23 @@ class Client:
         tokens: TokenSource,
         mask: Mask,
         *,
-        patience: Patience | None = None,
+        retry: Retry | None = None,
         log: logging.Logger | None = None,
     ) -> None:
         self.connection = connection
         self._tokens = tokens
         self._mask = mask
-        self._patience = patience or Patience()
+        self._retry = retry or Retry()
         self._log = log
         self._masked: str | None = None
         self._session: Session | None = None
 
     def send(self, request: Request) -> Answer:
-        """Send a request, repeated as far as patience goes, and read the whole answer.
+        """Send a request, repeated while the service is unavailable, and read the whole answer.
 
         :raises TrainingError: for every answer that is not a success, by what it asks of the user.
         """
-        return self._patience.repeat(lambda: self.send_once(request), self._log)
+        return self._retry.call(lambda: self.send_once(request), self._log)
 
     def send_once(self, request: Request) -> Answer:
         """Send a request once; only a token that is refused is replaced and the request sent again."""
@@ -101,14 +101,14 @@ class Client:
         return token
 
     @contextmanager
-    def apart(self, patience: Patience) -> Iterator[Client]:
+    def apart(self, retry: Retry) -> Iterator[Client]:
         """A client like this one that shares no socket with it.
 
         A signal handler interrupts whatever the main thread is doing, which may be holding the lock of the connection
         pool; taking it again in the handler would never end.
         """
-        connection = replace(self.connection, timeout=min(self.connection.timeout, patience.total / 2))
-        other = Client(connection, self._tokens, self._mask, patience=patience, log=self._log)
+        connection = replace(self.connection, timeout=min(self.connection.timeout, retry.total / 2))
+        other = Client(connection, self._tokens, self._mask, retry=retry, log=self._log)
         other._masked = self._masked
         try:
             yield other

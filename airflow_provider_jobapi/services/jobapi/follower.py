@@ -10,12 +10,12 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.jobapi import channel, contract
 from airflow_provider_jobapi.services.jobapi.client import Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
+from airflow_provider_jobapi.services.retry import Retry, sleep_async
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
@@ -30,7 +30,8 @@ QUIET_INTERVAL = 1.0
 MOST_REQUESTS = 1_000
 """Requests a second that all followers of a process send together, at the most."""
 
-_STOP_ATTEMPTS = 3
+STOP = Retry(total=6.0, attempts=3, longest_wait=2.0)
+"""How the request to stop a job is repeated; short, since the trigger repeats it as a whole."""
 
 
 class _Crowd:
@@ -118,15 +119,7 @@ class JobApiFollower:
 
     async def stop(self) -> None:
         """Ask the service to stop the job; a job that has ended is no error."""
-        for attempt in range(_STOP_ATTEMPTS):
-            try:
-                await self._joined().send(contract.stop(self._job_id), self._mask)
-            except ServiceUnavailable as error:
-                if attempt == _STOP_ATTEMPTS - 1:
-                    raise
-                await _sleep(min(2.0, error.retry_after or 0.5))
-            else:
-                return
+        await STOP.call_async(lambda: self._joined().send(contract.stop(self._job_id), self._mask))
 
     def _joined(self) -> channel.Channel:
         if self._channel is None:
@@ -135,7 +128,7 @@ class JobApiFollower:
 
     async def _pace(self) -> None:
         async with self._turn:  # since a status may be asked for while a read waits
-            await _sleep(self._next - time.monotonic())
+            await sleep_async(self._next - time.monotonic())
             self._next = time.monotonic() + _crowd.interval()
 
     def _shrunk(self, size: int, offset: int) -> LogChunk:
@@ -154,11 +147,6 @@ class JobApiFollower:
             f"The service has lost the end of the log of job {self._job_id}; following it from where it ends now."
         )
         return LogChunk((), {"offset": size})
-
-
-async def _sleep(seconds: float) -> None:
-    if patience.waits() and seconds > 0:
-        await asyncio.sleep(seconds)
 
 
 def _offset(cursor: Any) -> int:

@@ -4,10 +4,7 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from airflow_provider_jobapi.exceptions import (
@@ -23,9 +20,6 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.jobapi.contract import Request
-
-LONGEST_RETRY_AFTER = 3_600.0
-"""Seconds; a service that asks for more is asked again after these."""
 
 
 def refusal(request: Request, answer: Answer, address: str, secrets: Iterable[str] = ()) -> TrainingError:
@@ -61,11 +55,11 @@ def _busy(answer: Answer, address: str, detail: str) -> TrainingError | None:
         return QuotaReached(f"The service has no room for this. {detail}".strip())
     if answer.status == 429:
         return ServiceUnavailable(
-            f"{address} asks for fewer requests. {detail}".strip(), retry_after=retry_after(answer)
+            f"{address} asks for fewer requests. {detail}".strip(), retry_after=answer.retry_after()
         )
     if answer.status >= 500:
         said = detail or f"It answered {answer.status}."
-        return ServiceUnavailable(f"{address} cannot serve now. {said}", retry_after=retry_after(answer))
+        return ServiceUnavailable(f"{address} cannot serve now. {said}", retry_after=answer.retry_after())
     return None
 
 
@@ -95,19 +89,6 @@ def _of_the_connection(request: Request, answer: Answer, address: str) -> str | 
         407: f"The proxy before {address} wants a user; check the connection's proxy.",
         410: nothing,
     }.get(answer.status)
-
-
-def retry_after(answer: Answer) -> float | None:
-    """The seconds that Retry-After asks for, given as seconds or as a date (RFC 9110, 10.2.3)."""
-    text = answer.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,9}", text):
-        return min(float(text), LONGEST_RETRY_AFTER)
-    try:
-        then = parsedate_to_datetime(text)
-        seconds = ((then if then.tzinfo else then.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 
 
 def _problem(answer: Answer) -> tuple[str, str | None]:

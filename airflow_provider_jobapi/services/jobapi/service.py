@@ -25,7 +25,7 @@ from airflow_provider_jobapi.services.jobapi.client import Client, Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request, Storage
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.logs import LogChunk
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-STOP = Patience(total=10.0, attempts=5)
+STOP = Retry(total=10.0, attempts=5)
 """A stop is asked for while a worker is being killed, which has seconds left."""
 
 LONGEST_TAIL = 30.0
@@ -52,7 +52,7 @@ class JobApiService:
     :param connection: Where, and as whom.
     :param mask: Told each secret that was not in the connection, a token or a key, so that logs can hide it.
     :param log: Where transfers tell how far they are.
-    :param patience: What a service that cannot be reached is given.
+    :param retry: How a call is repeated while the service is unavailable.
     :param meters: What shows how far a transfer is, in place of lines in the log.
     """
 
@@ -62,22 +62,22 @@ class JobApiService:
         *,
         mask: Mask = lambda _: None,
         log: logging.Logger = _log,
-        patience: Patience | None = None,
+        retry: Retry | None = None,
         meters: Meters | None = None,
     ) -> None:
         self.connection = connection
         self._mask = mask
         self._log = log
         self._meters = meters
-        self._patience = patience or Patience()
-        self._client = Client(connection, tokens_of(connection), mask, patience=self._patience, log=log)
+        self._retry = retry or Retry()
+        self._client = Client(connection, tokens_of(connection), mask, retry=self._retry, log=log)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.connection.base_url!r})"
 
     def token(self) -> str:
         """A good token of this connection."""
-        return self._patience.repeat(self._client.token, self._log)
+        return self._retry.call(self._client.token, self._log)
 
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
         """Upload what differs and submit the job; the same id is the same job.
@@ -178,7 +178,7 @@ class JobApiService:
         if listed is None:
             raise no_model(job_id)
         place = place_of(destination, self._version(handle) if version is None else str(version))
-        return fetch(job_id, read_listing(listed), place, self._store, self._patience, self._log, self._meters)
+        return fetch(job_id, read_listing(listed), place, self._store, self._retry, self._log, self._meters)
 
     def follower(self, handle: Handle) -> JobApiFollower:
         """A follower of this job for the triggerer."""
@@ -191,12 +191,12 @@ class JobApiService:
 
         :raises ServiceUnavailable: when it is not ready, with the service's own words.
         """
-        return self._patience.repeat(self._ready_storage, self._log)
+        return self._retry.call(self._ready_storage, self._log)
 
     def impatient(self) -> JobApiService:
         """The same service, asked once and with a short timeout: for a person who waits."""
         connection = replace(self.connection, timeout=min(10.0, self.connection.timeout))
-        return JobApiService(connection, mask=self._mask, log=self._log, patience=Patience(attempts=1))
+        return JobApiService(connection, mask=self._mask, log=self._log, retry=Retry(attempts=1))
 
     def probe(self) -> None:
         """Ask the API for anything.
@@ -236,7 +236,7 @@ class JobApiService:
         from airflow_provider_jobapi.services.files.transfers import upload
 
         title = f"Uploading the files of job {job_id}"
-        upload(self._store(), directory, sources, self._patience, self._log, title, self._meters)
+        upload(self._store(), directory, sources, self._retry, self._log, title, self._meters)
 
     def _submission(self, request: Request, job_id: str) -> Submission:
         answer = self._client.send(request)

@@ -16,7 +16,6 @@ from typing import Any
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable
 from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection, TokenMethod
-from airflow_provider_jobapi.services.jobapi.refusals import retry_after
 from airflow_provider_jobapi.services.jobapi.watchdog import TIMES
 
 LEEWAY = 60.0
@@ -121,7 +120,7 @@ def _checked(response: Any, connection: JobApiConnection) -> Any:
     if status == 429 or status >= 500:
         answer = Answer(status, {key.lower(): value for key, value in response.headers.items()}, b"", datetime.now(UTC))
         raise ServiceUnavailable(
-            f"The token server {url} cannot serve now: it answered {status}.", retry_after=retry_after(answer)
+            f"The token server {url} cannot serve now: it answered {status}.", retry_after=answer.retry_after()
         )
     if 300 <= status < 400:
         raise ConnectionProblem(f"{url} redirects; set the connection's token_url to the address that answers.")

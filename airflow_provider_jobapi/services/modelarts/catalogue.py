@@ -31,7 +31,7 @@ Choice = TypeVar("Choice")
 class Catalogue:
     """The lists of one service.
 
-    :param send: Sends a call, with patience.
+    :param send: Sends a call, and repeats it while ModelArts is unavailable.
     """
 
     def __init__(self, dialect: Dialect, send: Callable[[Call], Answer]) -> None:

@@ -19,10 +19,9 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable, TrainingError
-from airflow_provider_jobapi.services import patience
+from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable, TrainingError, describe
+from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.contact import describe
 from airflow_provider_jobapi.services.modelarts import logbook, mapping
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.refusals import ENDED, GONE, code_of, succeeded
@@ -46,8 +45,8 @@ ROUNDS = 2, 6
 """Looks in a row that find no line where the job is over: as many as make its log complete, and as many where the
 service does not answer all of them."""
 
-_ATTEMPTS = 4
-_LONGEST_RETRY = 20.0
+BUSY = retry.Retry(total=20.0, attempts=4, only_if_asked=True)
+"""How a call is repeated where ModelArts says when; a poll that fails otherwise is repeated by the trigger."""
 
 Result = TypeVar("Result")
 
@@ -96,7 +95,7 @@ class ModelArtsFollower:
         :raises JobGone: when somebody deleted the job.
         :raises BrokenContract: when its answer cannot be true.
         """
-        await _sleep(self._due - time.monotonic())
+        await retry.sleep_async(self._due - time.monotonic())
         began = time.monotonic()
         self._due = began + self._pace()
         book = logbook.Logbook(self._dialect, self._key, cursor)
@@ -141,7 +140,7 @@ class ModelArtsFollower:
         """Look at the logs, unless the service has said that it is too early."""
         until, busy = self._rest
         now = time.monotonic()
-        if patience.waits() and now < until:
+        if not retry.is_testing() and now < until:
             book.leave(busy)
             return
         send = partial(self._send, until=now + logbook.LOOK)
@@ -194,7 +193,7 @@ class ModelArtsFollower:
         self._whole = self._whole + 1 if book.whole else 0
         if self._whole < ROUNDS[0] and self._rounds < ROUNDS[1]:
             return False
-        return now - self._quiet_since >= QUIET * (1 if patience.waits() else 0)
+        return now - self._quiet_since >= QUIET * (1 if not retry.is_testing() else 0)
 
     async def _send(
         self, call: Call, accept: Callable[[Answer], bool] = succeeded, *, until: float = float("inf")
@@ -204,23 +203,21 @@ class ModelArtsFollower:
         :param until: When it is too late for the call to wait for the service.
         """
         async with self._turn:
-            await _sleep(self._not_before - time.monotonic())
+            await retry.sleep_async(self._not_before - time.monotonic())
             return await self._repeat(call, accept, until)
 
     async def _repeat(self, call: Call, accept: Callable[[Answer], bool], until: float = float("inf")) -> Answer:
         """Send a call; where the service says after how many seconds it may be sent again, wait for them."""
-        for attempt in range(_ATTEMPTS):
+
+        async def once() -> Answer:
             try:
                 return await self._in_thread(lambda: self._session.send(call, accept))
             except ServiceUnavailable as error:
-                after = error.retry_after
-                if after is None or after > _LONGEST_RETRY:
-                    raise
-                self._not_before = time.monotonic() + after
-                if attempt == _ATTEMPTS - 1 or self._not_before > until:
-                    raise
-                await _sleep(max(after, 0.05))
-        raise AssertionError
+                if error.retry_after is not None and error.retry_after <= BUSY.total:
+                    self._not_before = time.monotonic() + error.retry_after
+                raise
+
+        return await replace(BUSY, total=min(BUSY.total, until - time.monotonic())).call_async(once)
 
     async def _fetch(self, url: str, begin: int, most: int) -> tuple[int, bytes]:
         return await self._in_thread(lambda: self._session.fetch(url, begin, most))
@@ -236,11 +233,6 @@ class ModelArtsFollower:
 def _pool_of(url: str) -> ThreadPoolExecutor:
     """The threads for one service: what waits for one that hangs does not hold up the others' jobs."""
     return ThreadPoolExecutor(THREADS, thread_name_prefix=f"modelarts {url}")
-
-
-async def _sleep(seconds: float) -> None:
-    if patience.waits() and seconds > 0:
-        await asyncio.sleep(seconds)
 
 
 def _may_pass(trouble: Exception) -> bool:

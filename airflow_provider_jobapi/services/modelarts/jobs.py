@@ -38,9 +38,9 @@ from airflow_provider_jobapi.services.modelarts.mapping import (
 from airflow_provider_jobapi.services.modelarts.refusals import Duplicate
 from airflow_provider_jobapi.services.modelarts.session import Session
 from airflow_provider_jobapi.services.modelarts.wire import Call, skew
-from airflow_provider_jobapi.services.patience import Patience, pause
+from airflow_provider_jobapi.services.retry import Retry, sleep
 
-LATE = Patience(total=8.0, attempts=3)
+LATE = Retry(total=8.0, attempts=3)
 """How long a job is looked for whose creation was not answered: the answer, or the list of jobs, may be slow."""
 
 LOOKS = 16
@@ -58,45 +58,45 @@ class Jobs:
     """The jobs of one connection.
 
     :param session: The way there, opened when it is used.
-    :param patience: What a service that cannot be reached is given.
+    :param retry: How a call is repeated while the service is unavailable.
     """
 
     def __init__(
         self,
         connection: ModelArtsConnection,
         session: Callable[[], Session],
-        patience: Patience,
+        retry: Retry,
         log: logging.Logger,
     ) -> None:
         self._connection = connection
         self._session = session
-        self._patience = patience
+        self._retry = retry
         self._log = log
         self.dialect: Dialect = dialect_of(connection.dialect)
 
     @contextmanager
-    def apart(self, patience: Patience) -> Iterator[Jobs]:
+    def apart(self, retry: Retry) -> Iterator[Jobs]:
         """The same with a session of its own, for a signal handler, which may have interrupted whoever holds a lock
         of the process's session.
         """
-        session = self._session().apart(patience.total / 2)
+        session = self._session().apart(retry.total / 2)
         try:
-            yield Jobs(self._connection, lambda: session, patience, self._log)
+            yield Jobs(self._connection, lambda: session, retry, self._log)
         finally:
             session.close()
 
-    def send(self, call: Call, patience: Patience | None = None) -> Answer:
-        """Send a call, repeated as far as patience goes."""
+    def send(self, call: Call, retry: Retry | None = None) -> Answer:
+        """Send a call, repeated while ModelArts is unavailable."""
         session = self._session()
-        return (patience or self._patience).repeat(lambda: session.send(call), self._log)
+        return (retry or self._retry).call(lambda: session.send(call), self._log)
 
-    def details(self, handle: Handle, patience: Patience | None = None) -> tuple[Details, timedelta]:
+    def details(self, handle: Handle, retry: Retry | None = None) -> tuple[Details, timedelta]:
         """Where a job stands, asked in the dialect in which it was created; and our clock minus the service's.
 
         :raises JobGone: when somebody deleted it.
         """
         dialect, key = key_of(handle)
-        answer = self.send(dialect.details(key), patience)
+        answer = self.send(dialect.details(key), retry)
         return dialect.read_details(answer), skew(answer)
 
     def is_over(self, handle: Handle) -> bool:
@@ -138,7 +138,7 @@ class Jobs:
                     return asking.submission(job_id, found[0])
                 if time.monotonic() > until:
                     break
-                pause(LATE.total / LOOKS)
+                sleep(LATE.total / LOOKS)
         _unanswered.discard(job_id)
         return None
 
@@ -175,7 +175,7 @@ class Jobs:
                 return _same(there[0], digest), there[1]
             return self.dialect.read_created(answer), skew(answer)
 
-        return self._patience.repeat(once, self._log)
+        return self._retry.call(once, self._log)
 
     def _of_this_name(self, name: str, job_id: str, refused: Duplicate) -> tuple[Found, timedelta]:
         """Our job, which has its name already.

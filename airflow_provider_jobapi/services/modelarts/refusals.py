@@ -6,9 +6,7 @@ The codes are those of the API's appendix "Error Codes"; which of them can be cu
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import (
@@ -112,7 +110,7 @@ def refusal(answer: Answer, call: Call) -> TrainingError:
     words = f"{full}: {said}" if full else said or f"it answered {answer.status}"
     if answer.status in _RETRIED or (answer.status == 500 and code in {"", "0010"}):
         return ServiceUnavailable(
-            f"ModelArts cannot serve {call.subject} now ({words}).", retry_after=retry_after(answer)
+            f"ModelArts cannot serve {call.subject} now ({words}).", retry_after=answer.retry_after()
         )
     if code in GONE and call.path.startswith("/training-jobs/"):
         return JobGone(
@@ -145,17 +143,6 @@ def _by_status(status: int, call: Call, words: str) -> TrainingError:
     if call.idempotent:
         return BrokenContract(f"ModelArts refuses {call.subject} ({words}); check the connection's dialect.")
     return InvalidJob(f"ModelArts refuses {call.subject} ({words}): change what it names.")
-
-
-def retry_after(answer: Answer) -> float | None:
-    """The seconds that Retry-After asks for: a number, or a date."""
-    value = answer.headers.get("retry-after", "").strip()
-    if re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", value):
-        return float(value)
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - answer.at).total_seconds())
-    except (ValueError, TypeError):
-        return None
 
 
 def _own(full: str) -> str:

@@ -29,7 +29,7 @@ from airflow_provider_jobapi.services.modelarts.jobs import Jobs, check_same
 from airflow_provider_jobapi.services.modelarts.mapping import Key, Plan, key_of, text_of
 from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded, SoldOut
 from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 from airflow_provider_jobapi.training.units import read_span
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-STOP = Patience(total=10.0, attempts=5)
+STOP = Retry(total=10.0, attempts=5)
 """A stop is asked for while a worker is being killed, which has seconds left."""
 
-TAIL = Patience(total=10.0, attempts=3)
+TAIL = Retry(total=10.0, attempts=3)
 """The last lines of a log are shown to somebody who waits, and missed by nobody else."""
 
 LONGEST_TAIL = 30.0
@@ -54,7 +54,7 @@ LONGEST_TAIL = 30.0
 OVERS = 20
 """Among how many last lines that of our boot file is looked for."""
 
-MARK = Patience(total=10.0, attempts=4)
+MARK = Retry(total=10.0, attempts=4)
 """A job that was created runs on without its mark."""
 
 
@@ -64,7 +64,7 @@ class ModelArtsService:
     :param connection: Where, and as whom.
     :param mask: Told each secret that was not in the connection, so that logs can hide it.
     :param log: Where transfers tell how far they are.
-    :param patience: What a service that cannot be reached is given.
+    :param retry: How a call is repeated while the service is unavailable.
     :param meters: What shows how far a transfer is, in place of lines in the log.
     """
 
@@ -74,15 +74,15 @@ class ModelArtsService:
         *,
         mask: Mask = lambda _: None,
         log: logging.Logger = _log,
-        patience: Patience | None = None,
+        retry: Retry | None = None,
         meters: Meters | None = None,
     ) -> None:
         self.connection = connection
         self._mask = mask
         self._log = log
         self._meters = meters
-        self._patience = patience or Patience()
-        self._jobs = Jobs(connection, lambda: session_of(connection, mask), self._patience, log)
+        self._retry = retry or Retry()
+        self._jobs = Jobs(connection, lambda: session_of(connection, mask), self._retry, log)
         self._dialect = self._jobs.dialect
         self._catalogue = Catalogue(self._dialect, self._jobs.send)
 
@@ -214,11 +214,11 @@ class ModelArtsService:
         ended = self._end(handle)
         bucket, folder = place(text_of(handle, "output"))
         store = self._store(bucket)
-        keys = self._patience.repeat(lambda: model_files(store, folder), self._log)
+        keys = self._retry.call(lambda: model_files(store, folder), self._log)
         if keys is None:
             raise no_model(job_id)
         target = place_of(destination, ended if version is None else str(version))
-        return fetch(job_id, keys, target, lambda: store, self._patience, self._log, self._meters)
+        return fetch(job_id, keys, target, lambda: store, self._retry, self._log, self._meters)
 
     def follower(self, handle: Handle) -> LogFollower:
         """A follower of this job for the triggerer."""
@@ -239,7 +239,7 @@ class ModelArtsService:
         if (found := self._jobs.search(job_id)) is not None:
             return self._jobs.submission(job_id, found[0]), planning.digest_in(found[0].description)
         store = self._store(self.connection.bucket)
-        mark = self._patience.repeat(lambda: tombstones.read(store, self.connection.prefix, job_id), self._log)
+        mark = self._retry.call(lambda: tombstones.read(store, self.connection.prefix, job_id), self._log)
         if mark is None:
             return None
         return Submission(mark.handle, self._jobs.details(mark.handle)[1]), mark.digest
@@ -248,7 +248,7 @@ class ModelArtsService:
         """Keep in OBS that the job was created. The job goes on without it, so nothing fails for it."""
         store, mark = self._store(self.connection.bucket), tombstones.Mark(handle, digest)
         try:
-            MARK.repeat(lambda: tombstones.write(store, self.connection.prefix, mark), self._log)
+            MARK.call(lambda: tombstones.write(store, self.connection.prefix, mark), self._log)
         except TrainingError as error:
             self._log.warning(
                 f"It could not be kept in OBS that job {_job_id(handle)} was created: {error} "
@@ -295,7 +295,7 @@ class ModelArtsService:
 
         title = f"Uploading the files of job {job_id}"
         store = self._store(self.connection.bucket)
-        upload(store, directory, sources, self._patience, self._log, title, self._meters)
+        upload(store, directory, sources, self._retry, self._log, title, self._meters)
 
     def _directory(self, job: TrainingJob, job_id: str, digest: str) -> str:
         """The job's own folder: another content has another one, so nothing of an earlier attempt is in it."""

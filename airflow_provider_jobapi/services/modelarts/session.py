@@ -23,7 +23,6 @@ from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConne
 from airflow_provider_jobapi.services.modelarts.refusals import (
     is_stale,
     refusal,
-    retry_after,
     succeeded,
 )
 from airflow_provider_jobapi.services.modelarts.wire import Call
@@ -282,7 +281,7 @@ def _login_refused(error: Any, connection: ModelArtsConnection) -> TrainingError
     if status in {408, 429} or status >= 500:
         answer = Answer(status, headers, b"", datetime.now(UTC))
         return ServiceUnavailable(
-            f"IAM at {connection.iam_url} cannot serve now ({words}).", retry_after=retry_after(answer)
+            f"IAM at {connection.iam_url} cannot serve now ({words}).", retry_after=answer.retry_after()
         )
     if status in {404, 405} and "roject" not in said:
         return ConnectionProblem(f"There is no IAM at {connection.iam_url} ({words}); check the connection's iam_url.")

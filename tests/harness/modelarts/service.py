@@ -8,7 +8,7 @@ from typing import Any
 from airflow_provider_jobapi.services.base import Handle
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from tests.harness.modelarts.double import ModelArts
@@ -19,7 +19,7 @@ def service(
     double: ModelArts,
     dialect: str,
     *,
-    patience: Patience | None = None,
+    retry: Retry | None = None,
     login: str | None = None,
     password: str | None = None,
     **extra: Any,
@@ -32,7 +32,7 @@ def service(
         password=password or known["password"],
         extra=known["extra"],
     )
-    return ModelArtsService(connection, patience=patience)
+    return ModelArtsService(connection, retry=retry)
 
 
 def job(script: str = "print('hello')\n", name: str = "test", **fields: Any) -> TrainingJob:

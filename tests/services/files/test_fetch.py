@@ -30,7 +30,7 @@ from airflow_provider_jobapi.exceptions import (
 from airflow_provider_jobapi.services.files import destinations
 from airflow_provider_jobapi.services.files.sources import measure
 from airflow_provider_jobapi.services.files.stores import S3Access, S3Store
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from tests.harness.client import MODEL, job, service
 from tests.harness.proxy import Broken, Canned, FaultProxy
 from tests.harness.s3 import BUCKET, KEY, S3, SECRET
@@ -101,7 +101,7 @@ def memory() -> Iterator[Any]:
 def api() -> Iterator[tuple[ModelApi, Any]]:
     known = ModelApi()
     with Tiny(known.routes()) as tiny:
-        yield known, service(tiny, patience=Patience(attempts=2))
+        yield known, service(tiny, retry=Retry(attempts=2))
 
 
 def test_a_model_from_the_real_server(jobapi_server: Server, trained: dict[str, Any], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from airflow_provider_jobapi.services.modelarts.mapping import Dialect, Key, dia
 from airflow_provider_jobapi.services.modelarts.refusals import refusal
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.services.modelarts.wire import Call
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.service import job, service, started
@@ -236,6 +236,6 @@ def test_only_a_job_can_be_gone(dialect: str) -> None:
 
 def test_a_service_that_has_no_time(modelarts: ModelArts, dialect: str, job_id: str) -> None:
     modelarts.misbehave("too_many_requests", every=1, retry_after=0)
-    error = refused(service(modelarts, dialect, patience=Patience(attempts=2)), job_id)
+    error = refused(service(modelarts, dialect, retry=Retry(attempts=2)), job_id)
     assert isinstance(error, ServiceUnavailable)
     assert str(error) == "ModelArts cannot serve the list of its jobs now (ModelArts.2799: Too many requests)."

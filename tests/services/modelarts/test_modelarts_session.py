@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, ServiceUnavailable
-from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import follower as module
 from airflow_provider_jobapi.services.modelarts.mapping import Dialect, dialect_of
-from airflow_provider_jobapi.services.modelarts.refusals import retry_after
 from airflow_provider_jobapi.services.modelarts.session import session_of
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
@@ -183,21 +180,6 @@ def test_a_follower_waits_as_long_as_it_is_told(modelarts: ModelArts, samples: S
     _, (busy, done) = asked(modelarts, since)
     assert (busy["status"], done["status"]) == (429, 200)
     assert 2 <= done["time"] - busy["time"] < 10
-
-
-@pytest.mark.parametrize(
-    ("said", "seconds"),
-    [("7", 7.0), ("1.5", 1.5), ("Sat, 21 Nov 2026 10:00:30 GMT", 30.0), ("soon", None), ("", None)],
-)
-def test_the_spellings_of_retry_after(said: str, seconds: float | None) -> None:
-    answer = Answer(429, {"retry-after": said}, b"", datetime(2026, 11, 21, 10, tzinfo=UTC))
-    assert retry_after(answer) == seconds
-
-
-def test_a_retry_after_that_is_over() -> None:
-    now = datetime(2026, 11, 21, 10, tzinfo=UTC)
-    answer = Answer(429, {"retry-after": "Sat, 21 Nov 2026 09:00:00 GMT"}, b"", now + timedelta(hours=1))
-    assert retry_after(answer) == 0
 
 
 def test_ten_seconds_from_poll_to_poll_more_or_less(

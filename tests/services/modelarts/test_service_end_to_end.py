@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import QuotaReached
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService, fair_shares
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.identity import Content, walk
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import MODEL
@@ -161,7 +161,7 @@ def test_the_machines_share_the_last_lines() -> None:
 
 
 def test_the_last_lines_are_not_waited_for_long(asking: ModelArtsService, modelarts: ModelArts) -> None:
-    patient = service(modelarts, asking.connection.dialect, patience=Patience.lasting(600))
+    patient = service(modelarts, asking.connection.dialect, retry=Retry.lasting(600))
     handle = asking.submit(job(), str(uuid.uuid4())).handle
     ended(asking, handle)
     modelarts.misbehave("unavailable", path="log", times=99)

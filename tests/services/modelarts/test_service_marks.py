@@ -19,7 +19,7 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.services.files import tombstones
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.identity import Content, walk
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import MODEL
@@ -94,7 +94,7 @@ def test_a_mark_that_cannot_be_kept_fails_nothing(
 
 
 def test_a_storage_that_cannot_be_read_is_no_answer(modelarts: ModelArts, dialect: str, job_id: str) -> None:
-    down = service(modelarts, dialect, patience=Patience(attempts=1), obs_endpoint="http://127.0.0.1:9")
+    down = service(modelarts, dialect, retry=Retry(attempts=1), obs_endpoint="http://127.0.0.1:9")
     with pytest.raises(ServiceUnavailable):
         down.find(job_id)
     with pytest.raises(ConnectionProblem, match="obs_secret_key"):

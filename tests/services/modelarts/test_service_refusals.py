@@ -23,7 +23,7 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.services.modelarts import planning
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
-from airflow_provider_jobapi.services.patience import Patience
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
@@ -147,7 +147,7 @@ def test_sold_out_at_the_creation(asking: ModelArtsService, modelarts: ModelArts
 
 
 def test_sold_out_at_the_creation_by_a_service_that_then_says_no_more(modelarts: ModelArts, job_id: str) -> None:
-    asking = service(modelarts, "v1", patience=Patience(attempts=1))
+    asking = service(modelarts, "v1", retry=Retry(attempts=1))
     asking.submit(job(), str(uuid.uuid4()))
     modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
     modelarts.misbehave("unavailable", path="resource-specs", times=9)
@@ -232,7 +232,7 @@ def test_a_long_name_is_cut(asking: ModelArtsService, job_id: str) -> None:
 
 
 def test_a_service_that_is_not_there(modelarts: ModelArts, job_id: str) -> None:
-    asking = service(modelarts, "v2", patience=Patience(attempts=2))
+    asking = service(modelarts, "v2", retry=Retry(attempts=2))
     modelarts.kill()
     try:
         with pytest.raises(ServiceUnavailable, match="cannot be reached"):
