@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a job ended: in a sentence, and as the exit code of the command that waited for it.
+"""The exit codes of the command ``jobapi``.
 
 ====  ===========================================================================================
 code  meaning
@@ -45,12 +45,3 @@ def _own(code: int | None) -> int:
         return FAILED
     # A negative code is a signal's; a process of ours has one byte.
     return (128 - code if code < 0 else code) % 256 or FAILED
-
-
-def ending(status: JobStatus) -> str:
-    """How the job ended, as a sentence."""
-    why = ", ".join(
-        filter(None, (status.reason, None if status.exit_code is None else f"exit code {status.exit_code}"))
-    )
-    told = f"Job {status.job_id} is {status.status}" + (f" ({why})" if why else "")
-    return f"{told}: {status.message}" if status.message else f"{told}."

@@ -14,7 +14,7 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_jobapi.cli.ending import UNAVAILABLE, USAGE, ending, exit_code
+from airflow_provider_jobapi.cli.ending import UNAVAILABLE, USAGE, exit_code
 from airflow_provider_jobapi.cli.terminal import log_to_stderr, meters, say, visible
 from airflow_provider_jobapi.exceptions import ServiceUnavailable, TrainingError
 
@@ -204,7 +204,7 @@ def _stop(options: argparse.Namespace) -> int:
     status = service.status(handle)
     tell = _teller(options)
     if status.status.ended:
-        tell(f"It has ended already. {ending(status)}")
+        tell(f"It has ended already. {status.describe()}")
     else:
         service.stop(handle)
         tell(f"Job {options.job_id} is told to stop; `jobapi status {options.job_id}` shows when it has.")
@@ -261,7 +261,7 @@ def _follow(
         raise ServiceUnavailable(
             f"{error} Job {job_id} may go on: `jobapi logs -f {job_id}` follows it again."
         ) from None
-    tell(ending(status))
+    tell(status.describe())
     return exit_code(status)
 
 

@@ -12,13 +12,10 @@ from airflow_provider_jobapi.training.status import JobStatus
 
 def details(status: JobStatus) -> str:
     """One job in some lines, times in the zone of this machine."""
-    why = ", ".join(
-        filter(None, (status.reason, None if status.exit_code is None else f"exit code {status.exit_code}"))
-    )
     rows = {
         "job": status.job_id,
         "name": status.name,
-        "status": f"{status.status} ({why})" if why else str(status.status),
+        "status": f"{status.status} ({status.cause})" if status.cause else str(status.status),
         "message": status.message,
         "submitted": _moment(status.submission_time),
         "started": _moment(status.start_time),

@@ -78,7 +78,7 @@ class JobApiHook(TrainingHook):
         from airflow_provider_jobapi.services.jobapi.checks import check
 
         try:
-            findings = check(self.get_conn())
+            results = check(self.get_conn())
         except TrainingError as error:
             return False, str(error)
-        return all(finding.good for finding in findings), "\n".join(str(finding) for finding in findings)
+        return all(result.ok for result in results), "\n".join(str(result) for result in results)

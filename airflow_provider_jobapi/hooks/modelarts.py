@@ -79,7 +79,7 @@ class ModelArtsHook(TrainingHook):
         from airflow_provider_jobapi.services.modelarts.checks import check
 
         try:
-            findings = check(self.get_conn().connection, mask_secret)
+            results = check(self.get_conn().connection, mask_secret)
         except TrainingError as error:
             return False, str(error)
-        return all(finding.good for finding in findings), "\n".join(str(finding) for finding in findings)
+        return all(result.ok for result in results), "\n".join(str(result) for result in results)

@@ -52,14 +52,14 @@ def check_result(
     on_status(status)
     if status.status is JobState.SUCCESSFUL:
         return status
-    job = f"Job {event.job_id} ({status.name})" if status.name else f"Job {event.job_id}"
+    job = status.title
     if event.end is End.TIMEOUT and not stop_on_timeout and not status.status.ended:
         raise AirflowSensorTimeout(f"The {event.detail} is over: {job} is {status.status} and goes on.")
     if event.end is End.TIMEOUT and stop_on_timeout:
         service.stop(event.handle)
         raise JobStopped(f"The {event.detail} is over: {job} was stopped.{_quote_log(service, event)}")
     if status.status is JobState.FAILED:
-        _raise_failed(service, event, status, job)
+        _raise_failed(service, event, status)
     if status.status is not JobState.STOPPED:
         raise ServiceUnavailable(
             f"{job} is {status.status} and can no longer be followed: {event.detail or 'its log has ended.'} "
@@ -86,10 +86,8 @@ def _read_status(service: TrainingService, event: TrainingEvent, *, stop_on_time
         ) from None
 
 
-def _raise_failed(service: TrainingService, event: TrainingEvent, status: JobStatus, job: str) -> NoReturn:
-    code = "" if status.exit_code is None else f", exit code {status.exit_code}"
-    message = f"{job} failed: {status.reason or 'no reason given'}{code}. {status.message}".rstrip()
-    message += _quote_log(service, event)
+def _raise_failed(service: TrainingService, event: TrainingEvent, status: JobStatus) -> NoReturn:
+    message = status.describe() + _quote_log(service, event)
     if status.reason == Reason.COMPLETION_TIME_EXCEEDED:
         raise AirflowFailException(message)
     raise JobFailed(message, reason=status.reason, exit_code=status.exit_code)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from airflow_provider_jobapi.server import machine
+from airflow_provider_jobapi.training.hosts import is_loopback
 from airflow_provider_jobapi.training.units import read_span, size_text
 
 _SIZES = {"": 1, "b": 1}
@@ -174,14 +174,6 @@ class Settings:
             raise SettingsError("--users needs root, since each client's jobs run under a user id of their own.")
         if self.url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", self.url):
             raise SettingsError(f"--url cannot be {self.url!r}: it is an address such as https://jobs.example.com.")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether this address can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:

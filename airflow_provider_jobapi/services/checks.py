@@ -1,31 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Test button of a connection shows: one line for each thing that was tried."""
+"""The checks behind the Test button of a connection: one line for each thing that was tried."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem, TrainingError
+from airflow_provider_jobapi.exceptions import TrainingError
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found; as a text, one line."""
+class CheckResult:
+    """The result of one check; as a text, one line.
+
+    :ivar subject: What was checked, such as ``Storage``.
+    :ivar ok: Whether it works.
+    :ivar message: What was found, or what is wrong and what to do.
+    """
 
     subject: str
-    good: bool
-    said: str
+    ok: bool
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.subject}: {'ok' if self.good else 'not ok'}, {self.said}"
+        return f"{self.subject}: {'ok' if self.ok else 'not ok'}, {self.message}"
 
 
-def attempt(subject: str, work: Callable[[], str]) -> Finding:
-    """Do the work of one check; what it returns or raises is what is told."""
+def run_check(subject: str, work: Callable[[], str]) -> CheckResult:
+    """Run one check.
+
+    :param work: Returns the message, or raises what is wrong.
+    """
     try:
-        return Finding(subject, True, work())
+        return CheckResult(subject, True, work())
     except TrainingError as error:
-        return Finding(subject, False, str(error))
+        return CheckResult(subject, False, str(error))
     except Exception as error:  # noqa: BLE001 -- a form shows one line, whatever happened
-        return Finding(subject, False, str(ConnectionProblem(f"{type(error).__name__} while trying it.")))
+        return CheckResult(subject, False, f"{type(error).__name__} during the check.")

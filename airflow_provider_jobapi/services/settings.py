@@ -6,7 +6,6 @@ A :data:`Reader` is called for a value of the connection's extra that is not emp
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,20 +14,13 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.training.hosts import is_loopback
 
 Reader = Callable[[str, Any], Any]
 """Takes the key and the value; answers the value to use, or raises :class:`ConnectionProblem`."""
 
 LONGEST_TIME = 3_600.0
 """Seconds; the longest time that a connection may set."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def travels_in_clear(address: str) -> bool:

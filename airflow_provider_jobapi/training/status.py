@@ -39,6 +39,11 @@ class JobState(StrEnum):
 
 
 _ENDED = frozenset({JobState.SUCCESSFUL, JobState.FAILED, JobState.STOPPED})
+_STATE_WORDS = {
+    JobState.SUCCESSFUL: "was successful",
+    JobState.FAILED: "failed",
+    JobState.STOPPED: "was stopped",
+}
 _SPELLINGS = {
     JobState.PENDING: ("PENDING", "QUEUED", "SUBMITTED", "SCHEDULED", "WAITING", "NEW"),
     JobState.RUNNING: ("RUNNING", "STARTED", "PROCESSING", "STORING", "STOPPING"),
@@ -134,6 +139,23 @@ class JobStatus(BaseModel):
     def outlook(self) -> JobState:
         """The state, for whoever looks for a job to go on with: one that is being stopped counts as stopped."""
         return JobState.STOPPED if self.stopping else self.status
+
+    @property
+    def title(self) -> str:
+        """The job for people, such as ``Job 1234 (train)``."""
+        return f"Job {self.job_id} ({self.name})" if self.name else f"Job {self.job_id}"
+
+    @property
+    def cause(self) -> str:
+        """Reason and exit code, such as ``NonZeroExit, exit code 3``; empty where neither is known."""
+        code = None if self.exit_code is None else f"exit code {self.exit_code}"
+        return ", ".join(filter(None, (self.reason, code)))
+
+    def describe(self) -> str:
+        """The state, cause and message in sentences, such as ``Job 1234 failed: NonZeroExit, exit code 3.``"""
+        words = _STATE_WORDS.get(self.status, f"is {self.status}")
+        cause = f": {self.cause}" if self.cause else ""
+        return f"{self.title} {words}{cause}. {self.message}".rstrip()
 
     def to_wire(self) -> dict[str, Any]:
         """The status object as it travels."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.cli.ending import ending, exit_code
+from airflow_provider_jobapi.cli.ending import exit_code
 from airflow_provider_jobapi.cli.terminal import visible
 from airflow_provider_jobapi.training.identity import Content
 from airflow_provider_jobapi.training.status import JobStatus
@@ -38,12 +38,6 @@ JOB_ID = "1b4e28ba-2fa1-11d2-883f-0016d3cca427"
 )
 def test_exit_codes(status, reason, code, expected):
     assert exit_code(JobStatus(status=status, reason=reason, exit_code=code)) == expected
-
-
-def test_the_sentence():
-    told = JobStatus(status="FAILED", job_id="7", reason="NonZeroExit", exit_code=3, message="It ended with 3.")
-    assert ending(told) == "Job 7 is FAILED (NonZeroExit, exit code 3): It ended with 3."
-    assert ending(JobStatus(status="STOPPED", job_id="7")) == "Job 7 is STOPPED."
 
 
 @given(st.text())

@@ -87,7 +87,7 @@ def test_no_line_is_lost_or_doubled_when_the_server_is_killed(work, jobapi):
     assert done.code == 5
     assert "Contact with the job service is lost: " in done.err
     assert "Contact with the job service is back after " in done.err
-    assert f"Job {job_id} is FAILED (NonZeroExit, exit code 5)" in done.err
+    assert re.search(rf"Job {job_id}( \(.*\))? failed: NonZeroExit, exit code 5\.", done.err)
 
 
 def test_patience_ends_and_the_job_goes_on(work, jobapi):

@@ -83,7 +83,7 @@ def test_a_job_that_is_stopped_ends_the_command_with_143(work, command, jobapi_s
         assert stopped.out == ""
         done = following.wait()
     assert done.code == 143
-    assert f"Job {job_id} is STOPPED" in done.err
+    assert re.search(rf"Job {job_id}( \(.*\))? was stopped", done.err)
     again = command("stop", job_id)
     assert again.code == 0
     assert "It has ended already." in again.err

@@ -19,7 +19,7 @@ from airflow_provider_jobapi.exceptions import (
     JobNotFound,
     ServiceUnavailable,
 )
-from airflow_provider_jobapi.services.jobapi import channel
+from airflow_provider_jobapi.services.jobapi import async_client
 from airflow_provider_jobapi.training.logs import LogLine
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from tests.harness.client import connection, job, service
@@ -179,7 +179,7 @@ def test_all_followers_of_a_connection_share_one_session(jobapi_server: Server) 
 
     first, second = asyncio.run(run()), asyncio.run(run())
     assert first is not second
-    assert not any(channel._channels.values())
+    assert not any(async_client._clients.values())
 
 
 def test_a_cancelled_read_does_no_harm(jobapi_server: Server) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable
-from airflow_provider_jobapi.services.jobapi import channel, follower
+from airflow_provider_jobapi.services.jobapi import async_client, follower
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.follower import JobApiFollower
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource, tokens_of
@@ -124,13 +124,13 @@ def test_cursors_of_somebody_else(jobapi_server: Server, cursor: Any) -> None:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When each request began; a busy machine takes it up later, and so the next one sooner after it."""
     times: list[float] = []
-    send = channel.Channel.send
+    send = async_client.AsyncClient.send
 
     def timed(*args: Any, **options: Any) -> Any:
         times.append(time.monotonic())
         return send(*args, **options)
 
-    monkeypatch.setattr(channel.Channel, "send", timed)
+    monkeypatch.setattr(async_client.AsyncClient, "send", timed)
     return times
 
 

@@ -83,3 +83,10 @@ def test_the_wire_form_has_the_documented_keys_first_and_comes_back_equal():
 
 def test_fields_that_we_do_not_know_are_left_aside():
     assert JobStatus.model_validate({"status": "RUNNING", "gpuTemperature": 71}).status is JobState.RUNNING
+
+
+def test_a_status_in_words():
+    failed = JobStatus(status="FAILED", job_id="7", reason="NonZeroExit", exit_code=3, message="It ended with 3.")
+    assert failed.describe() == "Job 7 failed: NonZeroExit, exit code 3. It ended with 3."
+    assert JobStatus(status="STOPPED", job_id="7", name="train").describe() == "Job 7 (train) was stopped."
+    assert JobStatus(status="RUNNING", job_id="7").describe() == "Job 7 is RUNNING."

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the Test button of a connection asks: is there a token, is there an API, is there a storage."""
+"""The checks of a jobAPI connection: the token, the API and the storage."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_jobapi.services.checks import Finding, attempt
+from airflow_provider_jobapi.services.checks import CheckResult, run_check
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.jobapi.service import JobApiService
 
 
-def check(service: JobApiService) -> list[Finding]:
-    """Try token, API and storage once each; a person is waiting, so nothing is repeated.
+def check(service: JobApiService) -> list[CheckResult]:
+    """Check token, API and storage once each, without a retry, since a person waits for the answer.
 
-    Without a token nothing else can be tried.
+    API and storage are checked only where there is a token.
     """
     quick = service.impatient()
     connection = service.connection
@@ -32,7 +32,7 @@ def check(service: JobApiService) -> list[Finding]:
         found = quick.probe_storage()
         return f"{found.protocol} storage is ready, bucket {found.bucket!r} can be listed"
 
-    findings = [attempt("Token", token)]
-    if findings[0].good:
-        findings += [attempt("API", api), attempt("Storage", storage)]
-    return findings
+    results = [run_check("Token", token)]
+    if results[0].ok:
+        results += [run_check("API", api), run_check("Storage", storage)]
+    return results

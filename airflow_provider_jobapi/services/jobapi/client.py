@@ -18,7 +18,7 @@ from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, 
 from airflow_provider_jobapi.services.jobapi.contract import Request
 from airflow_provider_jobapi.services.jobapi.refusals import refusal
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
-from airflow_provider_jobapi.services.jobapi.watchdog import TIMES
+from airflow_provider_jobapi.services.jobapi.transport import TIMES
 from airflow_provider_jobapi.services.retry import Retry
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.jobapi import channel, contract
+from airflow_provider_jobapi.services.jobapi import async_client, contract
 from airflow_provider_jobapi.services.jobapi.client import Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
@@ -65,14 +65,14 @@ class JobApiFollower:
         self._tokens = tokens
         self._job_id = job_id
         self._mask = mask
-        self._channel: channel.Channel | None = None
+        self._client: async_client.AsyncClient | None = None
         self._next = 0.0
         self._turn = asyncio.Lock()
         self._state: JobState | None = None
 
     async def __aenter__(self) -> Self:
         """Join the others that follow jobs of this connection."""
-        self._channel = channel.join(self._connection, self._tokens)
+        self._client = async_client.join(self._connection, self._tokens)
         _crowd.add(1)
         return self
 
@@ -80,10 +80,10 @@ class JobApiFollower:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave them."""
-        left, self._channel = self._channel, None
+        left, self._client = self._client, None
         if left is not None:
             _crowd.add(-1)
-            await channel.leave(left)
+            await async_client.leave(left)
 
     async def read(self, cursor: Any) -> LogChunk:
         """The lines after the cursor, ``{"offset": bytes}``; waits for news up to 25 seconds.
@@ -121,10 +121,10 @@ class JobApiFollower:
         """Ask the service to stop the job; a job that has ended is no error."""
         await STOP.call_async(lambda: self._joined().send(contract.stop(self._job_id), self._mask))
 
-    def _joined(self) -> channel.Channel:
-        if self._channel is None:
+    def _joined(self) -> async_client.AsyncClient:
+        if self._client is None:
             raise RuntimeError("A follower is an asynchronous context manager: use it within 'async with'.")
-        return self._channel
+        return self._client
 
     async def _pace(self) -> None:
         async with self._turn:  # since a status may be asked for while a read waits
@@ -154,5 +154,5 @@ def _offset(cursor: Any) -> int:
         return 0
     offset = cursor.get("offset") if isinstance(cursor, dict) else None
     if not isinstance(offset, int) or isinstance(offset, bool) or offset < 0:
-        raise BrokenContract(f"The cursor {str(cursor)[:80]} is none of a jobAPI's log; it holds an offset.")
+        raise BrokenContract(f"The log cursor {str(cursor)[:80]} is invalid; expected {{'offset': <bytes>}}.")
     return offset

@@ -70,8 +70,7 @@ def _by_status(request: Request, answer: Answer, address: str, detail: str, fiel
         return JobConflict(detail or f"The service says that {request.subject} is not in a state for this.")
     if problem := _of_the_connection(request, answer, address):
         return ConnectionProblem(f"{problem} {detail}".strip())
-    said = f"{address} answered {answer.status} for {request.subject}, which means nothing here."
-    return BrokenContract(f"{said} {detail}".strip())
+    return BrokenContract(f"Unexpected HTTP {answer.status} from {address} for {request.subject}. {detail}".strip())
 
 
 def _of_the_connection(request: Request, answer: Answer, address: str) -> str | None:

@@ -306,5 +306,5 @@ def s3_store(connection: JobApiConnection, storage: Storage) -> ObjectStore:
 def _job_id(handle: Handle) -> str:
     job_id = handle.get("job_id") if isinstance(handle, dict) else None
     if not isinstance(job_id, str) or not job_id:
-        raise BrokenContract(f"The handle {handle!r} is none of a jobAPI; it holds a job_id.")
+        raise BrokenContract(f"The job handle {handle!r} is invalid; expected {{'job_id': <id>}}.")
     return job_id

@@ -16,7 +16,7 @@ from typing import Any
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable
 from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection, TokenMethod
-from airflow_provider_jobapi.services.jobapi.watchdog import TIMES
+from airflow_provider_jobapi.services.jobapi.transport import TIMES
 
 LEEWAY = 60.0
 """Seconds before its end from which a token is no longer used; a quarter of its life, where that is less."""

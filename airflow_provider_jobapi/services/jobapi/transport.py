@@ -1,23 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the worker's HTTP sessions have in common: TLS, proxy, bounds, and what their faults mean."""
+"""The worker's HTTP sessions: TLS, proxy, limits of time and size, and the errors of their faults."""
 
 from __future__ import annotations
 
 import errno
 import os
+import socket
 import ssl
-from typing import TYPE_CHECKING
+import threading
+from contextlib import suppress
+from functools import cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable, TrainingError
-from airflow_provider_jobapi.services.jobapi.watchdog import Watchdog, socket_of, watched_adapter
 
 if TYPE_CHECKING:
     from requests import Response, Session
+    from requests.adapters import HTTPAdapter
 
     from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 
 CHUNK = 1024 * 1024
 """Bytes that are held at a time where a body is streamed."""
+
+TIMES = 4
+"""The most time for the head of an answer, and again for a body in memory, in units of the connection's timeout.
+
+The timeouts of sockets count from byte to byte only: a service that sends one byte a second, or ``100 Continue``
+without end, would hold a worker for ever.
+"""
 
 
 def configure(session: Session, connection: JobApiConnection, url: str, threads: int = 1) -> None:
@@ -114,8 +126,6 @@ def _tls(causes: list[BaseException], address: str) -> ConnectionProblem | None:
 
 
 def _words(causes: list[BaseException]) -> str:
-    import socket
-
     for cause in reversed(causes):
         if isinstance(cause, socket.gaierror):
             return "its name is not known here"
@@ -126,3 +136,83 @@ def _words(causes: list[BaseException]) -> str:
             words = os.strerror(cause.errno or 0)
             return words[:1].lower() + words[1:]
     return "the connection broke"
+
+
+class Watchdog:
+    """Shuts a connection down when the time is over; a context manager.
+
+    :param connection: The socket, or None where there is none to watch.
+    :param seconds: The time.
+    :raises TimeoutError: at the end of the context, when it was over.
+    """
+
+    def __init__(self, connection: socket.socket | None, seconds: float) -> None:
+        self._connection = connection
+        self._expired = False
+        self._timer = threading.Timer(seconds, self._expire)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        if self._connection is not None:
+            self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._expired and (kind is None or issubclass(kind, Exception)):
+            raise TimeoutError("timed out") from None
+
+    def _expire(self) -> None:
+        self._expired = True
+        with suppress(OSError):
+            assert self._connection is not None  # noqa: S101 -- for the type checker
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+
+def socket_of(raw: Any) -> socket.socket | None:
+    """The socket from which the body of an answer comes.
+
+    :param raw: ``Response.raw`` of requests.
+    """
+    known = getattr(raw, "watched", None) or getattr(getattr(raw, "_original_response", None), "watched", None)
+    return known if isinstance(known, socket.socket) else None
+
+
+@cache
+def watched_adapter() -> type[HTTPAdapter]:
+    """The requests adapter whose answers are watched; made when it is needed, since requests is slow to import."""
+    from requests.adapters import HTTPAdapter
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+    pools = {"http": _watched(HTTPConnectionPool), "https": _watched(HTTPSConnectionPool)}
+
+    class Adapter(HTTPAdapter):
+        def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
+            super().init_poolmanager(*arguments, **more)
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+            manager = super().proxy_manager_for(proxy, **more)
+            manager.pool_classes_by_scheme = pools
+            return manager
+
+    return Adapter
+
+
+def _watched(pool: Any) -> Any:
+    class Connection(pool.ConnectionCls):  # type: ignore[misc]
+        def getresponse(self, *arguments: Any, **more: Any) -> Any:
+            connection, answer = self.sock, None
+            try:
+                with Watchdog(connection, TIMES * (self.timeout or 30.0)):
+                    answer = super().getresponse(*arguments, **more)
+            except TimeoutError:
+                if answer is not None:  # the head that was cut off looks like a whole one
+                    answer.close()
+                raise
+            answer.watched = connection
+            return answer
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from airflow_provider_jobapi.services.checks import Finding, attempt
+from airflow_provider_jobapi.services.checks import CheckResult, run_check
 from airflow_provider_jobapi.services.modelarts.mapping import dialect_of
 from airflow_provider_jobapi.services.modelarts.obs import store_of
 from airflow_provider_jobapi.services.modelarts.session import Mask, Session
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 
 
-def check(connection: ModelArtsConnection, mask: Mask) -> list[Finding]:
+def check(connection: ModelArtsConnection, mask: Mask) -> list[CheckResult]:
     """Try token, API and bucket once each; a person is waiting, so nothing is repeated.
 
     Without a token nothing else of ModelArts can be tried.
@@ -36,9 +36,9 @@ def check(connection: ModelArtsConnection, mask: Mask) -> list[Finding]:
         next(iter(store_of(quick, quick.bucket).list_objects(f"{quick.prefix}/")), None)
         return f"bucket {quick.bucket!r} of {quick.obs_url} can be listed"
 
-    findings = [attempt("Token", token)]
-    if findings[0].good:
-        findings.append(attempt("API", api))
-    findings.append(attempt("Storage", storage))
+    results = [run_check("Token", token)]
+    if results[0].ok:
+        results.append(run_check("API", api))
+    results.append(run_check("Storage", storage))
     session.close()
-    return findings
+    return results

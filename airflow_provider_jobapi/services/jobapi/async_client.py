@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all followers of one connection share in one event loop: a session, its TLS, and one login at a time."""
+"""The triggerer's side: one session and one login at a time for all followers of a connection in an event loop."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
 
-class Channel:
-    """The way from one event loop to one jobAPI; made by :func:`join` and closed when the last one leaves."""
+class AsyncClient:
+    """Sends requests to one jobAPI from one event loop; opened by :func:`join`, closed when its last user leaves."""
 
     def __init__(self, connection: JobApiConnection, tokens: TokenSource) -> None:
         self.connection = connection
@@ -38,7 +38,7 @@ class Channel:
         self._masked: str | None = None
 
     async def prepare(self, mask: Mask) -> None:
-        """Have a token and a session, so that the next request leaves at once."""
+        """Fetch the token and open the session, so that the next request is sent at once."""
         await self._token(mask)
         await self._opened()
 
@@ -71,7 +71,7 @@ class Channel:
             # One login for all who wait for it; a follower that is cancelled does not take it away from the others.
             if self._login is None or self._login.done():
                 self._login = asyncio.create_task(asyncio.to_thread(self._tokens.token, refused))
-                self._login.add_done_callback(_seen)
+                self._login.add_done_callback(_retrieve_error)
             token = await asyncio.shield(self._login)
         if token != self._masked:
             from asgiref.sync import sync_to_async
@@ -143,28 +143,28 @@ class Channel:
             return self._session
 
 
-def _seen(login: asyncio.Task[str]) -> None:
-    """Look at a login's error even if everybody who waited for it is gone, lest asyncio complain."""
+def _retrieve_error(login: asyncio.Task[str]) -> None:
+    """Retrieve a login's error where all who waited for it are gone; asyncio reports one that nobody retrieved."""
     if not login.cancelled():
         login.exception()  # noqa: LOG004 -- a task, not a logger
 
 
-_channels: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[JobApiConnection, Channel]] = WeakKeyDictionary()
+_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[JobApiConnection, AsyncClient]] = WeakKeyDictionary()
 
 
-def join(connection: JobApiConnection, tokens: TokenSource) -> Channel:
-    """The channel of this connection in the running event loop. Whoever joins must leave."""
-    channels = _channels.setdefault(asyncio.get_running_loop(), {})
-    channel = channels.setdefault(connection, Channel(connection, tokens))
-    channel.users += 1
-    return channel
+def join(connection: JobApiConnection, tokens: TokenSource) -> AsyncClient:
+    """The client of this connection in the running event loop; each :func:`join` needs a :func:`leave`."""
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    client = clients.setdefault(connection, AsyncClient(connection, tokens))
+    client.users += 1
+    return client
 
 
-async def leave(channel: Channel) -> None:
-    """Leave a channel; the last one closes it."""
-    channel.users -= 1
-    if channel.users == 0:
-        channels = _channels.get(asyncio.get_running_loop(), {})
-        if channels.get(channel.connection) is channel:
-            del channels[channel.connection]
-        await channel.close()
+async def leave(client: AsyncClient) -> None:
+    """Give a client back; the last user closes it."""
+    client.users -= 1
+    if client.users == 0:
+        clients = _clients.get(asyncio.get_running_loop(), {})
+        if clients.get(client.connection) is client:
+            del clients[client.connection]
+        await client.close()
