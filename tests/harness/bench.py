@@ -25,6 +25,7 @@ from typing import Any, Self
 import pytest
 
 from airflow_provider_jobapi.server.config import Settings
+from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.run.engines.local import is_locked
 from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.run.supervisor import process_tree
@@ -52,10 +53,11 @@ place = pathlib.Path(os.environ["MODEL_DIR"], "1")
 class Bench:
     """A root with one client and, from ``start`` on, a runner.
 
+    :param idle_pause: Seconds between two turns of a runner that has nothing to do.
     :param settings: Settings other than their defaults.
     """
 
-    def __init__(self, home: Path, **settings: Any) -> None:
+    def __init__(self, home: Path, *, idle_pause: float = 5.0, **settings: Any) -> None:
         self.settings = Settings(
             **{
                 "root": home / "root",
@@ -73,7 +75,8 @@ class Bench:
             self.clients.add(CLIENT)
         self.storages = Storages(self.settings, self.database)
         self.registry = JobRegistry(self.settings, self.database, self.storages)
-        self.runner = Runner(self.settings, self.registry, self.storages, self.clients)
+        engine = make_engine(self.settings)
+        self.runner = Runner(self.settings, self.registry, self.storages, self.clients, engine, idle_pause=idle_pause)
 
     def submit(
         self,

@@ -16,6 +16,7 @@ from airflow_provider_jobapi.server.http.log_reader import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import SigningKey, TokenEndpoint, TokenVerifier
 from airflow_provider_jobapi.server.http.routes import health, jobs, storage, token
 from airflow_provider_jobapi.server.http.routes.common import ServerComponents
+from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
@@ -42,7 +43,7 @@ def build(settings: Settings, database: Database) -> ServerComponents:
         verifier=TokenVerifier(key, clients),
         storages=storages,
         registry=registry,
-        runner=Runner(settings, registry, storages, clients),
+        runner=Runner(settings, registry, storages, clients, make_engine(settings)),
         housekeeper=Housekeeper(settings, clients, storages, registry),
         log_watcher=LogWatcher(),
     )

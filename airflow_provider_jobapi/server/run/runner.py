@@ -31,9 +31,7 @@ from typing import Any
 
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.run import verdict
-from airflow_provider_jobapi.server.run.admission import admit
-from airflow_provider_jobapi.server.run.engines.base import Engine, EngineState
-from airflow_provider_jobapi.server.run.engines.local import LocalEngine
+from airflow_provider_jobapi.server.run.engines.base import Engine, EngineState, EngineStatus, PlacementRequest
 from airflow_provider_jobapi.server.run.environments import Environments
 from airflow_provider_jobapi.server.run.preparation import is_prepared, prepare
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
@@ -45,9 +43,6 @@ log = logging.getLogger(__name__)
 
 PACE = 0.2
 """Seconds between two turns while jobs run."""
-
-IDLE = 5.0
-"""Seconds between two turns while none does and nobody wakes the runner."""
 
 GRACE_POLLS = 2
 """So often a supervisor must be found gone before its job is lost."""
@@ -75,7 +70,8 @@ class _Attention:
 class Runner:
     """Runs the jobs of a server in a thread of its own.
 
-    :param engine: Where the supervisors run; by default on this machine.
+    :param engine: Where the supervisors run.
+    :param idle_pause: Seconds between two turns while no job runs and nothing wakes the runner.
     :raises SettingsError: when jobs could not be run with these settings.
     """
 
@@ -85,18 +81,20 @@ class Runner:
         registry: JobRegistry,
         storages: Storages,
         clients: ClientRegistry,
-        engine: Engine | None = None,
+        engine: Engine,
+        *,
+        idle_pause: float = 5.0,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._storages = storages
         self._clients = clients
-        self._engine: Engine = engine or LocalEngine()
+        self._engine = engine
+        self._idle_pause = idle_pause
         self.environments = Environments(settings)
         self._attention: dict[JobKey, _Attention] = {}
         self._busy: set[JobKey] = set()
         self._storing: set[JobKey] = set()
-        self._told: dict[JobKey, str] = {}
         self._collected = time.monotonic() - _COLLECT_EVERY
         self._woken = threading.Event()
         self._ending = threading.Event()
@@ -124,7 +122,7 @@ class Runner:
         while not self._ending.is_set():
             self._woken.clear()
             try:
-                pause = PACE if self._turn() else IDLE
+                pause = PACE if self._turn() else self._idle_pause
             except Exception:
                 log.exception("The runner's turn failed; the next one is in a second.")
                 self._ending.wait(1.0)
@@ -139,9 +137,9 @@ class Runner:
         for key in self._attention.keys() - {job.key for job in running}:
             del self._attention[key]
         free = [job for job in running if job.key not in busy and self._attend(job).not_before <= now]
-        alive = self._engine.poll([job.directory for job in free if is_prepared(job)])
+        statuses = self._engine.poll([PlacementRequest.of(job) for job in free if is_prepared(job)])
         for job in free:
-            self._look_after(job, alive.get(job.directory))
+            self._look_after(job, statuses.get(job.key))
         started = self._admit([job for job in running if job.key not in self._storing])
         self._collect()
         return bool(running or started)
@@ -149,44 +147,41 @@ class Runner:
     def _attend(self, job: Job) -> _Attention:
         return self._attention.setdefault(job.key, _Attention())
 
-    def _look_after(self, job: Job, state: EngineState | None) -> None:
+    def _look_after(self, job: Job, status: EngineStatus | None) -> None:
         if record := verdict.read_record(job.directory):
             self._storing.add(job.key)
             self._in_background(job, self._finish, record)
-        elif state is None:
+        elif status is None:
             self._in_background(job, self._begin)
-        elif job.stop_requested_by:
-            self._engine.cancel(job.directory, job.stop_requested_by, self._settings.grace.total_seconds())
-            self._look_at_absence(job, state)
         else:
-            self._look_at_absence(job, state)
+            if job.stop_requested_by:
+                grace = self._settings.grace.total_seconds()
+                self._engine.cancel(PlacementRequest.of(job), job.stop_requested_by, grace)
+            self._handle_missing_supervisor(job, status)
 
-    def _look_at_absence(self, job: Job, state: EngineState) -> None:
+    def _handle_missing_supervisor(self, job: Job, status: EngineStatus) -> None:
         attention = self._attend(job)
-        if state is not EngineState.GONE:
+        if status.state is not EngineState.GONE:
             attention.gone = 0
             return
         attention.gone += 1
         if (job.directory / "started").exists():
             if attention.gone > GRACE_POLLS:
-                self._in_background(job, self._lose)
+                self._in_background(job, self._mark_lost)
         elif attention.starts < STARTS:
             self._in_background(job, self._begin)
         else:
-            self._in_background(job, self._lose)
+            self._in_background(job, self._mark_lost)
 
     def _admit(self, holding: list[Job]) -> bool:
         waiting = self._registry.waiting()
-        admission = admit(self._settings, holding, waiting)
-        for key in self._told.keys() - {job.key for job in waiting}:
-            del self._told[key]
-        for job, reason in admission.waits:
-            if self._told.get(job.key) != reason:
+        admission = self._engine.admit(map(PlacementRequest.of, holding), list(map(PlacementRequest.of, waiting)))
+        for job in waiting:
+            if (reason := admission.waits.get(job.key, job.message)) != job.message:
                 self._registry.set_waiting_reason(job.key, reason)
-                self._told[job.key] = reason
-        for job, gpu_ids in admission.starts:
-            self._registry.start(job.key, gpu_ids)
-        return bool(admission.starts)
+        for key, gpu_ids in admission.granted.items():
+            self._registry.start(key, gpu_ids)
+        return bool(admission.granted)
 
     def _begin(self, job: Job) -> None:
         """Prepare a job unless it is, and start its supervisor."""
@@ -201,7 +196,7 @@ class Runner:
                     raise
                 self._end(job, verdict.not_prepared(error))
                 return
-        self._engine.submit(job.directory)
+        self._engine.place(PlacementRequest.of(job))
 
     def _uid(self, job: Job) -> int | None:
         """The user id of the job's steps.
@@ -222,9 +217,9 @@ class Runner:
         self._end(job, verdict.of_record(job, record, self._storages.of(job.key.client_id)))
         verdict.tidy(job)
 
-    def _lose(self, job: Job) -> None:
+    def _mark_lost(self, job: Job) -> None:
         """Say that a job is lost; what it left running is ended first, since another try may follow at once."""
-        self._engine.forget(job.directory)
+        self._engine.forget(PlacementRequest.of(job))
         if record := verdict.read_record(job.directory):
             self._finish(job, record)
             return
@@ -242,7 +237,7 @@ class Runner:
             started=end.started,
             finished=end.finished,
         )
-        self._engine.forget(job.directory)
+        self._engine.forget(PlacementRequest.of(job))
 
     def _collect(self) -> None:
         """Hold the bound of the environments, now and then."""

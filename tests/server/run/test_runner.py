@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_jobapi.server.run import preparation, runner
+from airflow_provider_jobapi.server.run import preparation
 from airflow_provider_jobapi.server.run.engines.local import is_locked
 from airflow_provider_jobapi.server.run.supervisor import process_tree
 from airflow_provider_jobapi.server.store import layout
@@ -301,9 +301,8 @@ def test_a_turn_that_fails_is_not_the_last(bench, monkeypatch, caplog):
     assert "The runner's turn failed" in caplog.text
 
 
-def test_an_idle_runner_begins_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "IDLE", 120)
-    with Bench(tmp_path, grace=timedelta(seconds=1)) as bench:
+def test_an_idle_runner_begins_at_once(tmp_path):
+    with Bench(tmp_path, idle_pause=120, grace=timedelta(seconds=1)) as bench:
         bench.wait(bench.submit())
         begin = time.monotonic()
         job = bench.wait(bench.submit())

@@ -1,2 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where jobs run. An engine places a job, cancels it, and says whether it is alive; the supervisor does the rest."""
+"""The engines that can run jobs, by the name that ``jobapi serve --engine`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from airflow_provider_jobapi.server.config import Settings, SettingsError
+from airflow_provider_jobapi.server.run.engines.base import Engine
+from airflow_provider_jobapi.training.job_file import Resources
+
+
+def make_engine(settings: Settings) -> Engine:
+    """Make the engine that the settings name.
+
+    :raises SettingsError: when there is no such engine.
+    """
+    make = _ENGINES.get(settings.engine)
+    if make is None:
+        raise SettingsError(f"--engine cannot be {settings.engine!r}: the known engines are {', '.join(_ENGINES)}.")
+    return make(settings)
+
+
+def _make_local(settings: Settings) -> Engine:
+    from airflow_provider_jobapi.server.run.engines.local import LocalEngine
+
+    return LocalEngine(Resources(cpus=settings.cpus, gpus=settings.gpus, memory=settings.memory))
+
+
+_ENGINES: dict[str, Callable[[Settings], Engine]] = {"local": _make_local}

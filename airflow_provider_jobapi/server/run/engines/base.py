@@ -1,50 +1,130 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the runner asks of an engine, and no more.
+"""The seam between the runner and the engines that run jobs.
 
-An engine never supplies logs or verdicts: those are in the job's directory, written by the supervisor that the engine
-starts there. So an engine's own idea of exit codes and outputs, which is wrong in many of them, does not matter.
+An engine places a job, reports in bulk which jobs are alive and why a job waits, cancels a job, and forgets it. It also
+decides which waiting jobs have room. It never supplies logs or verdicts: the supervisor that the engine starts writes
+those to the job's directory, so an engine's own exit codes and captured output, which are unreliable, are not used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+from airflow_provider_jobapi.server.store.job_record import Job, JobKey
+from airflow_provider_jobapi.training.job_file import Resources
+
+SUPERVISOR_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
+    {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+)
+"""The environment variables of a supervisor. None of the server's own variables is passed on."""
 
 
 class EngineState(StrEnum):
-    """What an engine knows of a job's supervisor."""
+    """What an engine knows about the supervisor of a placed job."""
 
     QUEUED = "QUEUED"
-    """It will run."""
+    """The engine has accepted the job and not started its supervisor yet."""
     ACTIVE = "ACTIVE"
-    """It runs."""
+    """The supervisor runs or is starting."""
     GONE = "GONE"
-    """It ran, or never came up: the job's directory tells which."""
+    """No supervisor runs: it has ended, was killed, or never started. The job's directory shows which."""
+
+
+class EngineStatus(NamedTuple):
+    """The state of one placed job.
+
+    :ivar message: One sentence that says why a QUEUED job waits; empty otherwise.
+    """
+
+    state: EngineState
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRequest:
+    """What an engine needs to know to run a job and to find it again.
+
+    :ivar key: The job's client and id. An engine derives its own name for the job from it.
+    :ivar directory: The job's directory on the server, which holds ``spec.json`` once the job is prepared.
+    :ivar resources: The CPUs, GPUs and megabytes of memory that the job asks for.
+    :ivar image: The container image that the job asks for, or an empty text.
+    :ivar gpu_ids: The numbers of the GPUs that :meth:`Engine.admit` granted.
+    :ivar environment: The environment variables of the supervisor.
+    """
+
+    key: JobKey
+    directory: Path
+    resources: Resources
+    image: str = ""
+    gpu_ids: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=lambda: SUPERVISOR_ENVIRONMENT)
+
+    @classmethod
+    def of(cls, job: Job) -> PlacementRequest:
+        """Make the request for a job of the registry."""
+        execution = job.job_file.job.execution
+        return cls(
+            key=job.key,
+            directory=job.directory,
+            resources=execution.resources,
+            image=execution.image,
+            gpu_ids=job.gpu_ids,
+        )
+
+
+@dataclass(slots=True)
+class Admission:
+    """Which waiting jobs an engine has room for.
+
+    :ivar granted: The jobs to place now, each with the numbers of its GPUs.
+    :ivar waits: The other jobs, each with one sentence that says why it waits.
+    """
+
+    granted: dict[JobKey, tuple[int, ...]] = field(default_factory=dict)
+    waits: dict[JobKey, str] = field(default_factory=dict)
 
 
 class Engine(Protocol):
-    """A place where jobs run. A job is known by its directory, which holds its ``spec.json``."""
+    """A system that runs jobs."""
 
-    def submit(self, directory: Path) -> None:
-        """Let a supervisor run on this directory.
+    @property
+    def capacity(self) -> Resources | None:
+        """The most that one job may ask for; None where the engine's own queue decides."""
 
-        May be repeated: the supervisor itself sees to it that a job never starts twice.
+    @property
+    def runs_images(self) -> bool:
+        """Whether a job runs in the container image that it names."""
 
-        :raises OSError: when nothing could be started.
+    def admit(self, placed: Iterable[PlacementRequest], waiting: Sequence[PlacementRequest]) -> Admission:
+        """Decide which waiting jobs are placed now. An engine with a queue of its own grants all of them.
+
+        :param placed: The jobs that occupy the engine.
+        :param waiting: The jobs that wait, in the order of their submission.
         """
 
-    def poll(self, directories: Iterable[Path]) -> dict[Path, EngineState]:
-        """How the supervisors of these directories are, all in one go."""
+    def place(self, request: PlacementRequest) -> None:
+        """Start a supervisor on the job's directory, or put it into the engine's queue.
 
-    def cancel(self, directory: Path, by: str, grace: float) -> None:
-        """Ask a job to end. May be repeated; the first wish counts.
+        May be repeated: a job that has started is never started again, since its supervisor refuses to.
 
-        :param by: Who wants it; it becomes part of the job's message.
+        :raises OSError: when the job could not be placed.
+        """
+
+    def poll(self, requests: Iterable[PlacementRequest]) -> dict[JobKey, EngineStatus]:
+        """The state of each of these placed jobs."""
+
+    def cancel(self, request: PlacementRequest, by: str, grace: float) -> None:
+        """Ask a placed job to end. May be repeated; the first request counts.
+
+        :param by: Who stops the job; the job's message names it.
         :param grace: Seconds from SIGTERM to SIGKILL.
-        :raises OSError: when the wish could not be left.
+        :raises OSError: when the job could not be asked.
         """
 
-    def forget(self, directory: Path) -> None:
-        """The job is over: end what may be left of it, and let go of what is kept for it."""
+    def forget(self, request: PlacementRequest) -> None:
+        """Release what is kept for a job that is over, and end processes that it left running."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The engine that runs jobs as processes of this machine.
+"""The engine that runs jobs as processes of the server's machine.
 
-The supervisors are in sessions of their own, so they and their jobs outlive the server; the next server finds them by
-the lock that each holds in its directory.
+Each supervisor has a session of its own, so supervisors and jobs outlive the server. A restarted server finds them by
+the lock that each supervisor holds in the job's directory.
 """
 
 from __future__ import annotations
@@ -12,79 +12,89 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from airflow_provider_jobapi.server.run import supervisor
-from airflow_provider_jobapi.server.run.engines.base import EngineState
+from airflow_provider_jobapi.server.run.engines.admission import admit
+from airflow_provider_jobapi.server.run.engines.base import Admission, EngineState, EngineStatus, PlacementRequest
 from airflow_provider_jobapi.server.run.supervisor import process_tree
 from airflow_provider_jobapi.server.run.supervisor.step import MARK
-
-_ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
-"""All that a supervisor sees of the server's environment: nothing."""
-
-_LAST_STEPS = 5.0
-"""Seconds that a supervisor gets from its exit record to its own end."""
+from airflow_provider_jobapi.server.store.job_record import JobKey
+from airflow_provider_jobapi.training.job_file import Resources
 
 
 class LocalEngine:
-    """Supervisors on this machine, of the server's own user."""
+    """Run supervisors on this machine, as the server's own user.
 
-    def __init__(self) -> None:
-        self._started: dict[Path, subprocess.Popen[bytes]] = {}
+    :param capacity: What all jobs may use together.
+    :param exit_wait: Seconds that a supervisor gets from its exit record to the end of its process.
+    """
 
-    def submit(self, directory: Path) -> None:
-        """Start a supervisor, unless this process has one running there."""
-        if self._coming_up(directory):
+    runs_images = False
+
+    def __init__(self, capacity: Resources, *, exit_wait: float = 5.0) -> None:
+        self.capacity = capacity
+        self._exit_wait = exit_wait
+        self._processes: dict[JobKey, subprocess.Popen[bytes]] = {}
+
+    def admit(self, placed: Iterable[PlacementRequest], waiting: Sequence[PlacementRequest]) -> Admission:
+        """Admit jobs in the order of their submission while they fit into the capacity."""
+        return admit(self.capacity, placed, waiting)
+
+    def place(self, request: PlacementRequest) -> None:
+        """Start a supervisor, unless this process has started one that still runs."""
+        if self._has_process(request):
             return
-        with (directory / "supervisor.err").open("ab") as errors:
-            self._started[directory] = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(supervisor.__file__).parent), str(directory)],
+        with (request.directory / "supervisor.err").open("ab") as errors:
+            self._processes[request.key] = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(Path(supervisor.__file__).parent), str(request.directory)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                env=_ENVIRONMENT,
+                env=dict(request.environment),
                 cwd="/",
                 start_new_session=True,
             )
 
-    def poll(self, directories: Iterable[Path]) -> dict[Path, EngineState]:
-        """ACTIVE while the lock is held, or while a supervisor that was just started has not taken it yet."""
-        return {
-            directory: EngineState.ACTIVE if self._coming_up(directory) or is_locked(directory) else EngineState.GONE
-            for directory in directories
-        }
+    def poll(self, requests: Iterable[PlacementRequest]) -> dict[JobKey, EngineStatus]:
+        """ACTIVE while a supervisor holds the lock, or was started and has not taken the lock yet; otherwise GONE."""
+        return {request.key: EngineStatus(self._state(request)) for request in requests}
 
-    def cancel(self, directory: Path, by: str, grace: float) -> None:
-        """Leave the wish as a file; the supervisor looks for it several times a second."""
-        wish = directory / "stop"
-        if wish.exists():
+    def cancel(self, request: PlacementRequest, by: str, grace: float) -> None:
+        """Write the stop request, a file that the supervisor looks for several times a second."""
+        stop = request.directory / "stop"
+        if stop.exists():
             return
-        incoming = directory / "stop.new"
+        incoming = stop.with_name("stop.new")
         try:
             incoming.write_text(json.dumps({"by": by, "grace": grace}))
-            incoming.replace(wish)
+            incoming.replace(stop)
         except OSError:
-            wish.touch()  # on a full disk a name is enough
+            stop.touch()  # an empty file is enough, and can be made on a full disk
 
-    def forget(self, directory: Path) -> None:
-        """End what a supervisor that was killed has left running: it is marked in its environment."""
-        if not (directory / "exit.json").exists():
-            process_tree.end_marked(f"{MARK}={directory}".encode())
-        if process := self._started.get(directory):
+    def forget(self, request: PlacementRequest) -> None:
+        """End the processes that a killed supervisor left running. A variable in their environment marks them."""
+        if not (request.directory / "exit.json").exists():
+            process_tree.end_marked(f"{MARK}={request.directory}".encode())
+        if process := self._processes.get(request.key):
             try:
-                process.wait(_LAST_STEPS)
+                process.wait(self._exit_wait)
             except subprocess.TimeoutExpired:
                 return
-            del self._started[directory]
+            del self._processes[request.key]
 
-    def _coming_up(self, directory: Path) -> bool:
-        process = self._started.get(directory)
+    def _state(self, request: PlacementRequest) -> EngineState:
+        alive = self._has_process(request) or is_locked(request.directory)
+        return EngineState.ACTIVE if alive else EngineState.GONE
+
+    def _has_process(self, request: PlacementRequest) -> bool:
+        process = self._processes.get(request.key)
         return process is not None and process.poll() is None
 
 
 def is_locked(directory: Path) -> bool:
-    """Whether a supervisor holds the lock of this directory."""
+    """Whether a supervisor holds the lock of a job's directory."""
     try:
         handle = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_jobapi.server.run import preparation
-from airflow_provider_jobapi.server.run.engines.local import LocalEngine
+from airflow_provider_jobapi.server.run.engines import make_engine
+from airflow_provider_jobapi.server.run.engines.base import PlacementRequest
 from airflow_provider_jobapi.training.logs import parse_records
 from tests.harness.bench import WRITE_MODEL, Bench, RunnerProcess, processes_of, supervisor_of
 from tests.harness.server import poll, running
@@ -133,11 +134,9 @@ def test_a_job_that_was_marked_started_and_never_came_up_runs_exactly_once(bench
         (job.directory / "work" / "train.py").write_text("half a script")
     elif how_far != "granted":
         preparation.prepare(job, bench.settings, bench.runner.environments, None)
-    engine = LocalEngine()
-    if how_far.endswith("way"):
-        engine.submit(job.directory)
-    if how_far.startswith("two"):
-        LocalEngine().submit(job.directory)
+    supervisors = 2 if how_far.startswith("two") else how_far.endswith("way")
+    for _ in range(supervisors):
+        make_engine(bench.settings).place(PlacementRequest.of(job))
     bench.start_runner()
     assert bench.wait(job).state == "SUCCESSFUL"
     assert runs(counted) == 1

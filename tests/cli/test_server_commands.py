@@ -97,6 +97,7 @@ def test_a_port_that_is_taken_is_named(tmp_path):
         (["serve", "--host", "0.0.0.0"], "put a proxy with TLS in front, or pass --insecure"),
         (["serve", "--root", "/proc/x"], "The root /proc/x cannot be used"),
         (["serve", "--python", "/bin/false"], "--python /bin/false"),
+        (["serve", "--engine", "abacus"], "--engine cannot be 'abacus': the known engines are local."),
         (["gc", "--root", "/none"], "There is no server's root at /none"),
         (["client", "list", "--root", "/none"], "There is no server's root at /none"),
         (["client", "renew", "x", "--root", "/none"], "There is no server's root at /none"),
