@@ -49,7 +49,7 @@ def serve(settings: Settings) -> int:
             components = build(settings, database)
             with suppress(KeyboardInterrupt):  # uvicorn raises the signal again that ended it
                 return _run(settings, components)
-            if going := len(components.registry.running()):
+            if going := len(components.registry.placed()):
                 print(f"{going} jobs run on; a server that is started on this root takes them over.")  # noqa: T201
             return 0
         finally:

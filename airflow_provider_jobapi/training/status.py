@@ -115,7 +115,7 @@ class JobStatus(BaseModel):
     status: Annotated[JobState, BeforeValidator(JobState.read)] = Field(description="the state of the job")
     submission_time: Moment = Field(default=None, alias="submissionTime", description="when the job was accepted")
     message: str = Field(default="", description="why it waits, how it ended: a sentence for people")
-    reason: str | None = Field(default=None, description="why it failed or stopped, in one word")
+    reason: str | None = Field(default=None, description="why it failed or stopped, or Preparing, in one word")
     exit_code: int | None = Field(default=None, alias="exitCode", description="the exit code of the job's command")
     storing_time: Moment = Field(
         default=None,

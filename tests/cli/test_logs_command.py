@@ -101,7 +101,7 @@ def test_patience_ends_and_the_job_goes_on(work, jobapi):
     assert done.err.endswith(f"Job {job_id} may go on: `jobapi logs -f {job_id}` follows it again.\n")
     assert "Traceback" not in done.err
     jobapi.restart()
-    assert jobapi.status(job_id)["status"] == "RUNNING"
+    jobapi.wait_for(job_id, "RUNNING")
 
 
 def test_ctrl_c_says_that_the_job_goes_on(command, jobapi_server):
@@ -113,7 +113,7 @@ def test_ctrl_c_says_that_the_job_goes_on(command, jobapi_server):
     assert done.code == -2
     assert f"jobapi: Job {job_id} goes on: " in done.err
     assert "Traceback" not in done.err
-    assert jobapi_server.status(job_id)["status"] == "RUNNING"
+    jobapi_server.wait_for(job_id, "RUNNING")
     stop(jobapi_server, job_id)
 
 

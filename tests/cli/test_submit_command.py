@@ -158,7 +158,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_job(work, command, jobapi_server):
     assert done.code == -2  # what a shell shows as 130
     assert f"Job {job_id} goes on: `jobapi logs -f {job_id}` follows it again, `jobapi stop {job_id}` stops" in done.err
     assert "Traceback" not in done.err
-    assert jobapi_server.status(job_id)["status"] == "RUNNING"
+    jobapi_server.wait_for(job_id, "RUNNING")
     command("stop", job_id)
     jobapi_server.wait_for(job_id, "STOPPED")
 

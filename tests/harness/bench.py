@@ -134,7 +134,7 @@ class Bench:
 
     def __exit__(self, *_unused: object) -> None:
         self.runner.stop()
-        for job in (*self.registry.running(), *self.registry.waiting()):
+        for job in (*self.registry.placed(), *self.registry.waiting()):
             end_processes(job.directory)
         self.database.close()
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job's directory before it runs: the work folder with copies of its inputs, and ``spec.json`` for its supervisor.
+"""Prepare a job's directory: the work folder with copies of its inputs, and ``spec.json`` for its supervisor.
 
 ::
 
-    <root>/clients/<client>/jobs/<job id>/     the server's own; the job's user may walk through
-        inputs/                                the files as they were when the job was submitted
-        work/                                  the job's working directory, its own
-        tmp/                                   its TMPDIR
-        spec.json started log stop exit.json   see ``supervisor/__init__.py``
+    <root>/clients/<client>/jobs/<job id>/   owned by the server; the job's user may enter it
+        inputs/                              the files as they were when the job was submitted
+        work/                                the job's working directory, owned by its user
+        tmp/                                 the job's TMPDIR, owned by its user
+        spec.json, log, exit.json, …         see ``supervisor/__init__.py``
 """
 
 from __future__ import annotations
@@ -30,19 +30,22 @@ from airflow_provider_jobapi.training.units import read_span
 MEGABYTE = 2**20
 
 _GRANTED = ("CUDA_VISIBLE_DEVICES", "JOB_ID")
-"""What a job's own variables cannot change."""
+"""Variables that a job's own ``env`` cannot set."""
 
 
 def is_prepared(job: Job) -> bool:
-    """Whether a supervisor can be started for this job."""
+    """Whether the job's directory holds all that a supervisor needs."""
     return (job.directory / "spec.json").exists()
 
 
-def prepare(job: Job, settings: Settings, environments: Environments, uid: int | None) -> None:
-    """Make everything that a supervisor needs. A half-made preparation is made anew; ``spec.json`` comes last.
+def prepare(
+    job: Job, settings: Settings, environments: Environments, uid: int | None, *, runs_images: bool = False
+) -> None:
+    """Make what a supervisor needs. A preparation that was interrupted is repeated; ``spec.json`` is written last.
 
-    :param uid: The user id of the job's steps, where it is another one.
-    :raises OSError: when it cannot be made, above all when the disk is full.
+    :param uid: The user id of the job's steps, or None for the server's own.
+    :param runs_images: Whether the engine runs the job in its container image; the log says so where it does not.
+    :raises OSError: when it cannot be made, such as when the disk is full.
     """
     work, tmp = job.directory / "work", job.directory / "tmp"
     for folder in (work, tmp):
@@ -51,12 +54,12 @@ def prepare(job: Job, settings: Settings, environments: Environments, uid: int |
     _copy_inputs(job.directory / "inputs", work, uid)
     if not (work / PREFERRED).exists():
         _own_directory(work / PREFERRED, uid, 0o755)
-    # Theirs only now: another job of the same user could have put a link where a file was about to be written.
+    # Given away last: another job of the same user could have put a link where a file was about to be written.
     for folder in (work, tmp):
         _give(folder, uid)
     environment = environments.of(job.key.client_id, uid, job.directory, _requirements(job.directory / "inputs"))
     spec = _spec(job, settings, environment, uid)
-    spec["notices"] = _notices(job, environments.interpreter.version)
+    spec["notices"] = _notices(job, environments.interpreter.version, runs_images)
     _write(job.directory / "spec.json", json.dumps(spec).encode())
 
 
@@ -75,13 +78,11 @@ def _spec(job: Job, settings: Settings, environment: Environment, uid: int | Non
         "argv": ["/bin/sh", "-c", execution.command],
         "env": job_environment(job, settings, environment.programs, os.environ),
         "cwd": str(job.directory / "work"),
-        "limits": {
-            "seconds": span.total_seconds() if span else None,
-            "memory": execution.resources.memory * MEGABYTE,
-        },
+        "limits": {"memory": execution.resources.memory * MEGABYTE},
     }
     return {
         "steps": [environment.step, training],
+        "seconds": span.total_seconds() if span else None,
         "uid": uid,
         "gid": uid,
         "log_bound": settings.log_bound,
@@ -91,10 +92,10 @@ def _spec(job: Job, settings: Settings, environment: Environment, uid: int | Non
 
 
 def job_environment(job: Job, settings: Settings, programs: Path, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that a job's command sees: made anew, so that nothing of the server's own leaks into it.
+    """The environment variables of a job's command. None of the server's own is inherited.
 
-    :param programs: Where the programs of the job's Python environment are; they come first.
-    :param environ: The server's variables, of which only those named by ``--job-env`` and the certificates are passed.
+    :param programs: The directory of the programs of the job's Python environment; it comes first in PATH.
+    :param environ: The server's variables, of which only the certificates and those of ``--job-env`` are passed.
     """
     work, gpus = job.directory / "work", job.gpu_ids
     variables = {name: environ[name] for name in settings.job_env if name in environ}
@@ -116,10 +117,11 @@ def job_environment(job: Job, settings: Settings, programs: Path, environ: Mappi
     return variables
 
 
-def _notices(job: Job, python: str) -> list[str]:
+def _notices(job: Job, python: str, runs_images: bool) -> list[str]:
+    """The lines at the beginning of the log that say what this server does not do."""
     execution = job.job_file.job.execution
     notices = []
-    if execution.image:
+    if execution.image and not runs_images:
         notices.append(
             f"The image {execution.image} is recorded and not run: this server runs jobs as processes, with Python "
             f"{python} and the packages of requirements.txt."
@@ -144,7 +146,7 @@ def _give(path: Path, uid: int | None) -> None:
 
 
 def _copy_inputs(source: Path, target: Path, uid: int | None) -> None:
-    """Copy the inputs: a job may write into its files, and the server's own must stay as they are."""
+    """Copy the inputs, since a job may write into its files and the server's must stay as they are."""
     for folder, folders, files in os.walk(source):
         place = target / Path(folder).relative_to(source)
         for name in folders:
@@ -156,7 +158,7 @@ def _copy_inputs(source: Path, target: Path, uid: int | None) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file that exists exactly when it is whole."""
+    """Write a file under another name and rename it, so that it never exists in part."""
     incoming = path.with_name(path.name + ".new")
     with incoming.open("wb") as file:
         os.fchmod(file.fileno(), 0o600)

@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop that brings jobs from PENDING to their end.
 
-Each turn looks at every running job (an exit record? a supervisor alive?) and lets begin those that have room. What may
-take long, copying inputs and storing models, happens in a few threads beside the loop. Whatever the server was doing
-when it was killed, the next one sees from the database and the job's directory what is left to do, and does it:
+Each turn polls the engine for every placed job, advances the jobs that can be advanced, and places the waiting jobs
+that the engine has room for. What may take long, such as copying inputs and storing models, is done by a few threads
+beside the loop. A server that was killed at any instant goes on from the database and the job's directory:
 
-=============  ========================  =====================================================
-state          in the job's directory    what is done
-=============  ========================  =====================================================
-PENDING                                  it begins when there is room
-RUNNING        no ``spec.json``          it is prepared, its supervisor started
-RUNNING        no ``started``            its supervisor is started; only the first that comes up runs the job
-RUNNING        ``started``, lock held    it runs
-RUNNING        ``exit.json``             its model is stored and its end said
-RUNNING        ``started``, lock free    it is lost: the supervisor was killed
-=============  ========================  =====================================================
+===============  ========================  ======================================================
+state            in the job's directory    what is done
+===============  ========================  ======================================================
+PENDING                                    the job is placed when the engine has room
+PENDING, placed  no ``spec.json``          its inputs are copied, then its supervisor is started
+PENDING, placed  no ``started``            its supervisor is started; only the first one runs the job
+PENDING, placed  ``started``, lock held    its Python environment is being made
+any, placed      ``running``, lock held    RUNNING is recorded with the time at which the command began
+any, placed      ``exit.json``             its model is stored and its end recorded
+any, placed      ``started``, lock free    it is lost: its supervisor was killed
+===============  ========================  ======================================================
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,32 +36,38 @@ from airflow_provider_jobapi.server.run.engines.base import Engine, EngineState,
 from airflow_provider_jobapi.server.run.environments import Environments
 from airflow_provider_jobapi.server.run.preparation import is_prepared, prepare
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
-from airflow_provider_jobapi.server.store.job_record import Job, JobKey
+from airflow_provider_jobapi.server.store.job_record import PREPARING, Job, JobKey
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.objects import Storages
+from airflow_provider_jobapi.training.status import JobState
 
 log = logging.getLogger(__name__)
 
-PACE = 0.2
-"""Seconds between two turns while jobs run."""
+COPYING_INPUTS = "Preparing: the inputs are being copied."
+MAKING_ENVIRONMENT = "Preparing: the Python environment is being made; the log shows how far it is."
+STORING_MODEL = "The command has ended well; its SavedModel is being stored."
 
-GRACE_POLLS = 2
-"""So often a supervisor must be found gone before its job is lost."""
+GONE_POLLS = 2
+"""Consecutive polls that must find a started job without its supervisor before the job is lost."""
 
 STARTS = 3
-"""So often a supervisor is started that does not come up."""
+"""How often a supervisor is started that never begins its job."""
 
-_PASSING = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
-"""Errors of the machine that are over soon, so that a job does not fail of them."""
+_TRANSIENT = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+"""Errors of the machine that pass, so that a job is prepared again and does not fail."""
 
-_WORKERS = 4
-_COLLECT_EVERY = 600.0
-_REPEAT_AFTER = 2.0
+_THREADS = 4
+"""Threads that copy inputs and store models."""
 
 
 @dataclass(slots=True)
-class _Attention:
-    """What the loop remembers of a running job; all of it can be lost."""
+class _Progress:
+    """What the loop remembers about a placed job. It may be lost with the process.
+
+    :ivar gone: Consecutive polls without a supervisor.
+    :ivar starts: How often a supervisor was started.
+    :ivar not_before: When the job is looked at next, on the monotonic clock.
+    """
 
     gone: int = 0
     starts: int = 0
@@ -68,11 +75,14 @@ class _Attention:
 
 
 class Runner:
-    """Runs the jobs of a server in a thread of its own.
+    """Run the jobs of a server in a thread of its own.
 
-    :param engine: Where the supervisors run.
-    :param idle_pause: Seconds between two turns while no job runs and nothing wakes the runner.
-    :raises SettingsError: when jobs could not be run with these settings.
+    :param engine: Where the jobs run.
+    :param pause: Seconds between two turns while jobs are placed.
+    :param idle_pause: Seconds between two turns while no job is placed and nothing wakes the runner.
+    :param retry_pause: Seconds after which a step that failed for a job is tried again.
+    :param collect_interval: Seconds between two collections of the Python environments.
+    :raises SettingsError: when jobs cannot be run with these settings.
     """
 
     def __init__(
@@ -83,71 +93,92 @@ class Runner:
         clients: ClientRegistry,
         engine: Engine,
         *,
+        pause: float = 0.2,
         idle_pause: float = 5.0,
+        retry_pause: float = 2.0,
+        collect_interval: float = 600.0,
     ) -> None:
         self._settings = settings
         self._registry = registry
         self._storages = storages
         self._clients = clients
         self._engine = engine
+        self._pause = pause
         self._idle_pause = idle_pause
+        self._retry_pause = retry_pause
+        self._collect_interval = collect_interval
         self.environments = Environments(settings)
-        self._attention: dict[JobKey, _Attention] = {}
+        self._progress: dict[JobKey, _Progress] = {}
         self._busy: set[JobKey] = set()
         self._storing: set[JobKey] = set()
-        self._collected = time.monotonic() - _COLLECT_EVERY
+        self._next_collection = time.monotonic()
         self._woken = threading.Event()
-        self._ending = threading.Event()
-        self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="jobapi-work")
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobapi-work")
         self._thread = threading.Thread(target=self._loop, name="jobapi-runner", daemon=True)
 
     def start(self) -> None:
-        """Begin to run jobs; those of an earlier server go on."""
+        """Start the loop. It takes over the jobs that an earlier server placed."""
         self._registry.on_change(lambda _key: self.wake())
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking after jobs. They go on, and the next runner takes them over."""
-        self._ending.set()
+        """Stop the loop. The jobs go on, and the next runner takes them over."""
+        self._stopping.set()
         self.wake()
         if self._thread.is_alive():
             self._thread.join()
         self._pool.shutdown(cancel_futures=True)
 
     def wake(self) -> None:
-        """Take the next turn at once: a job came, or somebody wants one to stop."""
+        """Take the next turn now, since a job was submitted, changed or is to be stopped."""
         self._woken.set()
 
     def _loop(self) -> None:
-        while not self._ending.is_set():
+        while not self._stopping.is_set():
             self._woken.clear()
             try:
-                pause = PACE if self._turn() else self._idle_pause
+                pause = self._pause if self._turn() else self._idle_pause
             except Exception:
-                log.exception("The runner's turn failed; the next one is in a second.")
-                self._ending.wait(1.0)
+                log.exception("A turn of the runner failed; it is tried again in a second.")
+                self._stopping.wait(1.0)
                 continue
             self._woken.wait(pause)
 
     def _turn(self) -> bool:
-        """Look after every job once; answers whether any is running."""
-        busy = self._busy.copy()  # before the jobs are read: whoever is done since then is not looked at as it was
-        running = self._registry.running()
+        """Look at every job once; returns whether any is placed."""
+        busy = self._busy.copy()  # before the jobs are read, so that no job that just became free is seen as it was
+        placed = self._registry.placed()
         now = time.monotonic()
-        for key in self._attention.keys() - {job.key for job in running}:
-            del self._attention[key]
-        free = [job for job in running if job.key not in busy and self._attend(job).not_before <= now]
-        statuses = self._engine.poll([PlacementRequest.of(job) for job in free if is_prepared(job)])
-        for job in free:
-            self._look_after(job, statuses.get(job.key))
-        started = self._admit([job for job in running if job.key not in self._storing])
-        self._collect()
-        return bool(running or started)
+        for key in self._progress.keys() - {job.key for job in placed}:
+            del self._progress[key]
+        due = [job for job in placed if job.key not in busy and self._progress_of(job).not_before <= now]
+        statuses = self._engine.poll([PlacementRequest.of(job) for job in due if is_prepared(job)])
+        for job in due:
+            self._advance(job, statuses.get(job.key))
+        admitted = self._admit([job for job in placed if job.key not in self._storing])
+        self._collect_environments()
+        return bool(placed or admitted)
 
-    def _attend(self, job: Job) -> _Attention:
-        return self._attention.setdefault(job.key, _Attention())
+    def _progress_of(self, job: Job) -> _Progress:
+        return self._progress.setdefault(job.key, _Progress())
 
-    def _look_after(self, job: Job, status: EngineStatus | None) -> None:
+    def _admit(self, placed: Sequence[Job]) -> bool:
+        """Place the waiting jobs that the engine has room for, and record why the others wait."""
+        waiting = self._registry.waiting()
+        admission = self._engine.admit(map(PlacementRequest.of, placed), list(map(PlacementRequest.of, waiting)))
+        for job in waiting:
+            if (message := admission.waits.get(job.key, job.message)) != job.message:
+                self._registry.set_waiting_reason(job.key, message)
+        for key, gpu_ids in admission.granted.items():
+            self._registry.place(key, gpu_ids, COPYING_INPUTS)
+        return bool(admission.granted)
+
+    def _advance(self, job: Job, status: EngineStatus | None) -> None:
+        """Do what is next for a placed job.
+
+        :param status: The engine's answer, or None while the job is not prepared.
+        """
         if record := verdict.read_record(job.directory):
             self._storing.add(job.key)
             self._in_background(job, self._finish, record)
@@ -157,51 +188,54 @@ class Runner:
             if job.stop_requested_by:
                 grace = self._settings.grace.total_seconds()
                 self._engine.cancel(PlacementRequest.of(job), job.stop_requested_by, grace)
+            if job.state is JobState.PENDING:
+                self._update_pending(job, status)
             self._handle_missing_supervisor(job, status)
 
-    def _handle_missing_supervisor(self, job: Job, status: EngineStatus) -> None:
-        attention = self._attend(job)
-        if status.state is not EngineState.GONE:
-            attention.gone = 0
+    def _update_pending(self, job: Job, status: EngineStatus) -> None:
+        """Record RUNNING once the job's command runs, and until then why it does not run yet."""
+        if started := verdict.read_start(job.directory):
+            self._registry.start(job.key, started)
             return
-        attention.gone += 1
+        queued = status.state is EngineState.QUEUED
+        reason, message = (None, status.message) if queued else (PREPARING, MAKING_ENVIRONMENT)
+        if not job.stop_requested_by and (reason, message) != (job.reason, job.message):
+            self._registry.set_waiting_reason(job.key, message, reason)
+
+    def _handle_missing_supervisor(self, job: Job, status: EngineStatus) -> None:
+        """Start a supervisor that never began the job again, or mark the job lost."""
+        progress = self._progress_of(job)
+        if status.state is not EngineState.GONE:
+            progress.gone = 0
+            return
+        progress.gone += 1
         if (job.directory / "started").exists():
-            if attention.gone > GRACE_POLLS:
+            if progress.gone > GONE_POLLS:
                 self._in_background(job, self._mark_lost)
-        elif attention.starts < STARTS:
+        elif progress.starts < STARTS:
             self._in_background(job, self._begin)
         else:
             self._in_background(job, self._mark_lost)
 
-    def _admit(self, holding: list[Job]) -> bool:
-        waiting = self._registry.waiting()
-        admission = self._engine.admit(map(PlacementRequest.of, holding), list(map(PlacementRequest.of, waiting)))
-        for job in waiting:
-            if (reason := admission.waits.get(job.key, job.message)) != job.message:
-                self._registry.set_waiting_reason(job.key, reason)
-        for key, gpu_ids in admission.granted.items():
-            self._registry.start(key, gpu_ids)
-        return bool(admission.granted)
-
     def _begin(self, job: Job) -> None:
-        """Prepare a job unless it is, and start its supervisor."""
-        attention = self._attend(job)
-        attention.starts += 1
-        attention.not_before = time.monotonic() + PACE * attention.starts
+        """Prepare a job unless it is prepared, and place it."""
+        progress = self._progress_of(job)
+        progress.starts += 1
+        progress.not_before = time.monotonic() + self._pause * progress.starts
         if not is_prepared(job):
             try:
-                prepare(job, self._settings, self.environments, self._uid(job))
+                prepare(job, self._settings, self.environments, self._uid(job), runs_images=self._engine.runs_images)
             except OSError as error:
-                if error.errno in _PASSING:
+                if error.errno in _TRANSIENT:
                     raise
                 self._end(job, verdict.not_prepared(error))
                 return
         self._engine.place(PlacementRequest.of(job))
 
     def _uid(self, job: Job) -> int | None:
-        """The user id of the job's steps.
+        """The user id of the job's steps, or None for the server's own.
 
-        :raises PermissionError: when there is none, since the job must not run as the server's own user then.
+        :raises PermissionError: when the client has none, since the job must not run as the server's own user then.
         """
         if self._settings.users is None:
             return None
@@ -211,14 +245,16 @@ class Runner:
         return client.uid
 
     def _finish(self, job: Job, record: dict[str, Any]) -> None:
+        """Store the model of a job that has an exit record, and record its end."""
         if record["reason"] is None:
-            since = datetime.fromisoformat(record["finished"])
-            self._registry.set_storing(job.key, since, "The command has ended well; its SavedModel is being stored.")
+            # The command may have begun and ended between two turns.
+            self._registry.start(job.key, datetime.fromisoformat(record["started"]))
+            self._registry.set_storing(job.key, datetime.fromisoformat(record["finished"]), STORING_MODEL)
         self._end(job, verdict.of_record(job, record, self._storages.of(job.key.client_id)))
         verdict.tidy(job)
 
     def _mark_lost(self, job: Job) -> None:
-        """Say that a job is lost; what it left running is ended first, since another try may follow at once."""
+        """Record that a job is lost. Its processes are ended first, since its next try may start at once."""
         self._engine.forget(PlacementRequest.of(job))
         if record := verdict.read_record(job.directory):
             self._finish(job, record)
@@ -239,11 +275,11 @@ class Runner:
         )
         self._engine.forget(PlacementRequest.of(job))
 
-    def _collect(self) -> None:
-        """Hold the bound of the environments, now and then."""
-        if time.monotonic() - self._collected < _COLLECT_EVERY:
+    def _collect_environments(self) -> None:
+        """Bring the Python environments below their bound, from time to time."""
+        if time.monotonic() < self._next_collection:
             return
-        self._collected = time.monotonic()
+        self._next_collection = time.monotonic() + self._collect_interval
         self._pool.submit(self._collect_now)
 
     def _collect_now(self) -> None:
@@ -252,16 +288,19 @@ class Runner:
             if collected.before != collected.after:
                 log.info("%s", collected)
         except Exception:
-            log.exception("The environments could not be collected.")
+            log.exception("The Python environments could not be collected.")
 
     def _in_background(self, job: Job, work: Callable[..., None], *arguments: Any) -> None:
-        """Do something for a job in another thread; until it is done, the loop leaves the job alone."""
+        """Do something for a job in another thread. The loop skips the job until it is done."""
         self._busy.add(job.key)
 
         def done(future: Future[None]) -> None:
             if not future.cancelled() and (error := future.exception()):
-                log.error("Job %s of %s: trying again soon.", job.key.job_id, job.key.client_id, exc_info=error)
-                self._attend(job).not_before = time.monotonic() + _REPEAT_AFTER
+                log.error(
+                    "Job %s of client %s: %s failed; it is tried again in %g seconds.",
+                    job.key.job_id, job.key.client_id, work.__name__.lstrip("_"), self._retry_pause, exc_info=error,
+                )  # fmt: skip
+                self._progress_of(job).not_before = time.monotonic() + self._retry_pause
             self._busy.discard(job.key)
             self._storing.discard(job.key)
             self.wake()

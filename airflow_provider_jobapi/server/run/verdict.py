@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,17 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return record
+
+
+def read_start(directory: Path) -> datetime | None:
+    """When the command of a job began, or None while it has not."""
+    marker = directory / "running"
+    try:
+        return datetime.fromisoformat(json.loads(marker.read_bytes())["time"])
+    except FileNotFoundError:
+        return None
+    except ValueError:  # an empty file: the disk was full
+        return datetime.fromtimestamp(marker.stat().st_mtime, UTC)
 
 
 def of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> Verdict:

@@ -37,8 +37,8 @@ from sqlalchemy.exc import OperationalError
 from airflow_provider_jobapi.server.config import SettingsError
 from airflow_provider_jobapi.server.errors import DatabaseBusy, DiskFull, ServerError
 
-VERSION = 2
-_CHANGES = {1: "ALTER TABLE jobs ADD COLUMN storing BIGINT"}
+VERSION = 3
+_CHANGES = {1: "ALTER TABLE jobs ADD COLUMN storing BIGINT", 2: "ALTER TABLE jobs ADD COLUMN placed BIGINT"}
 """What makes the tables of a version those of the next."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,6 +85,7 @@ jobs = Table(
     Column("message", Text, nullable=False, default=""),
     Column("exit_code", Integer),
     Column("submitted", Moment, nullable=False),
+    Column("placed", Moment),  # when the engine had room for it
     Column("started", Moment),
     Column("storing", Moment),
     Column("finished", Moment),

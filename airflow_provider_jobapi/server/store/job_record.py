@@ -18,6 +18,9 @@ from airflow_provider_jobapi.training.job import data_version
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
+PREPARING = "Preparing"
+"""The reason of a PENDING job whose inputs are being copied or whose environment is being made."""
+
 
 class JobKey(NamedTuple):
     """What finds a job: its client and its id."""
@@ -30,7 +33,8 @@ class JobKey(NamedTuple):
 class Job:
     """A job as it stands in the database.
 
-    ``directory`` is where its inputs, its work folder and its log are; ``model`` is what ``GET …/model`` answers.
+    ``directory`` is where its inputs, its work folder and its log are; ``model`` is what ``GET …/model`` answers;
+    ``placed`` is when the engine had room for it, ``started`` when its command began.
     """
 
     key: JobKey
@@ -40,6 +44,7 @@ class Job:
     message: str
     exit_code: int | None
     submitted: datetime
+    placed: datetime | None
     started: datetime | None
     storing: datetime | None
     finished: datetime | None
@@ -84,6 +89,7 @@ def job_from_row(row: Row[Any], directory: Path) -> Job:
         message=row.message,
         exit_code=row.exit_code,
         submitted=row.submitted,
+        placed=row.placed,
         started=row.started,
         storing=row.storing,
         finished=row.finished,

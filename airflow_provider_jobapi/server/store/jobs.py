@@ -9,13 +9,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, literal, select, update
 
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.errors import DeletedJob, JobIdTaken, JobStillActive, QueueFull, UnknownJob
 from airflow_provider_jobapi.server.store import layout
-from airflow_provider_jobapi.server.store.database import Database, jobs
+from airflow_provider_jobapi.server.store.database import Database, Moment, jobs
 from airflow_provider_jobapi.server.store.job_record import (
+    PREPARING,
     Job,
     JobKey,
     existing_row,
@@ -33,6 +34,7 @@ __all__ = ["Job", "JobKey", "JobRegistry"]
 _ACTIVE = (JobState.PENDING.value, JobState.RUNNING.value)
 _ENDED = tuple(state.value for state in JobState if state.ended)
 _RANK = {state: 2 if state.ended else int(state is JobState.RUNNING) for state in JobState}
+_WAITING = (jobs.c.state == JobState.PENDING.value) & jobs.c.placed.is_(None)
 _ACCEPTED = "Accepted; it starts as soon as there is room for it."
 
 
@@ -109,16 +111,18 @@ class JobRegistry:
         return [self._job(row) for row in rows]
 
     def waiting(self) -> list[Job]:
-        """The PENDING jobs of all clients in the order of their submission."""
-        return self._all(jobs.c.state == JobState.PENDING.value)
+        """The PENDING jobs of all clients that are not placed, in the order of their submission."""
+        return self._all(_WAITING)
 
-    def running(self) -> list[Job]:
-        """The RUNNING jobs of all clients in the order of their submission."""
-        return self._all(jobs.c.state == JobState.RUNNING.value)
+    def placed(self) -> list[Job]:
+        """The jobs of all clients that are placed and have not ended, in the order of their submission."""
+        return self._all(jobs.c.state.in_(_ACTIVE) & ~_WAITING)
 
-    def set_waiting_reason(self, key: JobKey, message: str) -> None:
-        """Say why a PENDING job waits."""
-        self._say(key, JobState.PENDING, message)
+    def set_waiting_reason(self, key: JobKey, message: str, reason: str | None = None) -> None:
+        """Record why a PENDING job does not run yet."""
+        with self._database.write() as connection:
+            query = update(jobs).where(is_row_of(key), jobs.c.state == JobState.PENDING.value)
+            connection.execute(query.values(message=message, reason=reason))
 
     def set_storing(self, key: JobKey, since: datetime, message: str) -> None:
         """Say that the command of a RUNNING job has ended well, and that its model is being stored.
@@ -129,15 +133,22 @@ class JobRegistry:
             query = update(jobs).where(is_row_of(key), jobs.c.state == JobState.RUNNING.value)
             connection.execute(query.values(message=message, storing=since))
 
-    def start(self, key: JobKey, gpu_ids: tuple[int, ...] = ()) -> bool:
-        """Let a PENDING job run; False when it is not PENDING any more."""
-        values = {
-            "state": JobState.RUNNING.value,
-            "started": datetime.now(UTC),
-            "message": "",
-            "gpu_ids": list(gpu_ids),
-        }
-        return self._move(key, (JobState.PENDING.value,), values)
+    def place(self, key: JobKey, gpu_ids: tuple[int, ...] = (), message: str = "") -> bool:
+        """Record that an engine has room for a waiting job; False when the job does not wait any more.
+
+        :param gpu_ids: The numbers of the GPUs that the engine granted.
+        :param message: What is done until the job runs.
+        """
+        values = {"placed": datetime.now(UTC), "gpu_ids": list(gpu_ids), "reason": PREPARING, "message": message}
+        return self._move(key, (JobState.PENDING.value,), values, _WAITING)
+
+    def start(self, key: JobKey, started: datetime) -> bool:
+        """Record that the command of a placed job runs; False when the job is not PENDING any more.
+
+        :param started: When the command began.
+        """
+        values = {"state": JobState.RUNNING.value, "started": started, "reason": None, "message": ""}
+        return self._move(key, (JobState.PENDING.value,), values, ~_WAITING)
 
     def finish(
         self,
@@ -154,13 +165,13 @@ class JobRegistry:
         """End a job; False when it has ended already.
 
         :param model: What ``GET …/model`` answers, for a job that left one.
-        :param started: When its command began, where that is known better than from :meth:`start`.
+        :param started: When its command began, for a job that :meth:`start` was not called for.
         :param finished: When it ended; now, where that is not known better.
         """
         values: dict[str, Any] = {"state": state.value, "reason": reason, "message": message, "exit_code": exit_code}
         values |= {"model": model, "finished": finished or datetime.now(UTC)}
         if started:
-            values["started"] = started
+            values["started"] = func.coalesce(jobs.c.started, literal(started, Moment))
         return self._move(key, _ACTIVE, values)
 
     def request_stop(self, key: JobKey, by: str) -> Job:
@@ -173,9 +184,9 @@ class JobRegistry:
         self.get(*key)
         stopped = {"state": JobState.STOPPED.value, "reason": Reason.STOPPED.value, "finished": datetime.now(UTC)}
         stopped |= {"message": f"Stopped by {by} before it began.", "stop_requested_by": by}
-        if not self._move(key, (JobState.PENDING.value,), stopped):
+        if not self._move(key, (JobState.PENDING.value,), stopped, _WAITING):
             asked = {"stop_requested_by": by, "message": f"Stopping, as {by} asks."}
-            self._move(key, (JobState.RUNNING.value,), asked, jobs.c.stop_requested_by.is_(None))
+            self._move(key, _ACTIVE, asked, jobs.c.stop_requested_by.is_(None))
         return self.get(*key)
 
     def delete(self, key: JobKey) -> None:
@@ -254,7 +265,7 @@ class JobRegistry:
         return self._job(row)
 
     def _check_queue(self, connection: Connection, client_id: str) -> None:
-        query = select(func.count()).where(jobs.c.client_id == client_id, jobs.c.state == JobState.PENDING.value)
+        query = select(func.count()).where(jobs.c.client_id == client_id, _WAITING)
         count = connection.execute(query).scalar_one()
         if count >= self._settings.queue_bound:
             raise QueueFull(
@@ -278,11 +289,6 @@ class JobRegistry:
         if moved:
             self._changed(key)
         return moved
-
-    def _say(self, key: JobKey, state: JobState, message: str) -> None:
-        with self._database.write() as connection:
-            query = update(jobs).where(is_row_of(key), jobs.c.state == state.value, jobs.c.message != message)
-            connection.execute(query.values(message=message))
 
     def _changed(self, key: JobKey) -> Job:
         job = self.get(*key)

@@ -110,6 +110,7 @@ class Gated:
         self.work = server.root / "clients" / "airflow" / "jobs" / self.job_id / "work"
         self.offset = 0
         poll(lambda: "ready" in self.read().text, 60, "the job to begin")
+        server.wait_for(self.job_id, "RUNNING")
 
     def read(self, wait: int | None = None, **params: object):
         headers = {} if wait is None else {"Prefer": f"wait={wait}"}

@@ -56,6 +56,7 @@ print("after")
     job = bench.submit(script)
     first = bench.start_runner()
     bench.wait_for_line(job, "before")
+    bench.wait(job, "RUNNING")
     first.kill()
     gate.touch()
     poll((job.directory / "exit.json").exists, 20, "the exit record")
@@ -82,6 +83,7 @@ raise SystemExit(5)"""
     job = bench.submit(script)
     first = bench.start_runner()
     bench.wait_for_line(job, "before")
+    bench.wait(job, "RUNNING")
     first.kill()
     other = bench.submit()
     second = bench.start_runner()
@@ -122,17 +124,17 @@ def test_what_a_supervisor_lost_while_nobody_looked_is_lost(bench):
 
 
 @pytest.mark.parametrize(
-    "how_far", ["granted", "half prepared", "prepared", "supervisor on its way", "two on their way"]
+    "how_far", ["placed", "half prepared", "prepared", "supervisor on its way", "two on their way"]
 )
-def test_a_job_that_was_marked_started_and_never_came_up_runs_exactly_once(bench, tmp_path, how_far):
+def test_a_job_that_was_placed_and_did_not_start_runs_exactly_once(bench, tmp_path, how_far):
     counted = tmp_path / "runs"
     job = bench.submit(COUNT.format(str(counted)) + "import time; time.sleep(0.3)")
-    assert bench.registry.start(job.key)
+    assert bench.registry.place(job.key)
     job = bench.get(job)
     if how_far == "half prepared":
         (job.directory / "work").mkdir()
         (job.directory / "work" / "train.py").write_text("half a script")
-    elif how_far != "granted":
+    elif how_far != "placed":
         preparation.prepare(job, bench.settings, bench.runner.environments, None)
     supervisors = 2 if how_far.startswith("two") else how_far.endswith("way")
     for _ in range(supervisors):

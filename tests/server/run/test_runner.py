@@ -192,7 +192,7 @@ def test_a_job_cannot_change_what_its_inputs_were(bench):
 def test_output_comes_line_by_line_while_the_job_runs(bench):
     job = bench.submit("import time; print('first'); time.sleep(60)")
     bench.wait_for_line(job, "first")
-    assert bench.get(job).state == "RUNNING"
+    bench.wait(job, "RUNNING")
 
 
 @linux
@@ -218,7 +218,7 @@ def test_a_machine_that_shuts_down_does_not_mean_that_somebody_stopped_the_job(b
 def test_a_supervisor_that_fails_is_quoted(tmp_path):
     bench = Bench(tmp_path)
     job = bench.submit()
-    bench.registry.start(job.key)
+    bench.registry.place(job.key)
     preparation.prepare(bench.get(job), bench.settings, bench.runner.environments, None)
     (job.directory / "started").write_text("{}")
     (job.directory / "supervisor.err").write_text("Traceback ...\nKeyError: 'steps'\n")
@@ -229,7 +229,7 @@ def test_a_supervisor_that_fails_is_quoted(tmp_path):
 def test_a_lost_job_has_a_log_of_whole_records(tmp_path):
     bench = Bench(tmp_path)
     job = bench.submit()
-    bench.registry.start(job.key)
+    bench.registry.place(job.key)
     preparation.prepare(bench.get(job), bench.settings, bench.runner.environments, None)
     (job.directory / "started").write_text("{}")
     (job.directory / "log").write_bytes(b"2026-01-02T03:04:05.678901Z whole\n2026-01-02T03:04:05.67")
@@ -241,7 +241,7 @@ def test_a_lost_job_has_a_log_of_whole_records(tmp_path):
 def test_a_supervisor_that_never_comes_up_fails_the_job_with_its_words(tmp_path):
     bench = Bench(tmp_path)
     job = bench.submit()
-    bench.registry.start(job.key)
+    bench.registry.place(job.key)
     (job.directory / "spec.json").write_text("{ this is no spec")
     with bench:
         job = bench.wait(job)
@@ -298,7 +298,7 @@ def test_a_turn_that_fails_is_not_the_last(bench, monkeypatch, caplog):
 
     monkeypatch.setattr(bench.registry, "waiting", once)
     assert bench.wait(bench.submit()).state == "SUCCESSFUL"
-    assert "The runner's turn failed" in caplog.text
+    assert "A turn of the runner failed" in caplog.text
 
 
 def test_an_idle_runner_begins_at_once(tmp_path):

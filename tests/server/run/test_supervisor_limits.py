@@ -32,11 +32,24 @@ def test_the_completion_time_ends_the_training(supervised):
     assert 0.5 < time.monotonic() - begin < 10
 
 
-def test_the_completion_time_does_not_count_the_environment(supervised):
-    environment = {"name": "environment", "argv": ["/bin/sleep", "4"]}
-    training = {"name": "training", "argv": ["/bin/sh", "-c", "echo trained"], "limits": {"seconds": 3}}
-    job = supervised(steps=[environment, training])
-    assert job.record()["reason"] is None
+@pytest.mark.parametrize("environment", [0.0, 60.0])
+def test_the_completion_time_counts_the_environment(supervised, environment):
+    steps = [
+        {"name": "environment", "argv": ["/bin/sleep", str(environment)], "failed": "EnvironmentFailed"},
+        {"name": "training", "argv": ["/bin/sleep", "60"]},
+    ]
+    record = supervised(steps=steps, seconds=1.5).record()
+    assert (record["reason"], record["step"]) == (
+        "CompletionTimeExceeded",
+        "environment" if environment else "training",
+    )
+    assert "has run for 1.5 s" in record["message"]
+
+
+def test_the_time_limit_of_one_step_is_kept_for_the_jobs_of_earlier_servers(supervised):
+    environment = {"name": "environment", "argv": ["/bin/sleep", "2"]}
+    training = {"name": "training", "argv": ["/bin/sh", "-c", "echo trained"], "limits": {"seconds": 1.8}}
+    assert supervised(steps=[environment, training]).record()["reason"] is None
 
 
 @linux

@@ -70,7 +70,13 @@ def test_a_submitted_job_waits(registry: JobRegistry, settings: Settings):
     assert job.directory == settings.root / "clients" / "one" / "jobs" / key.job_id
     assert job.directory.is_dir()
     assert [each.key for each in registry.waiting()] == [key]
-    assert registry.running() == []
+    assert registry.placed() == []
+
+
+def start(registry: JobRegistry, key: JobKey, gpu_ids: tuple[int, ...] = ()) -> None:
+    """Bring a waiting job to RUNNING."""
+    assert registry.place(key, gpu_ids)
+    assert registry.start(key, NOON)
 
 
 def test_jobs_wait_in_the_order_of_their_submission(registry: JobRegistry):
@@ -82,10 +88,15 @@ def test_jobs_wait_in_the_order_of_their_submission(registry: JobRegistry):
 
 def test_a_job_goes_its_way(registry: JobRegistry):
     key = submit(registry)
-    assert registry.start(key, (0,))
+    assert registry.place(key, (0,), "The inputs are being copied.")
     job = registry.get(*key)
-    assert (job.state, job.gpu_ids) == (JobState.RUNNING, (0,))
-    assert job.started is not None
+    assert (job.state, job.reason, job.message) == (JobState.PENDING, "Preparing", "The inputs are being copied.")
+    assert (job.gpu_ids, job.started) == ((0,), None)
+    assert registry.waiting() == []
+    assert registry.placed() == [job]
+    assert registry.start(key, NOON)
+    job = registry.get(*key)
+    assert (job.state, job.reason, job.message, job.started) == (JobState.RUNNING, None, "", NOON)
     registry.set_storing(key, NOON, "storing the model")
     job = registry.get(*key)
     assert (job.message, job.status().to_wire()["storingTime"]) == ("storing the model", "2026-11-21T12:00:00.000Z")
@@ -94,14 +105,15 @@ def test_a_job_goes_its_way(registry: JobRegistry):
     job = registry.get(*key)
     assert (job.state, job.message, job.exit_code, job.model) == (JobState.SUCCESSFUL, "done", 0, model)
     assert job.finished is not None
-    assert registry.running() == registry.waiting() == []
+    assert registry.placed() == registry.waiting() == []
 
 
 def test_an_ended_job_stays_as_it_is(registry: JobRegistry):
     key = submit(registry)
     assert registry.finish(key, JobState.FAILED, reason=Reason.LOST, message="lost")
     before = registry.get(*key)
-    assert not registry.start(key)
+    assert not registry.place(key)
+    assert not registry.start(key, NOON)
     assert not registry.finish(key, JobState.SUCCESSFUL)
     registry.set_storing(key, NOON, "x")
     registry.set_waiting_reason(key, "x")
@@ -110,8 +122,10 @@ def test_an_ended_job_stays_as_it_is(registry: JobRegistry):
 
 def test_a_running_job_is_not_started_again_nor_explained(registry: JobRegistry):
     key = submit(registry)
-    assert registry.start(key, ())
-    assert not registry.start(key, (0,))
+    assert not registry.start(key, NOON)  # it is not placed
+    start(registry, key)
+    assert not registry.place(key, (0,))
+    assert not registry.start(key, NOON + timedelta(seconds=1))
     registry.set_waiting_reason(key, "waits")
     assert registry.get(*key).message != "waits"
 
@@ -122,21 +136,35 @@ def test_a_waiting_job_is_stopped_at_once(registry: JobRegistry):
     assert (job.state, job.reason) == (JobState.STOPPED, Reason.STOPPED)
     assert job.message == "Stopped by client one before it began."
     assert job.finished is not None
-    assert not registry.start(key)
+    assert not registry.place(key)
 
 
-def test_a_running_job_is_marked_and_the_first_wish_counts(registry: JobRegistry):
+@pytest.mark.parametrize("state", [JobState.PENDING, JobState.RUNNING])
+def test_a_placed_job_is_marked_and_the_first_stop_request_counts(registry: JobRegistry, state):
     key = submit(registry)
-    registry.start(key)
+    registry.place(key)
+    if state is JobState.RUNNING:
+        registry.start(key, NOON)
     assert registry.request_stop(key, by="client one").stop_requested_by == "client one"
     job = registry.request_stop(key, by="another")
-    assert (job.state, job.stop_requested_by) == (JobState.RUNNING, "client one")
+    assert (job.state, job.stop_requested_by) == (state, "client one")
     assert (job.status().reason, job.status().outlook) == (Reason.STOPPED, JobState.STOPPED)
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_the_end_does_not_change_when_a_job_started(registry: JobRegistry, ran):
+    key = submit(registry)
+    registry.place(key)
+    if ran:
+        registry.start(key, NOON)
+    later = NOON + timedelta(seconds=1)
+    registry.finish(key, JobState.FAILED, started=later)
+    assert registry.get(*key).started == (NOON if ran else later)
 
 
 def test_the_same_job_is_the_same_job(registry: JobRegistry):
     key = submit(registry)
-    registry.start(key)
+    start(registry, key)
     job, created = registry.submit(*key, job_file())
     assert not created
     assert job.state is JobState.RUNNING
@@ -171,7 +199,8 @@ def test_a_job_that_goes_cannot_be_deleted(registry: JobRegistry):
     for state in ("PENDING", "RUNNING"):
         with pytest.raises(JobStillActive, match=f"is {state}: stop it first"):
             registry.delete(key)
-        registry.start(key)
+        if state == "PENDING":
+            start(registry, key)
 
 
 def test_a_client_sees_only_its_own(registry: JobRegistry):
@@ -208,7 +237,7 @@ def test_the_queue_of_a_client_is_bounded(registry: JobRegistry):
     with pytest.raises(QueueFull, match="5 jobs of this client wait"):
         submit(registry)
     assert not registry.submit(*keys[0], job_file())[1]
-    registry.start(keys[0])
+    registry.place(keys[0])
     submit(registry)
 
 
@@ -231,7 +260,7 @@ def test_of_racing_submits_one_makes_the_job(registry: JobRegistry):
 
 def test_of_racing_moves_one_wins(registry: JobRegistry):
     key = submit(registry)
-    registry.start(key)
+    start(registry, key)
     barrier, answers = threading.Barrier(8), []
 
     def race(state: JobState) -> None:
@@ -254,12 +283,12 @@ def test_whoever_listens_hears_every_change_after_it_is_true(registry: JobRegist
     heard: list[tuple[JobKey, JobState | None]] = []
     registry.on_change(lambda key: heard.append((key, registry.state(key))))
     key = submit(registry)
-    registry.start(key)
+    start(registry, key)
     registry.request_stop(key, by="x")
     registry.finish(key, JobState.STOPPED)
     registry.finish(key, JobState.FAILED)
     registry.delete(key)
-    states = [JobState.PENDING, JobState.RUNNING, JobState.RUNNING, JobState.STOPPED, None]
+    states = [JobState.PENDING, JobState.PENDING, JobState.RUNNING, JobState.RUNNING, JobState.STOPPED, None]
     assert heard == [(key, state) for state in states]
 
 
@@ -276,7 +305,7 @@ def test_only_what_ended_long_ago_expires(registry: JobRegistry):
     now = datetime.now(UTC)
     registry.finish(old, JobState.SUCCESSFUL, finished=now - timedelta(days=31))
     registry.finish(young, JobState.SUCCESSFUL, finished=now - timedelta(days=29))
-    registry.start(going)
+    start(registry, going)
     assert registry.expire(timedelta(days=30)) == 1
     assert registry.expire(timedelta(days=30)) == 0
     assert {job.key for job in registry.page("one", 10, None, None)} == {young, going}
@@ -287,13 +316,26 @@ def test_only_what_ended_long_ago_expires(registry: JobRegistry):
 
 def test_everything_is_there_again_after_a_restart(registry: JobRegistry, settings: Settings):
     key = submit(registry, resources={"cpus": 2, "gpus": 1}, completionTime="20h")
-    registry.start(key, (0,))
+    start(registry, key, (0,))
     registry.request_stop(key, by="client one")
     before = registry.get(*key)
     database = Database(settings.root / "jobapi.sqlite")
     again = JobRegistry(settings, database, Storages(settings, database))
-    assert again.running() == [before]
-    assert again.running()[0].job_file == job_file(resources={"cpus": 2, "gpus": 1}, completionTime="20h")
+    assert again.placed() == [before]
+    assert again.placed()[0].job_file == job_file(resources={"cpus": 2, "gpus": 1}, completionTime="20h")
+    database.close()
+
+
+def test_a_running_job_of_an_earlier_version_is_placed(registry: JobRegistry, settings: Settings):
+    key = submit(registry)
+    with registry._database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN placed")
+        connection.exec_driver_sql("UPDATE jobs SET state = 'RUNNING', started = 1")
+        connection.exec_driver_sql("PRAGMA user_version = 2")
+    database = Database(settings.root / "jobapi.sqlite")
+    again = JobRegistry(settings, database, Storages(settings, database))
+    assert [job.key for job in again.placed()] == [key]
+    assert again.waiting() == []
     database.close()
 
 
@@ -322,13 +364,14 @@ def test_a_database_of_a_later_version_is_refused(registry: JobRegistry, setting
 def test_the_database_of_an_earlier_version_is_brought_to_this_one(registry: JobRegistry, settings: Settings):
     key = submit(registry)
     with registry._database.write() as connection:
-        connection.exec_driver_sql("ALTER TABLE jobs DROP COLUMN storing")
+        for column in ("storing", "placed"):
+            connection.exec_driver_sql(f"ALTER TABLE jobs DROP COLUMN {column}")
         connection.exec_driver_sql("PRAGMA user_version = 1")
     for _ in range(2):  # the second time there is nothing to do
         database = Database(settings.root / "jobapi.sqlite")
         brought = JobRegistry(settings, database, Storages(settings, database))
         assert brought.get(*key).storing is None
         database.close()
-    registry.start(key)
+    start(registry, key)
     registry.set_storing(key, NOON, "storing")
     assert registry.get(*key).storing == NOON

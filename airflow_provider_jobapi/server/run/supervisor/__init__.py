@@ -10,15 +10,21 @@ directory can be shipped to any machine. What stands in DIRECTORY:
 
         {"steps": [{"name": "environment", "argv": […], "env": {…}, "cwd": "…", "failed": "EnvironmentFailed"},
                    {"name": "training", "argv": ["/bin/sh", "-c", "…"], "env": {…}, "cwd": "…",
-                    "limits": {"seconds": 72000, "memory": 2147483648}}],
-         "uid": null, "gid": null, "log_bound": 100000000, "grace": 30, "notices": ["…"], "holds": ["…"]}
+                    "limits": {"memory": 2147483648}}],
+         "seconds": 72000, "uid": null, "gid": null, "log_bound": 100000000, "grace": 30, "notices": ["…"],
+         "holds": ["…"]}
 
-    ``limits`` and each of its values may be null. ``notices`` are said at the log's beginning. ``holds`` are files on
-    which a shared lock is kept while the job runs. Steps run as ``uid`` and ``gid``, the supervisor as who started it.
+    The last step is the job's command. ``seconds`` bounds the time of all steps together and may be null, as may
+    ``limits`` and each of its values; ``seconds`` in the limits of a step, which earlier servers wrote, bounds that
+    step. ``notices`` are written at the log's beginning. ``holds`` are files on which a shared lock is kept while the
+    job runs. Steps run as ``uid`` and ``gid``, the supervisor as the user that started it.
 ``lock``
     Locked (flock) for the supervisor's whole life: it is alive exactly as long as the lock is held.
 ``started``
     Made before the first step. Where it exists, no supervisor ever starts the job again.
+``running``
+    ``{"time": "…"}``, made when the job's command begins; the exit record's ``started`` is the same time. Empty where
+    the disk was full.
 ``log``
     The records of the job's output.
 ``stop``

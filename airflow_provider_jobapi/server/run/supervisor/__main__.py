@@ -67,11 +67,14 @@ class Job:
         self._log = JobLog(str(directory / "log"), int(self._spec["log_bound"]))
         self._record = Record(directory)
         self._told_to_end = False
+        self._command_started: float | None = None
 
     def run(self, umask: int) -> int:
         """Run the steps, leave the exit record, and answer the exit code."""
         began = time.time()
         surroundings = Surroundings(
+            began=time.monotonic(),
+            seconds=self._spec.get("seconds"),
             log=self._log,
             wakeup=self._listen(),
             stop_request=self._stop_request,
@@ -86,7 +89,8 @@ class Job:
         verdict, peak = self._run_steps(surroundings)
         verdict["message"] = str(verdict["message"])[:1000]
         size = self._log.close()
-        times = {"started": stamp(began).decode(), "finished": stamp(max(began, time.time())).decode()}
+        started = self._command_started or began
+        times = {"started": stamp(started).decode(), "finished": stamp(max(started, time.time())).decode()}
         self._record.write({**verdict, **times, "peak_memory": peak, "log_size": size})
         for handle in held:
             os.close(handle)
@@ -103,11 +107,14 @@ class Job:
     def _run_steps(self, surroundings: Surroundings) -> tuple[dict[str, Any], int]:
         verdict: dict[str, Any] = {"step": None, "exit_code": 0, "signal": None, "reason": None, "message": ""}
         peak = 0
-        for spec in self._spec["steps"]:
+        steps = self._spec["steps"]
+        for spec in steps:
             if request := self._stop_request():
                 message = f"Stopped by {request[0]} before its {spec['name']} began."
                 self._log.say(message)
                 return {**verdict, "exit_code": None, "reason": "Stopped", "message": message}, peak
+            if spec is steps[-1]:
+                self._command_started = mark_running(self._directory)
             step = Step(spec, surroundings)
             verdict = {"step": spec["name"], **step.run()}
             peak = max(peak, step.peak)
@@ -190,6 +197,21 @@ def mark_started(directory: Path) -> None:
     finally:
         os.close(handle)
     _sync(directory)
+
+
+def mark_running(directory: Path) -> float:
+    """Make the file which says that the job's command runs; returns its time in seconds since 1970."""
+    now, marker = time.time(), directory / "running"
+    try:
+        incoming = directory / "running.new"
+        incoming.write_text(json.dumps({"time": stamp(now).decode()}))
+        incoming.replace(marker)
+    except OSError:
+        try:
+            marker.touch()  # an empty file is enough, and can be made on a full disk
+        except OSError:
+            pass  # the exit record will say it
+    return now
 
 
 def main(directory: Path) -> int:

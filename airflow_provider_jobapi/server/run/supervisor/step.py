@@ -42,6 +42,8 @@ READ = 256 * 1024
 class Surroundings(NamedTuple):
     """What the steps of a job share.
 
+    :ivar began: When the supervisor began, on the monotonic clock.
+    :ivar seconds: The most seconds that all steps may take together, or None.
     :ivar log: The job's log.
     :ivar wakeup: The reading end of the pipe into which every signal writes a byte.
     :ivar stop_request: Answers who wants the job to end, and the grace in seconds; None where nobody does.
@@ -52,6 +54,8 @@ class Surroundings(NamedTuple):
     :ivar grace: Seconds from SIGTERM to SIGKILL.
     """
 
+    began: float
+    seconds: float | None
     log: JobLog
     wakeup: int
     stop_request: Callable[[], tuple[str, float] | None]
@@ -80,12 +84,12 @@ class Step:
         self._around = around
         self._log = around.log
         limits = spec.get("limits") or {}
-        self._seconds: float | None = limits.get("seconds")
         self._memory: int | None = limits.get("memory")
         self._ending: Ending | None = None
         self._status: int | None = None
         self._main = 0
-        self._began = time.monotonic()
+        bounds = ((around.began, around.seconds), (time.monotonic(), limits.get("seconds")))
+        self._time_bounds = [(since, seconds) for since, seconds in bounds if seconds is not None]
         self._next_look = self._next_memory = 0.0
         self._kernel_kills = process_tree.kills_by_the_kernel()
         self.peak = 0
@@ -194,9 +198,10 @@ class Step:
     def _reason_to_end(self, now: float) -> Ending | None:
         if request := self._around.stop_request():
             return Ending("Stopped", f"Stopped by {request[0]}.", request[1])
-        if self._seconds is not None and now - self._began > self._seconds:
-            message = f"completionTime is over: the job has run for {self._seconds:g} s and is ended."
-            return Ending("CompletionTimeExceeded", message, self._around.grace)
+        for since, seconds in self._time_bounds:
+            if now - since > seconds:
+                message = f"completionTime is over: the job has run for {seconds:g} s and is ended."
+                return Ending("CompletionTimeExceeded", message, self._around.grace)
         if now >= self._next_memory:
             self._next_memory = now + MEMORY_PACE
             if self._exceeds_memory():
