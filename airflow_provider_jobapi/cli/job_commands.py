@@ -252,7 +252,7 @@ def _follow(
     tell_state(known)
     patience = FOLLOW_PATIENCE if options.patience is None else options.patience
     try:
-        asyncio.run(follow(service.follower(handle), cursor, show, patience=patience, tell=say))
+        asyncio.run(follow(lambda: service.follower(handle), cursor, show, patience=patience, warn=say))
         status = service.status(handle)
     except KeyboardInterrupt:
         say(f"Job {job_id} goes on: `jobapi logs -f {job_id}` follows it again, `jobapi stop {job_id}` stops it.")

@@ -60,7 +60,14 @@ class FetchedModel:
 
 
 class LogFollower(Protocol):
-    """Follows one job from the triggerer; an asynchronous context manager."""
+    """Follows one job from the triggerer; an asynchronous context manager.
+
+    :ivar replayable: Whether the log can be read from its start for as long as the job is known, each line with the
+        same time and stream. Where it is False, as for a log whose head is rotated away, a trigger that is restarted
+        goes on at the cursor that it has kept.
+    """
+
+    replayable: bool
 
     async def __aenter__(self) -> Self:
         """Open what the follower needs."""
@@ -71,14 +78,16 @@ class LogFollower(Protocol):
         """Close it."""
 
     async def read(self, cursor: Cursor) -> LogChunk:
-        """The lines after the cursor; waits until there is news or the service's own pace has passed.
+        """Return the lines after the cursor; waits until there is news or the service's own pace has passed.
+
+        A read that was cancelled is repeated at the same cursor.
 
         :raises ServiceUnavailable: when it is worth trying again.
         :raises ConnectionProblem: when the service refuses the connection.
         """
 
     async def status(self) -> JobStatus:
-        """Where the job stands. May be asked while a :meth:`read` waits."""
+        """Return the job's status; may be called while a :meth:`read` waits."""
 
     async def stop(self) -> None:
         """Ask the service to stop the job; a job that has ended is no error."""

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Log lines of a job: how they travel, and how each is shown once and in order.
+r"""Log lines of a job: their form on the wire, and the times under which Airflow shows them.
 
 On the wire a log is a sequence of records, ``<RFC 3339 time in UTC, microseconds> <text>\\n``. A record is never cut,
-moved or rewritten, so a byte offset means the same for ever.
+moved or rewritten, so a byte offset always means the same place.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zlib import crc32
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.training.status import JobState
 
 RECORD_LIMIT = 16 * 1024
-"""The most bytes of one record, its time and its newline included."""
+"""Bytes of one record at most, with its time and its newline."""
 
 _TIME_LENGTH = len("2026-01-01T00:00:00.000000Z")
 _FOLD = re.compile("::(?=(?:end)?group::)")
@@ -29,26 +30,30 @@ _MILLISECOND = timedelta(milliseconds=1)
 class LogLine:
     """One line of a job's log and the time at which the job wrote it, by the service's clock.
 
-    A service may keep several logs of one job, such as one for each machine. Who reads them all, reads each in its
-    order, but not one against the other: that depends on when it asked.
+    A service may keep several logs of one job, one for each node or container: its streams. The lines of one stream
+    are read in their order; the order between streams depends on when each was read. A stream may begin late and end
+    early.
 
-    :ivar stream: Which of the logs it is of, from 0.
-    :ivar streams: How many there are.
+    :ivar stream: The number or the name of the stream. The same line has the same one whenever it is read.
+    :ivar streams: How many streams share the milliseconds under which lines are shown: 1 for a job that never has
+        another stream, else at least as many as the job is planned to have. It is the same for all lines of a job.
+        Streams beyond it are shown as well; where a triggerer is restarted, lines of theirs may be shown twice. Each
+        line's text should then say which stream it is from.
     """
 
     time: datetime
     text: str
-    stream: int = 0
+    stream: int | str = 0
     streams: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """What one read of a follower brings.
+    """The result of one read of a job's log.
 
     :ivar lines: The lines after the cursor, oldest first.
     :ivar cursor: The small JSON-able value to read on from.
-    :ivar state: The job's state as the service told it with the lines, or None where it did not.
+    :ivar state: The job's state as it came with the lines; None where the service did not say.
     :ivar complete: Whether the job is over and no line will follow.
     """
 
@@ -59,12 +64,12 @@ class LogChunk:
 
 
 def format_record(time: datetime, text: str) -> bytes:
-    """Write a line as a record; the text must be free of newline, carriage return and NUL."""
+    """Return a line as a record; the text must be free of newline, carriage return and NUL."""
     return f"{stamp(time)} {text}\n".encode()
 
 
 def stamp(time: datetime) -> str:
-    """The time of a record: RFC 3339 in UTC, with microseconds."""
+    """Return the time of a record: RFC 3339 in UTC, with microseconds."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
@@ -96,44 +101,53 @@ def _parse(record: bytes) -> LogLine:
 
 
 def plain(text: str) -> str:
-    """A line of a job as it may stand in an Airflow log.
+    """Return a job's line with the words removed by which Airflow's UI folds lines.
 
-    Airflow's UI folds away what follows a line that holds ``::group::``, whoever wrote it. A zero-width space breaks
-    the word and nothing that a person sees.
+    The UI folds what follows a line that contains ``::group::``. A zero-width space breaks the word invisibly.
     """
     return _FOLD.sub("::\u200b", text)
 
 
 class Timeline:
-    """The times under which lines are shown in Airflow.
+    """Computes the times under which lines are shown in Airflow.
 
     Airflow's reader merges a task's log files by the millisecond and drops equal neighbours, so two equal lines of one
-    instant become one, and a line that a restarted triggerer writes again is merged only where it carries the very
-    same time. Hence ``shown = max(source + skew, not_before, previous + 1 ms)`` in whole milliseconds: a function of
-    the log alone, distinct for every line, and never before the lines that the worker wrote.
+    instant become one, and a line that a restarted triggerer writes again is merged only where it has the very same
+    time. Hence ``shown = max(source + skew, not_before, previous + 1 ms)`` in whole milliseconds: a function of the
+    log alone, distinct for every line, and never before the lines that the worker wrote.
 
-    Where a job has several logs, each has milliseconds of its own, the ones whose number leaves the stream's as the
-    remainder, so that the times of one do not depend on what came of another meanwhile.
+    Each stream of a job has milliseconds of its own, those that leave its number as the remainder of the division by
+    ``streams``, so that the times of one stream do not depend on what was read of another. The number of a named
+    stream is the CRC-32 of its name.
 
-    :param skew: Our clock minus the service's.
+    :param skew: Airflow's clock minus the service's.
     :param not_before: The time of the deferral; no line is shown before it.
     """
 
     def __init__(self, skew: timedelta, not_before: datetime) -> None:
         self._skew = skew
         self._not_before = _whole_milliseconds(not_before)
-        self._next: dict[int, datetime] = {}
+        self._next: dict[int | str, datetime] = {}
 
-    def place(self, source: datetime, stream: int = 0, streams: int = 1) -> datetime:
-        """The time under which the next line of a log is shown, given the time at which it was written."""
+    def place(self, source: datetime, stream: int | str = 0, streams: int = 1) -> datetime:
+        """Return the time under which the next line of a stream is shown, given the time at which it was written."""
         least = self._next.get(stream, self._not_before)
+        number = stream if isinstance(stream, int) else crc32(stream.encode())
         try:
             shown = max(_whole_milliseconds(source + self._skew), least)
-            shown += (stream - (shown - _EPOCH) // _MILLISECOND) % streams * _MILLISECOND
+            shown += (number - (shown - _EPOCH) // _MILLISECOND) % streams * _MILLISECOND
             self._next[stream] = shown + _MILLISECOND
-        except OverflowError:  # a service may tell any year
+        except OverflowError:  # a service may send any year
             shown = least
         return shown
+
+    def state(self) -> list[Any]:
+        """Return what the times of the next lines depend on, as JSON."""
+        return [[stream, moment.isoformat()] for stream, moment in self._next.items()]
+
+    def restore(self, state: Iterable[Any]) -> None:
+        """Continue from a :meth:`state`."""
+        self._next = {stream: datetime.fromisoformat(moment) for stream, moment in state}
 
 
 def _whole_milliseconds(moment: datetime) -> datetime:
@@ -141,57 +155,84 @@ def _whole_milliseconds(moment: datetime) -> datetime:
 
 
 class Thinning:
-    """Bounds what a runaway logger may put into the Airflow UI, and says what it left out.
+    """Limits the lines of a job that Airflow's UI has to show, and says how many it left out.
 
     A bucket of ``burst`` lines is refilled at ``rate`` lines a second *of the lines' own time*, so that a replay of the
     same log leaves out the same lines.
 
-    :param rate: Lines a second that are always shown.
+    :param rate: Lines a second that are always shown, of all streams together.
     :param burst: Lines that may come at once.
     """
 
     def __init__(self, rate: int = 1_000, burst: int = 10_000) -> None:
         self._rate = rate
         self._burst = burst
-        self._buckets: dict[int, _Bucket] = {}
+        self._buckets: dict[int | str, _Bucket] = {}
 
     def feed(self, lines: Iterable[LogLine]) -> Iterator[LogLine]:
-        """The lines to show, with a marker line where some are left out."""
+        """Yield the lines to show, and a marker line where some are left out."""
         for line in lines:
             bucket = self._buckets.get(line.stream)
             if bucket is None:
-                bucket = self._buckets[line.stream] = _Bucket(self._rate / line.streams, self._burst / line.streams)
+                burst = self._burst / line.streams
+                bucket = self._buckets[line.stream] = _Bucket(self._rate / line.streams, burst, burst)
             yield from bucket.pass_line(line)
 
     def end(self) -> Iterator[LogLine]:
-        """The marker for what was left out last, if anything was."""
+        """Yield the marker for the lines that were left out last, if any were."""
         for bucket in self._buckets.values():
             yield from bucket.marker()
 
+    def state(self) -> list[Any]:
+        """Return what is known of each stream, as JSON."""
+        return [[stream, bucket.state()] for stream, bucket in self._buckets.items()]
 
+    def restore(self, state: Iterable[Any]) -> None:
+        """Continue from a :meth:`state`."""
+        self._buckets = {stream: _Bucket.of(kept) for stream, kept in state}
+
+
+@dataclass(slots=True)
 class _Bucket:
-    """What one log may still show."""
+    """How many lines of one stream may still be shown.
 
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._level = self._burst = burst
-        self._last: LogLine | None = None
-        self._left_out = 0
+    :ivar rate: Lines a second.
+    :ivar burst: Lines that may come at once.
+    :ivar level: Lines that may come now.
+    :ivar last: The last line.
+    :ivar left_out: Lines that were left out since the last marker.
+    """
+
+    rate: float
+    burst: float
+    level: float
+    last: LogLine | None = None
+    left_out: int = 0
 
     def pass_line(self, line: LogLine) -> Iterator[LogLine]:
-        elapsed = 0.0 if self._last is None else (line.time - self._last.time).total_seconds()
-        self._last = line
-        self._level = min(self._burst, self._level + max(0.0, elapsed) * self._rate)
-        if self._level < 1:
-            self._left_out += 1
+        elapsed = 0.0 if self.last is None else (line.time - self.last.time).total_seconds()
+        self.last = line
+        self.level = min(self.burst, self.level + max(0.0, elapsed) * self.rate)
+        if self.level < 1:
+            self.left_out += 1
             return
         yield from self.marker()
-        self._level -= 1
+        self.level -= 1
         yield line
 
     def marker(self) -> Iterator[LogLine]:
-        if self._left_out and self._last is not None:
-            count, self._left_out = self._left_out, 0
-            bound = f"more than {int(self._rate):,} a second"
+        if self.left_out and self.last is not None:
+            count, self.left_out = self.left_out, 0
+            bound = f"more than {int(self.rate):,} a second"
             text = f"… {count:,} lines are not shown here: {bound}; the service has them all."
-            yield replace(self._last, text=text)
+            yield replace(self.last, text=text)
+
+    def state(self) -> list[Any]:
+        last = self.last and [self.last.time.isoformat(), self.last.stream, self.last.streams]
+        return [self.rate, self.burst, self.level, last, self.left_out]
+
+    @classmethod
+    def of(cls, state: Any) -> _Bucket:
+        rate, burst, level, last, left_out = state
+        line = None if last is None else LogLine(datetime.fromisoformat(last[0]), "", last[1], last[2])
+        return cls(rate, burst, level, line, left_out)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow's database says of a task instance at this moment."""
+"""Ask Airflow's database about a task instance. The functions block, so an event loop calls them in a thread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def state_of(ti: Any) -> str | None:
-    """The state of a task instance; None when Airflow knows none. Blocks, so an event loop asks it in a thread.
+    """Return the state of a task instance; None when Airflow knows none.
 
     :param ti: Anything that has dag_id, task_id, run_id and map_index.
     """
@@ -19,3 +19,13 @@ def state_of(ti: Any) -> str | None:
     )
     state = states.get(ti.run_id, {}).get(f"{ti.task_id}_{ti.map_index}" if mapped else ti.task_id)
     return None if state is None else str(state)
+
+
+def waits_for(ti: Any, key: str, job_id: str) -> bool:
+    """Return whether a task instance is deferred and its XCom ``key`` names this job."""
+    from airflow.sdk.execution_time.xcom import XCom
+
+    if state_of(ti) != "deferred":
+        return False
+    place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+    return bool(XCom.get_one(key=key, **place) == job_id)

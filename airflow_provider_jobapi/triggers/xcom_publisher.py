@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told of a job while its task is deferred, beside its log: the XComs of its status and of its metrics.
+"""Publish the status and the metrics of a job as XComs while its task is deferred.
 
-Nothing here can fail a job, and no line of its log waits for it.
+No error here fails a job, and no line of its log waits for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, Metrics, read_definitions
@@ -21,28 +21,27 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.training.status import JobState
 
 STATUS_KEY = "trainingStatus"
-"""The XCom of the status object, as SAP's ``trainingClient`` calls it."""
+"""The XCom of the status object, whose name is SAP's ``trainingClient``'s."""
 
 METRICS_KEY = "training_metrics"
 """The XCom of the metrics."""
-
-STATUS_EVERY = (5.0, 60.0)
-"""Seconds from one question for the status to the next: for a few jobs, and at the most."""
-
-LAST_WAIT = 10.0
-"""Seconds that the end of a trigger waits for its last status, and for its last XComs to be written."""
 
 SLICE = 0.01
 """Seconds of work with metrics after which the event loop is given back."""
 
 
 class XComPublisher:
-    """Tells of one job.
+    """Publishes the status and the metrics of one job.
 
-    :param skew: Our clock minus the service's.
+    :param skew: Airflow's clock minus the service's.
     :param definitions: The metric definitions of the task.
     :param warn: Writes one warning into the task's log.
     """
+
+    ask_every: ClassVar[tuple[float, float]] = 5.0, 60.0
+    """Seconds from one question for the status to the next: where jobs are few, and at most."""
+    last_wait: ClassVar[float] = 10.0
+    """Seconds that the end of a trigger waits for its last status, and for its last XComs to be written."""
 
     def __init__(
         self,
@@ -60,6 +59,7 @@ class XComPublisher:
         self._slots: dict[str, Slot] = {}
         self._began = time.time()
         self._caught_up = False
+        self._resumed_at = float("-inf")
         self._warn = warn
         self._broken = False
         self._follower: LogFollower | None = None
@@ -69,29 +69,43 @@ class XComPublisher:
         self._status: dict[str, Any] | None = None
 
     async def open(self, sink: Sink | None) -> None:
-        """Begin to write.
+        """Open the XComs.
 
-        :param sink: Writes the XComs of the task; None where there is no task to write for.
+        :param sink: Writes the XComs of the task; None where there is no task.
         """
-        self._metrics = Metrics(await self._known(), time.thread_time, self._warn)
+        self._metrics = Metrics(await self._read_definitions(), time.thread_time, self._warn)
         if sink is not None:
             self._writer = writer()
             self._slots = {
                 STATUS_KEY: self._writer.open(sink, STATUS_KEY),
-                # The sink is called in a thread, and makes the content there.
+                # The sink is called in a thread, where the content is made, too.
                 METRICS_KEY: self._writer.open(lambda key, now: sink(key, now.content(self._job_id)), METRICS_KEY),
             }
 
     def close(self) -> None:
-        """Write and ask nothing more."""
-        self._ask_no_more()
+        """Publish nothing more."""
+        self._stop_asking()
         for slot in self._slots.values():
             if self._writer is not None:
                 self._writer.close(slot)
 
+    async def resume(self, ti: Any) -> None:
+        """Continue the metrics that an earlier trigger of this job published, whose lines are not read again."""
+        from airflow.sdk.execution_time.xcom import XCom
+        from asgiref.sync import sync_to_async
+
+        place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
+        try:
+            content = await sync_to_async(XCom.get_one)(key=METRICS_KEY, **place)
+            if content is not None and content["job_id"] == self._job_id:
+                self._resumed_at = self._metrics.restore(content)
+        except Exception as error:  # noqa: BLE001 -- a job that trains is worth more than its curves
+            self._warn(f"The metrics until here could not be read: {error!r}")
+
     def on_state(self, chunk: LogChunk, follower: LogFollower) -> None:
-        """Hear of the job's state, which a read of the follower brought."""
+        """Take the job's state from what one read brought, before its lines are shown."""
         self._follower = follower
+        self._caught_up = self._caught_up or not follower.replayable  # such a log is not read from its start
         if chunk.state != self._state:
             self._state = chunk.state
             self._changed.set()
@@ -99,34 +113,34 @@ class XComPublisher:
             self._asking = asyncio.create_task(self._keep_asking())
 
     async def on_lines(self, chunk: LogChunk) -> None:
-        """Take the lines, once they are shown."""
+        """Read the metrics of lines that were shown."""
         await self._read(chunk.lines)
-        # A triggerer that takes over reads the log from its start; until it is where it was, the XCom knows more.
+        # A restarted trigger reads the log from its start; until it has caught up, the XCom has more than it knows.
         behind = not self._caught_up
         self._caught_up = not behind or not chunk.lines or self._time(chunk.lines[-1]) >= self._began
-        # What was read behind is told as soon as nothing more is to catch up with, be it an hour before the next line.
+        # Published as soon as it has caught up: the next line may be an hour away.
         if self._caught_up and (chunk.lines or behind):
             self._offer_metrics()
 
     async def finish(self) -> dict[str, float | str]:
-        """Tell the last status and all metrics; answers the last values of these."""
+        """Publish the last status and all metrics; returns the last value of each metric."""
         if self._writer is not None:
             self._offer_metrics(urgent=True)
-            self._ask_no_more()
+            self._stop_asking()
             await self._ask()
             try:
-                async with asyncio.timeout(LAST_WAIT):
+                async with asyncio.timeout(self.last_wait):
                     await asyncio.gather(*(slot.idle.wait() for slot in self._slots.values()))
             except TimeoutError:
                 pass
         return self._metrics.last()
 
-    async def _known(self) -> tuple[MetricDefinition, ...] | None:
+    async def _read_definitions(self) -> tuple[MetricDefinition, ...] | None:
         try:
-            # In a thread: an import and what is to be compiled take time, in which every trigger would stand still.
+            # In a thread: the import and the compilation take time, and would block the event loop of all triggers.
             return await asyncio.to_thread(read_definitions, self._definitions)
-        except Exception as error:  # noqa: BLE001 -- the worker has checked them, maybe with other versions than ours
-            self._warn(f"The task's metrics cannot be read here: {error}")
+        except Exception as error:  # noqa: BLE001 -- the worker has checked them, maybe with other versions
+            self._warn(f"No metrics are read, since the metric definitions are not valid on this triggerer: {error}")
             return ()
 
     async def _read(self, lines: Iterable[LogLine]) -> None:
@@ -135,18 +149,19 @@ class XComPublisher:
         try:
             begin = time.thread_time()
             for line in lines:
-                self._metrics.read(line, self._time(line))
+                if (written := self._time(line)) > self._resumed_at:
+                    self._metrics.read(line, written)
                 if time.thread_time() - begin > SLICE:
                     await asyncio.sleep(0)
                     begin = time.thread_time()
         except Exception as error:  # noqa: BLE001 -- a job that trains is worth more than its curves
             self._broken = True
-            self._warn(f"The metrics of this job cannot be read any further: {error!r}")
+            self._warn(f"No more metrics of this job are read because of an error: {error!r}")
 
     def _time(self, line: LogLine) -> float:
         try:
             return line.time.timestamp() + self._skew.total_seconds()
-        except OverflowError:  # a service may tell any year
+        except OverflowError:  # a service may send any year
             return self._began
 
     def _offer_metrics(self, *, urgent: bool = False) -> None:
@@ -154,8 +169,8 @@ class XComPublisher:
             self._writer.offer(self._slots[METRICS_KEY], self._metrics.snapshot, urgent=urgent)
 
     async def _keep_asking(self) -> None:
-        """Ask for the status beside the reading of the log: when the state changed, and now and then."""
-        least, most = STATUS_EVERY
+        """Ask for the status while the log is read: when the state has changed, and regularly."""
+        least, most = self.ask_every
         while self._writer is not None:
             self._changed.clear()
             await self._ask()
@@ -165,15 +180,15 @@ class XComPublisher:
             except TimeoutError:
                 pass
 
-    def _ask_no_more(self) -> None:
+    def _stop_asking(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
 
     async def _ask(self) -> None:
         try:
-            async with asyncio.timeout(LAST_WAIT):
+            async with asyncio.timeout(self.last_wait):
                 status = (await self._follower.status()).to_wire() if self._follower is not None else None
-        except Exception:  # noqa: BLE001 -- lost contact is told by whoever reads the log
+        except Exception:  # noqa: BLE001 -- the reading of the log reports a service that does not answer
             return
         if status is None or status == self._status or self._writer is None:
             return

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one way by which the triggers of a process write XComs: rationed, fair, and the newest value wins.
+"""Write the XComs of all triggers of a process: rationed, in turn, the newest value of each.
 
 A triggerer manages about 55 writes a second in all, and its first takes 4 seconds (seen on Airflow 3.3.2). So all
-triggers share a budget: a few jobs are written every 2 seconds, a thousand about once a minute, and what cannot wait
-goes first. A value that was replaced before its turn is never written.
+triggers share a budget: the XComs of a few jobs are written every 2 seconds, those of a thousand about once a minute,
+urgent ones first. A value that was replaced before its turn is never written.
 """
 
 from __future__ import annotations
@@ -15,33 +15,27 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_jobapi.services.retry import backoff
 
 log = logging.getLogger(__name__)
 
-WRITES_PER_SECOND = 20
-"""The most writes of one process in a second."""
-
-PAUSE = 2.0
-"""Seconds from one write of a value to its next, at the least, unless the next cannot wait."""
-
-WRITE_WAIT = 30.0
-"""Seconds that one write may take; then it counts as failed and is tried again."""
+MOST_HANGING = 4
+"""Threads that may be left behind with a write that does not return."""
 
 _LONGEST_PAUSE = 60.0
+"""Seconds from one write of a value to its next at most."""
+
 _NEVER = float("-inf")
-MOST_HANGING = 4
-"""Threads that may be left behind with a write that does not come back."""
 
 Sink = Callable[[str, Any], None]
 """Writes a key and a value; blocks, so it is called in a thread."""
 
 
 def _thread() -> ThreadPoolExecutor:
-    """One of our own: a write that never comes back must not take a thread away from anybody else."""
+    """Make a thread for writes only: one that never returns must not take a thread of the event loop's pool."""
     return ThreadPoolExecutor(1, thread_name_prefix="jobapi-xcom")
 
 
@@ -49,15 +43,17 @@ def _thread() -> ThreadPoolExecutor:
 class Slot:
     """One XCom of one task.
 
-    :ivar make: Makes the value, when its turn has come; None when there is no news.
+    :ivar pause: Seconds from one write to the next at least, unless the next is urgent.
+    :ivar make: Makes the value, when its turn has come; None when there is no new value.
     :ivar failures: Writes that failed in a row.
     :ivar wait: Seconds from the last of them to the next write.
     :ivar thread: Where it was written last.
-    :ivar idle: Set while all news are written.
+    :ivar idle: Set while no new value waits.
     """
 
     sink: Sink
     key: str
+    pause: float
     make: Callable[[], Any] | None = None
     urgent: bool = False
     written_at: float = _NEVER
@@ -67,14 +63,21 @@ class Slot:
     idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     def due(self) -> float:
-        """When it may be written."""
+        """Return when it may be written."""
         if self.failures:
             return self.written_at + self.wait
-        return _NEVER if self.urgent else self.written_at + PAUSE
+        return _NEVER if self.urgent else self.written_at + self.pause
 
 
 class XComWriter:
     """Writes the XComs of all triggers of one event loop; see :func:`writer`."""
+
+    least_pause: ClassVar[float] = 2.0
+    """Seconds from one write of a value to its next at least, unless the next is urgent."""
+    write_wait: ClassVar[float] = 30.0
+    """Seconds that one write may take; then it counts as failed and is tried again."""
+    writes_per_second: ClassVar[float] = 20
+    """Writes of one process in a second at most."""
 
     def __init__(self) -> None:
         self._slots: set[Slot] = set()
@@ -85,8 +88,8 @@ class XComWriter:
         self._warned = False
 
     def open(self, sink: Sink, key: str) -> Slot:
-        """Have a place in the ration, until :meth:`close`."""
-        slot = Slot(sink, key)
+        """Open an XCom to write to, until :meth:`close`."""
+        slot = Slot(sink, key, self.least_pause)
         slot.idle.set()
         self._slots.add(slot)
         return slot
@@ -99,10 +102,10 @@ class XComWriter:
         self._news.set()
 
     def offer(self, slot: Slot, make: Callable[[], Any], *, urgent: bool = False) -> None:
-        """Have the newest value written.
+        """Replace the value to be written.
 
-        :param make: Makes what the sink writes; called on the event loop, so it is quick.
-        :param urgent: Whether it should not wait for its turn.
+        :param make: Makes what the sink writes; called on the event loop, so it must be quick.
+        :param urgent: Whether it is written before its turn.
         """
         if slot not in self._slots:
             return
@@ -116,15 +119,15 @@ class XComWriter:
 
     @property
     def size(self) -> int:
-        """How many slots are open."""
+        """The number of open slots."""
         return len(self._slots)
 
     def pause(self) -> float:
-        """Seconds in which every slot comes to its turn once, as things are."""
-        return max(PAUSE, len(self._slots) / WRITES_PER_SECOND)
+        """Return the seconds in which each of the slots that are open now has one turn."""
+        return max(self.least_pause, len(self._slots) / self.writes_per_second)
 
     async def _write_all(self) -> None:
-        """Write while there is somebody to write for, then end; the next offer begins anew."""
+        """Write while slots are open, then end; the next offer starts it again."""
         try:
             while self._slots:
                 self._news.clear()
@@ -133,7 +136,7 @@ class XComWriter:
                 due = [slot for slot in waiting if slot.due() <= now]
                 if due:
                     await self._write(min(due, key=lambda slot: (not slot.urgent, slot.written_at)))
-                    await asyncio.sleep(now + 1 / WRITES_PER_SECOND - time.monotonic())
+                    await asyncio.sleep(now + 1 / self.writes_per_second - time.monotonic())
                 else:
                     await self._rest(min((slot.due() - now for slot in waiting), default=_LONGEST_PAUSE))
         finally:
@@ -155,16 +158,16 @@ class XComWriter:
         slot.written_at = time.monotonic()
         try:
             if {slot.thread, self._thread} & self._busy:
-                raise TimeoutError("A write before it has not come back, and may come after it.")
+                raise TimeoutError("An earlier write has not returned and may still overwrite this one.")
             slot.thread = self._thread
-            async with asyncio.timeout(WRITE_WAIT):
+            async with asyncio.timeout(self.write_wait):
                 await self._in_thread(slot, make())
             slot.failures = 0
-        except Exception as error:  # noqa: BLE001 -- no trouble with what is only told may reach a training
+        except Exception as error:  # noqa: BLE001 -- an XCom that cannot be written must not fail a training
             log.debug("The XCom %s could not be written: %r", slot.key, error)
             self._leave_thread_that_hangs()
             slot.failures += 1
-            slot.wait = backoff(slot.failures, first=2 * PAUSE, longest=_LONGEST_PAUSE)
+            slot.wait = backoff(slot.failures, first=2 * slot.pause, longest=_LONGEST_PAUSE)
             if slot in self._slots:
                 slot.make = slot.make or make
         if slot.make is None:
@@ -185,12 +188,14 @@ class XComWriter:
         await sync_to_async(write, thread_sensitive=False, executor=thread)()
 
     def _leave_thread_that_hangs(self) -> None:
-        """Go on with another thread where a write has not come back, lest it hold up everybody's."""
+        """Replace the thread where a write has not returned, which would block all others."""
         if self._thread in self._busy and len(self._busy) <= MOST_HANGING:
             self._thread.shutdown(wait=False)
             self._thread = _thread()
             if not self._warned:
-                log.warning("An XCom was not written within %g seconds; the others go on without it.", WRITE_WAIT)
+                log.warning(
+                    "An XCom was not written within %g seconds; other XComs are written meanwhile.", self.write_wait
+                )
             self._warned = True
 
 
@@ -198,7 +203,7 @@ _WRITERS: WeakKeyDictionary[asyncio.AbstractEventLoop, XComWriter] = WeakKeyDict
 
 
 def writer() -> XComWriter:
-    """The writer of the running event loop; a triggerer has one loop."""
+    """Return the writer of the running event loop; a triggerer has one loop."""
     loop = asyncio.get_running_loop()
     if loop not in _WRITERS:
         _WRITERS[loop] = XComWriter()
@@ -206,7 +211,7 @@ def writer() -> XComWriter:
 
 
 def sink_of(ti: Any) -> Sink:
-    """Writes the XComs of a task instance.
+    """Return a function that writes the XComs of a task instance.
 
     :param ti: Anything that has dag_id, task_id, run_id and map_index.
     """

@@ -199,7 +199,7 @@ def test_hostile_lines_do_not_drive_the_terminal(work, follow):
 
 
 def test_a_service_that_never_calls_a_log_complete(work, monkeypatch):
-    """Held to the seconds of the drain, which the subprocess gets by a sitecustomize of its own."""
+    """The log counts as complete after some seconds, which a sitecustomize shortens in the subprocess."""
     job_id = str(uuid.uuid4())
     begin = f"{PAGE.format(job_id)}?offset"
     line = b"2026-01-01T00:00:00.000000Z the only line\n"
@@ -210,7 +210,10 @@ def test_a_service_that_never_calls_a_log_complete(work, monkeypatch):
     }
     site = work / "site"
     site.mkdir()
-    (site / "sitecustomize.py").write_text("import airflow_provider_jobapi.cli.follow as f\nf.DRAIN = 0.5\n")
+    (site / "sitecustomize.py").write_text(
+        "import airflow_provider_jobapi.services.follow as f\n"
+        "f.follow.__kwdefaults__['limits'] = f.Limits(complete_log=0.5)\n"
+    )
     with Tiny(routes) as tiny:
         command = Command(work, {"host": tiny.url, "login": "a", "password": "b"})
         done = command("logs", "-f", job_id, env={"PYTHONPATH": str(site)})

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
+from airflow_provider_jobapi.services.follow import Limits
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
@@ -16,12 +17,14 @@ START = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
 
 class ScriptedFollower:
-    """Answers each read with the next step: a chunk, an error to raise, or ``None`` to wait for ever.
+    """Replies to each read with the next step: a chunk, an error to raise, or ``None`` to wait for ever.
 
     :param steps: The steps.
     :param after_stop: The steps once the job was told to stop.
     :ivar statuses: What each question for the status is answered with, in the same way; the last one again and again.
     """
+
+    replayable = True
 
     def __init__(self, steps: Iterable[LogChunk | Exception | None], after_stop: Iterable[LogChunk] = ()) -> None:
         self.statuses: list[JobStatus | Exception | None] = [JobStatus(job_id="j", status=JobState.RUNNING)]
@@ -64,6 +67,38 @@ class ScriptedFollower:
         self.steps = list(self.after_stop)
 
 
+class Rotated:
+    """The log of a job at a service that keeps only the newest lines of it."""
+
+    def __init__(self, lines: Iterable[LogLine]) -> None:
+        self.lines = list(lines)
+        self.first = 0
+
+
+class RotatingFollower(ScriptedFollower):
+    """Follows a log that cannot be read from its start again.
+
+    :param log: The log.
+    :param size: The lines of one read.
+    """
+
+    replayable = False
+
+    def __init__(self, log: Rotated, size: int) -> None:
+        super().__init__([])
+        self._log = log
+        self._size = size
+
+    async def read(self, cursor: Any) -> LogChunk:
+        await asyncio.sleep(0.001)
+        begin = max(self._log.first, cursor or 0)
+        end = min(len(self._log.lines), begin + self._size)
+        over = begin == end
+        return LogChunk(
+            tuple(self._log.lines[begin:end]), end, JobState.SUCCESSFUL if over else JobState.RUNNING, complete=over
+        )
+
+
 class Recorder:
     """A logger that keeps what Airflow's would write."""
 
@@ -88,9 +123,14 @@ class Recorder:
 
 
 class ScriptedTrigger(TrainingTrigger):
-    """The trigger, with its service replaced by a script and its log by a recorder."""
+    """The trigger, with its service replaced by a script and its log by a recorder.
 
-    def __init__(self, follower: ScriptedFollower, **changes: Any) -> None:
+    :param limits: How long it waits for what may never come; short in the tests of it.
+    """
+
+    shortest = 0.0
+
+    def __init__(self, follower: Any, *, limits: Limits | None = None, **changes: Any) -> None:
         given = {
             "conn_id": "c",
             "job_id": "j",
@@ -101,6 +141,8 @@ class ScriptedTrigger(TrainingTrigger):
         super().__init__(**given | changes)
         self.follower = follower
         self._log = Recorder()
+        if limits is not None:
+            self.limits = limits  # type: ignore[misc]
 
     async def _open(self) -> Any:
         return self.follower

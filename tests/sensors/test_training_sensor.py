@@ -16,7 +16,6 @@ from airflow_provider_jobapi._airflow import AirflowFailException, AirflowSensor
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 from airflow_provider_jobapi.services import retry
-from airflow_provider_jobapi.triggers import training
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
 from tests.harness.airflow import wait_for
 from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
@@ -207,7 +206,6 @@ def test_a_mode_that_makes_no_sense_here_is_refused():
 
 
 def test_a_deadline_stops_no_job_of_another(monkeypatch):
-    monkeypatch.setattr(training, "SHORTEST", 0.0)
     follower = ScriptedFollower([chunk("a"), None], after_stop=[end("never")])
     soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     trigger = ScriptedTrigger(follower, deadline=soon, limit="timeout of 1", stop_on_kill=False)

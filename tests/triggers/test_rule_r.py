@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.status import JobState
-from airflow_provider_jobapi.triggers import training
-from airflow_provider_jobapi.triggers.watch import Pace
+from airflow_provider_jobapi.triggers.pace import Pace
 from tests.harness.scripted import START, Recorder, ScriptedFollower, ScriptedTrigger
 
 # Few texts, so that neighbours are equal; many lines of one instant; some whose clock went back.
@@ -47,9 +46,9 @@ class CutRecorder(Recorder):
 @pytest.fixture(autouse=True, scope="module")
 def unpaced():
     """The pace is another test's."""
-    pace, training._PACE = training._PACE, Pace(rate=10**9)
+    pace, ScriptedTrigger.pace = ScriptedTrigger.pace, Pace(rate=10**9)
     yield
-    training._PACE = pace
+    ScriptedTrigger.pace = pace
 
 
 def log_of(steps: list[tuple[int, str]], begin: datetime) -> list[LogLine]:

@@ -17,11 +17,12 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable
 from airflow_provider_jobapi.services import retry
+from airflow_provider_jobapi.services.follow import Limits
 from airflow_provider_jobapi.training.status import JobState
 from airflow_provider_jobapi.triggers import training
 from airflow_provider_jobapi.triggers.event import TrainingEvent
+from airflow_provider_jobapi.triggers.pace import Pace
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
-from airflow_provider_jobapi.triggers.watch import Pace
 from tests.harness.scripted import START, ScriptedFollower, ScriptedTrigger, chunk, end
 
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
@@ -29,9 +30,8 @@ OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": "", "
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def quick():
     """No test waits for what only people need."""
-    monkeypatch.setattr(training, "SHORTEST", 0.0)
     with retry.testing():
         yield
 
@@ -112,9 +112,8 @@ def test_patience_begins_anew_with_each_good_answer(monkeypatch):
     assert next(clock) > 40
 
 
-def test_a_read_that_never_comes_back_is_lost_contact(monkeypatch):
-    monkeypatch.setattr(training, "HANG", 0.05)
-    trigger = ScriptedTrigger(ScriptedFollower([None, end("a")]))
+def test_a_read_that_never_comes_back_is_lost_contact():
+    trigger = ScriptedTrigger(ScriptedFollower([None, end("a")]), limits=Limits(read=0.05))
     assert trigger.events() == [OVER]
     assert "did not answer within 0.05 seconds" in trigger.recorder.lines("warning")[0]
 
@@ -127,29 +126,55 @@ def test_the_deadline_interrupts_a_read_and_stops_the_job_once():
     assert trigger.recorder.lines() == ["a", "stopping", "gone"]
 
 
+def test_output_that_waits_does_not_delay_the_stop(monkeypatch):
+    class Full(Pace):
+        async def step(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(ScriptedTrigger, "pace", Full())
+    follower = ScriptedFollower([chunk("a")])
+    trigger = ScriptedTrigger(follower, deadline=soon(), limits=Limits(end_of_stopped=0.1))
+    assert trigger.events()[0]["end"] == "timeout"
+    assert follower.stops == 1
+
+
+def test_a_stop_that_the_service_refuses_ends_with_the_patience():
+    class Refusing(ScriptedFollower):
+        async def stop(self) -> None:
+            raise ServiceUnavailable("Not now.")
+
+    trigger = ScriptedTrigger(Refusing([None]), deadline=soon(0), patience=0.1)
+    assert trigger.events() == [OVER | {"end": "unreachable", "detail": "Not now."}]
+
+
+def test_a_job_that_is_over_is_not_stopped_by_the_deadline():
+    steps = [chunk("a", state=JobState.SUCCESSFUL)] + [chunk(state=JobState.SUCCESSFUL)] * 1_000_000
+    follower = ScriptedFollower(steps)
+    assert ScriptedTrigger(follower, deadline=soon(), limits=Limits(complete_log=2)).events() == [OVER]
+    assert follower.stops == 0
+
+
 def test_a_deadline_that_passed_while_no_triggerer_was_there_counts():
     follower = ScriptedFollower([None], after_stop=[end()])
     assert ScriptedTrigger(follower, deadline=soon(-60)).events()[0]["end"] == "timeout"
 
 
-def test_a_job_that_does_not_end_when_told_to_does_not_hold_the_task(monkeypatch):
-    monkeypatch.setattr(training, "STOP_WAIT", 0.1)
+def test_a_job_that_does_not_end_when_told_to_does_not_hold_the_task():
     follower = ScriptedFollower([], after_stop=[chunk()] * 1_000_000)
-    assert ScriptedTrigger(follower, deadline=soon(0)).events()[0]["end"] == "timeout"
+    trigger = ScriptedTrigger(follower, deadline=soon(0), limits=Limits(end_of_stopped=0.1))
+    assert trigger.events()[0]["end"] == "timeout"
 
 
-def test_a_log_that_is_never_called_complete_does_not_hold_the_task(monkeypatch):
-    monkeypatch.setattr(training, "DRAIN", 0.1)
-    trigger = ScriptedTrigger(
-        ScriptedFollower([chunk("last", state=JobState.FAILED)] + [chunk(state=JobState.FAILED)] * 1_000_000)
-    )
+def test_a_log_that_is_never_called_complete_does_not_hold_the_task():
+    steps = [chunk("last", state=JobState.FAILED)] + [chunk(state=JobState.FAILED)] * 1_000_000
+    trigger = ScriptedTrigger(ScriptedFollower(steps), limits=Limits(complete_log=0.1))
     assert trigger.events() == [OVER]
     assert trigger.recorder.lines() == ["last"]
 
 
 @pytest.mark.parametrize("in_triggerer", [True, False])
 def test_a_deferral_is_not_shorter_than_the_scheduler_can_follow(monkeypatch, in_triggerer):
-    monkeypatch.setattr(training, "SHORTEST", 3.0)
+    monkeypatch.setattr(ScriptedTrigger, "shortest", 3.0)
     begin = datetime.now(UTC)
     trigger = ScriptedTrigger(ScriptedFollower([end()]), not_before=begin.isoformat())
     trigger.task_instance = TI if in_triggerer else None
@@ -202,7 +227,7 @@ def test_not_knowing_is_no_reason_to_stop_a_training(mocker):
     trigger.task_instance = TI
     asyncio.run(trigger.on_kill())
     assert trigger.follower.stops == 0
-    assert "so it goes on: RuntimeError: closed." in trigger.recorder.lines("warning")[0]
+    assert "so the job goes on: RuntimeError: closed." in trigger.recorder.lines("warning")[0]
 
 
 def test_a_stop_that_fails_is_tried_again(mocker):
@@ -243,13 +268,13 @@ def test_a_kill_outlives_airflows_patience_with_it(mocker):
 
 
 def test_a_stop_that_always_fails_is_given_up_and_said(mocker, monkeypatch):
-    monkeypatch.setattr(training, "KILL_PATIENCE", 0.1)
+    monkeypatch.setattr(ScriptedTrigger, "kill_patience", 0.1)
     trigger = ScriptedTrigger(ScriptedFollower([]))
     mocker.patch.object(trigger, "_is_still_wanted", return_value=False)
     mocker.patch.object(trigger, "_open", side_effect=ServiceUnavailable("Busy."))
     trigger.task_instance = TI
     asyncio.run(trigger.on_kill())
-    assert trigger.recorder.lines("error") == ["Job j could not be told to stop: Busy."]
+    assert trigger.recorder.lines("error") == ["Job j could not be stopped: Busy."]
 
 
 def test_no_kill_after_the_event(mocker):
@@ -344,7 +369,7 @@ def test_the_pace_holds_the_rate_and_leaves_the_loop_free():
     "payload", [None, {}, {"status": "success"}, OVER | {"end": "sideways"}, OVER | {"more": 1}, "x"]
 )
 def test_an_event_that_is_not_ours_is_refused(payload):
-    with pytest.raises(BrokenContract, match="which is no event of TrainingTrigger"):
+    with pytest.raises(BrokenContract, match="which is not an event of TrainingTrigger"):
         TrainingEvent.read(payload)
 
 

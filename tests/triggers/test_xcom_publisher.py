@@ -16,7 +16,9 @@ from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.metrics.definitions import Metrics
 from airflow_provider_jobapi.training.status import JobState, JobStatus
-from airflow_provider_jobapi.triggers import training, xcom_publisher, xcom_writer
+from airflow_provider_jobapi.triggers import xcom_publisher, xcom_writer
+from airflow_provider_jobapi.triggers.xcom_publisher import XComPublisher
+from airflow_provider_jobapi.triggers.xcom_writer import XComWriter
 from tests.harness.loops import until
 from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
 
@@ -26,10 +28,9 @@ HELPER = '{"jobapi_metrics": 1, "step": 2, "metrics": {"loss": 0.25, "x": "NaN"}
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """No test waits for what only people need."""
-    monkeypatch.setattr(training, "SHORTEST", 0.0)
-    monkeypatch.setattr(xcom_writer, "PAUSE", 0.02)
-    monkeypatch.setattr(xcom_publisher, "LAST_WAIT", 0.5)
-    monkeypatch.setattr(xcom_publisher, "STATUS_EVERY", (0.02, 0.02))
+    monkeypatch.setattr(XComWriter, "least_pause", 0.02)
+    monkeypatch.setattr(XComPublisher, "last_wait", 0.5)
+    monkeypatch.setattr(XComPublisher, "ask_every", (0.02, 0.02))
 
 
 def status(word: str, message: str = "", job_id: str = "j") -> JobStatus:
@@ -184,7 +185,9 @@ def test_what_breaks_in_the_metrics_is_told_once_and_harms_nothing(mocker):
 def test_definitions_that_this_triggerer_cannot_read_harm_nothing():
     event, trigger, _ = followed([end(HELPER)], metric_definitions=[{"name": "a", "regex": "("}])
     assert event["metrics"] == {"loss": 0.25, "x": "NaN"}
-    assert trigger.recorder.lines("warning")[0].startswith("The task's metrics cannot be read here: ")
+    assert trigger.recorder.lines("warning")[0].startswith(
+        "No metrics are read, since the metric definitions are not valid on this triggerer: "
+    )
 
 
 def test_a_line_of_any_year_has_a_time():

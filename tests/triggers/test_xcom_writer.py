@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 
 from airflow_provider_jobapi.triggers import xcom_writer
-from airflow_provider_jobapi.triggers.xcom_writer import WRITES_PER_SECOND, XComWriter
+from airflow_provider_jobapi.triggers.xcom_writer import XComWriter
 from tests.harness.loops import until
 
 
@@ -35,7 +35,7 @@ def run(test) -> Sink:
 
 
 def test_the_newest_value_wins(monkeypatch):
-    monkeypatch.setattr(xcom_writer, "PAUSE", 0.3)
+    monkeypatch.setattr(XComWriter, "least_pause", 0.3)
 
     async def test(writer, sink):
         slot = writer.open(sink, "a")
@@ -51,7 +51,7 @@ def test_the_newest_value_wins(monkeypatch):
 
 
 def test_a_value_waits_for_its_turn_and_what_is_urgent_does_not(monkeypatch):
-    monkeypatch.setattr(xcom_writer, "PAUSE", 60)
+    monkeypatch.setattr(XComWriter, "least_pause", 60)
 
     async def test(writer, sink):
         slow, fast = writer.open(sink, "slow"), writer.open(sink, "fast")
@@ -67,7 +67,7 @@ def test_a_value_waits_for_its_turn_and_what_is_urgent_does_not(monkeypatch):
 
 
 def test_a_process_writes_no_more_than_its_ration_and_shares_it_fairly(monkeypatch):
-    monkeypatch.setattr(xcom_writer, "PAUSE", 0.05)
+    monkeypatch.setattr(XComWriter, "least_pause", 0.05)
 
     async def test(writer, sink):
         slots = [writer.open(sink, str(number)) for number in range(10)]
@@ -81,7 +81,7 @@ def test_a_process_writes_no_more_than_its_ration_and_shares_it_fairly(monkeypat
             await asyncio.sleep(0.001)
 
     keys = run(test).keys
-    assert keys.total() <= 2 * WRITES_PER_SECOND + 2
+    assert keys.total() <= 2 * XComWriter.writes_per_second + 2
     assert len(keys) == 11
     assert max(keys.values()) - min(keys.values()) <= 1
 
@@ -110,7 +110,7 @@ def test_a_closed_slot_is_not_written_and_holds_nobody():
 
 
 def test_a_failed_write_is_tried_again_with_the_newest_value_and_longer_pauses(monkeypatch):
-    monkeypatch.setattr(xcom_writer, "PAUSE", 0.02)
+    monkeypatch.setattr(XComWriter, "least_pause", 0.02)
     attempts = []
 
     async def test(writer, sink):
@@ -133,8 +133,8 @@ def test_a_failed_write_is_tried_again_with_the_newest_value_and_longer_pauses(m
 
 @pytest.mark.parametrize("wait", [0.05])
 def test_a_write_that_hangs_is_given_up(monkeypatch, wait):
-    monkeypatch.setattr(xcom_writer, "WRITE_WAIT", wait)
-    monkeypatch.setattr(xcom_writer, "PAUSE", 0.02)
+    monkeypatch.setattr(XComWriter, "write_wait", wait)
+    monkeypatch.setattr(XComWriter, "least_pause", 0.02)
     calls = []
 
     async def test(writer, sink):
@@ -169,8 +169,8 @@ def threads() -> set[threading.Thread]:
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(xcom_writer, "WRITE_WAIT", 0.05)
-    monkeypatch.setattr(xcom_writer, "PAUSE", 0.02)
+    monkeypatch.setattr(XComWriter, "write_wait", 0.05)
+    monkeypatch.setattr(XComWriter, "least_pause", 0.02)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -190,7 +190,7 @@ def test_a_write_that_never_comes_back_holds_up_nobody_else(caplog):
 
     assert {value for _, value, _ in run(test).writes} == {0, 1, 2}
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
-        "An XCom was not written within 0.05 seconds; the others go on without it."
+        "An XCom was not written within 0.05 seconds; other XComs are written meanwhile."
     ]
 
 

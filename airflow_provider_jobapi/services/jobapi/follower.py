@@ -60,6 +60,8 @@ class JobApiFollower:
     :param mask: Told each new token.
     """
 
+    replayable = True
+
     def __init__(self, connection: JobApiConnection, tokens: TokenSource, job_id: str, mask: Mask) -> None:
         self._connection = connection
         self._tokens = tokens

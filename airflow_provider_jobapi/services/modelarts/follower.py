@@ -58,6 +58,8 @@ class ModelArtsFollower:
     :param mask: Told each new token.
     """
 
+    replayable = True
+
     def __init__(
         self, connection: ModelArtsConnection, handle: dict[str, Any], mask: Mask = lambda _secret: None
     ) -> None:

@@ -266,6 +266,12 @@ class Metrics:
 
         return _fitting(content, len(self._series), points, size)
 
+    def restore(self, content: Mapping[str, Any]) -> float:
+        """Continue from an earlier :meth:`content`; returns the time of its last value, in seconds since 1970."""
+        self._series = {name: _read(metric) for name, metric in content["metrics"].items()}
+        self.count = sum(series.count for series in self._series.values())
+        return max((metric["times"][-1] for metric in content["metrics"].values()), default=float("-inf"))
+
     def _said(self, text: str) -> Measured:
         said = self._habits.read(text)
         if self._searches is None:

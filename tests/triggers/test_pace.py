@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_jobapi.triggers import log_pipe
-from airflow_provider_jobapi.triggers.watch import MOST_UNREAD, Pace
+from airflow_provider_jobapi.triggers import pace as paces
+from airflow_provider_jobapi.triggers.pace import MOST_UNREAD, Pace, unread
 
 LINE = b"x" * 399 + b"\n"
 
@@ -44,22 +44,22 @@ class Parent:
 @pytest.fixture
 def parent() -> Iterator[Parent]:
     ours, theirs = socket.socketpair()
-    log_pipe._pipes.cache_clear()
+    paces._sockets.cache_clear()
     reader = Parent(ours, theirs)
     yield reader
     reader.join()
-    log_pipe._pipes.cache_clear()
+    paces._sockets.cache_clear()
 
 
 def test_what_is_not_read_is_seen(parent: Parent) -> None:
-    assert log_pipe.unread() == 0
+    assert unread() == 0
     parent.ours.sendall(LINE * 10)
-    assert log_pipe.unread() >= len(LINE) * 10
+    assert unread() >= len(LINE) * 10
     parent.start()
     until = time.monotonic() + 10
-    while log_pipe.unread() and time.monotonic() < until:
+    while unread() and time.monotonic() < until:
         time.sleep(0.01)
-    assert log_pipe.unread() == 0
+    assert unread() == 0
 
 
 def test_a_line_never_waits_for_a_full_socket_and_none_is_unread_at_the_end(parent: Parent) -> None:
@@ -67,14 +67,14 @@ def test_a_line_never_waits_for_a_full_socket_and_none_is_unread_at_the_end(pare
         pace = Pace(rate=10**6)
         for _ in range(600):
             await pace.step()
-            assert log_pipe.unread() <= MOST_UNREAD
+            assert unread() <= MOST_UNREAD
             parent.ours.sendall(LINE)
         await pace.drain()
 
     parent.ours.setblocking(False)  # a write that would wait is an error
     parent.start()
     asyncio.run(write())
-    assert log_pipe.unread() == 0
+    assert unread() == 0
 
 
 def test_while_one_trigger_ends_the_others_write_nothing(parent: Parent) -> None:
@@ -100,9 +100,8 @@ def test_while_one_trigger_ends_the_others_write_nothing(parent: Parent) -> None
     assert asyncio.run(both()) == ["ended", "wrote"]
 
 
-def test_a_parent_that_reads_no_more_does_not_hold_the_end_for_ever(parent: Parent, monkeypatch) -> None:
-    monkeypatch.setattr("airflow_provider_jobapi.triggers.watch.DRAIN_WAIT", 0.2)
+def test_a_parent_that_reads_no_more_does_not_hold_the_end_for_ever(parent: Parent) -> None:
     parent.ours.sendall(LINE)
     begin = time.monotonic()
-    asyncio.run(Pace().drain())
+    asyncio.run(Pace(drain_wait=0.2).drain())
     assert 0.2 <= time.monotonic() - begin < 5
