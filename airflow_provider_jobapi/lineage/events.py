@@ -44,12 +44,10 @@ def model_facts(result: Mapping[str, Any], model: FetchedModel | None) -> dict[s
     :param result: The training task's result; it may hold ``metrics`` and ``data_version``.
     :param model: The model, where it was fetched.
     """
-    from airflow_provider_jobapi.training.digest import digest_of
-
     return {
         "job_id": result["job_id"],
         "location": model and model.location,
-        "sha256": model and digest_of((file.path, file.sha256) for file in model.files),
+        "sha256": model and model.sha256,
         "metrics": dict(result.get("metrics") or {}),
         "data_version": result.get("data_version"),
     }

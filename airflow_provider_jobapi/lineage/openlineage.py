@@ -17,14 +17,13 @@ from airflow.providers.openlineage.extractors import OperatorLineage
 from airflow.providers.openlineage.extractors.manager import ExtractorManager
 from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
 from openlineage.client.facet_v2 import (
+    DatasetFacet,
     RunFacet,
     dataset_version_dataset,
     external_query_run,
     output_statistics_output_dataset,
     source_code_job,
 )
-
-from airflow_provider_jobapi.training.digest import digest_of
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
@@ -93,15 +92,13 @@ def model_on_service(job: tuple[str, str], job_id: str) -> Dataset:
 def fetched_model(model: FetchedModel) -> OutputDataset:
     """A fetched model; its version is its SHA-256."""
     namespace, name = dataset_of(model.location)
-    version = dataset_version_dataset.DatasetVersionDatasetFacet(
-        datasetVersion=digest_of((file.path, file.sha256) for file in model.files)
-    )
+    facets: dict[str, DatasetFacet] = {}
+    if model.sha256 is not None:
+        facets["version"] = dataset_version_dataset.DatasetVersionDatasetFacet(datasetVersion=model.sha256)
     statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
         size=sum(file.size for file in model.files), fileCount=len(model.files)
     )
-    return OutputDataset(
-        namespace=namespace, name=name, facets={"version": version}, outputFacets={"outputStatistics": statistics}
-    )
+    return OutputDataset(namespace=namespace, name=name, facets=facets, outputFacets={"outputStatistics": statistics})
 
 
 def run_facets(conn_id: str, job: ServiceJob) -> dict[str, RunFacet]:

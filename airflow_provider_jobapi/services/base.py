@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one seam between Airflow and the services that run jobs.
+"""The protocols that every service implements: ``TrainingService`` for workers, ``LogFollower`` for triggerers.
 
-The worker side is synchronous, as Airflow's workers are; the trigger side is asynchronous, as its triggerer is. A new
-service is a room beside this file that keeps these two protocols, and a hook.
+The worker side is synchronous, the trigger side asynchronous. A new service is a package beside this file, and a hook.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from airflow_provider_jobapi.training.digest import digest_of
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.job_file import InputFile
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobStatus
 
 Handle = dict[str, Any]
-"""The small JSON-able value that finds a job again on its service. Never holds a secret."""
+"""The small JSON-able value by which a service finds a job again. Never holds a secret."""
 
 Cursor = Any
 """The small JSON-able value after which a log continues; None for the beginning."""
@@ -26,11 +26,11 @@ Cursor = Any
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job that is on its service.
+    """A job that its service has accepted.
 
-    :ivar handle: How to find it again.
-    :ivar skew: Our clock minus the service's, measured when the service answered.
-    :ivar inputs: The files that the job was submitted with; none where it was only found.
+    :ivar handle: What the service finds it by.
+    :ivar skew: The clock of this machine minus the service's, measured when the service answered.
+    :ivar inputs: The files that the job was submitted with; empty where it was only found.
     """
 
     handle: Handle
@@ -40,23 +40,46 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """One file of a job's SavedModel: its path inside the model, its size in bytes, its SHA-256 in hex."""
+    """One file of a job's model.
+
+    :ivar path: Its path inside the model.
+    :ivar size: Bytes.
+    :ivar sha256: In hex; None where the service knows no hashes.
+    """
 
     path: str
     size: int
-    sha256: str
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The model that a job has left.
+
+    :ivar kind: What it is, such as ``saved_model``, ``onnx``, ``safetensors``, or ``files`` for anything else.
+    :ivar files: Its files.
+    """
+
+    kind: str
+    files: tuple[ModelFile, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class FetchedModel:
-    """A SavedModel that was fetched.
+    """A model that was fetched.
 
-    :ivar location: The directory that holds ``saved_model.pb``, as a URI.
-    :ivar files: What it is made of.
+    :ivar location: Its directory, as a URI.
+    :ivar files: Its files.
     """
 
     location: str
     files: tuple[ModelFile, ...]
+
+    @property
+    def sha256(self) -> str | None:
+        """The SHA-256 over the paths and hashes of its files; None where the hash of one is not known."""
+        known = [(file.path, file.sha256) for file in self.files if file.sha256 is not None]
+        return digest_of(known) if len(known) == len(self.files) else None
 
 
 class LogFollower(Protocol):
@@ -94,37 +117,44 @@ class LogFollower(Protocol):
 
 
 class TrainingService(Protocol):
-    """Runs jobs; called from a worker."""
+    """A system that runs jobs; called from a worker."""
 
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
-        """Bring the job's files and the job to the service. Idempotent: the same id is the same job.
+        """Upload the job's files and submit the job. Idempotent: the same id is the same job.
 
         :raises JobConflict: when the id belongs to a job with another content.
+        :raises InvalidJob: when the service cannot run such a job.
         """
 
     def find(self, job_id: str) -> Submission:
-        """Find a job by the id that we derived.
+        """Find a job by its derived id.
 
         :raises JobNotFound: when the id was never used.
-        :raises JobGone: when it was, and the job is gone.
+        :raises JobGone: when the job existed and the service has deleted it.
         """
 
     def status(self, handle: Handle) -> JobStatus:
-        """Where the job stands."""
+        """Return the job's status."""
 
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
-        """The last lines of the job's log, at most ``count``; best effort."""
+        """Return the last lines of the job's log, ``count`` at most; best effort."""
 
     def stop(self, handle: Handle) -> None:
         """Ask the service to stop the job; a job that has ended is no error."""
 
-    def fetch_model(self, handle: Handle, destination: Any, version: str | None = None) -> FetchedModel:
-        """Fetch the job's SavedModel into ``<destination>/<version>/``, so that no reader ever sees half a model.
+    def model(self, handle: Handle) -> Model | None:
+        """Return the model that the job has left; None when it left none."""
+
+    def fetch_model(
+        self, handle: Handle, destination: Any, version: str | None = None, kind: str | None = None
+    ) -> FetchedModel:
+        """Fetch the job's model into ``<destination>/<version>/``, so that no reader ever sees half a model.
 
         :param destination: A directory: anything that Airflow's ``ObjectStoragePath`` can name.
         :param version: The directory's name beneath it; by default the Unix time of the job's end.
-        :raises NoSavedModel: when the job wrote none.
+        :param kind: The kind that the model must have; None for any.
+        :raises NoSavedModel: when the job left no model, or none of this kind.
         """
 
     def follower(self, handle: Handle) -> LogFollower:
-        """A follower of this job for the triggerer."""
+        """Return a follower of this job for the triggerer."""

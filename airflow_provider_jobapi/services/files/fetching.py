@@ -13,6 +13,18 @@ from airflow_provider_jobapi.services.files.stores import ObjectStore
 from airflow_provider_jobapi.services.files.transfers import Meters, download, run
 from airflow_provider_jobapi.services.retry import Retry
 
+SAVED_MODEL = "saved_model"
+"""The kind of the models that services list today."""
+
+
+def check_kind(job_id: str, kind: str | None) -> None:
+    """Refuse to fetch a model of another kind than the job's.
+
+    :raises NoSavedModel: unless the kind is ``saved_model``, or None for any.
+    """
+    if kind not in {None, SAVED_MODEL}:
+        raise NoSavedModel(f"Job {job_id} left no model of the kind {kind!r}; only {SAVED_MODEL!r} can be fetched.")
+
 
 def no_model(job_id: str) -> NoSavedModel:
     """The error of a job without one."""

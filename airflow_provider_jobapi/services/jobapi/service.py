@@ -19,7 +19,7 @@ from airflow_provider_jobapi.exceptions import (
     TrainingError,
 )
 from airflow_provider_jobapi.services import settings
-from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, Model, Submission
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client, Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
@@ -163,17 +163,28 @@ class JobApiService:
         with self._client.apart(STOP) as client:
             client.send(contract.stop(_job_id(handle)))
 
-    def fetch_model(self, handle: Handle, destination: Any, version: str | int | None = None) -> FetchedModel:
+    def model(self, handle: Handle) -> Model | None:
+        """Return the SavedModel that the job has left; None when it left none."""
+        from airflow_provider_jobapi.services.files.fetching import SAVED_MODEL
+        from airflow_provider_jobapi.services.files.listing import read_listing
+
+        listed = contract.read_model(self._client.send(contract.model(_job_id(handle))))
+        return None if listed is None else Model(SAVED_MODEL, tuple(read_listing(listed)))
+
+    def fetch_model(
+        self, handle: Handle, destination: Any, version: str | int | None = None, kind: str | None = None
+    ) -> FetchedModel:
         """Fetch the job's SavedModel into ``<destination>/<version>/``, all of it or none.
 
         :raises NoSavedModel: when the job wrote none.
         :raises JobConflict: when the job has not ended, or another model is there.
         """
         from airflow_provider_jobapi.services.files.destinations import place_of
-        from airflow_provider_jobapi.services.files.fetching import fetch, no_model
+        from airflow_provider_jobapi.services.files.fetching import check_kind, fetch, no_model
         from airflow_provider_jobapi.services.files.listing import read_listing
 
         job_id = _job_id(handle)
+        check_kind(job_id, kind)
         listed = contract.read_model(self._client.send(contract.model(job_id)))
         if listed is None:
             raise no_model(job_id)

@@ -19,7 +19,7 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
-from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, Model, Submission
 from airflow_provider_jobapi.services.files import tombstones
 from airflow_provider_jobapi.services.modelarts import boot, planning
 from airflow_provider_jobapi.services.modelarts.catalogue import Catalogue
@@ -200,17 +200,29 @@ class ModelArtsService:
         except (AlreadyEnded, JobGone):
             pass
 
-    def fetch_model(self, handle: Handle, destination: Any, version: str | int | None = None) -> FetchedModel:
+    def model(self, handle: Handle) -> Model | None:
+        """Return the SavedModel that the job has left; None when it left none."""
+        from airflow_provider_jobapi.services.files.fetching import SAVED_MODEL
+        from airflow_provider_jobapi.services.modelarts.output import model_files, place
+
+        bucket, folder = place(text_of(handle, "output"))
+        keys = self._retry.call(lambda: model_files(self._store(bucket), folder), self._log)
+        return None if keys is None else Model(SAVED_MODEL, tuple(keys))
+
+    def fetch_model(
+        self, handle: Handle, destination: Any, version: str | int | None = None, kind: str | None = None
+    ) -> FetchedModel:
         """Fetch the job's SavedModel into ``<destination>/<version>/``, all of it or none.
 
         :raises NoSavedModel: when the job wrote none.
         :raises JobConflict: when the job has not ended, or another model is there.
         """
         from airflow_provider_jobapi.services.files.destinations import place_of
-        from airflow_provider_jobapi.services.files.fetching import fetch, no_model
+        from airflow_provider_jobapi.services.files.fetching import check_kind, fetch, no_model
         from airflow_provider_jobapi.services.modelarts.output import model_files, place
 
         job_id = _job_id(handle)
+        check_kind(job_id, kind)
         ended = self._end(handle)
         bucket, folder = place(text_of(handle, "output"))
         store = self._store(bucket)

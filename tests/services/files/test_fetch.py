@@ -116,6 +116,15 @@ def test_a_model_from_the_real_server(jobapi_server: Server, trained: dict[str, 
     assert [path.name for path in (tmp_path / "models").iterdir()] == [final.name]
 
 
+def test_the_model_is_described_without_a_fetch(jobapi_server: Server, trained: dict[str, Any], tmp_path: Path) -> None:
+    asking = service(jobapi_server)
+    model = asking.model(trained)
+    assert model is not None
+    assert (model.kind, set(model.files)) == ("saved_model", set(asking.fetch_model(trained, tmp_path, "1").files))
+    with pytest.raises(NoSavedModel, match="left no model of the kind 'onnx'"):
+        asking.fetch_model(trained, tmp_path, "2", kind="onnx")
+
+
 def test_a_second_fetch_has_nothing_to_do(jobapi_server: Server, trained: dict[str, Any], tmp_path: Path) -> None:
     with FaultProxy(jobapi_server.port) as network:
         asking = service(jobapi_server, network.url)
