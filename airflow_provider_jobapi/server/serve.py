@@ -18,8 +18,8 @@ import uvicorn
 from airflow_provider_jobapi import __version__
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.http.app import build, create_app
-from airflow_provider_jobapi.server.http.routes.common import ServerComponents
-from airflow_provider_jobapi.server.http.wire import Protocol
+from airflow_provider_jobapi.server.http.limits import LimitedProtocol
+from airflow_provider_jobapi.server.http.routes.dependencies import ServerComponents
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, ClientRegistry, connection_help
 from airflow_provider_jobapi.server.store.database import Database
@@ -28,7 +28,7 @@ _GRACEFUL = 10
 """Seconds that open requests get when the server ends."""
 
 _HEADERS_AT_ALL = 256 * 1024
-"""Bytes of headers after which the connection is cut; below that, ``limits`` answers politely."""
+"""Bytes of headers after which the connection is cut; below that, ``limits`` answers 431."""
 
 
 def serve(settings: Settings) -> int:
@@ -62,7 +62,7 @@ def _run(settings: Settings, components: ServerComponents) -> int:
     config = uvicorn.Config(
         create_app(components),
         # h11 bounds the memory of headers; the faster parser does not.
-        http=Protocol,
+        http=LimitedProtocol,
         ws="none",
         h11_max_incomplete_event_size=_HEADERS_AT_ALL,
         access_log=False,

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The application: the components of the server put together, and what starts and ends with it."""
+"""Build the FastAPI application: the components of the server, its routes, and what starts and stops with it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, Field
 
+from airflow_provider_jobapi import __version__
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.http import openapi, problems
 from airflow_provider_jobapi.server.http.limits import RequestLimits
 from airflow_provider_jobapi.server.http.log_reader import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import SigningKey, TokenEndpoint, TokenVerifier
-from airflow_provider_jobapi.server.http.routes import health, jobs, storage, token
-from airflow_provider_jobapi.server.http.routes.common import ServerComponents
+from airflow_provider_jobapi.server.http.routes import jobs, storage, token
+from airflow_provider_jobapi.server.http.routes.dependencies import Components, ServerComponents
 from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
@@ -26,10 +28,10 @@ from airflow_provider_jobapi.server.store.objects import Storages
 
 
 def build(settings: Settings, database: Database) -> ServerComponents:
-    """Make the components of a server, at rest.
+    """Make the components of a server without starting any.
 
-    :param settings: Whose root is prepared and held by the caller (see ``serve``).
-    :raises SettingsError: when the server could not work with these settings.
+    :param settings: The settings; ``serve`` has made their root directory and holds its lock.
+    :raises SettingsError: when the server cannot work with these settings.
     """
     clients = ClientRegistry(settings, database)
     clients.check()
@@ -50,12 +52,15 @@ def build(settings: Settings, database: Database) -> ServerComponents:
 
 
 def create_app(components: ServerComponents | None = None) -> FastAPI:
-    """The application around the components of a server; without them, it can only be described."""
+    """Make the application.
+
+    :param components: The components of the server. Without them the application can only print its OpenAPI document.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         if components is None:
-            raise RuntimeError("There is no server behind this application.")
+            raise RuntimeError("The application has no server components and cannot be started.")
         components.log_watcher.open()
         components.registry.on_change(components.log_watcher.notify)
         await run_in_threadpool(components.housekeeper.sweep)
@@ -71,7 +76,26 @@ def create_app(components: ServerComponents | None = None) -> FastAPI:
     app.state.components = components
     problems.install(app)
     openapi.install(app)
-    for module in (token, storage, jobs, health):
-        app.include_router(module.router)
+    for router in (token.router, storage.router, jobs.router, _health_router):
+        app.include_router(router)
     app.add_middleware(RequestLimits)
     return app
+
+
+_health_router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """The server works."""
+
+    status: str = Field(description="always `ok`")
+    version: str = Field(description="the server's version")
+
+
+@_health_router.get(
+    "/healthz", summary="Ask whether the server works", response_model=Health, response_description="It works"
+)
+def health(server: Components) -> Health:
+    """Read the database and answer."""
+    server.clients.all()
+    return Health(status="ok", version=__version__)

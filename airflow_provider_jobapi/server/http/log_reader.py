@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job's log by offset: whole records, and a wait for news (long poll, RFC 7240 ``Prefer: wait``).
+"""Read the log of a job by offset, in whole records, and wait for new ones (long poll, RFC 7240 ``Prefer: wait``).
 
-The file is appended to by the job's supervisor and by nobody else; records never change, so an offset means the same
-for ever. Status is read before the file: once a job has ended, what the file holds is all that it will ever hold.
+Only the supervisor of the job appends to the file. Records never change, so an offset always means the same record. The
+status is read before the file: after a job has ended, the file is complete.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ CHUNK_LIMIT = 2**20
 """The most bytes of one answer."""
 
 WAIT_LIMIT = 25.0
-"""The most seconds that one request waits: proxies give up on silence after 30 and more."""
+"""The most seconds that one request waits. Proxies close a silent connection after 30 seconds or more."""
 
-_FIRST_LOOK, _LAST_LOOK = 0.05, 0.25
-"""Seconds between two looks at a file that does not grow."""
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
+"""Seconds between two reads of a file that does not grow."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogPart:
-    """Some whole records of a log.
+    """Whole records of a log.
 
-    ``size`` is the size of all whole records so far; ``complete`` says that the job is over and nothing follows.
+    :ivar size: The bytes of all whole records so far.
+    :ivar complete: Whether the job has ended and no record follows.
+    :ivar state: The state of the job before the records were read.
     """
 
     body: bytes
@@ -46,8 +48,8 @@ class LogPart:
 def read_part(path: Path, offset: int, limit: int, state: JobState) -> LogPart:
     """Read whole records from an offset on.
 
-    :param limit: The most bytes wanted; one record is given even where it is longer.
-    :param state: The job's state, read before this.
+    :param limit: The most bytes; one record is returned even if it is longer.
+    :param state: The state of the job, read before the file.
     :raises Problem: 416, when no record begins at the offset.
     """
     try:
@@ -65,7 +67,7 @@ def read_part(path: Path, offset: int, limit: int, state: JobState) -> LogPart:
 
 
 def _whole_size(handle: int) -> int:
-    """The size up to the last newline; a record that is being written does not count."""
+    """Return the size up to the last newline. A record that is being written does not count."""
     size = os.fstat(handle).st_size
     while size:
         start = max(0, size - RECORD_LIMIT)
@@ -81,8 +83,8 @@ def _records(handle: int, offset: int, limit: int, size: int) -> bytes:
         raise Problem(
             416,
             "offset",
-            f"No record of this log begins at offset {offset}; it has {size} bytes: go on from a Job-Log-Next-Offset, "
-            "or from 0.",
+            f"No record of this log begins at offset {offset}; it has {size} bytes: continue from a "
+            "Job-Log-Next-Offset, or from 0.",
             headers={"Content-Range": f"bytes */{size}", "Job-Log-Size": str(size)},
         )
     body = os.pread(handle, min(max(limit, RECORD_LIMIT), size - offset), offset)
@@ -91,7 +93,7 @@ def _records(handle: int, offset: int, limit: int, size: int) -> bytes:
 
 
 class LogWatcher:
-    """Wakes those who wait for a job; changes are told from any thread."""
+    """Wake the requests that wait for a job when it changes."""
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop
@@ -99,18 +101,18 @@ class LogWatcher:
         self._closed = False
 
     def open(self) -> None:
-        """Let people wait, in the loop that is running."""
+        """Allow requests to wait, in the running event loop."""
         self._loop = asyncio.get_running_loop()
 
     def notify(self, key: JobKey) -> None:
-        """Wake those who wait for this job."""
+        """Wake the requests that wait for this job. May be called in any thread."""
         try:
             self._loop.call_soon_threadsafe(self._wake, key)
-        except RuntimeError:  # the loop is gone, and with it everybody who waits
+        except RuntimeError:  # the event loop is closed, and no request waits
             pass
 
     def close(self) -> None:
-        """Wake everybody and let nobody wait any more, so that the server can end. In the loop's own thread."""
+        """Wake all requests and let none wait any more, so that the server can end. Call it in the event loop."""
         self._closed = True
         for key in list(self._waiting):
             self._wake(key)
@@ -120,17 +122,17 @@ class LogWatcher:
             event.set()
 
     async def wait_for_news(
-        self, key: JobKey, look: Callable[[], LogPart], known: JobState | None, wait: float
+        self, key: JobKey, read: Callable[[], LogPart], known: JobState | None, wait: float
     ) -> LogPart:
-        """Look until there are records, the log is complete, the state changes, or the time is over.
+        """Read a log until there are records, the log is complete, the state changes, or the time is over.
 
-        :param look: Reads the log; called in the loop.
-        :param known: The state that the caller knows; by default the one at the first look.
-        :param wait: Seconds.
+        :param read: Reads the log. It is called in the event loop.
+        :param known: The state that the client knows; by default the state at the first read.
+        :param wait: The most seconds to wait.
         """
-        part = look()
+        part = read()
         known = known or part.state
-        deadline, pause = self._loop.time() + wait, _FIRST_LOOK
+        deadline, pause = self._loop.time() + wait, _SHORTEST_PAUSE
         event = asyncio.Event()
         self._waiting[key].add(event)
         try:
@@ -138,10 +140,10 @@ class LogWatcher:
                 left = deadline - self._loop.time()
                 if left <= 0:
                     break
-                await _first(event, min(pause, left))
+                await _wait(event, min(pause, left))
                 event.clear()
-                pause = min(pause * 1.5, _LAST_LOOK)
-                part = look()
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+                part = read()
         finally:
             self._waiting[key].discard(event)
             if not self._waiting[key]:
@@ -149,7 +151,7 @@ class LogWatcher:
         return part
 
 
-async def _first(event: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

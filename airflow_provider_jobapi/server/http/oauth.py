@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens: the OAuth2 client credentials grant (RFC 6749 §4.4) on Authlib's core, and JWT access tokens (RFC 9068).
+"""Issue and verify tokens: the OAuth2 client credentials grant (RFC 6749 §4.4) with JWT access tokens (RFC 9068).
 
-SAP's clients ask with GET and Basic, others with POST and Basic or form fields; all three are served.
+SAP's clients ask with GET and HTTP Basic, others with POST and HTTP Basic or form fields. All three work.
 """
 
 from __future__ import annotations
@@ -14,16 +14,11 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from authlib.oauth2.rfc6749 import AuthorizationServer, ClientMixin, OAuth2Request  # noqa: TID253 -- no DAG imports this
-from authlib.oauth2.rfc6749.errors import InvalidClientError, OAuth2Error, UnsupportedGrantTypeError  # noqa: TID253
-from authlib.oauth2.rfc6749.grants import ClientCredentialsGrant  # noqa: TID253
-from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload  # noqa: TID253
-from authlib.oauth2.rfc6750 import BearerTokenGenerator  # noqa: TID253
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
@@ -33,12 +28,16 @@ from airflow_provider_jobapi.server.store.clients import ClientRegistry, Registe
 
 ISSUER = AUDIENCE = "jobapi"
 ALGORITHM = "ES256"
-_RECHECK = 5.0
-"""Seconds after which a known token's client is looked up again, so that a removed client is out soon."""
+
+CLOCK_SKEW = 1.0
+"""Seconds by which the ``nbf`` of a token may lie in the future."""
 
 
 class SigningKey:
-    """The key that signs the tokens, made once and kept in a directory that only the server's user can read."""
+    """The key that signs the tokens. It is made once, in a directory that only the user of the server can read.
+
+    :param directory: Where the key is kept.
+    """
 
     def __init__(self, directory: Path) -> None:
         path = directory / "token-key.json"
@@ -47,16 +46,16 @@ class SigningKey:
         except FileExistsError:
             pass
         else:
-            fresh = ECKey.generate_key("P-256", {"use": "sig", "alg": ALGORITHM, "kid": uuid.uuid4().hex}, private=True)
+            new = ECKey.generate_key("P-256", {"use": "sig", "alg": ALGORITHM, "kid": uuid.uuid4().hex}, private=True)
             with os.fdopen(handle, "w") as file:
-                json.dump(fresh.as_dict(private=True), file)
+                json.dump(new.as_dict(private=True), file)
         self.key = ECKey.import_key(json.loads(path.read_text()))
         self.kid = str(self.key.kid)
 
     def sign(self, client_id: str, lifetime: int) -> str:
-        """Make a token.
+        """Make a token for a client.
 
-        :param lifetime: Seconds.
+        :param lifetime: Seconds until it expires.
         """
         now = int(time.time())
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": client_id, "client_id": client_id, "iat": now}
@@ -66,139 +65,103 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class TokenAnswer:
-    """The answer of the token endpoint."""
+    """The answer of the token endpoint: its HTTP status, its JSON body and its headers."""
 
     status: int
     body: dict[str, Any]
-    headers: list[tuple[str, str]]
+    headers: dict[str, str] = field(default_factory=dict)
 
 
-class TokenEndpoint(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
-    """Authlib's authorization server without a web framework around it."""
+class TokenEndpoint:
+    """Give tokens to clients that know their secret.
+
+    :param lifetime: Seconds until a token expires.
+    """
 
     def __init__(self, clients: ClientRegistry, key: SigningKey, lifetime: int) -> None:
-        super().__init__()
         self._clients = clients
-        self.register_grant(_Grant)
+        self._key = key
+        self._lifetime = lifetime
 
-        def make(client: _OAuthClient, **_unused: Any) -> str:
-            return key.sign(client.get_client_id(), lifetime)
+    def answer(self, method: str, authorization: str, fields: Mapping[str, str]) -> TokenAnswer:
+        """Answer a request for a token.
 
-        self.register_token_generator(
-            "default", BearerTokenGenerator(make, expires_generator=lambda *_unused: lifetime)
-        )
-
-    def answer(self, method: str, headers: Mapping[str, str], fields: dict[str, str]) -> TokenAnswer:
-        """Answer a token request.
-
-        :param headers: Names in any case.
+        :param authorization: The Authorization header, or an empty text.
         :param fields: The query of a GET, the form of a POST.
         """
-        answer: TokenAnswer = self.create_token_response(_Request(method, headers, fields))
-        return answer
+        if fields.get("grant_type") != "client_credentials":
+            return _refusal(
+                400,
+                "unsupported_grant_type",
+                "Ask with grant_type=client_credentials, in the query of a GET or the form of a POST.",
+            )
+        credentials = [_basic_credentials(authorization)]
+        if method == "POST":  # a secret in the query of a GET would be written to the log of every proxy
+            credentials.append((fields.get("client_id", ""), fields.get("client_secret", "")))
+        for client_id, secret in credentials:
+            if client := self._authenticate(client_id, secret):
+                token = self._key.sign(client.client_id, self._lifetime)
+                body = {"token_type": "Bearer", "access_token": token, "expires_in": self._lifetime}
+                return TokenAnswer(200, body, _NO_STORE)
+        text = "Unknown client or wrong secret: check the login and the password of the connection."
+        challenge = f'Basic error="invalid_client", error_description="{text}"'
+        return _refusal(401, "invalid_client", text, {"WWW-Authenticate": challenge})
 
-    def query_client(self, client_id: str) -> _OAuthClient:
-        """Authlib's question for a client. Nobody is told whether a client exists, so there is always one."""
-        return _OAuthClient(self._clients.find(client_id))
-
-    def save_token(self, token: dict[str, Any], request: OAuth2Request) -> None:
-        """Tokens are not kept: they carry what there is to know."""
-
-    def create_oauth2_request(self, request: OAuth2Request) -> OAuth2Request:
-        """Ours already."""
-        return request
-
-    def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
-        """Nobody listens."""
-
-    def handle_error_response(self, request: OAuth2Request, error: OAuth2Error) -> TokenAnswer:
-        """Say what to do."""
-        if isinstance(error, InvalidClientError):
-            error.status_code = 401
-            error.description = "Unknown client or wrong secret: check the login and the password of the connection."
-        elif isinstance(error, UnsupportedGrantTypeError):
-            error.description = "Ask with grant_type=client_credentials, in the query of a GET or the form of a POST."
-        answer: TokenAnswer = super().handle_error_response(request, error)
-        return answer
-
-    def handle_response(self, status: int, body: dict[str, Any], headers: list[tuple[str, str]]) -> TokenAnswer:
-        """The answer as plain data."""
-        return TokenAnswer(status, dict(body), list(headers))
+    def _authenticate(self, client_id: str, secret: str) -> RegisteredClient | None:
+        """Return the client if the secret is its own. An unknown client and a wrong secret look the same outside."""
+        client = self._clients.find(client_id) if client_id and secret else None
+        return client if client is not None and client.accepts(secret) else None
 
 
-class _Grant(ClientCredentialsGrant):  # type: ignore[misc]
-    TOKEN_ENDPOINT_HTTP_METHODS = ("GET", "POST")
-    TOKEN_ENDPOINT_AUTH_METHODS = ("client_secret_basic", "client_secret_post")
+_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
-class _OAuthClient(ClientMixin):  # type: ignore[misc]
-    def __init__(self, client: RegisteredClient | None) -> None:
-        self._client = client
-
-    def get_client_id(self) -> str:
-        return "" if self._client is None else self._client.client_id
-
-    def get_allowed_scope(self, scope: str | None) -> str:  # noqa: ARG002 -- a client may do everything that is its own
-        return ""
-
-    def check_client_secret(self, client_secret: str) -> bool:
-        return self._client is not None and self._client.accepts(client_secret)
-
-    def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:  # noqa: ARG002
-        return True
-
-    def check_grant_type(self, grant_type: str) -> bool:
-        return grant_type == "client_credentials"
+def _refusal(status: int, error: str, text: str, headers: Mapping[str, str] | None = None) -> TokenAnswer:
+    return TokenAnswer(status, {"error": error, "error_description": text}, _NO_STORE | dict(headers or {}))
 
 
-class _Request(OAuth2Request):  # type: ignore[misc]
-    def __init__(self, method: str, headers: Mapping[str, str], fields: dict[str, str]) -> None:
-        # Whether the way to the client is safe is decided where the server listens; Authlib would ask the address.
-        super().__init__(method, "https://jobapi/oauth/token", headers=_basic(headers))
-        self.payload = BasicOAuth2Payload(fields)
-        # A secret in a query would stand in the logs of every proxy.
-        self._form = fields if method == "POST" else {}
-
-    @property
-    def form(self) -> dict[str, str]:
-        return self._form
-
-
-def _basic(headers: Mapping[str, str]) -> dict[str, str]:
-    """The Authorization header under the name that Authlib looks for, if it is one that Authlib can read."""
-    value = next((text for name, text in headers.items() if name.lower() == "authorization"), "")
-    kind, _, encoded = value.partition(" ")
+def _basic_credentials(authorization: str) -> tuple[str, str]:
+    """Return the client id and the secret of an HTTP Basic header, or two empty texts."""
+    kind, _, encoded = authorization.partition(" ")
     try:
-        base64.b64decode(encoded, validate=True).decode()
+        client_id, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
     except (binascii.Error, ValueError):
-        return {}
-    return {"Authorization": value} if kind.lower() == "basic" else {}
+        return "", ""
+    return (client_id, secret) if kind.lower() == "basic" else ("", "")
 
 
 class TokenVerifier:
-    """Tells whose token it is. A token that was found good is remembered until it expires."""
+    """Find the client of a token. Tokens that were valid are remembered until they expire.
 
-    def __init__(self, key: SigningKey, clients: ClientRegistry, remembered: int = 10_000) -> None:
+    :param remembered: The most tokens that are remembered.
+    :param recheck: Seconds after which the client of a remembered token is looked up again, so that a removed client
+        loses its access soon.
+    """
+
+    def __init__(
+        self, key: SigningKey, clients: ClientRegistry, remembered: int = 10_000, recheck: float = 5.0
+    ) -> None:
         self._key = key
         self._clients = clients
         self._remembered = remembered
+        self._recheck = recheck
         self._known: OrderedDict[str, tuple[str, float, float]] = OrderedDict()
         self._lock = Lock()
 
     def recall(self, token: str) -> str | None:
-        """The client of a token that was found good a moment ago, without any waiting; otherwise None."""
+        """Return the client of a token that was verified within the last seconds, else None. Never blocks."""
         client_id, expires, checked = self._known.get(token, ("", 0.0, 0.0))
-        return client_id if time.time() < expires and time.monotonic() - checked < _RECHECK else None
+        return client_id if time.time() < expires and time.monotonic() - checked < self._recheck else None
 
     def verify(self, token: str) -> str:
-        """The client of a token.
+        """Return the id of the client of a token.
 
-        :raises Problem: 401, when the token is not one of ours, is over, or its client is gone.
+        :raises Problem: 401, when the token is not from this server, has expired, or its client was removed.
         """
         claims = self._claims(token)
         client_id = str(claims["client_id"])
         if self._clients.find(client_id) is None:
-            raise refused("The client of this token was removed from the server.")
+            raise _invalid_token("The client of this token was removed from the server.")
         with self._lock:
             self._known[token] = (client_id, float(claims["exp"]), time.monotonic())
             self._known.move_to_end(token)
@@ -210,29 +173,29 @@ class TokenVerifier:
         try:
             decoded = jwt.decode(token, self._key.key, algorithms=[ALGORITHM])
         except (JoseError, ValueError, TypeError, KeyError, RecursionError):
-            raise refused("The token is not one of this server; get a new one at /oauth/token.") from None
-        claims = decoded.claims
-        ours = decoded.header.get("typ") == "at+jwt" and decoded.header.get("kid") == self._key.kid
-        named = claims.get("iss") == ISSUER and claims.get("aud") == AUDIENCE
-        expires, whole = claims.get("exp"), isinstance(claims.get("client_id"), str)
-        if not (ours and named and whole and isinstance(expires, int)):
-            raise refused("The token is not one for this server; get a new one at /oauth/token.")
-        begins = claims.get("nbf", 0)
-        if not isinstance(begins, int | float) or begins > time.time() + 1:
-            raise refused("The token is not good yet; look at the clock of who made it.")
+            raise _invalid_token("The token is not one of this server; get a new one at /oauth/token.") from None
+        claims, header = decoded.claims, decoded.header
+        from_here = header.get("typ") == "at+jwt" and header.get("kid") == self._key.kid
+        for_here = claims.get("iss") == ISSUER and claims.get("aud") == AUDIENCE
+        expires, names_client = claims.get("exp"), isinstance(claims.get("client_id"), str)
+        if not (from_here and for_here and names_client and isinstance(expires, int)):
+            raise _invalid_token("The token is not one for this server; get a new one at /oauth/token.")
+        not_before = claims.get("nbf", 0)
+        if not isinstance(not_before, int | float) or not_before > time.time() + CLOCK_SKEW:
+            raise _invalid_token("The token is not valid yet; check the clock of the machine that made it.")
         if expires <= time.time():
-            raise refused("The token has expired; get a new one at /oauth/token.")
+            raise _invalid_token("The token has expired; get a new one at /oauth/token.")
         return claims
 
 
-def refused(detail: str) -> Problem:
-    """A 401 as RFC 6750 has it."""
+def _invalid_token(detail: str) -> Problem:
+    """Make the 401 of RFC 6750 for a token that is not accepted."""
     challenge = f'Bearer realm="jobapi", error="invalid_token", error_description="{detail}"'
     return Problem(401, "token", detail, headers={"WWW-Authenticate": challenge})
 
 
-def bearer(authorization: str | None) -> str:
-    """The token in an Authorization header.
+def bearer_token(authorization: str | None) -> str:
+    """Return the token of an Authorization header.
 
     :raises Problem: 401, when there is none.
     """

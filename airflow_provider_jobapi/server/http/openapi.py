@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The OpenAPI document of the server: the contract for clients, the same with every version of FastAPI."""
+"""Write the OpenAPI document of the server, which is the same with every version of FastAPI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from airflow_provider_jobapi.server.http.routes.common import ProblemBody
+from airflow_provider_jobapi.server.http.problems import ProblemBody
 from airflow_provider_jobapi.training.job_file import JobFile
 
 _DESCRIPTION = """\
@@ -17,22 +17,22 @@ Runs training jobs and keeps their files, as SAP's `trainingClient` expects of i
 
 1. Get a token at `/oauth/token` with the client credentials grant.
 2. Write the job's files below `jobs/<name>-<job_id>/` with `PUT /api/v2/storage/objects/{key}`.
-3. Submit the job file to `POST /api/v2/jobs/{job_id}`. The id is a UUID of your choice, and the same job under the same
-   id is the same job, so a lost answer is asked for again.
+3. Submit the job file to `POST /api/v2/jobs/{job_id}`. The id is a UUID of your choice. To submit the same job
+   under the same id again changes nothing, so a request whose answer was lost can be repeated.
 4. Follow `GET /api/v2/jobs/{job_id}/logs` with `Prefer: wait=25` until `Job-Log-Complete` is `true`; every answer
    carries the status in `Job-Status`.
 5. Ask `GET /api/v2/jobs/{job_id}/model` for the SavedModel's files and read them from the storage.
 
-A client sees only what is its own. Errors are problem details (RFC 9457), except those of the token endpoint, which are
-in the form of RFC 6749.
+A client sees only its own jobs and objects. Errors are problem details (RFC 9457), except those of the token
+endpoint, which follow RFC 6749.
 """
 _REF = "#/components/schemas/{model}"
-_OWN_FALSEHOODS = ("HTTPValidationError", "ValidationError")
-"""Schemas that FastAPI describes its own errors with; this server's are problems."""
+_UNUSED_SCHEMAS = ("HTTPValidationError", "ValidationError")
+"""Schemas of FastAPI's own errors, which this server does not use."""
 
 
 def install(app: FastAPI) -> None:
-    """Let an application tell this document."""
+    """Make an application serve this document at ``/openapi.json``."""
 
     def document() -> dict[str, Any]:
         if not app.openapi_schema:
@@ -43,7 +43,7 @@ def install(app: FastAPI) -> None:
 
 
 def text(app: FastAPI) -> str:
-    """The document as it is committed under docs/."""
+    """Return the document as it is committed in ``docs/openapi.json``."""
     return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -52,7 +52,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         title="jobAPI", version="2", openapi_version="3.1.0", description=_DESCRIPTION, routes=app.routes
     )
     schemas: dict[str, Any] = document["components"]["schemas"]
-    for name in _OWN_FALSEHOODS:
+    for name in _UNUSED_SCHEMAS:
         schemas.pop(name, None)
     for model in (JobFile, ProblemBody):
         described = model.model_json_schema(ref_template=_REF)
@@ -60,7 +60,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas[model.__name__] = described
     for schema in schemas.values():
         for described in schema.get("properties", {}).values():
-            described.pop("title", None)  # pydantic makes it of the field's name and says nothing with it
+            described.pop("title", None)  # pydantic derives it from the name of the field
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     for path in document["paths"].values():
         for operation in path.values():
@@ -69,7 +69,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 
 def _tidy(operation: dict[str, Any]) -> None:
-    """Leave out an error that FastAPI thinks possible and we do not name."""
+    """Sort the answers of an operation, and drop the 422 that FastAPI adds where the route documents none."""
     responses = operation["responses"]
     if "HTTPValidationError" in json.dumps(responses.get("422", "")):
         del responses["422"]

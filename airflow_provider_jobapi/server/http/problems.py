@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -40,17 +41,27 @@ TITLES = {
     "token": "The token is not accepted",
     "wrong-digest": "The bytes are not the announced ones",
 }
-"""The problem types, ``/problems/<word>``, and their titles."""
+"""The problem types, which travel as ``/problems/<word>``, and their titles."""
+
+
+class ProblemBody(BaseModel):
+    """An error: RFC 9457 problem details."""
+
+    type: str = Field(description="`about:blank`, or `/problems/<word>` for the errors that programs tell apart")
+    title: str = Field(description="what kind of error it is")
+    status: int = Field(description="the HTTP status")
+    detail: str = Field(description="one sentence: what happened and what to do")
+    field: str = Field(default="", description="the field of the job file that is to blame, where there is one")
 
 
 class Problem(Exception):
-    """An error for the client.
+    """An error that a route answers.
 
     :param status: The HTTP status.
-    :param word: The problem type, one of :data:`TITLES`; None where the status says it all.
-    :param detail: One sentence: what happened and what to do.
-    :param field: The field of the job file that is to blame, where there is one.
-    :param headers: Headers of the answer, such as Retry-After.
+    :param word: The problem type, one of :data:`TITLES`, or None where the status is enough.
+    :param detail: What is wrong and what to do, in one sentence.
+    :param field: The path of the invalid field in the job file, where there is one.
+    :param headers: Further headers of the answer.
     """
 
     def __init__(
@@ -70,7 +81,7 @@ class Problem(Exception):
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
-        """The problem as it travels."""
+        """Return the body of the answer."""
         word = self.word
         content: dict[str, Any] = {
             "type": f"/problems/{word}" if word else "about:blank",
@@ -83,8 +94,18 @@ class Problem(Exception):
         return content
 
     def response(self) -> JSONResponse:
-        """The problem as an answer."""
+        """Return the whole answer."""
         return JSONResponse(self.body(), self.status, headers=self.headers, media_type=MEDIA_TYPE)
+
+
+def documented(**meanings: str) -> dict[int | str, dict[str, Any]]:
+    """Describe the errors of a route in the OpenAPI document, such as ``documented(s404="There is no such job")``."""
+    schema = {"$ref": "#/components/schemas/ProblemBody"}
+    known = {"s401": "No token, or one that is not accepted (any more)"} | meanings
+    return {
+        int(status[1:]): {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status, text in sorted(known.items())
+    }
 
 
 _ANSWERS: dict[type[errors.ServerError], tuple[HTTPStatus, str | None]] = {
@@ -119,7 +140,7 @@ def problem_of(error: errors.ServerError) -> Problem:
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of an application travel as a problem."""
+    """Register handlers that answer every error of an application with a problem."""
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(errors.ServerError, _on_server_error)
     app.add_exception_handler(InvalidJob, _on_invalid_job)
@@ -145,15 +166,15 @@ def _on_invalid_job(_request: Request, error: Exception) -> JSONResponse:
 
 
 def _on_disconnect(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=400)  # nobody is there to read it
+    return Response(status_code=400)  # the client has gone and reads no answer
 
 
 def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 -- for the type checker
     path = request.url.path
     details = {
-        404: f"There is nothing at {path}; /openapi.json describes the calls of this server.",
-        405: f"{request.method} is not possible at {path}; the Allow header names what is.",
+        404: f"There is nothing at {path}; /openapi.json describes the routes of this server.",
+        405: f"{path} does not support {request.method}; the Allow header names the methods that it supports.",
     }
     detail = details.get(error.status_code, str(error.detail))
     return Problem(error.status_code, None, detail, headers=error.headers).response()
@@ -164,22 +185,22 @@ def _on_validation(_request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
     given = f" cannot be {first['input']!r}"[:100] if first["type"] != "missing" else ""
-    said = first["msg"][:1].lower() + first["msg"][1:]
-    return Problem(422, None, f"{place}{given}: {said}.", field=place).response()
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    return Problem(422, None, f"{place}{given}: {message}.", field=place).response()
 
 
 def _on_system(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, OSError) and errors.is_disk_full(error):
         return problem_of(errors.DiskFull()).response()
-    return _on_fault(request, error)
+    return _internal_error(request, error)
 
 
 def _on_exception(request: Request, _error: Exception) -> JSONResponse:
-    return _on_fault(request, None)  # the error itself goes on to uvicorn, which logs it
+    return _internal_error(request, None)  # uvicorn logs the error itself
 
 
-def _on_fault(request: Request, error: Exception | None) -> JSONResponse:
+def _internal_error(request: Request, error: Exception | None) -> JSONResponse:
     number = uuid.uuid4().hex[:12]
-    log.error("Fault %s at %s %s", number, request.method, request.url.path, exc_info=error)
-    detail = f"The server failed on this request; its log says why, under {number}. Tell the server's operator."
+    log.error("Error %s at %s %s", number, request.method, request.url.path, exc_info=error)
+    detail = f"The server failed on this request; report the number {number} to its operator, who finds it in the log."
     return Problem(500, None, detail).response()

@@ -69,7 +69,7 @@ def test_a_fault_says_nothing_of_the_inside_and_is_found_in_the_log(tmp_path):
         database.close()
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert not re.search("Traceback|sqlite|SELECT|line \\d", answer.text)
-    number = re.search(r"under ([0-9a-f]{12})", answer.json()["detail"])[1]
+    number = re.search(r"number ([0-9a-f]{12})", answer.json()["detail"])[1]
     assert number in server.log()
     assert "no such table: jobs" in server.log()
     assert health.status_code == 200

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``/api/v2/jobs``: submit, look, stop, delete, the log, the model."""
+"""The routes of ``/api/v2/jobs``: submit, list, get, stop and delete jobs, read the log, get the model."""
 
 from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -14,16 +15,14 @@ from pydantic import BaseModel, Field
 
 from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive
 from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part
-from airflow_provider_jobapi.server.http.problems import Problem
-from airflow_provider_jobapi.server.http.routes.common import (
+from airflow_provider_jobapi.server.http.problems import Problem, documented
+from airflow_provider_jobapi.server.http.routes.dependencies import (
     PREFIX,
     Body,
     ClientId,
     Components,
     JobId,
     authenticated,
-    errors,
-    now,
 )
 from airflow_provider_jobapi.server.store.job_record import Job, JobKey
 from airflow_provider_jobapi.server.store.layout import job_directory
@@ -37,7 +36,7 @@ StateWord = Literal["PENDING", "RUNNING", "SUCCESSFUL", "FAILED", "STOPPED"]
 
 
 class JobPage(BaseModel):
-    """Some jobs, the newest first."""
+    """A page of jobs, the newest first."""
 
     jobs: list[JobStatus]
     next: str | None = Field(description="the `after` of the next page; null at the end")
@@ -46,14 +45,14 @@ class JobPage(BaseModel):
 class ModelFile(BaseModel):
     """A file of a SavedModel."""
 
-    path: str = Field(description="inside the model's directory")
+    path: str = Field(description="relative to the model's directory")
     size: int = Field(description="bytes")
     sha256: str = Field(description="of the bytes, in hex")
-    key: str = Field(description="the object that holds it")
+    key: str = Field(description="the key of the object with its bytes")
 
 
 class Model(BaseModel):
-    """A SavedModel that a job left behind."""
+    """The SavedModel of a job."""
 
     path: str = Field(description="its directory, relative to the job's working directory")
     prefix: str = Field(description="what the keys of its files begin with")
@@ -61,7 +60,7 @@ class Model(BaseModel):
 
 
 class ModelAnswer(BaseModel):
-    """The SavedModel of a job; null where it left none."""
+    """The SavedModel of a job, or null."""
 
     job_id: str
     model: Model | None
@@ -69,26 +68,28 @@ class ModelAnswer(BaseModel):
 
 _JOB_ERRORS = {"s404": "There is no such job", "s410": "The job is gone", "s422": "The id is no UUID"}
 _YAML_LIMIT = 2**18
+"""The most bytes of a job file in YAML, which is slow to parse. JSON may have more."""
+
 _JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
 
 
-def _status(job: Job, code: int = 200) -> JSONResponse:
-    return JSONResponse(job.status().to_wire(), code, headers={"Job-Time": now()})
+def _status_answer(job: Job, code: int = 200) -> JSONResponse:
+    return JSONResponse(job.status().to_wire(), code, headers={"Job-Time": _now()})
 
 
 @router.post(
     "/{job_id}",
     summary="Submit a job",
     description=(
-        "The job file as YAML or JSON, under an id of the client's choice. The same job under the same id again "
-        "changes nothing and answers 200. Inputs are uploaded before, below `jobs/<name>-<job_id>/`; the job reads "
-        "them as they are at this moment, whatever is uploaded later."
+        "The job file as YAML or JSON, under an id of the client's choice. To submit the same job under the same id "
+        "again changes nothing and returns 200. The inputs are uploaded before, below `jobs/<name>-<job_id>/`; the job "
+        "reads them as they are at the time of the submit, even if they are changed later."
     ),
     response_model=JobStatus,
     status_code=201,
     response_description="The job is accepted",
-    responses=errors(
-        s409="The id belongs to another job, or an input is not the announced one",
+    responses=documented(
+        s409="The id belongs to another job, or an input is not the one that the job names",
         s410="The id was used",
         s413="The job file is too large",
         s422="A field is wrong, an input is missing, or the server could never run the job",
@@ -101,12 +102,12 @@ def _status(job: Job, code: int = 200) -> JSONResponse:
     },
 )
 def submit_job(server: Components, client: ClientId, job_id: JobId, body: Body) -> JSONResponse:
-    """Accept a job, or find it."""
+    """Accept a job, or find that it was accepted before."""
     if len(body) > _YAML_LIMIT and not _is_json(body):
-        limit = f"larger than {size_text(_YAML_LIMIT)}, which is too slow to read as YAML; write it as JSON."
-        raise Problem(413, None, f"The job file is {limit}")
+        limit = size_text(_YAML_LIMIT)
+        raise Problem(413, None, f"The job file is larger than {limit}, the limit for YAML; write it as JSON.")
     job, new = server.registry.submit(client, job_id, JobFile.parse(body))
-    return _status(job, 201 if new else 200)
+    return _status_answer(job, 201 if new else 200)
 
 
 def _is_json(body: bytes) -> bool:
@@ -122,7 +123,7 @@ def _is_json(body: bytes) -> bool:
     summary="List jobs",
     response_model=JobPage,
     response_description="A page of jobs, the newest first",
-    responses=errors(s404="There is no job of the id in `after`", s422="A parameter is wrong"),
+    responses=documented(s404="There is no job of the id in `after`", s422="A parameter is wrong"),
 )
 def list_jobs(
     server: Components,
@@ -131,105 +132,105 @@ def list_jobs(
     after: Annotated[str | None, Query(description="The `next` of the page before")] = None,
     status: Annotated[StateWord | None, Query(description="Only jobs in this state")] = None,
 ) -> JSONResponse:
-    """A page of jobs."""
+    """List jobs."""
     found = server.registry.page(client, limit + 1, after, JobState(status) if status else None)
     page = found[:limit]
     following = page[-1].key.job_id if len(found) > limit else None
     content = {"jobs": [job.status().to_wire() for job in page], "next": following}
-    return JSONResponse(content, headers={"Job-Time": now()})
+    return JSONResponse(content, headers={"Job-Time": _now()})
 
 
 @router.get(
     "/{job_id}",
-    summary="Ask where a job stands",
+    summary="Get the status of a job",
     response_model=JobStatus,
     response_description="The status object",
-    responses=errors(**_JOB_ERRORS),
+    responses=documented(**_JOB_ERRORS),
 )
 def get_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
-    """The status object."""
-    return _status(server.registry.get(client, job_id))
+    """Return the status object of a job."""
+    return _status_answer(server.registry.get(client, job_id))
 
 
 @router.post(
     "/{job_id}/stop",
     summary="Stop a job",
-    description="A waiting job is STOPPED at once; a running one gets SIGTERM, and SIGKILL when the grace is over.",
+    description="A PENDING job is STOPPED at once. A RUNNING job gets SIGTERM, and SIGKILL after the grace period.",
     response_model=JobStatus,
-    response_description="The job stops, or has ended",
-    responses=errors(**_JOB_ERRORS),
+    response_description="The job is stopping, or has ended",
+    responses=documented(**_JOB_ERRORS),
 )
 def stop_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
-    """Stop a job; one that has ended stays as it is."""
-    return _status(server.registry.request_stop(JobKey(client, job_id), by=f"client {client}"))
+    """Stop a job. A job that has ended does not change."""
+    return _status_answer(server.registry.request_stop(JobKey(client, job_id), by=f"client {client}"))
 
 
 @router.delete(
     "/{job_id}",
     summary="Delete an ended job",
-    description="Its log, its files and its objects go; its id stays used.",
+    description="Removes the job with its log, its files and its objects. Its id stays used.",
     status_code=204,
-    response_description="The job is gone",
-    responses=errors(**_JOB_ERRORS, s409="The job has not ended"),
+    response_description="The job is deleted",
+    responses=documented(**_JOB_ERRORS, s409="The job has not ended"),
 )
 def delete_job(server: Components, client: ClientId, job_id: JobId) -> Response:
-    """Delete a job."""
+    """Delete a job that has ended."""
     server.registry.delete(JobKey(client, job_id))
     return Response(status_code=204)
 
 
 @router.get(
     "/{job_id}/model",
-    summary="Ask for the SavedModel of a job",
-    description="The bytes come from the storage, under the keys that stand here.",
+    summary="Get the SavedModel of a job",
+    description="Lists the files. Their bytes are read from the storage, by their keys.",
     response_model=ModelAnswer,
     response_description="The files of the SavedModel, or null",
-    responses=errors(**_JOB_ERRORS, s409="The job has not ended"),
+    responses=documented(**_JOB_ERRORS, s409="The job has not ended"),
 )
 def get_model(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
-    """The SavedModel of a job that has ended."""
+    """Return the SavedModel of a job that has ended."""
     job = server.registry.get(client, job_id)
     if not job.state.ended:
-        raise JobStillActive(f"The job {job_id} is {job.state}: ask for its model when it has ended.")
+        raise JobStillActive(f"The job {job_id} is {job.state}: get its model after it has ended.")
     return JSONResponse({"job_id": job_id, "model": job.model})
 
 
 _LOG_HEADERS = {
-    "Job-Log-Next-Offset": "where the next request begins",
-    "Job-Log-Size": "the bytes of the log so far",
-    "Job-Log-Complete": "`true` when the job has ended and nothing follows",
+    "Job-Log-Next-Offset": "the `offset` of the next request",
+    "Job-Log-Size": "the size of the log so far, in bytes",
+    "Job-Log-Complete": "`true` when the job has ended and no record follows",
     "Job-Status": "the state of the job",
-    "Job-Time": "the server's clock",
-    "Preference-Applied": "`wait=<seconds>`, where the request had a wait",
+    "Job-Time": "the time on the server",
+    "Preference-Applied": "`wait=<seconds>`, where the request had one",
 }
 _LOG_ANSWER = {
-    "description": "Whole records, perhaps none",
+    "description": "Whole records, or an empty body",
     "content": {"text/plain": {"schema": {"type": "string"}}},
     "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in _LOG_HEADERS.items()},
 }
 _PREFER = {
     "name": "Prefer",
     "in": "header",
-    "description": "How long to wait for news",
+    "description": "How long to wait for a new record or another status",
     "schema": {"type": "string"},
     "example": "wait=25",
 }
 
-Offset = Annotated[int, Query(ge=0, le=2**53, description="Where to begin, in bytes")]
-Limit = Annotated[int, Query(ge=1, description="The most bytes wanted: 1 MiB at most, and one record at least")]
-Known = Annotated[StateWord | None, Query(description="The status that the client knows; another one ends the wait")]
+Offset = Annotated[int, Query(ge=0, le=2**53, description="Where the answer begins, in bytes")]
+Limit = Annotated[int, Query(ge=1, description="The most bytes of the answer: at most 1 MiB, and at least one record")]
+Known = Annotated[StateWord | None, Query(description="The status that the client knows; any other ends the wait")]
 
 
 @router.get(
     "/{job_id}/logs",
     summary="Read the log of a job",
     description=(
-        "Whole records, each `<RFC 3339 time with microseconds> <text>\\n`, from an offset on; offsets never change. "
-        "With `Prefer: wait=<seconds>` (RFC 7240, at most 25) the answer comes when there is a new record or the "
-        "status changes."
+        "Whole records, each `<RFC 3339 time with microseconds> <text>\\n`, from an offset on. Offsets never change. "
+        "With `Prefer: wait=<seconds>` (RFC 7240, at most 25) the answer is sent when there is a new record or "
+        "the status changes."
     ),
     response_class=Response,
-    responses=errors(**_JOB_ERRORS, s416="No record begins at this offset; Job-Log-Size says how large the log is")
+    responses=documented(**_JOB_ERRORS, s416="No record begins at this offset; Job-Log-Size says how large the log is")
     | {200: _LOG_ANSWER},
     openapi_extra={"parameters": [_PREFER]},
 )
@@ -242,19 +243,19 @@ async def get_logs(
     limit: Limit = CHUNK_LIMIT,
     known: Known = None,
 ) -> Response:
-    """Records of the log, with the status of the job."""
+    """Return records of the log, with the status of the job in the headers."""
     key, wait = JobKey(client, job_id), _wait(request)
     path = job_directory(server.settings.root, *key) / "log"
     if server.registry.state(key) is None or not path.exists():
         await run_in_threadpool(server.registry.get, *key)
 
-    def look() -> LogPart:
+    def read() -> LogPart:
         state = server.registry.state(key)
-        if state is None:  # deleted while somebody waited
+        if state is None:  # deleted while the request waited
             raise DeletedJob(job_id)
         return read_part(path, offset, min(limit, CHUNK_LIMIT), state)
 
-    part = await server.log_watcher.wait_for_news(key, look, JobState(known) if known else None, wait or 0.0)
+    part = await server.log_watcher.wait_for_news(key, read, JobState(known) if known else None, wait or 0.0)
     return Response(part.body, headers=_log_headers(part, wait), media_type="text/plain; charset=utf-8")
 
 
@@ -264,15 +265,20 @@ def _log_headers(part: LogPart, wait: float | None) -> dict[str, str]:
         "Job-Log-Size": str(part.size),
         "Job-Log-Complete": "true" if part.complete else "false",
         "Job-Status": part.state.value,
-        "Job-Time": now(),
+        "Job-Time": _now(),
         "Cache-Control": "no-store",
     }
     return headers if wait is None else headers | {"Preference-Applied": f"wait={wait:.0f}"}
 
 
 def _wait(request: Request) -> float | None:
-    """The seconds of ``Prefer: wait``; a preference that cannot be read is ignored, as RFC 7240 has it."""
+    """Return the seconds of ``Prefer: wait``. RFC 7240 says to ignore a preference that cannot be read."""
     for preferred in request.headers.getlist("prefer"):
         if matched := re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", preferred, re.IGNORECASE):
             return min(float(matched[1]), WAIT_LIMIT)
     return None
+
+
+def _now() -> str:
+    """Return the time for the ``Job-Time`` header: RFC 3339, UTC, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

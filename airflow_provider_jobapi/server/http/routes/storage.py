@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``/api/v2/storage``: where a client's files are, and the files themselves."""
+"""The routes of ``/api/v2/storage``: its address and state, and the objects of a client."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
-from airflow_provider_jobapi.server.http.problems import Problem
-from airflow_provider_jobapi.server.http.routes.common import (
+from airflow_provider_jobapi.server.http.problems import Problem, documented
+from airflow_provider_jobapi.server.http.routes.dependencies import (
     PREFIX,
     CallerStorage,
     ClientId,
     Components,
     authenticated,
-    errors,
 )
 from airflow_provider_jobapi.server.store.blobs import PIECE
 from airflow_provider_jobapi.server.store.objects import ObjectWriter, StoredObject
@@ -34,16 +33,16 @@ Key = Annotated[str, Path(description="A relative path, such as jobs/train-1b4e2
 
 
 class Storage(BaseModel):
-    """Where a client's files are, in the fields of SAP's service and ours."""
+    """The storage of a client, with the fields of SAP's service."""
 
     endpoint: str = Field(description="the address of the storage")
-    accessKey: str = Field(description="empty: this storage takes the token")  # noqa: N815 -- the wire's spelling
-    secretKey: str = Field(description="empty: this storage takes the token")  # noqa: N815
+    accessKey: str = Field(description="empty, since this storage accepts the token")  # noqa: N815 -- the wire's spelling
+    secretKey: str = Field(description="empty, since this storage accepts the token")  # noqa: N815
     bucket: str = Field(description="always `data`")
-    protocol: str = Field(description="`http`: the calls below; a larger service says `s3`")
-    region: str = Field(description="empty; S3 storages have one")
+    protocol: str = Field(description="`http` for the routes below; a service with an S3 storage has `s3`")
+    region: str = Field(description="empty; an S3 storage has one")
     status: str = Field(description="`READY` after a write and a read have worked, otherwise `ERROR`")
-    message: str = Field(description="a sentence about it")
+    message: str = Field(description="the reason, in one sentence")
 
 
 class StoredAnswer(BaseModel):
@@ -61,7 +60,7 @@ class ListedObject(StoredAnswer):
 
 
 class ObjectPage(BaseModel):
-    """Some objects in the order of their keys."""
+    """A page of objects, sorted by key."""
 
     objects: list[ListedObject]
     next: str | None = Field(description="the `after` of the next page; null at the end")
@@ -69,14 +68,14 @@ class ObjectPage(BaseModel):
 
 @router.get(
     "",
-    summary="Ask where files go",
-    description="The answer is `READY` after a write and a read have just worked.",
+    summary="Get the address of the storage",
+    description="The status is `READY` after a write and a read have worked.",
     response_model=Storage,
-    response_description="Where files go, and whether they can go there now",
-    responses=errors(),
+    response_description="The address of the storage, and whether it works",
+    responses=documented(),
 )
 def get_storage(request: Request, server: Components, storage: CallerStorage) -> Storage:
-    """The storage, after a probe."""
+    """Return the address of the storage, and whether a write and a read work."""
     probe = storage.probe()
     base = (server.settings.url or str(request.base_url)).rstrip("/")
     return Storage(
@@ -96,7 +95,7 @@ def get_storage(request: Request, server: Components, storage: CallerStorage) ->
     summary="List objects",
     response_model=ObjectPage,
     response_description="A page of objects",
-    responses=errors(s422="A parameter is wrong"),
+    responses=documented(s422="A parameter is wrong"),
 )
 def list_objects(
     storage: CallerStorage,
@@ -104,7 +103,7 @@ def list_objects(
     after: Annotated[str, Query(max_length=1024, description="Only keys after this one")] = "",
     limit: Annotated[int, Query(ge=1, le=1000, description="The most objects of one page")] = 1000,
 ) -> ObjectPage:
-    """A page of objects."""
+    """List objects."""
     page, following = storage.page(prefix, after, limit)
     listed = [
         ListedObject(key=each.key, size=each.size, sha256=each.sha256, modified=write_time(each.modified) or "")
@@ -116,7 +115,7 @@ def list_objects(
 _DIGEST = {
     "name": "Content-Digest",
     "in": "header",
-    "description": "`sha-256=:<base64>:` (RFC 9530): the bytes are held against it; `Repr-Digest` does as well",
+    "description": "`sha-256=:<base64>:` (RFC 9530): the bytes are compared with it; `Repr-Digest` works too",
     "schema": {"type": "string"},
 }
 _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
@@ -125,15 +124,15 @@ _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "b
 @router.put(
     "/objects/{key:path}",
     summary="Write an object",
-    description="When the answer comes, the object is whole and flushed to the disk; until then the old one is there.",
+    description="The answer is sent when the whole object is on the disk. Until then, reads return the old one.",
     response_model=StoredAnswer,
     status_code=201,
     response_description="The object is new",
-    responses=errors(
+    responses=documented(
         s409="The key belongs to a job that has not ended",
-        s410="The key belongs to a job that is gone",
+        s410="The key belongs to a job that was deleted",
         s415="The bytes have a Content-Encoding",
-        s422="The key cannot be one, or the bytes are not those of Content-Digest",
+        s422="The key is invalid, or the bytes do not match Content-Digest",
         s507="The client's storage or the server's disk is full",
     )
     | {200: {"model": StoredAnswer, "description": "The object was replaced"}},
@@ -142,17 +141,17 @@ _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "b
 async def put_object(
     request: Request, server: Components, client: ClientId, storage: CallerStorage, key: Key
 ) -> JSONResponse:
-    """Write an object as its bytes come."""
-    announced = _announced(request)
+    """Write an object while its bytes are received."""
+    digest = _digest_of(request)
     check = server.registry.check_write(client)
     writer = await run_in_threadpool(storage.writer, key, _length(request), check)
     try:
         await _receive(request, writer)
-        if announced not in {None, writer.sha256}:
+        if digest not in {None, writer.sha256}:
             raise Problem(
                 422,
                 "wrong-digest",
-                f"The bytes that came have SHA-256 {writer.sha256}, not {announced}: send them again.",
+                f"The bytes that were received have SHA-256 {writer.sha256}, not {digest}: send them again.",
             )
         stored, new = await run_in_threadpool(writer.commit, check)
     finally:
@@ -173,20 +172,20 @@ async def _receive(request: Request, writer: ObjectWriter) -> None:
     await run_in_threadpool(writer.write, b"".join(pieces))
 
 
-_OBJECT_ERRORS = errors(
-    s404="There is no such object", s416="The range is outside of the object", s422="The key cannot be one"
+_OBJECT_ERRORS = documented(
+    s404="There is no such object", s416="The range is outside of the object", s422="The key is invalid"
 )
 
 
 @router.head(
     "/objects/{key:path}",
-    summary="Ask for an object without its bytes",
+    summary="Get the headers of an object",
     response_class=Response,
-    response_description="What a GET would say in its headers",
-    responses=errors(s404="There is no such object", s422="The key cannot be one"),
+    response_description="The headers of a GET, without the bytes",
+    responses=documented(s404="There is no such object", s422="The key is invalid"),
 )
 def head_object(storage: CallerStorage, key: Key) -> Response:
-    """What a GET would say."""
+    """Return the headers of a GET."""
     stored = storage.head(key)
     return Response(headers=_headers(stored) | {"Content-Length": str(stored.size)})
 
@@ -202,10 +201,10 @@ def head_object(storage: CallerStorage, key: Key) -> Response:
     },
 )
 def get_object(request: Request, storage: CallerStorage, key: Key) -> Response:
-    """The bytes of an object, or of one range of it."""
+    """Return the bytes of an object, or of one range of it."""
     stored, handle = storage.open(key)
     try:
-        part = _range(request, stored)
+        part = _requested_range(request, stored)
     except Problem:
         os.close(handle)
         raise
@@ -220,12 +219,12 @@ def get_object(request: Request, storage: CallerStorage, key: Key) -> Response:
     "/objects/{key:path}",
     summary="Delete an object",
     status_code=204,
-    response_description="The object is gone",
-    responses=errors(
+    response_description="The object is deleted",
+    responses=documented(
         s404="There is no such object",
         s409="The key belongs to a job that has not ended",
-        s410="The key belongs to a job that is gone",
-        s422="The key cannot be one",
+        s410="The key belongs to a job that was deleted",
+        s422="The key is invalid",
     ),
 )
 def delete_object(server: Components, client: ClientId, storage: CallerStorage, key: Key) -> Response:
@@ -235,7 +234,7 @@ def delete_object(server: Components, client: ClientId, storage: CallerStorage, 
 
 
 class _Download(StreamingResponse):
-    """Closes the file whatever becomes of the client."""
+    """Send the bytes of a file and close it, also when the client disconnects."""
 
     def __init__(self, content: AsyncIterator[bytes], status: int, headers: dict[str, str], handle: int) -> None:
         super().__init__(content, status, headers=headers, media_type="application/octet-stream")
@@ -252,7 +251,7 @@ async def _pieces(handle: int, start: int, end: int) -> AsyncIterator[bytes]:
     while start < end:
         piece = await run_in_threadpool(os.pread, handle, min(PIECE, end - start), start)
         if not piece:
-            raise OSError("an object's bytes are fewer than its size")
+            raise OSError("The file of an object has fewer bytes than the database says")
         start += len(piece)
         yield piece
 
@@ -269,9 +268,10 @@ def _headers(stored: StoredObject) -> dict[str, str]:
     }
 
 
-def _range(request: Request, stored: StoredObject) -> tuple[int, int] | None:
-    """The range that is asked for as begin and end, or None for the whole; RFC 9110 lets a server ignore what it does
-    not understand.
+def _requested_range(request: Request, stored: StoredObject) -> tuple[int, int] | None:
+    """Return the start and the end of the requested range, or None for the whole object.
+
+    RFC 9110 lets a server ignore a Range header that it does not understand.
     """
     condition = request.headers.get("if-range")
     matched = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.headers.get("range", "").strip())
@@ -297,13 +297,13 @@ def _length(request: Request) -> int:
     return int(length) if re.fullmatch(r"\d{1,18}", length) else 0
 
 
-def _announced(request: Request) -> str | None:
-    """The SHA-256 that the client announces, in hex."""
+def _digest_of(request: Request) -> str | None:
+    """Return the SHA-256 of the Content-Digest header in hex, or None without one."""
     if request.headers.get("content-encoding", "identity") != "identity":
-        raise Problem(415, None, "Objects are stored as they come: send the bytes without a Content-Encoding.")
+        raise Problem(415, None, "Objects are stored as they are sent: send the bytes without a Content-Encoding.")
     for name in ("content-digest", "repr-digest"):
         if matched := re.search(r"(?:^|[,\s])sha-256=:([A-Za-z0-9+/]{43}=):", request.headers.get(name, "")):
             return base64.b64decode(matched[1]).hex()
         if name in request.headers:
-            raise Problem(422, "wrong-digest", f"The {name} header holds no SHA-256 as 'sha-256=:<base64>:'.")
+            raise Problem(422, "wrong-digest", f"The {name} header has no SHA-256; write it as 'sha-256=:<base64>:'.")
     return None

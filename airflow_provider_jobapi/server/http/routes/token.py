@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``/oauth/token``: a client's id and secret for a token."""
+"""The routes of ``/oauth/token``, where a client gets a token for its id and its secret."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from airflow_provider_jobapi.server.http.routes.common import Body, Components, ServerComponents
+from airflow_provider_jobapi.server.http.routes.dependencies import Body, Components
 
 router = APIRouter(tags=["token"])
 
@@ -18,9 +18,9 @@ router = APIRouter(tags=["token"])
 class Token(BaseModel):
     """A token (RFC 6749 §5.1)."""
 
-    access_token: str = Field(description="the token: a JWT as RFC 9068 has it")
+    access_token: str = Field(description="the token, a JWT (RFC 9068)")
     token_type: str = Field(description="always `Bearer`")
-    expires_in: int = Field(description="seconds for which it is good")
+    expires_in: int = Field(description="seconds until it expires")
 
 
 class TokenError(BaseModel):
@@ -45,21 +45,21 @@ _FORM = {
 @router.get(
     "/oauth/token",
     summary="Get a token, as SAP's clients do",
-    description="Client id and secret come by HTTP Basic; never in the query, which proxies log.",
+    description="Client id and secret are sent by HTTP Basic, never in the query, which proxies log.",
     response_model=Token,
     response_description="A token",
     responses=_RESPONSES,
     openapi_extra={"parameters": [{"name": "grant_type", "in": "query", "required": True, "schema": _GRANT}]},
 )
 def get_token(request: Request, server: Components) -> JSONResponse:
-    """A token for a GET."""
+    """Answer a GET with a token."""
     return _answer(server, request, dict(request.query_params))
 
 
 @router.post(
     "/oauth/token",
     summary="Get a token",
-    description="Client id and secret come by HTTP Basic or as form fields.",
+    description="Client id and secret are sent by HTTP Basic or as form fields.",
     response_model=Token,
     response_description="A token",
     responses=_RESPONSES,
@@ -68,7 +68,7 @@ def get_token(request: Request, server: Components) -> JSONResponse:
     },
 )
 def post_token(request: Request, server: Components, body: Body) -> JSONResponse:
-    """A token for a POST."""
+    """Answer a POST with a token."""
     try:
         fields = dict(parse_qsl(body.decode(), max_num_fields=20))
     except ValueError:
@@ -76,6 +76,6 @@ def post_token(request: Request, server: Components, body: Body) -> JSONResponse
     return _answer(server, request, fields)
 
 
-def _answer(server: ServerComponents, request: Request, fields: dict[str, str]) -> JSONResponse:
-    answer = server.tokens.answer(request.method, request.headers, fields)
-    return JSONResponse(answer.body, answer.status, headers=dict(answer.headers))
+def _answer(server: Components, request: Request, fields: dict[str, str]) -> JSONResponse:
+    answer = server.tokens.answer(request.method, request.headers.get("authorization", ""), fields)
+    return JSONResponse(answer.body, answer.status, headers=answer.headers)

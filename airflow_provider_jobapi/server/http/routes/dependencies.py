@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the calls share: the components of the server, who asks, the body, and how errors are documented."""
+"""FastAPI dependencies of the routes: the components of the server, the client, its storage, the job id, the body."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, Path, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import OAuth2
-from pydantic import BaseModel, Field
 
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.http.log_reader import LogWatcher
-from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, TokenVerifier, bearer
-from airflow_provider_jobapi.server.http.problems import MEDIA_TYPE, Problem
+from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, TokenVerifier, bearer_token
+from airflow_provider_jobapi.server.http.problems import Problem
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
@@ -42,18 +40,21 @@ class ServerComponents:
     log_watcher: LogWatcher
 
 
+# All dependencies are asynchronous: running one in a thread would take longer than the dependency itself.
+
+
 async def components(request: Request) -> ServerComponents:
-    """Return the components of the running server. Asynchronous, since a hop to a thread costs more than the look."""
+    """Return the components of the server."""
     found: ServerComponents = request.app.state.components
     return found
 
 
 async def client_id(request: Request, server: Components) -> str:
-    """The client that asks.
+    """Return the id of the client that sent the request.
 
-    :raises Problem: 401.
+    :raises Problem: 401, when its token is missing or not accepted.
     """
-    token = bearer(request.headers.get("authorization"))
+    token = bearer_token(request.headers.get("authorization"))
     known = server.verifier.recall(token)
     return await run_in_threadpool(server.verifier.verify, token) if known is None else known
 
@@ -66,9 +67,9 @@ async def storage(server: Components, client: ClientId) -> ClientStorage:
 async def job_id(
     job_id: Annotated[str, Path(description="A UUID in small letters, chosen by the client")],
 ) -> str:
-    """The job's id.
+    """Return the job id of the path.
 
-    :raises Problem: 422, when it is no UUID.
+    :raises Problem: 422, when it is not a UUID.
     """
     if not re.fullmatch(_JOB_ID, job_id):
         raise Problem(
@@ -82,7 +83,7 @@ async def job_id(
 
 
 async def body(request: Request) -> bytes:
-    """The whole body of a request; its size is bounded by ``limits``."""
+    """Return the body of the request, whose size ``limits`` has checked."""
     return await request.body()
 
 
@@ -99,28 +100,3 @@ CallerStorage = Annotated[ClientStorage, Depends(storage)]
 JobId = Annotated[str, Depends(job_id)]
 Body = Annotated[bytes, Depends(body)]
 authenticated = Security(_scheme)
-
-
-class ProblemBody(BaseModel):
-    """An error: RFC 9457 problem details."""
-
-    type: str = Field(description="`about:blank`, or `/problems/<word>` for the errors that programs tell apart")
-    title: str = Field(description="what kind of error it is")
-    status: int = Field(description="the HTTP status")
-    detail: str = Field(description="one sentence: what happened and what to do")
-    field: str = Field(default="", description="the field of the job file that is to blame, where there is one")
-
-
-def errors(**meanings: str) -> dict[int | str, dict[str, Any]]:
-    """The errors of a call for the OpenAPI document, such as ``errors(s404="There is no such job")``."""
-    schema = {"$ref": "#/components/schemas/ProblemBody"}
-    known = {"s401": "No token, or one that is not accepted (any more)"} | meanings
-    return {
-        int(status[1:]): {"description": text, "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status, text in sorted(known.items())
-    }
-
-
-def now() -> str:
-    """The server's clock for the ``Job-Time`` header: RFC 3339, UTC, microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
