@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import catalogue, follower, logbook, pages, planning, tail
+from airflow_provider_jobapi.services.modelarts import follower, log_pages, plan
+from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
-from airflow_provider_jobapi.services.modelarts.mapping import Plan, dialect_of
-from airflow_provider_jobapi.services.modelarts.planning import Options
+from airflow_provider_jobapi.services.modelarts.dialects import dialect_of
+from airflow_provider_jobapi.services.modelarts.job_logs import ReadLimits
+from airflow_provider_jobapi.services.modelarts.plan import Options, Plan
 from tests.harness.pages import rows, section
 
 PAGE = (Path(__file__).parents[2] / "docs" / "modelarts.md").read_text()
@@ -34,12 +35,12 @@ def test_the_connection_of_the_page_is_one() -> None:
 
 
 @pytest.mark.parametrize("dialect", ["v1", "v2"])
-@pytest.mark.parametrize("image", [Engine(4, "TensorFlow", "TF"), CustomImage("swr.example.com/a/b")])
-def test_every_field_of_the_table_is_in_the_request(dialect: str, image: Engine | CustomImage) -> None:
+@pytest.mark.parametrize("image", [ModelArtsEngine(4, "TensorFlow", "TF"), CustomImage("swr.example.com/a/b")])
+def test_every_field_of_the_table_is_in_the_request(dialect: str, image: ModelArtsEngine | CustomImage) -> None:
     plan = Plan("n", "d", "0", "/b/c/", "boot.py", "/b/d/", "/b/o/", image, "f", 1, (("A", "b"),))
     body = dict(dialect_of(dialect).create(plan).body or {})
     own = isinstance(image, CustomImage)
-    cells = [row[int(dialect[1])] for row in rows(section(PAGE, "What becomes of a job")) if _is_of(row[0], own)]
+    cells = [row[int(dialect[1])] for row in rows(section(PAGE, "How a job is mapped")) if _is_of(row[0], own)]
     told = [name for cell in cells for name in re.findall(r"`([a-z_.]+)`", cell)]
     assert len(told) >= 10
     places = [name for name in told if "." in name]
@@ -48,7 +49,7 @@ def test_every_field_of_the_table_is_in_the_request(dialect: str, image: Engine 
 
 
 def _is_of(row: str, own: bool) -> bool:
-    elsewhere = ("the status", "why", "the log", "`timeout`", "`completion", "`requirements", "of the job")
+    elsewhere = ("the status", "the reason", "the log", "`timeout`", "`completion", "`requirements", "of the job")
     if row.startswith(elsewhere):
         return False
     return "one of your own" in row if own and row.startswith("`image`") else "one of your own" not in row
@@ -60,12 +61,12 @@ def _has(body: Any, path: list[str]) -> bool:
 
 def test_the_options() -> None:
     assert set(re.findall(r"`(\w+)`", " ".join(row[0] for row in rows(section(PAGE, "`service_options`"))))) == set(
-        planning.SHORTCUTS
+        plan.SHORTCUTS
     )
     shown = re.findall(r"^service_options = (.*?)  # (v\d)$", PAGE, re.MULTILINE)
     assert [dialect for _, dialect in shown] == ["v1", "v2"]
     for written, dialect in shown:
-        dialect_of(dialect).check(Options.of(json.loads(written)).more)
+        dialect_of(dialect).overrides(Options.of(json.loads(written)).more)
     ids = section(PAGE, "`service_options`").partition("Flavours and engines")[2].partition("\n\n")[0]
     for place in re.findall(r"`([a-z_.]+)`", ids):
         first, *rest = place.split(".")
@@ -73,21 +74,21 @@ def test_the_options() -> None:
         for name in reversed(rest):
             body = {name: body}
         dialect = "v1" if first == "config" else "v2"
-        named = dialect_of(dialect).check({first: body})
+        named = dialect_of(dialect).overrides({first: body})
         assert named.flavor or named.engine, place
 
 
 def test_the_numbers() -> None:
     said = " ".join(PAGE.split())
     for sentence in (
-        f"its first {planning._LONGEST_SLUG} letters",
+        f"its first {plan.LONGEST_SLUG} letters",
         f"share {follower.THREADS} threads",
-        f"when two looks, {follower.QUIET:g} seconds apart",
-        f"takes up to {logbook.MOST_PAGES} pages",
-        f"blocks grow to {tail.block_after(10**6) - 10**6} lines, a page has at most {pages.LONGEST}",
+        f"when two reads, {follower.QUIET_SECONDS:g} seconds apart",
+        f"takes up to {ReadLimits().pages} pages",
+        f"blocks grow to {log_pages.block_end(10**6) - 10**6} lines, a page has at most {log_pages.PAGE_LINES}",
     ):
         assert sentence in said
-    assert catalogue.KEPT == 600
-    assert "kept for ten minutes" in said
+    assert LIST_LIFETIME == 600
+    assert "cached for ten minutes" in said
     assert follower.JITTER == 0.1
     assert "a tenth more or less" in ModelArtsConnection.conn_fields()["poll_interval"]["description"]

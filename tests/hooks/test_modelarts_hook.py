@@ -16,7 +16,8 @@ import pytest
 from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone
 from airflow_provider_jobapi.hooks.base import TrainingHook, hook_class_for
 from airflow_provider_jobapi.hooks.modelarts import ModelArtsHook
-from airflow_provider_jobapi.services.modelarts import session
+from airflow_provider_jobapi.services.modelarts import api_session
+from airflow_provider_jobapi.services.modelarts.api_session import ApiSession
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import MODEL
@@ -46,7 +47,7 @@ def test_the_hook_does_everything(modelarts: ModelArts, monkeypatch: pytest.Monk
     assert fetched.location == f"file://{tmp_path}/models/1"
     assert (tmp_path / "models/1/saved_model.pb").read_bytes() == b"graph"
     hook.delete(handle)
-    with pytest.raises(JobGone, match="somebody deleted it"):
+    with pytest.raises(JobGone, match="it was deleted"):
         hook.status(handle)
 
 
@@ -94,7 +95,7 @@ def test_the_test_button_says_what_is_wrong(
 
 
 def test_without_keystoneauth1(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_sessions", {})
+    monkeypatch.setattr(api_session, "_sessions", {})
     for name in [name for name in sys.modules if name.partition(".")[0] == "keystoneauth1"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "keystoneauth1", None)
@@ -117,7 +118,7 @@ def test_no_secret_in_what_can_be_printed(modelarts: ModelArts, monkeypatch: pyt
 def test_a_token_is_hidden_by_its_end(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow's masker keeps every secret for good, in one pattern that is made anew for each."""
     told: list[str] = []
-    asking = session.Session(defined(monkeypatch, modelarts.connection).get_conn().connection, told.append)
+    asking = ApiSession(defined(monkeypatch, modelarts.connection).get_conn().connection, told.append)
     asking.project_id()
     keystone, password = asking._open()
     token = password.get_access(keystone).auth_token

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The boot file of our jobs on ModelArts, which is sent as it stands here, beside the job's script.
+"""The boot file of jobs on ModelArts; this file itself is uploaded beside the job's script.
 
-ModelArts knows of a folder of code, a folder of data (``--data_url``) and one for the output (``--train_url``). A
-script of ours knows a working directory with its data, variables, arguments, and ``MODEL_DIR``. This file turns the
-one into the other, so that one script runs on every service. It runs under whatever Python an engine brings, 2.7 and
-later, where this package is not installed.
+ModelArts has a code folder, a data folder (``--data_url``) and an output folder (``--train_url``). A training script
+expects a working directory with its data, environment variables, arguments, and ``MODEL_DIR``. This file maps one to
+the other, so that the same script runs on every service. It runs under the Python of the engine, 2.7 or later, where
+this package is not installed.
 """
 
 from __future__ import print_function
@@ -21,25 +21,25 @@ import tempfile
 import threading
 
 JOB = "jobapi_job.json"
-"""Beside this file: the job's id, its script, its variables, and the seconds that it may take."""
+"""Beside this file: the job's id, its script, its environment variables, and its longest run time in seconds."""
 
 FILES = "jobapi_files.json"
-"""Below ``train_url``: every file that we put there, with size, SHA-256 and the time at which it was written."""
+"""Below ``train_url``: every file of the models, with size, SHA-256 and modification time."""
 
 MARKERS = ("saved_model.pb", "saved_model.pbtxt")
 TIME_OVER = 124
-"""The exit code when completion_time was over, as of the command ``timeout``."""
+"""The exit code after completion_time, the same as that of the command ``timeout``."""
 
 OVER = "completion_time is over: the job has run for"
-"""How the last line begins then: v1 tells no exit code, and a script may have used this one for itself."""
+"""The beginning of the log's last line then. v1 has no exit codes, and a script may use the same exit code itself."""
 
 
 def main(arguments):
-    """Run the job; answers its exit code."""
+    """Run the job and return its exit code."""
     code_folder = os.path.dirname(os.path.abspath(__file__))
     with io.open(os.path.join(code_folder, JOB), encoding="utf-8") as file:
         job = json.load(file)
-    given, rest = _places(arguments, job)
+    given, rest = _split_arguments(arguments, job)
     work = os.path.join(tempfile.mkdtemp(prefix="job-"), "work")
     os.makedirs(work)
     if "data_url" in given:
@@ -53,26 +53,26 @@ def main(arguments):
     return code
 
 
-def _places(arguments, job):
-    """The folders that ModelArts names, and the arguments that are the script's."""
-    ours = {name.lower() for name in job["env"]}
+def _split_arguments(arguments, job):
+    """Return the folders from ModelArts, and the arguments of the script."""
+    own = {name.lower() for name in job["env"]}
     given, rest = {}, []
     for argument in arguments:
         name, _, value = argument.partition("=")
         name = name.lstrip("-")
         if name in {"data_url", "train_url"}:
             given[name] = value
-        elif name != "num_gpus" or name in ours:  # some engines add it, and a strict script would refuse it
+        elif name != "num_gpus" or name in own:  # some engines add it, and a strict script would refuse it
             rest.append(argument)
     return given, rest
 
 
-def _is_remote(place):
-    return place.startswith(("s3://", "obs://"))
+def _is_remote(folder):
+    return folder.startswith(("s3://", "obs://"))
 
 
 def _fetch(source, work):
-    """Bring the data into the working directory, as links: they take no second room, and no model is seen in them."""
+    """Link the data into the working directory. Links need no further space, and a model in the data is ignored."""
     if _is_remote(source):
         import moxing
 
@@ -91,7 +91,7 @@ def _fetch(source, work):
 
 
 def _install(job, code_folder):
-    """Install the requirements where the platform does not, which is in images of the user's."""
+    """Install the requirements if the platform does not, as in custom images."""
     if not job["requirements"]:
         return 0
     wanted = os.path.join(code_folder, job["requirements"])
@@ -108,7 +108,7 @@ def _run(job, work, arguments):
         for each in children:
             each.send_signal(number)
 
-    # Before the script is there: a stop between the two would end this process and leave the script.
+    # Installed before the script starts: a stop between the two would end this process and leave the script running.
     signal.signal(signal.SIGTERM, stop)
     child = subprocess.Popen([sys.executable, job["script"]] + list(arguments), cwd=work, env=environ)
     children.append(child)
@@ -131,17 +131,17 @@ def _run(job, work, arguments):
 
 
 def _native(text):
-    """A text as this Python wants a variable to be."""
+    """Return a string of the type that this Python needs for environment variables."""
     return text if isinstance(text, str) else text.encode("utf-8")
 
 
 def _is_first():
-    """Whether this is the machine whose model is kept, where a job has several."""
+    """Whether this is the first machine of the job, whose model is kept."""
     return os.environ.get("VC_TASK_INDEX", os.environ.get("DLS_TASK_INDEX", "0")) == "0"
 
 
 def _keep(work, script, train_url):
-    """Put every SavedModel where the platform looks for the output."""
+    """Copy every SavedModel to the output folder."""
     stage = tempfile.mkdtemp(prefix="output-") if _is_remote(train_url) else train_url
     files = []
     for path in _model_files(work, script):
@@ -160,7 +160,7 @@ def _keep(work, script, train_url):
 
 
 def _model_files(work, script):
-    """The files of every directory that is a SavedModel; no data, even where it stands beside."""
+    """Return the files of every directory that is a SavedModel, without linked data."""
     found, models = [], []
     for folder, _, names in os.walk(work):
         if any(name in MARKERS and not os.path.islink(os.path.join(folder, name)) for name in names):

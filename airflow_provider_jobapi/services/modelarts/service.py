@@ -19,16 +19,17 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
-from airflow_provider_jobapi.services.base import FetchedModel, Handle, Model, Submission
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, Model, ModelFile, Submission
 from airflow_provider_jobapi.services.files import tombstones
-from airflow_provider_jobapi.services.modelarts import boot, planning
-from airflow_provider_jobapi.services.modelarts.catalogue import Catalogue
+from airflow_provider_jobapi.services.modelarts import boot
+from airflow_provider_jobapi.services.modelarts import plan as plans
+from airflow_provider_jobapi.services.modelarts.api_session import Mask, session_of
+from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, Catalogue, CustomImage
+from airflow_provider_jobapi.services.modelarts.client import DEFAULT_SEARCH, ModelArtsClient, SearchLimits, check_same
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.engines import CustomImage
-from airflow_provider_jobapi.services.modelarts.jobs import Jobs, check_same
-from airflow_provider_jobapi.services.modelarts.mapping import Key, Plan, key_of, text_of
-from airflow_provider_jobapi.services.modelarts.refusals import AlreadyEnded, SoldOut
-from airflow_provider_jobapi.services.modelarts.session import Mask, session_of
+from airflow_provider_jobapi.services.modelarts.dialect_base import JobKey
+from airflow_provider_jobapi.services.modelarts.dialects import handle_text, read_handle
+from airflow_provider_jobapi.services.modelarts.errors import AlreadyEnded, SoldOut
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
@@ -42,30 +43,32 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-STOP = Retry(total=10.0, attempts=5)
-"""A stop is asked for while a worker is being killed, which has seconds left."""
+STOP_RETRY = Retry(total=10.0, attempts=5)
+"""For a stop, which is requested while a worker is being killed and has seconds left."""
 
-TAIL = Retry(total=10.0, attempts=3)
-"""The last lines of a log are shown to somebody who waits, and missed by nobody else."""
+TAIL_RETRY = Retry(total=10.0, attempts=3)
+"""For the last lines of a log, which are shown to a person who waits."""
 
-LONGEST_TAIL = 30.0
-"""Seconds for which logs are read for their last lines; of many machines, those of the first."""
+TAIL_SECONDS = 30.0
+"""Time after which no further log is read for its last lines; a job on many machines has many logs."""
 
-OVERS = 20
-"""Among how many last lines that of our boot file is looked for."""
+END_LINES = 20
+"""Last lines among which the boot file's own last line is searched."""
 
-MARK = Retry(total=10.0, attempts=4)
-"""A job that was created runs on without its mark."""
+TOMBSTONE_RETRY = Retry(total=10.0, attempts=4)
+"""For the tombstone of a created job, which runs without one as well."""
 
 
 class ModelArtsService:
-    """Runs jobs on ModelArts. Opens nothing before it is used.
+    """Runs jobs on ModelArts; connects when it is first used.
 
-    :param connection: Where, and as whom.
-    :param mask: Told each secret that was not in the connection, so that logs can hide it.
-    :param log: Where transfers tell how far they are.
-    :param retry: How a call is repeated while the service is unavailable.
-    :param meters: What shows how far a transfer is, in place of lines in the log.
+    :param connection: The connection's settings.
+    :param mask: Receives each secret that is not in the connection, so that logs can hide it.
+    :param log: Gets the progress of transfers, and one line for each failed attempt.
+    :param retry: How a request is repeated while the service is unavailable.
+    :param meters: Shows the progress of transfers instead of the log.
+    :param search: Limits of a search for a job by its id.
+    :param list_lifetime: Seconds for which the lists of engines and flavours are cached.
     """
 
     def __init__(
@@ -76,212 +79,207 @@ class ModelArtsService:
         log: logging.Logger = _log,
         retry: Retry | None = None,
         meters: Meters | None = None,
+        search: SearchLimits = DEFAULT_SEARCH,
+        list_lifetime: float = LIST_LIFETIME,
     ) -> None:
         self.connection = connection
         self._mask = mask
         self._log = log
         self._meters = meters
         self._retry = retry or Retry()
-        self._jobs = Jobs(connection, lambda: session_of(connection, mask), self._retry, log)
-        self._dialect = self._jobs.dialect
-        self._catalogue = Catalogue(self._dialect, self._jobs.send)
+        self._client = ModelArtsClient(connection, lambda: session_of(connection, mask), self._retry, log, search)
+        self._dialect = self._client.dialect
+        self._catalogue = Catalogue(self._dialect, self._client.send, lifetime=list_lifetime)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.connection.url!r})"
 
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
-        """Upload the job's files and create the job; the same id is the same job.
+        """Upload the job's files and create the job; the same id never makes two jobs.
 
-        The job is looked up first, and everything that can be refused without an upload is asked before it.
+        The job is searched for first, and engine and flavour are chosen before anything is uploaded.
 
-        :raises InvalidJob: for a job without a script, and for what ModelArts does not offer.
-        :raises JobConflict: when the id belongs to a job with another content.
+        :raises InvalidJob: if the job has no script, or needs what ModelArts does not offer.
+        :raises JobConflict: if the id belongs to a job with other content.
         """
         from airflow_provider_jobapi.services.files.sources import measure_all
 
-        planning.check_script(job)
+        plans.check_script(job)
         sources = measure_all(job.files())
         inputs = tuple(each.as_input() for each in sources.values())
-        digest = planning.digest_of(job, sources)
-        if (there := self._there(job_id)) is not None:
-            submission, known = there
+        digest = plans.job_digest(job, sources)
+        if (existing := self._existing(job_id)) is not None:
+            submission, known = existing
             check_same(submission.handle["name"], known, digest)
-            self._mark(submission.handle, digest)  # whoever created it may have been killed before
+            self._write_tombstone(submission.handle, digest)  # the worker that created the job may have been killed
             return replace(submission, inputs=inputs)
         if job.completion_time and read_span(job.completion_time) is None:
             self._log.warning(
-                f"completion_time {job.completion_time!r} cannot be read as a span of time, so the time is not limited."
+                f"completion_time {job.completion_time!r} is not a duration, so the job's run time is not limited."
             )
         plan = self._plan(job, job_id, digest)
         installs = not isinstance(plan.engine, CustomImage)
-        self._upload(
-            job_id, self._directory(job, job_id, digest), planning.files(job, job_id, sources, installs=installs)
-        )
-        with self._jobs.creating(job_id):
+        self._upload(job_id, self._directory(job, job_id, digest), plans.files(job, job_id, sources, installs=installs))
+        with self._client.creating(job_id):
             key, measured = self._create(job, plan, job_id, digest)
-            handle = self._jobs.handle(job_id, plan.name, key, plan.output)
-            self._mark(handle, digest)
+            handle = self._client.handle(job_id, plan.name, key, plan.output)
+            self._write_tombstone(handle, digest)
         return Submission(handle, measured, inputs)
 
     def find(self, job_id: str) -> Submission:
         """Find a job by its id.
 
-        :raises JobNotFound: when the id was never used.
-        :raises JobGone: when it was, and somebody deleted the job.
+        :raises JobNotFound: if the id was never used.
+        :raises JobGone: if it was, and the job was deleted.
         """
-        if (late := self._jobs.find_late(job_id)) is not None:
-            return late
-        there = self._there(job_id)
-        if there is None:
-            raise JobNotFound(f"ModelArts has no job of the id {job_id}.")
-        return there[0]
+        if (unanswered := self._client.find_unanswered(job_id)) is not None:
+            return unanswered
+        existing = self._existing(job_id)
+        if existing is None:
+            raise JobNotFound(f"ModelArts has no job with the id {job_id}.")
+        return existing[0]
 
     def status(self, handle: Handle) -> JobStatus:
-        """Where the job stands.
+        """Return the state of the job.
 
-        :raises JobGone: when somebody deleted it.
+        :raises JobGone: if the job was deleted.
         """
-        status = self._standing(handle)
+        status = self._status(handle)
         unclear = status.status is JobState.FAILED and status.exit_code in {None, boot.TIME_OVER}
-        if unclear and any(boot.OVER in line for line in self.last_lines(handle, OVERS)):
+        if unclear and any(boot.OVER in line for line in self.last_lines(handle, END_LINES)):
             return status.model_copy(update={"reason": Reason.COMPLETION_TIME_EXCEEDED})
         return status
 
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
-        """The last lines of the logs of all machines, at most ``count``; none when they cannot be read."""
-        dialect, key = key_of(handle)
-        until = time.monotonic() + LONGEST_TAIL
+        """Return the last lines of the logs of all machines, at most ``count``; none if they cannot be read."""
+        dialect, key = read_handle(handle)
+        until = time.monotonic() + TAIL_SECONDS
         found: list[tuple[str, ...]] = []
         try:
-            asked = dialect.logs(key)
+            call = dialect.logs(key)
             logs = (
-                self._jobs.details(handle, TAIL)[0].tasks
-                if asked is None
-                else dialect.read_logs(self._jobs.send(asked, TAIL))
+                self._client.details(handle, TAIL_RETRY)[0].tasks
+                if call is None
+                else dialect.read_logs(self._client.send(call, TAIL_RETRY))
             )
             for log in logs[:count]:
-                lines = dialect.read_tail(self._jobs.send(dialect.tail(key, log, count), TAIL))[-count:]
+                lines = dialect.read_tail(self._client.send(dialect.tail(key, log, count), TAIL_RETRY))[-count:]
                 found.append(tuple(f"[{log}] {line}" for line in lines) if len(logs) > 1 else lines)
                 if time.monotonic() > until:
                     break
         except TrainingError as error:
-            self._log.warning(f"The log of job {_job_id(handle)} cannot be read to its end: {error}")
+            self._log.warning(f"The last log lines of job {_job_id(handle)} are incomplete: {error}")
         return fair_shares(found, count)
 
     def stop(self, handle: Handle) -> None:
-        """Ask ModelArts to stop the job; one that has ended or is gone is no error. For signal handlers, too."""
-        dialect, key = key_of(handle)
-        with self._jobs.apart(STOP) as jobs:
+        """Request that the job be stopped; no error if it has ended or was deleted. Safe for signal handlers."""
+        dialect, key = read_handle(handle)
+        with self._client.separate(STOP_RETRY) as client:
             try:
-                jobs.send(dialect.stop(key))
+                client.send(dialect.stop(key))
             except (AlreadyEnded, JobGone):
                 pass
             except ServiceUnavailable:
                 raise
             except TrainingError:
-                # There are more codes for a job that has ended than are documented for a stop.
-                if not jobs.is_over(handle):
+                # A job that has ended may be refused with other codes than those documented.
+                if not client.is_over(handle):
                     raise
 
     def delete(self, handle: Handle) -> None:
-        """Delete the job and its log for good; one that is gone is no error. Its files in OBS stay where they are.
+        """Delete the job and its log, not its files in OBS. No error if the job was deleted before.
 
-        :raises JobConflict: when it has not ended.
+        :raises JobConflict: if the job has not ended.
         """
         try:
-            status = self._standing(handle).status
+            status = self._status(handle).status
             if not status.ended:
                 raise JobConflict(
                     f"Job {_job_id(handle)} is {status} and was not deleted: stop it, wait for its end, and delete it "
                     "then."
                 )
-            dialect, key = key_of(handle)
-            self._jobs.send(dialect.delete(key))
+            dialect, key = read_handle(handle)
+            self._client.send(dialect.delete(key))
         except (AlreadyEnded, JobGone):
             pass
 
     def model(self, handle: Handle) -> Model | None:
-        """Return the SavedModel that the job has left; None when it left none."""
+        """Return the model that the job wrote; None if it wrote none."""
         from airflow_provider_jobapi.services.files.fetching import SAVED_MODEL
-        from airflow_provider_jobapi.services.modelarts.output import model_files, place
 
-        bucket, folder = place(text_of(handle, "output"))
-        keys = self._retry.call(lambda: model_files(self._store(bucket), folder), self._log)
+        keys = self._model_files(handle)[1]
         return None if keys is None else Model(SAVED_MODEL, tuple(keys))
 
     def fetch_model(
         self, handle: Handle, destination: Any, version: str | int | None = None, kind: str | None = None
     ) -> FetchedModel:
-        """Fetch the job's SavedModel into ``<destination>/<version>/``, all of it or none.
+        """Fetch the job's model into ``<destination>/<version>/``, completely or not at all.
 
-        :raises NoSavedModel: when the job wrote none.
-        :raises JobConflict: when the job has not ended, or another model is there.
+        :raises NoSavedModel: if the job wrote no model.
+        :raises JobConflict: if the job has not ended, or the destination has another model.
         """
         from airflow_provider_jobapi.services.files.destinations import place_of
         from airflow_provider_jobapi.services.files.fetching import check_kind, fetch, no_model
-        from airflow_provider_jobapi.services.modelarts.output import model_files, place
 
         job_id = _job_id(handle)
         check_kind(job_id, kind)
-        ended = self._end(handle)
-        bucket, folder = place(text_of(handle, "output"))
-        store = self._store(bucket)
-        keys = self._retry.call(lambda: model_files(store, folder), self._log)
+        ended = self._end_time(handle)
+        store, keys = self._model_files(handle)
         if keys is None:
             raise no_model(job_id)
         target = place_of(destination, ended if version is None else str(version))
         return fetch(job_id, keys, target, lambda: store, self._retry, self._log, self._meters)
 
     def follower(self, handle: Handle) -> LogFollower:
-        """A follower of this job for the triggerer."""
+        """Return a follower of this job for the triggerer."""
         from airflow_provider_jobapi.services.modelarts.follower import ModelArtsFollower
 
         return ModelArtsFollower(self.connection, handle, self._mask)
 
-    def _standing(self, handle: Handle) -> JobStatus:
-        return self._jobs.details(handle)[0].status.model_copy(update={"job_id": _job_id(handle)})
+    def _status(self, handle: Handle) -> JobStatus:
+        return self._client.details(handle)[0].status.model_copy(update={"job_id": _job_id(handle)})
 
-    def _there(self, job_id: str) -> tuple[Submission, str | None] | None:
-        """The job of an id, and the digest of its content where that is known; None for an id that was never used.
+    def _existing(self, job_id: str) -> tuple[Submission, str | None] | None:
+        """Return the job of an id, and the digest of its content if known; None if the id was never used.
 
-        A search finds what this dialect has, and not at once; the mark in OBS tells what else there was.
+        A search finds only jobs of this dialect, and new ones late; the tombstone in OBS covers the others.
 
-        :raises JobGone: when somebody deleted the job.
+        :raises JobGone: if the job was deleted.
         """
-        if (found := self._jobs.search(job_id)) is not None:
-            return self._jobs.submission(job_id, found[0]), planning.digest_in(found[0].description)
+        if (found := self._client.search(job_id)) is not None:
+            return self._client.submission(job_id, found[0]), plans.digest_in(found[0].description)
         store = self._store(self.connection.bucket)
-        mark = self._retry.call(lambda: tombstones.read(store, self.connection.prefix, job_id), self._log)
-        if mark is None:
+        tombstone = self._retry.call(lambda: tombstones.read(store, self.connection.prefix, job_id), self._log)
+        if tombstone is None:
             return None
-        return Submission(mark.handle, self._jobs.details(mark.handle)[1]), mark.digest
+        return Submission(tombstone.handle, self._client.details(tombstone.handle)[1]), tombstone.digest
 
-    def _mark(self, handle: Handle, digest: str) -> None:
-        """Keep in OBS that the job was created. The job goes on without it, so nothing fails for it."""
-        store, mark = self._store(self.connection.bucket), tombstones.Mark(handle, digest)
+    def _write_tombstone(self, handle: Handle, digest: str) -> None:
+        """Record in OBS that the job was created. A failure is logged only: the job does not need the record."""
+        store, tombstone = self._store(self.connection.bucket), tombstones.Mark(handle, digest)
         try:
-            MARK.call(lambda: tombstones.write(store, self.connection.prefix, mark), self._log)
+            TOMBSTONE_RETRY.call(lambda: tombstones.write(store, self.connection.prefix, tombstone), self._log)
         except TrainingError as error:
             self._log.warning(
-                f"It could not be kept in OBS that job {_job_id(handle)} was created: {error} "
-                "Should somebody delete the job, a retry would not know that there has been one."
+                f"Cannot record in OBS that job {_job_id(handle)} was created: {error} If the job is deleted on "
+                "ModelArts, a retry will not know that it existed."
             )
 
-    def _plan(self, job: TrainingJob, job_id: str, digest: str) -> Plan:
-        planning.check_env(job)
-        options = planning.Options.of(job.service_options, job.nodes)
-        named = self._dialect.check(options.more)
-        flavor = None if named.flavor else self._flavor(job, options)
-        engine = None if named.engine else self._catalogue.engine(job, options, self.connection.engine)
+    def _plan(self, job: TrainingJob, job_id: str, digest: str) -> plans.Plan:
+        plans.check_env(job)
+        options = plans.Options.of(job.service_options, job.nodes)
+        overrides = self._dialect.overrides(options.more)
+        flavor = None if overrides.flavor else self._flavor(job, options)
+        engine = None if overrides.engine else self._catalogue.engine(job, options.engine, self.connection.engine)
         folder = f"/{self.connection.bucket}/{self._directory(job, job_id, digest)}/"
-        return Plan(
-            name=planning.job_name(job.name, job_id),
-            description=planning.description(job_id, digest),
+        return plans.Plan(
+            name=plans.job_name(job.name, job_id),
+            description=plans.description(job_id, digest),
             workspace_id=self.connection.workspace_id,
-            code=f"{folder}{planning.CODE}",
-            boot_file=planning.BOOT_FILE,
-            data=f"{folder}{planning.DATA}",
-            output=f"{folder}{planning.OUTPUT}",
+            code=f"{folder}{plans.CODE}",
+            boot_file=plans.BOOT_FILE,
+            data=f"{folder}{plans.DATA}",
+            output=f"{folder}{plans.OUTPUT}",
             engine=engine,
             flavor=flavor,
             nodes=options.nodes,
@@ -289,18 +287,18 @@ class ModelArtsService:
             more=options.more,
         )
 
-    def _flavor(self, job: TrainingJob, options: planning.Options) -> str:
-        chosen = self._catalogue.flavor(job, options)
-        self._log.info(f"The job is to run on {chosen}.")
+    def _flavor(self, job: TrainingJob, options: plans.Options) -> str:
+        chosen = self._catalogue.flavor(job, options.flavor, options.nodes)
+        self._log.info(f"The job will run on flavour {chosen}.")
         return chosen.code
 
-    def _create(self, job: TrainingJob, plan: Plan, job_id: str, digest: str) -> tuple[Key, timedelta]:
+    def _create(self, job: TrainingJob, plan: plans.Plan, job_id: str, digest: str) -> tuple[JobKey, timedelta]:
         try:
-            return self._jobs.create(plan, job_id, digest)
+            return self._client.create(plan, job_id, digest)
         except SoldOut as error:
-            self._catalogue.forget()
-            listed = self._catalogue.fitting(job, plan.nodes)
-            raise QuotaReached(f"{str(error).rstrip('.')}{listed}.") from None
+            self._catalogue.clear()
+            fitting = self._catalogue.fitting(job, plan.nodes)
+            raise QuotaReached(f"{str(error).rstrip('.')}{fitting and f'; {fitting}'}.") from None
 
     def _upload(self, job_id: str, directory: str, sources: Mapping[str, Source]) -> None:
         from airflow_provider_jobapi.services.files.transfers import upload
@@ -310,31 +308,39 @@ class ModelArtsService:
         upload(store, directory, sources, self._retry, self._log, title, self._meters)
 
     def _directory(self, job: TrainingJob, job_id: str, digest: str) -> str:
-        """The job's own folder: another content has another one, so nothing of an earlier attempt is in it."""
+        """Return the folder of a job's files. It depends on the content, so it has no files of an earlier attempt."""
         return f"{self.connection.prefix}/{job.name}-{job_id}/{digest[:12]}"
+
+    def _model_files(self, handle: Handle) -> tuple[ObjectStore, dict[ModelFile, str] | None]:
+        """Return the bucket of the job's output, and the files of its model there with their keys."""
+        from airflow_provider_jobapi.services.modelarts.obs import bucket_and_key, model_files
+
+        bucket, folder = bucket_and_key(handle_text(handle, "output"))
+        store = self._store(bucket)
+        return store, self._retry.call(lambda: model_files(store, folder), self._log)
 
     def _store(self, bucket: str) -> ObjectStore:
         from airflow_provider_jobapi.services.modelarts.obs import store_of
 
         return store_of(self.connection, bucket)
 
-    def _end(self, handle: Handle) -> str:
-        """The Unix time at which the job ended, as TensorFlow Serving's examples number their versions.
+    def _end_time(self, handle: Handle) -> str:
+        """Return the Unix time at which the job ended, the default version as in TensorFlow Serving's examples.
 
-        :raises JobConflict: when it has not.
+        :raises JobConflict: if it has not ended.
         """
-        status = self._standing(handle)
+        status = self._status(handle)
         if not status.status.ended:
             raise JobConflict(f"Job {_job_id(handle)} has not ended, so there is no model yet; wait for its end.")
         ended = status.finish_time or status.start_time or status.submission_time
         if ended is None:
-            raise BrokenContract(f"ModelArts does not say when job {_job_id(handle)} ended.")
+            raise BrokenContract(f"ModelArts reports no time for the end of job {_job_id(handle)}.")
         return str(max(1, int(ended.timestamp())))
 
 
 def fair_shares(logs: Sequence[tuple[str, ...]], count: int) -> tuple[str, ...]:
-    """The last lines of several logs, at most ``count`` together: as many of each, and what one has not to the others,
-    the first of them before.
+    """Return the last lines of several logs, at most ``count`` together, with an equal share for each log. What one log
+    does not use goes to the others, the first ones first.
     """
     shares = [0] * len(logs)
     while sum(shares) < count and (short := [i for i, log in enumerate(logs) if shares[i] < len(log)]):
@@ -343,4 +349,4 @@ def fair_shares(logs: Sequence[tuple[str, ...]], count: int) -> tuple[str, ...]:
 
 
 def _job_id(handle: Handle) -> str:
-    return text_of(handle, "job_id")
+    return handle_text(handle, "job_id")

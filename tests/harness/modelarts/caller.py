@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A caller of the double as plain as curl, so that its tests depend on no client of ours."""
+"""A plain HTTP client of the double, independent of the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DOCUMENTS = Path(__file__).parents[2] / "services" / "modelarts" / "documents"
 
 
 def document(name: str) -> Any:
-    """A request or answer of the documents' procedure for TensorFlow, word for word."""
+    """Return a literal request or answer of the API's documents."""
     return json.loads((DOCUMENTS / f"{name}.json").read_text())
 
 
@@ -53,19 +53,19 @@ class Caller:
         return requests.request(method, url, json=body, headers=headers, timeout=30, **more)
 
     def ok(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        """Send a request that must be answered well."""
+        """Send a request that must succeed and return the answer's JSON."""
         answer = self.send(method, path, body, **more)
         assert answer.status_code < 300, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
     def no(self, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, str]:
-        """Send a request that must be refused; answers the status and the code without ``ModelArts.``."""
+        """Send a request that must fail; return the status and the code without ``ModelArts.``."""
         answer = self.send(method, path, body, **more)
         assert answer.status_code >= 400, answer.text
         return answer.status_code, answer.json()["error_code"].removeprefix("ModelArts.")
 
     def wait(self, path: str, *wanted: Any, timeout: float = 30.0) -> Any:
-        """Wait for a status of v1 or a phase of v2; answers the details."""
+        """Wait for a status of v1 or a phase of v2 and return the details."""
 
         def look() -> Any:
             details = self.ok("GET", path)

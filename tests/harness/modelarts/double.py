@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How tests start the double, kill it, make it misbehave, and see what it has seen."""
+"""Start and stop the double, inject faults, and read its journal of requests."""
 
 from __future__ import annotations
 
@@ -173,10 +173,6 @@ class ModelArts:
     def processes(self) -> list[int]:
         """The server, the runners and the boot files that are alive."""
         return process_tree.marked(self._marker())
-
-    def job_folder(self, version: str | int) -> Path:
-        """Where the double keeps a job of v2, or a version of v1: its runner's words, its nodes' directories."""
-        return self.home / "jobs" / str(version)
 
     def log(self) -> str:
         """What the server has printed."""

@@ -77,7 +77,7 @@ _OF_THE_GATEWAY = {"0201", "0202", "0203", "0207", "0212", "2784", "2799", "4700
 
 
 class Refused(Exception):
-    """An answer of the API that says no.
+    """An error answer of the API.
 
     :param code: Which row of the table, without ``ModelArts.``.
     :param values: What stands in the message's places; a message without any leaves them out.
@@ -93,7 +93,7 @@ class Refused(Exception):
 
 
 def body(refused: Refused, dialect: str) -> dict[str, Any]:
-    """The body of an error as one of the dialects says it."""
+    """Return the body of an error in one dialect."""
     return said(refused.code, refused.message, dialect, refused.kind.solution)
 
 

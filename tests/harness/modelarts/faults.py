@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the double can be told to misbehave, and the switches for what the documents contradict each other about."""
+"""Faults of the double, and switches for points on which the API's documents contradict each other."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Faults:
         self._on: dict[str, dict[str, Any]] = json.loads(place.read_text()) if place.exists() else {}
 
     def switch_on(self, fault: str, how: dict[str, Any]) -> dict[str, Any]:
-        """Switch a fault on; answers how it will be done."""
+        """Switch a fault on and return its options."""
         if fault not in FAULTS:
             raise ValueError(f"There is no fault {fault!r}, only {', '.join(FAULTS)}.")
         if unknown := set(how) - set(FAULTS[fault]):
@@ -71,16 +71,16 @@ class Faults:
         self._keep()
 
     def get(self, fault: str) -> dict[str, Any] | None:
-        """How a fault is done; None when it is off."""
+        """Return the options of a fault; None if it is off."""
         return self._on.get(fault)
 
     def option(self, fault: str, name: str, otherwise: Any) -> Any:
-        """One option of a fault, or what is done when it is off."""
+        """Return one option of a fault, or a default if it is off."""
         found = self._on.get(fault)
         return otherwise if found is None else found[name]
 
     def strikes(self, fault: str, line: str) -> dict[str, Any] | None:
-        """Whether a fault of the wire meets a request; counts it, and wears the fault out."""
+        """Whether a network fault applies to a request; counts the request."""
         how = self._on.get(fault)
         if how is None or not re.search(how["path"], line):
             return None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import session
+from airflow_provider_jobapi.services.modelarts import api_session
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
@@ -33,13 +33,13 @@ def modelarts(modelarts_shared: ModelArts) -> Iterator[ModelArts]:
 
 @pytest.fixture
 def caller(modelarts: ModelArts) -> Caller:
-    """Someone with a token."""
+    """A client with a token."""
     return Caller(modelarts)
 
 
 @pytest.fixture
 def samples(caller: Caller) -> Samples:
-    """Jobs of this caller's."""
+    """Sample jobs."""
     return Samples(caller)
 
 
@@ -51,7 +51,7 @@ def dialect(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def asking(modelarts: ModelArts, dialect: str) -> ModelArtsService:
-    """Our service for the double, in this dialect."""
+    """The service for the double, in this dialect."""
     return service(modelarts, dialect)
 
 
@@ -63,5 +63,5 @@ def job_id() -> str:
 
 @pytest.fixture
 def nobody_has_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that keeps no session yet."""
-    monkeypatch.setattr(session, "_sessions", {})
+    """A process without cached sessions."""
+    monkeypatch.setattr(api_session, "_sessions", {})

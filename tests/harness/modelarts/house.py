@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both dialects of the double work with: the store, OBS, the runs, the faults."""
+"""The state that both dialects of the double share: database, OBS, runs and faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.harness.modelarts.runs import Runs
 from tests.harness.modelarts.store import Job, Store, Version
 
 QUOTA = 1000
-"""How many jobs a project may have, unless a test says otherwise."""
+"""The most jobs of a project; a fault changes it."""
 
 
 class House:
@@ -42,7 +42,7 @@ class House:
             self.runs.start(version.key)
 
     def begin(self, job: Job, version: Version, run: dict[str, Any], *, is_new: bool) -> None:
-        """Remember a version, its job too when that is new, and run it."""
+        """Store a version, and its job if that is new, and run it."""
         self.runs.prepare(version.key, run)
         if is_new:
             self.store.add(job, version)
@@ -51,7 +51,7 @@ class House:
         self.runs.start(version.key)
 
     def delete(self, job: str) -> None:
-        """Delete a job: at once for those who ask, a moment later for what runs."""
+        """Delete a job from the database at once, and end its run a moment later."""
         for version in self.store.versions(job):
             self.runs.stop(version.key)
         self.store.forget(job)
@@ -84,7 +84,7 @@ class House:
         return [job for job in self.store.jobs(dialect) if job.created <= until * 1000]
 
     def shown_status(self, job: str, status: Any) -> Any:
-        """The status, or the one that a test wants to be seen."""
+        """Return the status, or the one of a fault."""
         how = self.faults.get("status")
         return status if how is None or how["job"] not in {None, job} else how["code"]
 

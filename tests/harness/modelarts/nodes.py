@@ -37,7 +37,7 @@ class Node:
         self._site: Path | None = None
 
     def prepare(self) -> list[str]:
-        """Fill the directories and install the requirements; answers the lines of what went wrong."""
+        """Fill the directories and install the requirements; return the lines of an error."""
         self.root.mkdir(parents=True, exist_ok=True)
         (self.home / "tmp").mkdir(exist_ok=True)
         if self.spec["code_url"]:
@@ -52,7 +52,7 @@ class Node:
         return self._install(requirements) if requirements.is_file() else []
 
     def start(self) -> IO[bytes]:
-        """Start the boot file; answers its output."""
+        """Start the boot file and return its output."""
         self._process = subprocess.Popen(
             self._command(),
             cwd=self.root,
@@ -66,7 +66,7 @@ class Node:
         return self._process.stdout
 
     def code(self) -> int | None:
-        """How it ended, as a container says it; None while it runs."""
+        """Return the exit code of the container; None while it runs."""
         assert self._process is not None
         code = self._process.poll()
         return code if code is None or code >= 0 else 128 - code

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OBS as the double sees it: an S3 store, spoken to through obstore, never through its files."""
+"""OBS of the double: an S3 store, accessed through obstore."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Obs:
             return {}
 
     def download(self, url: str, target: Path) -> int:
-        """Copy a folder from the store; answers how many files it had."""
+        """Copy a folder from the store and return the number of files."""
         bucket, prefix = split(url)
         names = self.sizes(url)
         for name in names:
@@ -80,7 +80,7 @@ class Obs:
         return len(names)
 
     def upload(self, source: Path, url: str) -> int:
-        """Copy a folder to the store; answers how many files it had."""
+        """Copy a folder to the store and return the number of files."""
         bucket, prefix = split(url)
         files = [file for file in sorted(source.rglob("*")) if file.is_file()]
         for file in files:

@@ -109,7 +109,7 @@ class Runner:
         return codes, message
 
     def _wait(self, nodes: list[Node]) -> tuple[list[int], str]:
-        """Wait for all nodes; when one fails, the others are ended, and it is the reason."""
+        """Wait for all nodes; if one fails, end the others."""
         while True:
             codes = [node.code() for node in nodes]
             if all(code is not None for code in codes) or any(codes):

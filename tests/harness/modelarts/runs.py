@@ -21,7 +21,7 @@ LAST = {"completed", "failed", "stopped", "lost"}
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands.
+    """The state of a run.
 
     :ivar name: creating, image, trying, waiting, running, stopping, completed, failed, stopped or lost.
     :ivar started: When it began to run, in milliseconds; None before that.
@@ -61,11 +61,11 @@ class Runs:
         return self._home / "jobs" / key
 
     def spec(self, key: str) -> dict[str, Any]:
-        """What a run is."""
+        """Return the specification of a run."""
         return dict(json.loads((self.place(key) / "spec.json").read_text()))
 
     def prepare(self, key: str, spec: dict[str, Any]) -> None:
-        """Write down what a run is, before anyone is told of it."""
+        """Write the specification of a run, before its creation is answered."""
         self.place(key).mkdir(parents=True, exist_ok=True)
         more = {"job_id": key, "faults": str(self._home / "faults.json")}
         write_json(self.place(key) / "spec.json", spec | self._settings | more)
@@ -91,11 +91,11 @@ class Runs:
             )
 
     def stop(self, key: str) -> None:
-        """Tell a run to stop."""
+        """Request that a run be stopped."""
         (self.place(key) / "stop").touch()
 
     def state(self, key: str) -> State:
-        """Where a run stands."""
+        """The state of a run."""
         file = self.place(key) / "events.jsonl"
         events = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         if not events:

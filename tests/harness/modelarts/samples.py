@@ -21,7 +21,7 @@ class Samples:
         self.caller = caller
 
     def place(self, code: str = "print('hello')", **files: str) -> str:
-        """Put a boot file and data into the store; answers the folder."""
+        """Put a boot file and data into the store and return the folder."""
         folder = f"/{self.caller.double.bucket}/{uuid.uuid4()}/"
         every = {"code/boot.py": code, "data/x.csv": "1,2", "output/.keep": ""} | files
         for name, content in every.items():
@@ -62,11 +62,11 @@ class Samples:
         }
 
     def start_v1(self, code: str = "print('hello')", **config: Any) -> str:
-        """Create a job; answers the path of its version."""
+        """Create a job and return the path of its version."""
         answer = self.caller.ok("POST", V1, self.v1(self.place(code), **config))
         return f"{V1}/{answer['job_id']}/versions/{answer['version_id']}"
 
     def start_v2(self, code: str = "print('hello')", **more: Any) -> str:
-        """Create a job; answers its path."""
+        """Create a job and return its path."""
         answer = self.caller.ok("POST", V2, self.v2(self.place(code), **more))
         return f"{V2}/{answer['metadata']['id']}"

@@ -102,7 +102,7 @@ class Server:
 
     @web.middleware
     async def answer_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Say no as the dialect does."""
+        """Return an error in the format of the dialect."""
         dialect = errors.V1 if request.path.startswith("/v1/") else errors.V2
         try:
             return await handler(request)

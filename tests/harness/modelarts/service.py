@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our own client of ModelArts, set up for a test against the double."""
+"""The ModelArts service of this provider, connected to the double."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from airflow_provider_jobapi.services.base import Handle
+from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME
+from airflow_provider_jobapi.services.modelarts.client import DEFAULT_SEARCH, SearchLimits
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.services.retry import Retry
@@ -22,9 +24,11 @@ def service(
     retry: Retry | None = None,
     login: str | None = None,
     password: str | None = None,
+    search: SearchLimits = DEFAULT_SEARCH,
+    list_lifetime: float = LIST_LIFETIME,
     **extra: Any,
 ) -> ModelArtsService:
-    """The service behind the double."""
+    """Return the service for the double; ``extra`` is the connection's."""
     known = double.connection_for(dialect, **extra)
     connection = ModelArtsConnection.of(
         host=known["host"],
@@ -32,16 +36,16 @@ def service(
         password=password or known["password"],
         extra=known["extra"],
     )
-    return ModelArtsService(connection, retry=retry)
+    return ModelArtsService(connection, retry=retry, search=search, list_lifetime=list_lifetime)
 
 
 def job(script: str = "print('hello')\n", name: str = "test", **fields: Any) -> TrainingJob:
-    """A training job."""
+    """Return a training job."""
     return TrainingJob.of(name=name, script=script, **fields)
 
 
 def ended(asking: ModelArtsService, handle: Handle) -> JobStatus:
-    """Where a job stands once it has ended."""
+    """Wait until a job has ended and return its state."""
     poll(lambda: asking.status(handle).status.ended, 60, "the job to end")
     return asking.status(handle)
 
@@ -52,11 +56,11 @@ def started(asking: ModelArtsService, handle: Handle) -> None:
 
 
 def posted(double: ModelArts, job_id: str) -> list[dict[str, Any]]:
-    """The requests for a job of this id."""
+    """Return the requests that create a job with this id."""
     told = [each for each in double.requests() if each["method"] == "POST" and each["path"].endswith("/training-jobs")]
     return [each for each in told if job_id in each["body"]]
 
 
 def created(double: ModelArts, job_id: str) -> list[str]:
-    """The bodies of those of them that were not refused."""
+    """Return the bodies of those requests that were not refused."""
     return [each["body"] for each in posted(double, job_id) if each["status"] in {None, 200, 201}]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the double remembers over a kill: tokens, jobs and their versions, in SQLite."""
+"""The database of the double: tokens, jobs and their versions. It survives a kill."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FIRST = {"job": 567524, "version": 1108482}
 
 @dataclass(frozen=True)
 class Token:
-    """What is known of a token.
+    """A token.
 
     :ivar issued: Epoch seconds.
     :ivar project: The project's id; None for a token of a domain or of nothing.
@@ -81,7 +81,7 @@ class Store:
         return None if row is None else Token(*row)
 
     def next_id(self, name: str) -> int:
-        """A number that was never given before: ``job`` or ``version``."""
+        """Return the next number of a ``job`` or a ``version``."""
         row = self._sql.execute(
             "INSERT INTO counters VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
             (name, _FIRST[name]),
@@ -89,7 +89,7 @@ class Store:
         return int(row[0])
 
     def add(self, job: Job, version: Version | None) -> None:
-        """Remember a job with its first version, both or none."""
+        """Store a job with its first version in one transaction."""
         with self._sql:
             self._sql.execute("BEGIN")
             values = (job.key, job.dialect, job.name, job.description, job.workspace, job.created)
@@ -124,7 +124,7 @@ class Store:
         return None if row is None else _version(row)
 
     def forget(self, job: str) -> None:
-        """Forget a job and its versions."""
+        """Delete a job and its versions."""
         with self._sql:
             self._sql.execute("BEGIN")
             self._sql.execute("DELETE FROM jobs WHERE key = ?", (job,))

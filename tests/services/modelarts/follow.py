@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways to follow a job of the double in a test."""
+"""Helpers to follow a job of the double."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.follower import ModelArtsFollower
+from airflow_provider_jobapi.services.modelarts.job_logs import DEFAULT_LIMITS, ReadLimits
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from tests.harness.modelarts.double import ModelArts
 
 DIALECTS = ("v1", "v2")
-OUR_ID = "11111111-2222-4333-8444-555555555555"
+JOB_ID = "11111111-2222-4333-8444-555555555555"
 
 
 class Gates:
@@ -54,18 +55,21 @@ def settings(double: ModelArts, dialect: str, **extra: Any) -> ModelArtsConnecti
 def handle(path: str) -> dict[str, Any]:
     """The handle of the job at a path of the API."""
     parts = path.split("/")
-    found = {"job_id": OUR_ID, "name": "sample", "dialect": parts[1], "modelarts_id": parts[4], "output": ""}
+    found = {"job_id": JOB_ID, "name": "sample", "dialect": parts[1], "modelarts_id": parts[4], "output": ""}
     return found | ({"version_id": parts[6]} if parts[1] == "v1" else {})
 
 
-def following(double: ModelArts, path: str, **extra: Any) -> ModelArtsFollower:
-    return ModelArtsFollower(settings(double, path.split("/")[1], **extra), handle(path))
+def following(
+    double: ModelArts, path: str, *, quiet: float = 0.3, limits: ReadLimits = DEFAULT_LIMITS, **extra: Any
+) -> ModelArtsFollower:
+    """A follower of the job at a path of the API; ``extra`` is the connection's."""
+    return ModelArtsFollower(settings(double, path.split("/")[1], **extra), handle(path), quiet=quiet, limits=limits)
 
 
 async def chunks(
     follower: ModelArtsFollower, cursor: Any = None, watch: Callable[[LogChunk], None] = lambda _chunk: None
 ) -> list[LogLine]:
-    """Every line to the end, through whatever may pass."""
+    """Read to the end, repeating reads that fail for the moment."""
     lines: list[LogLine] = []
     async with asyncio.timeout(60), follower:
         while True:
@@ -88,5 +92,5 @@ def follow(double: ModelArts, path: str, **extra: Any) -> list[LogLine]:
 
 
 def own(lines: list[LogLine]) -> list[str]:
-    """What the boot files have written, without what the platform writes before and after."""
+    """The texts of the boot files' lines, without those of the platform."""
     return [line.text for line in lines if "Service Log]" not in line.text]

@@ -66,7 +66,7 @@ def container(tmp_path: Path) -> Container:
 
 
 def other_pythons() -> list[str]:
-    """Those of engines, as far as this machine has them."""
+    """Return the installed Python versions that engines have."""
     found = []
     for name in ("python2.7", "python3.6"):
         path = shutil.which(name)
@@ -76,7 +76,7 @@ def other_pythons() -> list[str]:
 
 
 @pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
-def test_a_script_gets_what_it_gets_elsewhere_and_its_model_is_kept(tmp_path: Path, python: str) -> None:
+def test_environment_of_a_script_and_its_model(tmp_path: Path, python: str) -> None:
     container = Container(tmp_path, python)
     (container.data / "deep").mkdir()
     (container.data / "deep" / "rows.csv").write_text("1,2")
@@ -107,14 +107,14 @@ def test_no_model_is_no_error(container: Container) -> None:
     assert json.loads((container.output / boot.FILES).read_text()) == {"files": []}
 
 
-def test_a_model_in_the_data_is_not_the_jobs(container: Container) -> None:
+def test_a_model_in_the_data_is_ignored(container: Container) -> None:
     (container.data / "old").mkdir()
     (container.data / "old" / "saved_model.pb").write_text("old")
     assert container.run(MODEL)[0] == 0
     assert "old/saved_model.pb" not in container.kept()
 
 
-def test_data_below_the_models_directory_hides_no_model(container: Container) -> None:
+def test_data_below_the_model_directory(container: Container) -> None:
     (container.data / "model").mkdir()
     (container.data / "model" / "start.ckpt").write_text("weights")
     assert container.run(MODEL)[0] == 0
@@ -163,17 +163,17 @@ def test_a_stop_while_the_script_is_being_started_reaches_it(container: Containe
     assert ended.returncode == 128 + signal.SIGTERM
 
 
-def test_a_script_that_was_killed_has_a_shells_exit_code(container: Container) -> None:
+def test_exit_code_of_a_killed_script(container: Container) -> None:
     assert container.run("import os\nos.kill(os.getpid(), 9)") == (137, "")
 
 
-def test_the_time_of_a_job_is_over(container: Container) -> None:
+def test_completion_time_exceeded(container: Container) -> None:
     code, printed = container.run("import time\nprint('begun')\ntime.sleep(60)", seconds=3)
     assert code == 124
     assert printed == "begun\ncompletion_time is over: the job has run for 3 s and was ended.\n"
 
 
-def test_requirements_that_cannot_be_had(container: Container) -> None:
+def test_requirements_that_cannot_be_installed(container: Container) -> None:
     (container.code / "requirements.txt").write_text("no such requirement")
     code, printed = container.run("print('never')", requirements="requirements.txt")
     assert code != 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which flavour a job gets."""
+"""Choice of the flavour for a job."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob, QuotaReached
-from airflow_provider_jobapi.services.modelarts.flavors import Flavor, choose, read_v1, read_v2
+from airflow_provider_jobapi.services.modelarts.catalogue import Flavor, choose_flavor, read_v1_flavors, read_v2_flavors
 from airflow_provider_jobapi.training.job_file import Resources
 from tests.harness.modelarts.caller import document
 
@@ -44,40 +44,43 @@ def resources(**given: Any) -> Resources:
     ],
 )
 def test_the_cheapest_that_fits(wanted: dict[str, Any], nodes: int, code: str) -> None:
-    """No prices are told: few accelerators, then few cores, then little memory; and never an Ascend processor."""
-    assert choose(EVERY, resources(**wanted), None, nodes).code == code
+    """Fewest accelerators, then fewest cores, then least memory; never an Ascend processor."""
+    assert choose_flavor(EVERY, resources(**wanted), None, nodes).code == code
 
 
-def test_what_is_sold_out_is_passed_over() -> None:
-    assert choose([flavor("small", sold_out=True), LARGE, GPU], resources(), None).code == "large"
+def test_sold_out_flavors_are_skipped() -> None:
+    assert choose_flavor([flavor("small", sold_out=True), LARGE, GPU], resources(), None).code == "large"
 
 
 def test_all_that_fit_are_sold_out() -> None:
     with pytest.raises(QuotaReached) as caught:
-        choose([flavor("small", sold_out=True), flavor("gpu", 8, 64, gpus=1, sold_out=True)], resources(), None)
+        choose_flavor([flavor("small", sold_out=True), flavor("gpu", 8, 64, gpus=1, sold_out=True)], resources(), None)
     assert str(caught.value) == (
-        "Every flavour that fits is sold out: run the task later; these fit: small (2 CPUs, 8 GB, sold out), "
+        "Every flavour that fits is sold out; run the task later; flavours that fit: small (2 CPUs, 8 GB, sold out), "
         "gpu (8 CPUs, 64 GB, 1 GPUs, sold out)."
     )
 
 
-def test_the_one_that_is_named() -> None:
-    assert choose(EVERY, resources(), "ascend") is ASCEND  # though it would not be chosen
-    with pytest.raises(InvalidJob, match=r"no flavour 'tiny'; name another one, these fit: small \(2 CPUs, 8 GB\), la"):
-        choose(EVERY, resources(), "tiny")
-    with pytest.raises(QuotaReached, match=r"flavour small is sold out: run the task later; these fit: .*large"):
-        choose([flavor("small", sold_out=True), LARGE], resources(), "small")
+def test_named_flavor() -> None:
+    assert choose_flavor(EVERY, resources(), "ascend") is ASCEND  # though it would not be chosen
+    with pytest.raises(InvalidJob, match=r"no flavour 'tiny'; flavours that fit: small \(2 CPUs, 8 GB\), la"):
+        choose_flavor(EVERY, resources(), "tiny")
+    with pytest.raises(QuotaReached, match=r"small is sold out; run the task later; flavours that fit: .*large"):
+        choose_flavor([flavor("small", sold_out=True), LARGE], resources(), "small")
 
 
-def test_none_fits() -> None:
-    with pytest.raises(InvalidJob, match=r"1 CPUs, 9 GPUs and 2048 MB; there are: small .*, edge .*1 GPUs"):
-        choose(EVERY, resources(gpus=9), None)
-    with pytest.raises(InvalidJob, match=r"there are: ascend \(2 CPUs, 8 GB, 1 NPUs\): change job_resources"):
-        choose([ASCEND], resources(), None)
+def test_no_flavor_fits() -> None:
+    with pytest.raises(
+        InvalidJob,
+        match=r"9 GPUs and 2048 MB; change job_resources; available .*: small .*, edge .*1 GPUs",
+    ):
+        choose_flavor(EVERY, resources(gpus=9), None)
+    with pytest.raises(InvalidJob, match=r"available flavours: ascend \(2 CPUs, 8 GB, 1 NPUs\)\."):
+        choose_flavor([ASCEND], resources(), None)
 
 
 def test_the_specs_of_the_procedure() -> None:
-    assert read_v1(each for each in document("specs")["specs"] if isinstance(each, dict)) == [
+    assert read_v1_flavors(each for each in document("specs")["specs"] if isinstance(each, dict)) == [
         Flavor("modelarts.vm.cpu.2u", 2, 0, 0, 8192, 1, sold_out=False),
         Flavor("modelarts.vm.cpu.8u", 8, 0, 0, 32768, 1, sold_out=False),
     ]
@@ -85,18 +88,18 @@ def test_the_specs_of_the_procedure() -> None:
 
 @pytest.mark.parametrize("said", [True, "true"])
 def test_sold_out_in_v1(said: object) -> None:
-    (found,) = read_v1([{"spec_code": "x", "core": "2", "cpu": "8", "no_resource": said}])
+    (found,) = read_v1_flavors([{"spec_code": "x", "core": "2", "cpu": "8", "no_resource": said}])
     assert found.sold_out
 
 
 @pytest.mark.parametrize("code", ["modelarts.kat1.xlarge", "modelarts.bm.ascend.910", "modelarts.vm.npu.1"])
 def test_an_ascend_processor_in_v1(code: str) -> None:
-    (found,) = read_v1([{"spec_code": code, "core": "2", "cpu": "8"}])
+    (found,) = read_v1_flavors([{"spec_code": code, "core": "2", "cpu": "8"}])
     assert found.npus
 
 
 def test_the_flavours_of_the_reference() -> None:
-    found = read_v2(document("v2_flavors_cpu")["flavors"])
+    found = read_v2_flavors(document("v2_flavors_cpu")["flavors"])
     assert [(each.code, each.cpus, each.gpus, each.memory) for each in found] == [
         ("modelarts.vm.cpu.2u", 2, 0, 8192),
         ("modelarts.vm.cpu.8u", 8, 0, 32768),

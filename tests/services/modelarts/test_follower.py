@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The triggerer's side of ModelArts against a double that runs the jobs, in both dialects."""
+"""The follower of ModelArts jobs against a double that runs them, in both dialects."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, JobGone, ServiceUnavailable
-from airflow_provider_jobapi.services.modelarts import follower as module
+from airflow_provider_jobapi.services.modelarts.follower import ModelArtsFollower
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.loops import Heart
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
-from tests.services.modelarts.follow import DIALECTS, OUR_ID, Gates, chunks, follow, following, handle, own, settings
+from tests.services.modelarts.follow import DIALECTS, JOB_ID, Gates, chunks, follow, following, handle, own, settings
 
 COUNTS = "import time\nfor number in range(12):\n    print('line', number, flush=True)\n    time.sleep(0.1)\n"
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
@@ -28,11 +28,6 @@ LINES = [f"line {number}" for number in range(12)]
 ENDED = (10, 11, 12, "Completed", "Failed", "Terminated")
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS)
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUIET", 1.0)
 
 
 def start(samples: Samples, dialect: str, code: str, **more: Any) -> str:
@@ -62,7 +57,7 @@ def test_a_job_is_followed_to_its_end(samples: Samples, modelarts: ModelArts, di
     assert lines == follow(modelarts, path)
 
 
-def test_the_nodes_are_told_apart(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_lines_name_their_node(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = several(samples, dialect, COUNTS)
     lines = own(follow(modelarts, path))
     for node in range(3):
@@ -82,13 +77,10 @@ def test_cursors_of_every_kind(
         assert live == [str(number) for number in range(1300)]
 
 
-def test_lines_that_come_after_the_end(
-    samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "QUIET", 3.0)
+def test_lines_that_arrive_after_the_end(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     modelarts.misbehave("late_lines", seconds=0.6, last=3)
     path = start(samples, dialect, COUNTS)
-    lines = follow(modelarts, path)
+    lines = follow(modelarts, path, quiet=2.0)
     assert own(lines) == LINES
     assert lines[-1].text.startswith(
         ("[ModelArts Service Log]modelarts-pipe: total", "[Modelarts Service Log][sidecar]")
@@ -101,7 +93,7 @@ def test_a_service_that_is_busy(samples: Samples, modelarts: ModelArts, dialect:
     assert own(follow(modelarts, path)) == ["line 1"]
 
 
-def test_a_busy_service_is_left_alone_by_all_that_a_job_is_asked(
+def test_no_request_of_a_job_before_the_time_of_retry_after(
     samples: Samples, modelarts: ModelArts, dialect: str
 ) -> None:
     path = start(samples, dialect, WAITS)
@@ -141,7 +133,7 @@ def test_a_service_that_is_down(samples: Samples, modelarts: ModelArts, dialect:
 
 @pytest.mark.usefixtures("nobody_has_logged_in")
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_token_that_ends(samples: Samples, modelarts: ModelArts, dialect: str, status: int) -> None:
+def test_token_expires(samples: Samples, modelarts: ModelArts, dialect: str, status: int) -> None:
     path = start(samples, dialect, COUNTS)
     logins = count(modelarts, "/v3/auth/tokens")
 
@@ -154,10 +146,10 @@ def test_a_token_that_ends(samples: Samples, modelarts: ModelArts, dialect: str,
     assert count(modelarts, "/v3/auth/tokens") - logins <= 2
 
 
-def test_a_new_token_is_masked_where_the_triggerers_loop_is_known(
+def test_a_new_token_is_masked_in_a_thread_of_the_event_loop(
     samples: Samples, modelarts: ModelArts, dialect: str
 ) -> None:
-    """Airflow 3.1 speaks to its supervisor on the loop that it finds from the thread, and from others it garbles it."""
+    """Airflow 3.1 finds the event loop from the thread, and corrupts the connection to its supervisor without it."""
     path = start(samples, dialect, "print('line 1')")
     loops = list[asyncio.AbstractEventLoop]()
 
@@ -166,7 +158,7 @@ def test_a_new_token_is_masked_where_the_triggerers_loop_is_known(
 
     async def ask() -> asyncio.AbstractEventLoop:
         connection = settings(modelarts, dialect, timeout=29.5)  # one that nobody has a session of
-        follower = module.ModelArtsFollower(connection, handle(path), lambda _token: async_to_sync(here)())
+        follower = ModelArtsFollower(connection, handle(path), lambda _token: async_to_sync(here)())
         await follower.read(None)
         return asyncio.get_running_loop()
 
@@ -191,7 +183,7 @@ def test_a_service_that_is_killed(samples: Samples, modelarts: ModelArts, dialec
     assert killed.is_set()
 
 
-def test_a_follower_goes_on_where_another_one_was(
+def test_a_follower_continues_at_another_ones_cursor(
     caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str
 ) -> None:
     path = start(samples, dialect, "for number in range(100): print('line', number)")
@@ -210,7 +202,7 @@ def test_a_follower_goes_on_where_another_one_was(
     assert own(whole) == [f"line {number}" for number in range(100)]
 
 
-def test_a_read_that_was_cancelled_costs_no_line(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_a_cancelled_read_loses_no_line(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, COUNTS)
 
     async def read() -> list[str]:
@@ -239,7 +231,7 @@ def test_status_and_stop(samples: Samples, modelarts: ModelArts, dialect: str) -
             chunk = await follower.read(cursor)
             cursor, lines = chunk.cursor, lines + list(chunk.lines)
             status = await follower.status()
-            assert (status.job_id, status.status) == (OUR_ID, JobState.RUNNING)
+            assert (status.job_id, status.status) == (JOB_ID, JobState.RUNNING)
             await follower.stop()
             lines += await chunks(follower, cursor)
             await follower.stop()
@@ -250,7 +242,7 @@ def test_status_and_stop(samples: Samples, modelarts: ModelArts, dialect: str) -
 
 
 @pytest.mark.parametrize("over", [True, False])
-def test_a_stop_that_is_refused_in_other_words(
+def test_a_stop_refused_with_an_undocumented_code(
     caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str, over: bool
 ) -> None:
     path = start(samples, dialect, "print('line')" if over else WAITS)
@@ -263,7 +255,7 @@ def test_a_stop_that_is_refused_in_other_words(
             asyncio.run(following(modelarts, path).stop())
 
 
-def test_the_status_is_what_the_reading_has_found(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_status_is_taken_from_the_last_read(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, WAITS)
     seen = len(modelarts.requests())
 
@@ -278,14 +270,14 @@ def test_the_status_is_what_the_reading_has_found(samples: Samples, modelarts: M
     assert len([each for each in modelarts.requests()[seen:] if each["path"].endswith(details)]) == 1
 
 
-def test_a_job_that_somebody_deletes(caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_deleted_job(caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, WAITS)
 
     async def read() -> None:
         async with following(modelarts, path) as follower:
             await follower.read(None)
             caller.ok("DELETE", path.partition("/versions/")[0])
-            with pytest.raises(JobGone, match=r"2775.*somebody deleted it"):
+            with pytest.raises(JobGone, match=r"2775.*it was deleted"):
                 await follower.read(None)
             await follower.stop()
 
@@ -301,9 +293,7 @@ def test_a_connection_that_is_refused(samples: Samples, modelarts: ModelArts, di
         asyncio.run(following(modelarts, path).read(None))
 
 
-def test_a_state_that_nobody_knows(
-    samples: Samples, modelarts: ModelArts, dialect: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_state(samples: Samples, modelarts: ModelArts, dialect: str, caplog: pytest.LogCaptureFixture) -> None:
     path = start(samples, dialect, "print('line')")
     modelarts.misbehave("status", code=99)
 
@@ -312,17 +302,17 @@ def test_a_state_that_nobody_knows(
         return [(await follower.read(None)).state for _ in range(3)]
 
     assert set(asyncio.run(read())) == {JobState.UNKNOWN}
-    assert caplog.text.count("no state that we know") == 1
+    assert caplog.text.count("unknown state") == 1
 
 
 def test_a_handle_or_a_cursor_of_another_service(modelarts: ModelArts, dialect: str) -> None:
     path = f"/{dialect}/p/training-jobs/1/versions/2"
     broken = handle(path) | {"modelarts_id": ""}
     with pytest.raises(BrokenContract, match="has no modelarts_id"):
-        module.ModelArtsFollower(following(modelarts, path)._session._connection, broken)
+        ModelArtsFollower(settings(modelarts, dialect), broken)
 
 
-def test_the_event_loop_is_never_held(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_the_event_loop_is_not_blocked(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, WAITS)
     modelarts.misbehave("slow", seconds=2.0, times=20)
 
@@ -354,7 +344,9 @@ def test_a_script_that_fails(samples: Samples, modelarts: ModelArts, dialect: st
 
 
 @pytest.mark.parametrize("fault", ["soft_failures", "error_key", "log_file_list", "separator"])
-def test_other_spellings(samples: Samples, modelarts: ModelArts, dialect: str, fault: str) -> None:
+def test_contradictory_formats_of_the_documents_in_logs(
+    samples: Samples, modelarts: ModelArts, dialect: str, fault: str
+) -> None:
     modelarts.misbehave(fault)
     path = start(samples, dialect, "print('one')\nprint()\nprint('two')")
     assert own(follow(modelarts, path)) == ["one", "", "two"]

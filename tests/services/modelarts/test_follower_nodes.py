@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several nodes: each has its log, and a reading anew shows every line of each under the very same time."""
+"""Jobs on several nodes: each node has a log, and each line the same time whenever the log is read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import follower as module
-from airflow_provider_jobapi.services.modelarts import logbook
+from airflow_provider_jobapi.services.modelarts.job_logs import ReadLimits
 from airflow_provider_jobapi.training.logs import LogLine, Thinning, Timeline
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
@@ -27,11 +26,6 @@ for number in range(20 * (3 - node)):
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS)
 
 
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUIET", 1.0)
-
-
 def start(samples: Samples, dialect: str) -> str:
     if dialect == "v1":
         return samples.start_v1(UNEVEN, spec_id=29, worker_server_num=3)
@@ -39,7 +33,7 @@ def start(samples: Samples, dialect: str) -> str:
 
 
 def shown(lines: list[LogLine]) -> list[tuple[datetime, str]]:
-    """What the trigger makes of the lines, as Airflow's reader sorts it."""
+    """Return times and texts as the trigger shows them, sorted like Airflow's reader."""
     timeline, thinning = Timeline(timedelta(), datetime(2026, 1, 1, tzinfo=UTC)), Thinning()
     return sorted((timeline.place(line.time, line.stream, line.streams), line.text) for line in thinning.feed(lines))
 
@@ -48,7 +42,7 @@ def texts(lines: list[LogLine], node: int) -> list[str]:
     return [text.removeprefix(f"[node {node}] ") for text in own(lines) if text.startswith(f"[node {node}] ")]
 
 
-def test_a_reading_anew_shows_the_same(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_a_second_read_shows_the_same_lines_and_times(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect)
     live = follow(modelarts, path)
     anew = follow(modelarts, path)
@@ -59,20 +53,17 @@ def test_a_reading_anew_shows_the_same(samples: Samples, modelarts: ModelArts, d
         assert texts(live, node) == [f"line {number}" for number in range(20 * (3 - node))]
 
 
-def test_a_look_that_fails_in_the_middle_loses_nothing(
-    samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_that_fails_in_the_middle_loses_no_line(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect)
-    monkeypatch.setattr(logbook, "MOST_PAGES", 5)
     before = len(modelarts.requests())
     modelarts.misbehave("too_many_requests", every=4, times=20, retry_after="soon", path=r"GET .*logs?/|aom-log")
-    lines = follow(modelarts, path)
+    lines = follow(modelarts, path, limits=ReadLimits(pages=5))
     assert sum(1 for each in modelarts.requests()[before:] if each["status"] == 429) > 5
     for node in range(3):
         assert texts(lines, node) == [f"line {number}" for number in range(20 * (3 - node))]
 
 
-def test_every_node_has_a_stream_from_its_first_line_on(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_every_node_has_a_stream(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect)
     seen = list[Any]()
     lines = asyncio.run(chunks(following(modelarts, path), watch=lambda chunk: seen.append(chunk.cursor["nodes"])))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Following jobs of v2 in a region without logs by page: previews, and links where a preview is not enough."""
+"""Following v2 jobs in a region without log pages: previews and links."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import follower as module
-from airflow_provider_jobapi.services.modelarts import logbook
+from airflow_provider_jobapi.services.modelarts.job_logs import ReadLimits
 from airflow_provider_jobapi.training.logs import LogChunk
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
@@ -21,8 +20,7 @@ LONG = "for number in range(3000): print('line', number)"
 
 
 @pytest.fixture(autouse=True)
-def otc(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUIET", 1.0)
+def no_pages(modelarts: ModelArts) -> None:
     modelarts.misbehave("no_log_pages")
 
 
@@ -52,22 +50,17 @@ def test_previews_are_followed(samples: Samples, modelarts: ModelArts, tmp_path:
     assert asked(modelarts, path, "/logs/worker-0") == 2, "that there are no pages is asked once a follower"
 
 
-def test_a_log_that_is_longer_than_a_preview(
-    caller: Caller, samples: Samples, modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logbook, "MOST_BYTES", 10_000)
+def test_a_log_longer_than_a_preview(caller: Caller, samples: Samples, modelarts: ModelArts) -> None:
     modelarts.misbehave("preview_limit", bytes=2000)
     path = samples.start_v2(LONG)
     caller.wait(path, "Completed")
-    assert own(follow(modelarts, path)) == [f"line {number}" for number in range(3000)]
+    lines = follow(modelarts, path, limits=ReadLimits(link_bytes=10_000))
+    assert own(lines) == [f"line {number}" for number in range(3000)]
     assert asked(modelarts, path, "/url") in {3, 4}
 
 
-def test_a_line_that_is_longer_than_what_is_read_at_once(
-    caller: Caller, samples: Samples, modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logbook, "MOST_BYTES", 1000)
+def test_a_line_longer_than_one_read(caller: Caller, samples: Samples, modelarts: ModelArts) -> None:
     modelarts.misbehave("preview_limit", bytes=500)
     path = samples.start_v2("print('x' * 5000)")
     caller.wait(path, "Completed")
-    assert "".join(own(follow(modelarts, path))) == "x" * 5000
+    assert "".join(own(follow(modelarts, path, limits=ReadLimits(link_bytes=1000)))) == "x" * 5000

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts import previews
-from airflow_provider_jobapi.services.modelarts.previews import Part
+from airflow_provider_jobapi.services.modelarts import log_previews
+from airflow_provider_jobapi.services.modelarts.log_previews import LogPart
 
 
 def answer(body: Any) -> Answer:
@@ -22,28 +22,30 @@ def answer(body: Any) -> Answer:
 
 
 def test_the_calls() -> None:
-    assert previews.preview("j", "worker-0").path == "/training-jobs/j/tasks/worker-0/logs/preview"
-    assert previews.link("j", "worker-0").path == "/training-jobs/j/tasks/worker-0/logs/url"
+    assert log_previews.preview("j", "worker-0").path == "/training-jobs/j/tasks/worker-0/logs/preview"
+    assert log_previews.link("j", "worker-0").path == "/training-jobs/j/tasks/worker-0/logs/url"
 
 
-def test_a_preview_says_where_it_begins() -> None:
-    assert previews.read_preview(answer({"content": "ü\n", "current_size": "3", "full_size": "10"})) == Part(
+def test_where_a_preview_begins() -> None:
+    assert log_previews.read_preview(answer({"content": "ü\n", "current_size": "3", "full_size": "10"})) == LogPart(
         7, b"\xc3\xbc\n"
     )
     # A byte that is no UTF-8 came as three, so where the others are is not known.
-    assert previews.read_preview(answer({"content": "\ufffd\n", "current_size": 2, "full_size": 9})) == Part(9, b"")
-    assert previews.read_preview(answer({"content": "x"})) == Part(0, b"x")
-    assert previews.read_preview(answer({})) == Part(0, b"")
+    assert log_previews.read_preview(answer({"content": "\ufffd\n", "current_size": 2, "full_size": 9})) == LogPart(
+        9, b""
+    )
+    assert log_previews.read_preview(answer({"content": "x"})) == LogPart(0, b"x")
+    assert log_previews.read_preview(answer({})) == LogPart(0, b"")
 
 
-def test_a_link_is_an_address() -> None:
-    assert previews.read_link(answer({"obs_url": "https://obs/x?Signature=y"})) == "https://obs/x?Signature=y"
+def test_link() -> None:
+    assert log_previews.read_link(answer({"obs_url": "https://obs/x?Signature=y"})) == "https://obs/x?Signature=y"
     with pytest.raises(BrokenContract, match="no link"):
-        previews.read_link(answer({"obs_url": "file:///etc/passwd"}))
+        log_previews.read_link(answer({"obs_url": "file:///etc/passwd"}))
 
 
-def test_a_line_is_read_when_it_was_ended() -> None:
-    part = Part(10, b"one\ntwo")
+def test_a_line_is_returned_when_it_has_a_line_end() -> None:
+    part = LogPart(10, b"one\ntwo")
     assert part.lines_after(9, 9, final=False) is None
     assert part.lines_after(10, 9, final=False) == (("one",), 14)
     assert part.lines_after(14, 9, final=False) == ((), 14)
@@ -57,7 +59,7 @@ def test_every_line_once(lines: list[str], cuts: list[int], most: int) -> None:
     log = "".join(f"{line}\n" for line in lines).encode()
     found, offset = list[str](), 0
     for cut in [*sorted(cuts), *[len(log)] * 20]:
-        read = Part(0, log[:cut]).lines_after(offset, most, final=cut >= len(log))
+        read = LogPart(0, log[:cut]).lines_after(offset, most, final=cut >= len(log))
         assert read is not None
         assert len(read[0]) <= most
         found, offset = found + list(read[0]), read[1]

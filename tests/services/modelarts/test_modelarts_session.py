@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logins are counted, and how soon a busy service is asked again."""
+"""The number of logins, and the time between requests to a busy service."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem, ServiceUnavailable
-from airflow_provider_jobapi.services.modelarts import follower as module
-from airflow_provider_jobapi.services.modelarts.mapping import Dialect, dialect_of
-from airflow_provider_jobapi.services.modelarts.session import session_of
+from airflow_provider_jobapi.exceptions import ConnectionProblem, JobNotFound, ServiceUnavailable
+from airflow_provider_jobapi.services import retry
+from airflow_provider_jobapi.services.modelarts.api_session import session_of
+from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect
+from airflow_provider_jobapi.services.modelarts.dialects import dialect_of
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
 from tests.harness.modelarts.service import service
@@ -30,16 +31,14 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
 
 
 def asked(double: ModelArts, since: int) -> tuple[int, list[dict[str, Any]]]:
-    """How often somebody logged in, and what was asked besides."""
+    """Return the number of logins, and the other requests."""
     new = double.requests()[since:]
     logins = [each for each in new if each["path"] == TOKENS]
     return len(logins), [each for each in new if each not in logins]
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "2784"), (401, "0203"), (401, "0202")])
-def test_a_refusal_that_no_login_cures_is_met_twice(
-    modelarts: ModelArts, dialect: Dialect, status: int, code: str
-) -> None:
+def test_one_more_login_after_a_refused_token(modelarts: ModelArts, dialect: Dialect, status: int, code: str) -> None:
     since = len(modelarts.requests())
     modelarts.misbehave("refusal", path="/v[12]/", status=status, code=code, message="No.", times=99)
     with pytest.raises(ConnectionProblem, match=rf"ModelArts\.{code}: No"):
@@ -49,9 +48,7 @@ def test_a_refusal_that_no_login_cures_is_met_twice(
 
 
 @pytest.mark.parametrize(("status", "code"), [(403, "0112"), (401, "0112"), (401, "0428"), (401, "4901")])
-def test_a_permission_that_is_refused_needs_no_login(
-    modelarts: ModelArts, dialect: Dialect, status: int, code: str
-) -> None:
+def test_no_login_after_a_missing_permission(modelarts: ModelArts, dialect: Dialect, status: int, code: str) -> None:
     since = len(modelarts.requests())
     modelarts.misbehave("refusal", path="/v[12]/", status=status, code=code, message="No.", times=99)
     with pytest.raises(ConnectionProblem, match=rf"ModelArts\.{code}: No"):
@@ -76,7 +73,7 @@ def test_many_threads_log_in_once(modelarts: ModelArts, dialect: Dialect) -> Non
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_many_threads_whose_token_ended_log_in_once(modelarts: ModelArts, dialect: Dialect, status: int) -> None:
+def test_many_threads_with_an_expired_token_log_in_once(modelarts: ModelArts, dialect: Dialect, status: int) -> None:
     connection = settings(modelarts, dialect.version)
     session_of(connection, lambda _: None).send(dialect.flavors())
     modelarts.misbehave("expired_token", status=status)
@@ -88,20 +85,20 @@ def test_many_threads_whose_token_ended_log_in_once(modelarts: ModelArts, dialec
     assert asked(modelarts, since)[0] == 1
 
 
-def test_a_proxy_is_asked_for_the_login_too(modelarts: ModelArts, dialect: Dialect) -> None:
+def test_the_login_uses_the_proxy(modelarts: ModelArts, dialect: Dialect) -> None:
     with FaultProxy(modelarts.port) as proxy:
         session_of(settings(modelarts, dialect.version, proxy=proxy.url), lambda _: None).send(dialect.flavors())
     assert proxy.count(f"POST {modelarts.iam_url}/auth/tokens") == 1
     assert proxy.count(f"GET {modelarts.url}/{dialect.version}/") == 1
 
 
-def test_a_token_that_is_refused_while_it_is_asked_for(modelarts: ModelArts, dialect: Dialect) -> None:
+def test_a_token_that_another_thread_discards(modelarts: ModelArts, dialect: Dialect) -> None:
     session = session_of(settings(modelarts, dialect.version), lambda _: None)
     session.project_id()
     password = session._open()[1]
 
     class Late:
-        """The lock of keystoneauth1, between whose end and its answer another thread comes."""
+        """A lock of keystoneauth1 after which another thread discards the token."""
 
         def __enter__(self) -> None:
             password._lock = lock
@@ -116,13 +113,13 @@ def test_a_token_that_is_refused_while_it_is_asked_for(modelarts: ModelArts, dia
 @pytest.mark.parametrize(
     ("fault", "how", "said", "seconds"),
     [
-        ("too_many_requests", {"every": 1, "retry_after": 7}, r"cannot serve now \(HTTP 429", 7),
-        ("unavailable", {"retry_after": 5}, r"cannot serve now \(HTTP 503", 5),
-        ("bad_gateway", {}, r"cannot serve now \(HTTP 502", None),
-        ("refusal", {"status": 500, "message": "Oh."}, r"cannot serve now \(HTTP 500: Oh\)", None),
+        ("too_many_requests", {"every": 1, "retry_after": 7}, r"is temporarily unavailable \(HTTP 429", 7),
+        ("unavailable", {"retry_after": 5}, r"is temporarily unavailable \(HTTP 503", 5),
+        ("bad_gateway", {}, r"is temporarily unavailable \(HTTP 502", None),
+        ("refusal", {"status": 500, "message": "Oh."}, r"is temporarily unavailable \(HTTP 500: Oh\)", None),
     ],
 )
-def test_an_iam_that_cannot_serve_now(
+def test_iam_unavailable(
     modelarts: ModelArts, fault: str, how: dict[str, Any], said: str, seconds: float | None
 ) -> None:
     modelarts.misbehave(fault, path="/v3/", times=1, **how)
@@ -133,10 +130,11 @@ def test_an_iam_that_cannot_serve_now(
     assert session.project_id()
 
 
-def test_a_worker_waits_for_iam_as_well(modelarts: ModelArts, dialect: Dialect) -> None:
+def test_retry_after_of_iam(modelarts: ModelArts, dialect: Dialect) -> None:
     since = len(modelarts.requests())
     modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=2, path="/v3/")
-    service(modelarts, dialect.version)._jobs.search("no-such-id")
+    with pytest.raises(JobNotFound):
+        service(modelarts, dialect.version).find("no-such-id")
     busy, done, _ = modelarts.requests()[since:]
     assert all(each["path"] == TOKENS for each in (busy, done))
     assert (busy["status"], done["status"]) == (429, 201)
@@ -146,14 +144,14 @@ def test_a_worker_waits_for_iam_as_well(modelarts: ModelArts, dialect: Dialect) 
 @pytest.mark.parametrize(
     ("status", "body", "said"),
     [
-        (404, "{}", r"There is no IAM at {url} \(HTTP 404"),
-        (405, "<html>", r"There is no IAM at {url} \(HTTP 405"),
-        (200, "<html>", "{url} answers as no IAM does .*check the connection's iam_url"),
-        (201, "{}", "{url} answers as no IAM does .*check the connection's iam_url"),
-        (201, '{"token": {}}', r"{url} answers as no IAM does \(.*x-subject-token.*check the connection's iam_url"),
+        (404, "{}", r"{url} is not an IAM endpoint \(HTTP 404"),
+        (405, "<html>", r"{url} is not an IAM endpoint \(HTTP 405"),
+        (200, "<html>", "{url} is not an IAM endpoint .*check the connection's iam_url"),
+        (201, "{}", "{url} is not an IAM endpoint .*check the connection's iam_url"),
+        (201, '{"token": {}}', r"{url} is not an IAM endpoint \(.*x-subject-token.*check the connection's iam_url"),
     ],
 )
-def test_what_is_no_iam(modelarts: ModelArts, status: int, body: str, said: str) -> None:
+def test_endpoints_that_are_not_iam(modelarts: ModelArts, status: int, body: str, said: str) -> None:
     with FaultProxy(modelarts.port) as other:
         other.next(Canned(status, {"Content-Type": "application/json"}, body.encode()))
         url = f"{other.url}/v3"
@@ -161,17 +159,18 @@ def test_what_is_no_iam(modelarts: ModelArts, status: int, body: str, said: str)
             session_of(settings(modelarts, "v2", iam_url=url), lambda _: None).project_id()
 
 
-def test_a_worker_waits_as_long_as_it_is_told(modelarts: ModelArts, dialect: Dialect) -> None:
+def test_retry_after_on_a_worker(modelarts: ModelArts, dialect: Dialect) -> None:
     asking = service(modelarts, dialect.version)
     since = len(modelarts.requests())
     modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=2)
-    asking._jobs.search("no-such-id")
+    with pytest.raises(JobNotFound):
+        asking.find("no-such-id")
     _, (busy, done) = asked(modelarts, since)
     assert (busy["status"], done["status"]) == (429, 200)
     assert 2 <= done["time"] - busy["time"] < 10
 
 
-def test_a_follower_waits_as_long_as_it_is_told(modelarts: ModelArts, samples: Samples) -> None:
+def test_retry_after_in_a_follower(modelarts: ModelArts, samples: Samples) -> None:
     path = samples.start_v1("import time\ntime.sleep(600)\n")
     follower = following(modelarts, path)
     since = len(modelarts.requests())
@@ -182,9 +181,7 @@ def test_a_follower_waits_as_long_as_it_is_told(modelarts: ModelArts, samples: S
     assert 2 <= done["time"] - busy["time"] < 10
 
 
-def test_ten_seconds_from_poll_to_poll_more_or_less(
-    modelarts: ModelArts, samples: Samples, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interval_and_jitter(modelarts: ModelArts, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
     path = samples.start_v1("import time\ntime.sleep(600)\n")
     pauses: list[float] = []
 
@@ -192,7 +189,7 @@ def test_ten_seconds_from_poll_to_poll_more_or_less(
         if seconds > -1:  # else it is no poll's, but that of a call which the service may be sent long since
             pauses.append(seconds)
 
-    monkeypatch.setattr(module, "_sleep", sleep)
+    monkeypatch.setattr(retry, "sleep_async", sleep)
 
     async def read() -> None:
         for _ in range(6):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same DAG file on both services: nothing tells them apart but the connection."""
+"""The same DAG file on both services; only the connection differs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LIGHT = {"script": STUB.read_text(), "requirements": "", "env": {"LINES": 5}}
 
 @pytest.fixture(params=["jobapi", "v1", "v2"])
 def served(request, monkeypatch):
-    """Where ``jobapi_default`` and ``modelarts_default`` lead."""
+    """Connections ``jobapi_default`` and ``modelarts_default``."""
     if request.param == "jobapi":
         connection = request.getfixturevalue("jobapi_server").connection
     else:
@@ -47,8 +47,8 @@ def test_a_failed_script_is_a_failed_task(inline, served, capfd):
     said = "".join(capfd.readouterr()).partition("JobFailed")[2]
     reasons = {
         "jobapi": "failed: NonZeroExit, exit code 3.",
-        "v1": "failed: FAILED. ModelArts says FAILED and not why; the end of its log may tell.",
-        "v2": "failed: NonZeroExit, exit code 3. ModelArts says Failed. worker-0: ",
+        "v1": "failed: FAILED. ModelArts reports FAILED without a reason; see the end of the job's log.",
+        "v2": "failed: NonZeroExit, exit code 3. ModelArts reports Failed. worker-0: ",
     }
     assert reasons[served] in said
     assert "so it is" in said.partition("The last lines of its log:")[2]
@@ -59,10 +59,10 @@ def test_a_failed_script_is_a_failed_task(inline, served, capfd):
     ("ends", "said"),
     [
         ("DELETE", ("(ModelArts.2775: Training job (ID: ", "somebody deleted it; a retry of the task trains anew.")),
-        ("stop", (" was stopped: on ModelArts (", "), which does not say by whom. Clear the task to train again.")),
+        ("stop", (" was stopped: on ModelArts (", "), which does not report by whom. Clear the task to train again.")),
     ],
 )
-def test_a_job_that_somebody_ends_while_the_task_waits(inline, modelarts, monkeypatch, capfd, dialect, ends, said):
+def test_a_job_is_stopped_or_deleted_while_the_task_waits(inline, modelarts, monkeypatch, capfd, dialect, ends, said):
     monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(modelarts.connection_for(dialect)))
     before = len(modelarts.requests())
 

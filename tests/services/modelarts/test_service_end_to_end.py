@@ -59,7 +59,7 @@ def test_from_submit_to_fetch(asking: ModelArtsService, modelarts: ModelArts, tm
     assert named.location.endswith(f"/{int(status.finish_time.timestamp())}")
 
 
-def test_the_same_id_is_the_same_job(asking: ModelArtsService) -> None:
+def test_submit_is_idempotent(asking: ModelArtsService) -> None:
     job_id = str(uuid.uuid4())
     first = asking.submit(job(), job_id)
     again = asking.submit(job(), job_id)
@@ -120,22 +120,22 @@ def test_two_workers_with_one_id_make_one_job(asking: ModelArtsService, modelart
     assert all(handle == handles[0] for handle in handles)
 
 
-def test_the_time_of_a_job_is_over(asking: ModelArtsService) -> None:
+def test_completion_time_exceeded(asking: ModelArtsService) -> None:
     handle = asking.submit(job(WAITS, completion_time="1s"), str(uuid.uuid4())).handle
     status = ended(asking, handle)
     assert (status.status, status.reason) == (JobState.FAILED, "CompletionTimeExceeded")
     assert any("completion_time is over" in line for line in asking.last_lines(handle, 20))
 
 
-def test_an_exit_code_of_the_scripts_own(asking: ModelArtsService) -> None:
-    """The command ``timeout`` ends so as well, and a retry may help then."""
+def test_exit_code_124_of_the_script(asking: ModelArtsService) -> None:
+    """The command ``timeout`` has this exit code as well, and a retry may help."""
     handle = asking.submit(job("raise SystemExit(124)", completion_time="1h"), str(uuid.uuid4())).handle
     status = ended(asking, handle)
     v2 = asking.connection.dialect == "v2"
     assert (status.status, status.reason) == (JobState.FAILED, "NonZeroExit" if v2 else "FAILED")
 
 
-def test_a_job_that_is_being_stopped_is_none_to_go_on_with(asking: ModelArtsService) -> None:
+def test_a_job_that_is_being_stopped(asking: ModelArtsService) -> None:
     jobs = Content("client", str(uuid.uuid4()))
     stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('begun', flush=True)\n"
     handle = asking.submit(job(stubborn + "time.sleep(600)\n"), jobs.job_id(0)).handle
@@ -152,7 +152,7 @@ def test_a_job_that_is_being_stopped_is_none_to_go_on_with(asking: ModelArtsServ
     assert ended(asking, handle).status is JobState.STOPPED
 
 
-def test_the_machines_share_the_last_lines() -> None:
+def test_shares_of_the_last_lines() -> None:
     first, second, third = ("a1", "a2", "a3", "a4"), ("b1",), ("c1", "c2", "c3")
     assert fair_shares([first, second, third], 6) == ("a2", "a3", "a4", "b1", "c2", "c3")
     assert fair_shares([first, second, third], 1) == ("a4",)
@@ -160,7 +160,7 @@ def test_the_machines_share_the_last_lines() -> None:
     assert fair_shares([], 3) == fair_shares([first], 0) == ()
 
 
-def test_the_last_lines_are_not_waited_for_long(asking: ModelArtsService, modelarts: ModelArts) -> None:
+def test_time_limit_of_the_last_lines(asking: ModelArtsService, modelarts: ModelArts) -> None:
     patient = service(modelarts, asking.connection.dialect, retry=Retry.lasting(600))
     handle = asking.submit(job(), str(uuid.uuid4())).handle
     ended(asking, handle)
@@ -170,7 +170,7 @@ def test_the_last_lines_are_not_waited_for_long(asking: ModelArtsService, modela
     assert time.monotonic() - began < 30
 
 
-def test_an_earlier_attempt_leaves_nothing(asking: ModelArtsService, modelarts: ModelArts) -> None:
+def test_files_of_an_earlier_attempt_are_not_used(asking: ModelArtsService, modelarts: ModelArts) -> None:
     job_id = str(uuid.uuid4())
     modelarts.misbehave("quota", jobs=0)
     with pytest.raises(QuotaReached):
@@ -181,12 +181,12 @@ def test_an_earlier_attempt_leaves_nothing(asking: ModelArtsService, modelarts: 
     assert "['train.py']" in asking.last_lines(handle, 20)
 
 
-def test_a_time_that_cannot_be_read_is_told(asking: ModelArtsService, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_completion_time_is_logged(asking: ModelArtsService, caplog: pytest.LogCaptureFixture) -> None:
     asking.submit(job(completion_time="some day"), str(uuid.uuid4()))
-    assert "completion_time 'some day' cannot be read as a span of time" in caplog.text
+    assert "completion_time 'some day' is not a duration" in caplog.text
 
 
-def test_an_image_of_the_users(modelarts: ModelArts, tmp_path: Path) -> None:
+def test_custom_image(modelarts: ModelArts, tmp_path: Path) -> None:
     asking = service(modelarts, "v2")
     made = job("import sys\nprint(sys.argv[1:])\n" + MODEL, image="swr.example.com/me/tf:1", env={"Lr": "0.1"})
     handle = asking.submit(made, str(uuid.uuid4())).handle

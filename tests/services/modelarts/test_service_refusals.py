@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong between submit and fetch: the API's code and words, what to do, and nothing left running."""
+"""Errors between submit and fetch: exception, message, and no job left running."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
-from airflow_provider_jobapi.services.modelarts import planning
+from airflow_provider_jobapi.services.modelarts import plan
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.status import JobState
@@ -36,7 +36,7 @@ WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 
 
 def sent(double: ModelArts, job_id: str) -> list[str]:
-    """The files that were sent for an id."""
+    """Return the uploaded files of a job id."""
     return [name for name in double.objects(f"/{double.bucket}/jobs/") if job_id in name]
 
 
@@ -52,7 +52,7 @@ def test_a_lost_answer_makes_no_second_job(asking: ModelArtsService, modelarts: 
     assert ended(asking, handle).status is JobState.SUCCESSFUL
 
 
-def test_busy_and_broken_services_are_waited_for(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+def test_temporary_errors_are_retried(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     modelarts.misbehave("too_many_requests", every=3, retry_after=0)
     modelarts.misbehave("unavailable", times=2)
     modelarts.misbehave("bad_gateway", times=1)
@@ -61,7 +61,7 @@ def test_busy_and_broken_services_are_waited_for(asking: ModelArtsService, model
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_token_that_ended(asking: ModelArtsService, modelarts: ModelArts, job_id: str, status: int) -> None:
+def test_token_expired(asking: ModelArtsService, modelarts: ModelArts, job_id: str, status: int) -> None:
     with pytest.raises(JobNotFound):
         asking.find(job_id)
     modelarts.misbehave("expired_token", status=status)
@@ -69,7 +69,7 @@ def test_a_token_that_ended(asking: ModelArtsService, modelarts: ModelArts, job_
 
 
 @pytest.mark.parametrize("fault", ["string_numbers", "soft_failures", "error_key", "log_file_list"])
-def test_spellings_that_the_documents_contradict_each_other_about(
+def test_contradictory_formats_of_the_documents(
     asking: ModelArtsService, modelarts: ModelArts, job_id: str, fault: str
 ) -> None:
     modelarts.misbehave(fault)
@@ -81,16 +81,16 @@ def test_spellings_that_the_documents_contradict_each_other_about(
         asking.fetch_model(handle, "/nowhere")
 
 
-def test_the_same_id_with_another_content(asking: ModelArtsService, job_id: str) -> None:
+def test_the_same_id_with_other_content(asking: ModelArtsService, job_id: str) -> None:
     asking.submit(job(), job_id)
     with pytest.raises(JobConflict, match="another script, data or options"):
         asking.submit(job("print('another')"), job_id)
 
 
-def test_a_name_that_somebody_else_has(modelarts: ModelArts, caller: Caller, dialect: str, job_id: str) -> None:
+def test_name_in_use_by_another_job(modelarts: ModelArts, caller: Caller, dialect: str, job_id: str) -> None:
     samples = Samples(caller)
     folder = samples.place()
-    name = planning.job_name("test", job_id)
+    name = plan.job_name("test", job_id)
     if dialect == "v1":
         caller.ok("POST", V1, samples.v1(folder) | {"job_name": name})
     else:
@@ -100,17 +100,17 @@ def test_a_name_that_somebody_else_has(modelarts: ModelArts, caller: Caller, dia
     asking = service(modelarts, dialect)
     with pytest.raises(JobNotFound):
         asking.find(job_id)
-    with pytest.raises(InvalidJob, match=r"ModelArts\.(0103|2751).*not the one of this task"):
+    with pytest.raises(InvalidJob, match=r"ModelArts\.(0103|2751).*does not belong to this task"):
         asking.submit(job(), job_id)
 
 
-def test_a_job_that_somebody_deletes(
+def test_deleted_job(
     asking: ModelArtsService, modelarts: ModelArts, caller: Caller, dialect: str, job_id: str, tmp_path: Path
 ) -> None:
     handle = asking.submit(job(WAITS), job_id).handle
     started(asking, handle)
     caller.ok("DELETE", f"/{dialect}/{{project_id}}/training-jobs/{handle['modelarts_id']}")
-    with pytest.raises(JobGone, match=r"ModelArts\.(0102|2775).*somebody deleted it"):
+    with pytest.raises(JobGone, match=r"ModelArts\.(0102|2775).*it was deleted"):
         asking.status(handle)
     with pytest.raises(JobGone):
         asking.fetch_model(handle, tmp_path)
@@ -138,24 +138,24 @@ def test_sold_out(modelarts: ModelArts, job_id: str) -> None:
 def test_sold_out_at_the_creation(asking: ModelArtsService, modelarts: ModelArts, job_id: str, code: str) -> None:
     modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code=code, message="No resources.")
     said = (
-        rf"ModelArts\.{code}: No resources\): the flavour is sold out: run the task later, or name another flavour; "
-        r"these fit: modelarts\.vm\.cpu\.2u \(2 CPUs, 8 GB\), modelarts\.vm\.cpu\.8u .*\)\.$"
+        rf"ModelArts\.{code}: No resources\): the flavour is sold out; run the task later or set another flavour; "
+        r"flavours that fit: modelarts\.vm\.cpu\.2u \(2 CPUs, 8 GB\), modelarts\.vm\.cpu\.8u .*\)\.$"
     )
     with pytest.raises(QuotaReached, match=said):
         asking.submit(job(), job_id)
     assert created(modelarts, job_id) == []
 
 
-def test_sold_out_at_the_creation_by_a_service_that_then_says_no_more(modelarts: ModelArts, job_id: str) -> None:
+def test_sold_out_at_the_creation_without_a_list_of_flavors(modelarts: ModelArts, job_id: str) -> None:
     asking = service(modelarts, "v1", retry=Retry(attempts=1))
     asking.submit(job(), str(uuid.uuid4()))
     modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
     modelarts.misbehave("unavailable", path="resource-specs", times=9)
-    with pytest.raises(QuotaReached, match=r"run the task later, or name another flavour\.$"):
+    with pytest.raises(QuotaReached, match=r"run the task later or set another flavour\.$"):
         asking.submit(job(), job_id)
 
 
-def test_the_cheapest_that_is_left(modelarts: ModelArts, job_id: str) -> None:
+def test_the_cheapest_available_flavor(modelarts: ModelArts, job_id: str) -> None:
     modelarts.misbehave("sold_out", flavor="modelarts.vm.cpu.2u")
     asking = service(modelarts, "v1")
     asking.submit(job(), job_id)
@@ -176,7 +176,7 @@ def test_no_agency(asking: ModelArtsService, modelarts: ModelArts, job_id: str) 
 
 def test_too_much_code(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     modelarts.misbehave("code_limits", bytes=100)
-    with pytest.raises(InvalidJob, match=r"ModelArts\.2761.*data belongs into data_input"):
+    with pytest.raises(InvalidJob, match=r"ModelArts\.2761.*pass data with data_input"):
         asking.submit(job(), job_id)
 
 
@@ -192,9 +192,7 @@ def test_too_much_code(asking: ModelArtsService, modelarts: ModelArts, job_id: s
         ({"engine": "TensorFlow:99"}, "TF-1.8.0-python3.6"),
     ],
 )
-def test_a_connection_that_is_wrong(
-    modelarts: ModelArts, dialect: str, job_id: str, wrong: dict[str, str], said: str
-) -> None:
+def test_wrong_connection(modelarts: ModelArts, dialect: str, job_id: str, wrong: dict[str, str], said: str) -> None:
     with pytest.raises((ConnectionProblem, InvalidJob), match=said) as caught:
         service(modelarts, dialect, **wrong).submit(job(), job_id)
     assert "another-word" not in str(caught.value)
@@ -203,7 +201,7 @@ def test_a_connection_that_is_wrong(
 
 def test_an_iam_of_another_region(modelarts: ModelArts, dialect: str, job_id: str) -> None:
     modelarts.misbehave("refusal", path="/v[12]/", status=404, code="2786", message="Project mismatch.")
-    with pytest.raises(ConnectionProblem, match=r"ModelArts\.2786.*of one region"):
+    with pytest.raises(ConnectionProblem, match=r"ModelArts\.2786.*the same region"):
         service(modelarts, dialect).find(job_id)
 
 
@@ -217,7 +215,7 @@ def test_an_iam_of_another_region(modelarts: ModelArts, dialect: str, job_id: st
         ({"env": {"TRAIN_URL": "x"}}, "--train_url itself"),
     ],
 )
-def test_a_job_that_cannot_be(
+def test_invalid_jobs(
     asking: ModelArtsService, modelarts: ModelArts, job_id: str, fields: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InvalidJob, match=said):
@@ -231,7 +229,7 @@ def test_a_long_name_is_cut(asking: ModelArtsService, job_id: str) -> None:
     assert asking.find(job_id).handle == handle
 
 
-def test_a_service_that_is_not_there(modelarts: ModelArts, job_id: str) -> None:
+def test_unreachable_service(modelarts: ModelArts, job_id: str) -> None:
     asking = service(modelarts, "v2", retry=Retry(attempts=2))
     modelarts.kill()
     try:
@@ -242,12 +240,12 @@ def test_a_service_that_is_not_there(modelarts: ModelArts, job_id: str) -> None:
 
 
 def test_a_handle_of_another_service(modelarts: ModelArts) -> None:
-    with pytest.raises(BrokenContract, match="none of ModelArts"):
+    with pytest.raises(BrokenContract, match="not a handle of ModelArts"):
         service(modelarts, "v2").status({"job_id": "1"})
 
 
-def test_every_error_is_one_of_ours(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    """A code that nobody knows keeps its code and its words."""
+def test_undocumented_code(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    """The message has the code and the service's own message."""
     modelarts.misbehave("refusal", path="^POST .*/training-jobs$", status=409, code="9999", message="Odd.")
     with pytest.raises(TrainingError, match=r"ModelArts\.9999: Odd"):
         asking.submit(job(), job_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One look at a job's logs, with answers that the double does not give."""
+"""Reading a job's logs, with answers that the double does not give."""
 
 from __future__ import annotations
 
@@ -14,23 +14,30 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts import logbook
-from airflow_provider_jobapi.services.modelarts.logbook import Logbook
-from airflow_provider_jobapi.services.modelarts.mapping import Details, Key, dialect_of
-from airflow_provider_jobapi.services.modelarts.refusals import succeeded
-from airflow_provider_jobapi.services.modelarts.wire import Call
+from airflow_provider_jobapi.services.modelarts.calls import Call
+from airflow_provider_jobapi.services.modelarts.dialect_base import JobDetails, JobKey
+from airflow_provider_jobapi.services.modelarts.dialects import dialect_of
+from airflow_provider_jobapi.services.modelarts.errors import succeeded
+from airflow_provider_jobapi.services.modelarts.job_logs import JobLogs, ReadLimits
 from airflow_provider_jobapi.training.logs import RECORD_LIMIT, LogLine
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from tests.harness.loops import Heart
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-DETAILS = Details(JobStatus(name="job", status=JobState.RUNNING, submission_time=NOW), "Running", 1, "", ("worker-0",))
+DETAILS = JobDetails(
+    JobStatus(name="job", status=JobState.RUNNING, submission_time=NOW), "Running", 1, "", ("worker-0",)
+)
 LINK = "https://obs/log?Signature=x"
 
 
 def look(
-    said: Callable[[Call], Any], log: bytes = b"", cursor: Any = None, details: Details = DETAILS, *, final: bool = True
-) -> Logbook:
+    said: Callable[[Call], Any],
+    log: bytes = b"",
+    cursor: Any = None,
+    details: JobDetails = DETAILS,
+    *,
+    final: bool = True,
+) -> JobLogs:
     """A look at logs of v2; ``said`` answers a call."""
 
     async def send(call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
@@ -43,7 +50,7 @@ def look(
         assert url == LINK
         return begin, log[begin : begin + most]
 
-    book = Logbook(dialect_of("v2"), Key("1"), cursor)
+    book = JobLogs(dialect_of("v2"), JobKey("1"), cursor)
     asyncio.run(book.read(details, send, fetch, final=final))
     assert book.trouble is None
     return book
@@ -58,7 +65,7 @@ def texts(lines: list[LogLine]) -> list[str]:
     return [line.text for line in lines]
 
 
-def test_a_log_with_bytes_that_are_no_utf_8_is_read_whole() -> None:
+def test_a_log_with_invalid_utf_8() -> None:
     log = b"".join(b"line %d \xff\n" % number for number in range(100)).removesuffix(b"\n")
     expected = [f"line {number} \ufffd" for number in range(100)]
     cursor: Any = {"previews": True, "nodes": {}}
@@ -71,31 +78,24 @@ def test_a_log_with_bytes_that_are_no_utf_8_is_read_whole() -> None:
     assert lines == expected
 
 
-def test_a_link_that_brings_nothing_is_not_followed_at_once() -> None:
+def test_no_immediate_read_after_an_empty_link() -> None:
     cursor = {"previews": True, "nodes": {"worker-0": {"offset": 10, "count": 1}}}
     book = look(previewed("end\n", 4, 5000), b"line 1234\n", cursor)
     assert (book.lines, book.behind) == ([], False)
 
 
-def test_a_preview_that_did_not_change_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from airflow_provider_jobapi.services.modelarts import previews
-
-    read, calls = previews.read_preview, list[Answer]()
-    monkeypatch.setattr(previews, "read_preview", lambda answer: (calls.append(answer), read(answer))[1])
+def test_the_last_line_of_a_preview_is_shown_at_the_end() -> None:
     said = previewed("one\ntwo", 7, 7)
     first = look(said, cursor={"previews": True, "nodes": {}}, final=False)
     again = look(said, cursor=first.cursor(), final=False)
-    assert (texts(first.lines), again.lines, len(calls)) == (["one"], [], 1)
+    assert (texts(first.lines), again.lines) == (["one"], [])
     assert texts(look(said, cursor=again.cursor(), final=True).lines) == ["two"]
 
 
-@pytest.mark.parametrize("most", [logbook.MOST_LINES, 10**6])
-def test_a_great_deal_at_once_is_shown_bit_by_bit_and_holds_no_event_loop(
-    monkeypatch: pytest.MonkeyPatch, most: int
-) -> None:
-    """Measured by the loop's own thread, so however loaded the machine is."""
-    monkeypatch.setattr(logbook, "MOST_BYTES", 2**30)
-    monkeypatch.setattr(logbook, "MOST_LINES", most)
+@pytest.mark.parametrize("most", [ReadLimits().lines, 10**6])
+def test_a_large_log_does_not_block_the_event_loop(most: int) -> None:
+    """Measured by the CPU time of the loop's own thread, so independent of the machine's load."""
+    limits = ReadLimits(lines=most, link_bytes=2**30)
     log = "".join(f"line {number} of many\n" for number in range(100_000)).encode()
     answers = {"preview": {"content": "end\n", "current_size": 4, "full_size": len(log)}, "url": {"obs_url": LINK}}
     heart = Heart()
@@ -111,7 +111,7 @@ def test_a_great_deal_at_once_is_shown_bit_by_bit_and_holds_no_event_loop(
         lines = list[str]()
         async with heart:
             while cursor.get("behind", True):
-                book = Logbook(dialect_of("v2"), Key("1"), cursor)
+                book = JobLogs(dialect_of("v2"), JobKey("1"), cursor, limits)
                 await book.read(DETAILS, send, fetch, final=True)
                 assert len(book.lines) <= most
                 cursor, lines = book.cursor(), lines + texts(book.lines)
@@ -132,7 +132,7 @@ def page(call: Call) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_tasks_of_one_number_have_streams_of_their_own(nodes: int) -> None:
+def test_tasks_with_the_same_number_have_streams_of_their_own(nodes: int) -> None:
     found = look(page, details=replace(DETAILS, nodes=nodes, tasks=("worker-0", "ps-0"))).lines
     assert {(line.text, line.stream, line.streams) for line in found} == {
         ("[ps-0] line of ps-0", 0, 2),
@@ -140,7 +140,7 @@ def test_tasks_of_one_number_have_streams_of_their_own(nodes: int) -> None:
     }
 
 
-def test_tasks_that_are_not_told_once_are_known_none_the_less() -> None:
+def test_tasks_missing_from_a_later_answer_are_still_read() -> None:
     def numbered(call: Call) -> dict[str, Any]:
         if call.params.get("base_line", "0") >= "6":
             return {"content": "", "lines": 0}
@@ -154,7 +154,7 @@ def test_tasks_that_are_not_told_once_are_known_none_the_less() -> None:
     assert look(numbered, cursor=again.cursor(), details=details).lines == []
 
 
-def test_nodes_are_told_by_their_numbers() -> None:
+def test_streams_are_numbered_like_nodes() -> None:
     found = look(page, details=replace(DETAILS, nodes=3, tasks=("worker-0", "worker-2"))).lines
     assert {(line.text, line.stream, line.streams) for line in found} == {
         (f"[node {node}] line of worker-{node}", node, 3) for node in (0, 2)
@@ -169,7 +169,7 @@ def test_a_line_is_no_longer_than_a_record(letter: str) -> None:
     assert RECORD_LIMIT - 2 <= len(line.text.encode()) <= RECORD_LIMIT
 
 
-def test_a_line_holds_no_character_that_a_log_cannot_show() -> None:
+def test_control_characters_are_replaced() -> None:
     said = {"content": "1%\r2%\0\r\n", "lines": 1, "start_line": 5, "end_line": 5}
     (line,) = look(lambda call: {"content": "", "lines": 0} if "base_line" in call.params else said).lines
     assert line.text == "1% 2% "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The documents' procedure for TensorFlow as a user of ours goes through it: what we ask, beside what they print."""
+"""The procedure of the API's documents through the service: its requests, compared with the printed ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import JobConflict, JobGone, QuotaReached
 from airflow_provider_jobapi.services.base import Handle
-from airflow_provider_jobapi.services.modelarts import catalogue
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobState
@@ -32,11 +31,12 @@ SPAN = {"cpus": 8, "memory": 32_000}  # the procedure's modelarts.vm.cpu.8u is t
 
 
 class Walk:
-    """A user who is new to a process, and what the double has seen of them since."""
+    """A new service, and the requests that the double has received from it."""
 
-    def __init__(self, double: ModelArts, dialect: str) -> None:
+    def __init__(self, double: ModelArts, dialect: str, **options: Any) -> None:
         self.double = double
-        self.service: ModelArtsService = service(double, dialect, engine="")
+        self._version = f"{dialect}/"
+        self.service: ModelArtsService = service(double, dialect, engine="", **options)
         self.job_id = str(uuid.uuid4())
         self._before = len(double.requests())
 
@@ -50,7 +50,7 @@ class Walk:
         return job(script, **(known | fields))
 
     def requests(self) -> list[dict[str, Any]]:
-        """What was asked since the last time; a question that is repeated until its answer changes counts once."""
+        """Return the requests since the last call; repetitions of one request count once."""
         new = self.double.requests()[self._before :]
         self._before += len(new)
         told = [each | {"body": json.loads(each["body"] or "null")} for each in new]
@@ -58,8 +58,7 @@ class Walk:
 
     def calls(self) -> list[tuple[str, str, dict[str, str]]]:
         """Method, path and query of each."""
-        project = self.service._dialect.version + "/"
-        return [(each["method"], _beneath(each["path"], project), each["query"]) for each in self.requests()]
+        return [(each["method"], _beneath(each["path"], self._version), each["query"]) for each in self.requests()]
 
 
 def _beneath(path: str, version: str) -> str:
@@ -140,7 +139,7 @@ def test_the_procedure_in_v1(modelarts: ModelArts, tmp_path: Path) -> None:
 
 
 def _digest(create: dict[str, Any]) -> str:
-    """What tells the folder of this content from that of another one."""
+    """Return the part of a job's folder that depends on its content."""
     found = re.search(r" sha256:([0-9a-f]{12})", json.dumps(create["body"]))
     assert found
     return found[1]
@@ -237,14 +236,14 @@ def test_a_stop_and_then_a_delete(walk: Walk) -> None:
 
 
 @pytest.mark.parametrize(("status", "code"), [(400, "0102"), (404, "2775"), (409, "6357")])
-def test_a_delete_that_somebody_else_was_faster_with(walk: Walk, status: int, code: str) -> None:
+def test_delete_of_a_deleted_job(walk: Walk, status: int, code: str) -> None:
     handle = walk.service.submit(walk.job("print('hello')"), walk.job_id).handle
     ended(walk.service, handle)
     walk.double.misbehave("refusal", path="^DELETE ", status=status, code=code, message="Not there.")
     walk.service.delete(handle)
 
 
-def test_one_login_and_one_look_at_the_lists(walk: Walk) -> None:
+def test_one_login_and_one_request_for_each_list(walk: Walk) -> None:
     for _ in range(3):
         walk.service.submit(walk.job("print('hello')"), str(uuid.uuid4()))
     told = [Path(path).name for _, path, _ in walk.calls()]
@@ -253,7 +252,7 @@ def test_one_login_and_one_look_at_the_lists(walk: Walk) -> None:
     assert len([name for name in told if name in lists]) == 2
 
 
-def test_ids_need_no_lists(walk: Walk) -> None:
+def test_no_lists_are_requested_for_ids(walk: Walk) -> None:
     options: dict[str, Any] = (
         {"config": {"spec_id": 27, "engine_id": 4}}
         if walk.service.connection.dialect == "v1"
@@ -271,7 +270,7 @@ def test_an_image_of_a_registry_needs_no_engines(walk: Walk) -> None:
     assert not [path for _, path, _ in walk.calls() if path.endswith("engines")]
 
 
-def test_an_old_list_refuses_nothing(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_list_refuses_no_job(modelarts: ModelArts) -> None:
     walk = Walk(modelarts, "v1")
     modelarts.misbehave("sold_out", flavor="modelarts.vm.cpu.2u")
     little = {"service_options": {"flavor": "modelarts.vm.cpu.2u"}}
@@ -284,7 +283,13 @@ def test_an_old_list_refuses_nothing(modelarts: ModelArts, monkeypatch: pytest.M
     with pytest.raises(QuotaReached, match="3976"):
         walk.service.submit(walk.job("print('hello')"), str(uuid.uuid4()))
     walk.requests()
-    walk.service.submit(walk.job("print('hello')"), str(uuid.uuid4()))
-    monkeypatch.setattr(catalogue, "KEPT", 0.0)
-    walk.service.submit(walk.job("print('hello')"), str(uuid.uuid4()))
+    for _ in range(2):
+        walk.service.submit(walk.job("print('hello')"), str(uuid.uuid4()))
+    assert [path for _, path, _ in walk.calls()].count("job/resource-specs") == 1
+
+
+def test_a_list_is_cached_for_its_lifetime(modelarts: ModelArts) -> None:
+    walk = Walk(modelarts, "v1", list_lifetime=0.0)
+    for _ in range(2):
+        walk.service.submit(walk.job("print('hello')"), str(uuid.uuid4()))
     assert [path for _, path, _ in walk.calls()].count("job/resource-specs") == 2

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests and answers of ModelArts as values, and the few habits of its JSON that both dialects share.
+"""Requests to ModelArts as values, and functions that read the JSON of its answers.
 
-The documents and their samples disagree on types (ids, numbers and times come as numbers here and as texts there), so
-every value is coerced where it is read and never compared raw.
+The API's documents and their samples disagree on types (ids, numbers and times are numbers in one place and strings in
+another), so every value is converted where it is read and never compared raw.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from airflow_provider_jobapi.services.answer import Answer, sentence
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, as a value.
+    """One request to ModelArts.
 
-    :ivar path: Beneath ``/<dialect>/<project id>``.
-    :ivar subject: What it is about, for the sentences of errors.
-    :ivar idempotent: Whether the same request may be sent again without a second effect.
+    :ivar path: Below ``/<version>/<project id>``.
+    :ivar subject: What the request is about, for error messages.
+    :ivar idempotent: Whether the request may be sent again without a second effect.
     """
 
     method: str
@@ -38,16 +38,16 @@ class Call:
 
 
 def content(answer: Answer) -> dict[str, Any]:
-    """The object that an answer holds; an empty one where it holds none."""
+    """Return the JSON object of an answer; an empty one if the body is anything else."""
     try:
         read = json.loads(answer.body) if answer.body.strip() else {}
     except (ValueError, RecursionError):
         return {}
-    return read if isinstance(read, dict) else {}
+    return as_object(read)
 
 
 def skew(answer: Answer) -> timedelta:
-    """Our clock minus the service's, by the whole second of its Date header; zero where it has none."""
+    """Return the local clock minus the service's, from the Date header (whole seconds); zero without one."""
     try:
         theirs = parsedate_to_datetime(answer.headers["date"])
         return answer.at - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
@@ -56,19 +56,21 @@ def skew(answer: Answer) -> timedelta:
 
 
 def number(value: object, what: str) -> int:
-    """A whole number that may come as a text.
+    """Convert a value to an integer; it may be a string.
 
-    :raises BrokenContract: when it is none.
+    :param what: The name of the value, for the error message.
+    :raises BrokenContract: if it is not an integer.
     """
     read = maybe_number(value)
     if read is None:
-        raise BrokenContract(f"ModelArts sent {sentence(repr(value), 60)} for {what}, which is no number.")
+        raise BrokenContract(f"ModelArts sent {sentence(repr(value), 60)} for {what}; expected an integer.")
     return read
 
 
 def maybe_number(value: object) -> int | None:
-    """A whole number that may come as a text, or None where there is none. Never by way of a float: cursors are
-    longer than one holds.
+    """Convert a value to an integer, or return None if it is not one.
+
+    Strings never pass through a float: cursors of logs have more digits than a float holds.
     """
     if isinstance(value, bool) or value is None:
         return None
@@ -78,8 +80,8 @@ def maybe_number(value: object) -> int | None:
     return int(found[1]) if found else None
 
 
-def moment(milliseconds: object) -> datetime | None:
-    """A time in milliseconds since 1970; 0 and missing mean that it is not set."""
+def timestamp(milliseconds: object) -> datetime | None:
+    """Convert milliseconds since 1970 to a time; None if the value is 0, missing or not a time."""
     read = maybe_number(milliseconds)
     if not read or read < 0:
         return None
@@ -90,14 +92,20 @@ def moment(milliseconds: object) -> datetime | None:
 
 
 def text(value: object) -> str:
-    """A text; empty where there is none."""
+    """Convert a value to a string; None becomes the empty string."""
     return "" if value is None else str(value)
 
 
-def objects(value: object, what: str) -> list[dict[str, Any]]:
-    """A list of objects; others in it are left out, as the documents' samples have a text of dots there.
+def as_object(value: object) -> dict[str, Any]:
+    """Return a JSON object as it is, and an empty one for any other value."""
+    return value if isinstance(value, dict) else {}
 
-    :raises BrokenContract: when it is no list.
+
+def objects(value: object, what: str) -> list[dict[str, Any]]:
+    """Return the objects of a list and skip its other items: samples in the API's documents contain ``"..."``.
+
+    :param what: The name of the list, for the error message.
+    :raises BrokenContract: if it is not a list.
     """
     if not isinstance(value, list):
         raise BrokenContract(f"ModelArts sent no list of {what}; check the connection's host and dialect.")
@@ -105,9 +113,9 @@ def objects(value: object, what: str) -> list[dict[str, Any]]:
 
 
 def merged(body: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """A request with what the DAG asks for besides: objects are merged, everything else replaces."""
+    """Merge ``more`` into a request body: objects are merged, every other value is replaced."""
     result = dict(body)
     for name, value in more.items():
-        mine = result.get(name)
-        result[name] = merged(mine, value) if isinstance(mine, Mapping) and isinstance(value, Mapping) else value
+        known = result.get(name)
+        result[name] = merged(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
     return result

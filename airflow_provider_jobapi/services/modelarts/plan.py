@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training job as ModelArts wants it: its name there, the files of its folder in OBS, and what is asked for.
+"""Map a training job to ModelArts: its name and description there, its files in OBS, and its service options.
 
-No id can be chosen on ModelArts, so ours travels in the name and in the description, and a job is found again by them.
+ModelArts chooses the ids of jobs, so this provider's job id is part of the name and of the description, and a job is
+found again by them.
 """
 
 from __future__ import annotations
@@ -10,38 +11,72 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source, measure
 from airflow_provider_jobapi.services.modelarts import boot
-from airflow_provider_jobapi.services.modelarts.mapping import Found
+from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, SCRIPT_NAME, TrainingJob
 from airflow_provider_jobapi.training.units import read_span
 
 BOOT_FILE = "modelarts_boot.py"
 CODE, DATA, OUTPUT = "code/", "data/", "output/"
-"""The folders below a job's own."""
+"""The folders below a job's own folder."""
 
 KEEPER = ".keep"
-"""Makes a folder be there, which OBS has only where an object is in it."""
+"""An empty object in a folder; a folder exists in OBS only while an object is in it."""
 
 SHORTCUTS = ("engine", "flavor", "nodes", "spec_code")
-"""What ``service_options`` may say in our words; everything else is the API's."""
+"""The keys of ``service_options`` that this provider reads. All others are merged into the request."""
+
+LONGEST_SLUG = 27
+"""Characters of a job's own name in its name on ModelArts, which has at most 64."""
 
 _PLATFORM_REQUIREMENTS = "pip-requirements.txt"
-_LONGEST_SLUG = 27
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job as ModelArts needs it, independent of the dialect.
+
+    :ivar code: The OBS folder of the code, as ``/bucket/key/``; ``data`` and ``output`` have the same form.
+    :ivar boot_file: The name of the boot file in the code folder.
+    :ivar engine: None if ``more`` has it.
+    :ivar flavor: None if ``more`` has it.
+    :ivar env: Names as in the DAG, and values; a script gets them as ``--name=value``.
+    :ivar more: Request fields from the DAG, merged into the request.
+    """
+
+    name: str
+    description: str
+    workspace_id: str
+    code: str
+    boot_file: str
+    data: str
+    output: str
+    engine: ModelArtsEngine | CustomImage | None
+    flavor: str | None
+    nodes: int
+    env: tuple[tuple[str, str], ...]
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        """What the script gets as ``--name=value``; the names are in lower case."""
+        return [(name.lower(), value) for name, value in self.env]
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What ``service_options`` say.
+    """The DAG's ``service_options``.
 
     :ivar flavor: The flavour's code.
     :ivar engine: ``name:version``, the version, or the id.
-    :ivar more: The rest, which is merged into the request.
+    :ivar nodes: The number of machines.
+    :ivar more: All other options, merged into the request.
     """
 
     flavor: str | None
@@ -51,52 +86,52 @@ class Options:
 
     @classmethod
     def of(cls, given: Mapping[str, Any], job_nodes: int = 1) -> Options:
-        """Parse the options.
+        """Parse ``service_options``.
 
         :param job_nodes: The job's ``nodes``.
-        :raises InvalidJob: naming the option that is invalid.
+        :raises InvalidJob: naming the option that is wrong.
         """
         flavors = [_text(given, name) for name in ("flavor", "spec_code") if given.get(name) is not None]
         if len(flavors) > 1:
-            raise _wrong("flavor and spec_code, which are the same: keep one")
+            raise _invalid("both flavor and spec_code, which mean the same; remove one of them")
         nodes = given.get("nodes", job_nodes)
         if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
-            raise _wrong(f"nodes as {nodes!r}: it is a whole number from 1, of machines")
+            raise _invalid(f"nodes = {nodes!r}; expected an integer of at least 1")
         if job_nodes not in {1, nodes}:
-            raise _wrong(f"nodes as {nodes}, and the job's nodes is {job_nodes}: keep one of the two")
+            raise _invalid(f"nodes = {nodes}, but the job has nodes = {job_nodes}; remove one of them")
         engine = None if given.get("engine") is None else _text(given, "engine")
         more = {name: value for name, value in given.items() if name not in SHORTCUTS}
         try:
             json.dumps(more)
         except (TypeError, ValueError):
-            raise _wrong("what JSON has no word for: keep to texts, numbers, lists and objects") from None
+            raise _invalid("a value that is not JSON; use strings, numbers, booleans, lists and objects") from None
         return cls(flavors[0] if flavors else None, engine, nodes, more)
 
 
 def job_name(name: str, job_id: str) -> str:
-    """The job's name there: at most 64 letters, digits, ``_`` and ``-``, the last 36 of them our id."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)[:_LONGEST_SLUG]}-{job_id}"
+    """Return the job's name on ModelArts: at most 64 letters, digits, ``_`` and ``-``; the last 36 are the job id."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '-', name)[:LONGEST_SLUG]}-{job_id}"
 
 
 def description(job_id: str, digest: str) -> str:
-    """By which we know a job for ours, and whether it is the one that is asked for."""
+    """Return the job's description on ModelArts, which identifies the job and its content."""
     return f"airflow:{job_id} sha256:{digest}"
 
 
-def owned(found: Found, job_id: str) -> bool:
-    """Whether a job is ours, by its name and its description."""
-    ours = re.match(rf"airflow:{re.escape(job_id)}(?![0-9A-Za-z-])", found.description)
-    return found.name.endswith(f"-{job_id}") and ours is not None
+def has_job_id(name: str, described: str, job_id: str) -> bool:
+    """Whether the name and the description of a job on ModelArts are those of a job id."""
+    found = re.match(rf"airflow:{re.escape(job_id)}(?![0-9A-Za-z-])", described)
+    return name.endswith(f"-{job_id}") and found is not None
 
 
-def digest_in(said: str) -> str | None:
-    """The digest that a description holds."""
-    found = re.search(r" sha256:([0-9a-f]{64})\b", said)
+def digest_in(described: str) -> str | None:
+    """Return the digest in a job's description, if there is one."""
+    found = re.search(r" sha256:([0-9a-f]{64})\b", described)
     return found[1] if found else None
 
 
-def digest_of(job: TrainingJob, sources: Mapping[str, Source]) -> str:
-    """One SHA-256 over all that a job is."""
+def job_digest(job: TrainingJob, sources: Mapping[str, Source]) -> str:
+    """Return the SHA-256 of a job's content: its job file and its service options."""
     job_file = job.job_file(each.as_input() for each in sources.values())
     nodes = {"nodes": job.nodes} if job.nodes > 1 else {}
     options = json.dumps(nodes | job.service_options, sort_keys=True, default=str)
@@ -110,34 +145,34 @@ def check_script(job: TrainingJob) -> None:
     """
     if job.script is None:
         raise InvalidJob(
-            "script is missing: this provider runs scripts on ModelArts; give one, or choose the connection of another "
-            "service.",
+            "script is missing: ModelArts jobs of this provider run a script; set script, or use another "
+            "service's connection.",
             field="script",
         )
 
 
 def check_env(job: TrainingJob) -> None:
-    """Refuse names that ModelArts uses itself.
+    """Refuse names of variables that ModelArts uses itself.
 
-    :raises InvalidJob: naming one.
+    :raises InvalidJob: naming the variable.
     """
     for each in job.env:
         if each.name.lower() in {"data_url", "train_url"}:
             raise InvalidJob(
-                f"env {each.name!r} cannot be: ModelArts passes --{each.name.lower()} itself; call it otherwise.",
+                f"env cannot contain {each.name!r}: ModelArts passes --{each.name.lower()} itself; use another name.",
                 field="env",
             )
 
 
 def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, installs: bool) -> dict[str, Source]:
-    """The files of a job's folder, by their path in it.
+    """Return the files of a job's folder in OBS, by their path in it.
 
     :param sources: The files of the job, by their path in its working directory.
-    :param installs: Whether the platform installs ``pip-requirements.txt``, which it does for its own engines.
+    :param installs: Whether the platform installs ``pip-requirements.txt``, as it does for its own engines.
     """
     span = read_span(job.completion_time)
     requirements = REQUIREMENTS_NAME in sources
-    told: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "id": job_id,
         "script": SCRIPT_NAME,
         "env": {each.name: each.value for each in job.env},
@@ -145,10 +180,10 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
         "requirements": REQUIREMENTS_NAME if requirements and not installs else "",
     }
     if job.arguments:
-        told["arguments"] = list(job.arguments)
+        settings["arguments"] = list(job.arguments)
     found = {
         f"{CODE}{BOOT_FILE}": measure(BOOT_FILE, Path(boot.__file__).read_text(encoding="utf-8")),
-        f"{CODE}{boot.JOB}": measure(boot.JOB, json.dumps(told, sort_keys=True)),
+        f"{CODE}{boot.JOB}": measure(boot.JOB, json.dumps(settings, sort_keys=True)),
         f"{CODE}{SCRIPT_NAME}": sources[SCRIPT_NAME],
         f"{DATA}{KEEPER}": measure(KEEPER, ""),
         f"{OUTPUT}{KEEPER}": measure(KEEPER, ""),
@@ -163,9 +198,9 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
 def _text(given: Mapping[str, Any], name: str) -> str:
     value = given[name]
     if not isinstance(value, str | int) or isinstance(value, bool) or not str(value).strip():
-        raise _wrong(f"{name} as {value!r}: it is a text")
+        raise _invalid(f"{name} = {value!r}; expected a string")
     return str(value).strip()
 
 
-def _wrong(what: str) -> InvalidJob:
+def _invalid(what: str) -> InvalidJob:
     return InvalidJob(f"service_options has {what}.", field="service_options")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The name of a job on ModelArts, the files of its folder, and what service_options may say."""
+"""Name and description of a job, the files of its folder, and service options."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source, measure_all
-from airflow_provider_jobapi.services.modelarts import boot, planning
-from airflow_provider_jobapi.services.modelarts.mapping import Found, Key
-from airflow_provider_jobapi.services.modelarts.planning import Options
+from airflow_provider_jobapi.services.modelarts import boot, plan
+from airflow_provider_jobapi.services.modelarts.plan import Options
 from airflow_provider_jobapi.training.job import TrainingJob
 
 ID = str(uuid.uuid4())
-KEY = Key("1")
 
 
 def job(**fields: Any) -> TrainingJob:
@@ -30,27 +28,27 @@ def read(source: Source) -> bytes:
 
 
 @pytest.mark.parametrize(("name", "slug"), [("a.b c", "a-b-c"), ("x" * 100, "x" * 27), ("mnist_1", "mnist_1")])
-def test_a_name_has_our_id_and_fits(name: str, slug: str) -> None:
-    made = planning.job_name(name, ID)
+def test_job_name(name: str, slug: str) -> None:
+    made = plan.job_name(name, ID)
     assert made == f"{slug}-{ID}"
     assert len(made) <= 64
 
 
-def test_a_description_tells_whose_a_job_is() -> None:
-    said = planning.description(ID, "a" * 64)
+def test_description() -> None:
+    said = plan.description(ID, "a" * 64)
     assert len(said) <= 256
-    assert planning.owned(Found(KEY, f"x-{ID}", said), ID)
-    assert planning.digest_in(said) == "a" * 64
-    assert not planning.owned(Found(KEY, f"x-{ID}", "somebody's"), ID)
-    assert not planning.owned(Found(KEY, f"x-{ID}", planning.description(ID + "0", "a" * 64)), ID)
-    assert not planning.owned(Found(KEY, "x", said), ID)
-    assert planning.digest_in(f"airflow:{ID}") is None
+    assert plan.has_job_id(f"x-{ID}", said, ID)
+    assert plan.digest_in(said) == "a" * 64
+    assert not plan.has_job_id(f"x-{ID}", "somebody's", ID)
+    assert not plan.has_job_id(f"x-{ID}", plan.description(ID + "0", "a" * 64), ID)
+    assert not plan.has_job_id("x", said, ID)
+    assert plan.digest_in(f"airflow:{ID}") is None
 
 
-def test_the_digest_follows_everything() -> None:
+def test_digest_covers_the_whole_job() -> None:
     def digest(**fields: Any) -> str:
         made = job(**fields)
-        return planning.digest_of(made, measure_all(made.files()))
+        return plan.job_digest(made, measure_all(made.files()))
 
     every = [digest(), digest(script="print(2)"), digest(data={"a": "b"}), digest(service_options={"nodes": 2})]
     every += [digest(service_options={"nodes": 3}), digest(arguments=["5"])]
@@ -64,7 +62,7 @@ def test_the_files_of_a_folder(installs: bool) -> None:
     made = job(
         env={"Epochs": "5"}, requirements=["a==1"], completion_time="2m", data={"deep/a.csv": b"1", "b.csv": "2"}
     )
-    found = planning.files(made, ID, measure_all(made.files()), installs=installs)
+    found = plan.files(made, ID, measure_all(made.files()), installs=installs)
     requirements = "pip-requirements.txt" if installs else "requirements.txt"
     assert sorted(found) == sorted(
         [
@@ -92,31 +90,31 @@ def test_options() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"flavor": "a", "spec_code": "b"}, "keep one"),
-        ({"flavor": ["a"]}, "flavor as"),
-        ({"engine": " "}, "engine as"),
-        ({"nodes": 0}, "nodes as 0"),
-        ({"nodes": True}, "nodes as True"),
+        ({"flavor": "a", "spec_code": "b"}, "remove one"),
+        ({"flavor": ["a"]}, "flavor = "),
+        ({"engine": " "}, "engine = "),
+        ({"nodes": 0}, "nodes = 0"),
+        ({"nodes": True}, "nodes = True"),
         ({"config": {"x": {1, 2}}}, "JSON"),
     ],
 )
-def test_options_that_cannot_be(given: dict[str, Any], said: str) -> None:
+def test_invalid_options(given: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidJob, match=said):
         Options.of(given)
 
 
 def test_the_nodes_of_the_job_are_the_nodes_of_the_options() -> None:
     assert Options.of({}, 3).nodes == Options.of({"nodes": 3}).nodes == Options.of({"nodes": 3}, 3).nodes == 3
-    with pytest.raises(InvalidJob, match="nodes as 2, and the job's nodes is 3"):
+    with pytest.raises(InvalidJob, match="nodes = 2, but the job has nodes = 3"):
         Options.of({"nodes": 2}, 3)
 
 
 def test_a_job_without_a_script_is_refused() -> None:
     with pytest.raises(InvalidJob, match=r"^script is missing"):
-        planning.check_script(job(script=None, image="trainer:1"))
-    planning.check_script(job())
+        plan.check_script(job(script=None, image="trainer:1"))
+    plan.check_script(job())
 
 
-def test_env_that_modelarts_uses_itself() -> None:
+def test_reserved_env() -> None:
     with pytest.raises(InvalidJob, match="--data_url"):
-        planning.check_env(job(env={"DATA_URL": "x"}))
+        plan.check_env(job(env={"DATA_URL": "x"}))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""v1: our jobs in the words of the documents' procedure, and its answers in ours."""
+"""Requests and answers of v1, compared with the procedure of the API's documents."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
-from airflow_provider_jobapi.services.modelarts.mapping import Found, Key, Plan
-from airflow_provider_jobapi.services.modelarts.mapping_v1 import V1
-from airflow_provider_jobapi.services.modelarts.states import V1 as V1_STATES
+from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
+from airflow_provider_jobapi.services.modelarts.dialect_base import FoundJob, JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_v1 import STATES, V1
+from airflow_provider_jobapi.services.modelarts.plan import Plan
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import document
 
@@ -35,7 +35,7 @@ def plan(**fields: Any) -> Plan:
         "boot_file": "train_mnist_tf.py",
         "data": "/test-modelarts/dataset-mnist/",
         "output": "/test-modelarts/mnist-model/output/",
-        "engine": Engine(4, "TensorFlow", "TF-1.8.0-python3.6"),
+        "engine": ModelArtsEngine(4, "TensorFlow", "TF-1.8.0-python3.6"),
         "flavor": "modelarts.vm.cpu.8u",
         "nodes": 1,
         "env": (),
@@ -49,7 +49,7 @@ def body(**fields: Any) -> dict[str, Any]:
     return dict(call.body or {})
 
 
-def test_the_request_of_the_procedure_word_for_word() -> None:
+def test_request_of_the_procedure() -> None:
     asked = {"notification": {"topic_urn": "", "events": []}}
     assert body(more=asked) == document("create_request")
 
@@ -59,7 +59,7 @@ def test_env_becomes_parameters_with_names_in_lower_case() -> None:
     assert config["parameter"] == [{"label": "test_data", "value": "x y"}, {"label": "epochs", "value": "5"}]
 
 
-def test_an_image_of_the_users_gets_a_command_and_variables() -> None:
+def test_custom_image_with_command_and_variables() -> None:
     config = body(engine=CustomImage("swr.eu-de.example.com/me/tf:1"), env=(("TEST_DATA", "x y"),))["config"]
     assert "engine_id" not in config
     assert config["user_image_url"] == "swr.eu-de.example.com/me/tf:1"
@@ -71,7 +71,7 @@ def test_an_image_of_the_users_gets_a_command_and_variables() -> None:
     assert config["parameter"] == [{"label": "TEST_DATA", "value": "x y"}]
 
 
-def test_options_are_passed_on_and_null_takes_a_field_away() -> None:
+def test_options_are_merged_and_null_removes_a_field() -> None:
     more = {"config": {"log_url": "/logs/", "parameter": [{"label": "lr", "value": "1"}], "engine_id": None}}
     config = body(more=more, env=(("A", "b"),))["config"]
     assert config["log_url"] == "/logs/"
@@ -79,7 +79,7 @@ def test_options_are_passed_on_and_null_takes_a_field_away() -> None:
     assert config["parameter"] == [{"label": "a", "value": "b"}, {"label": "lr", "value": "1"}]
 
 
-def test_other_data_replaces_ours() -> None:
+def test_data_options_replace_the_uploaded_data() -> None:
     config = body(more={"config": {"dataset_id": "d", "dataset_version_id": "v"}})["config"]
     assert "data_source" not in config
 
@@ -99,25 +99,25 @@ def test_a_model_needs_no_code() -> None:
         ({"config": {"data_url": "/b/d/"}}, False, False),
     ],
 )
-def test_what_the_options_choose_is_not_chosen_by_us(more: dict[str, Any], flavor: bool, engine: bool) -> None:
-    named = DIALECT.check(more)
+def test_options_override_flavor_and_engine(more: dict[str, Any], flavor: bool, engine: bool) -> None:
+    named = DIALECT.overrides(more)
     assert (named.flavor, named.engine) == (flavor, engine)
 
 
 @pytest.mark.parametrize(
     "more", [{"job_name": "x"}, {"workspace_id": "1"}, {"config": {"create_version": False}}, {"config": []}]
 )
-def test_options_by_which_a_job_could_not_be_found_again(more: dict[str, Any]) -> None:
+def test_reserved_options_are_refused(more: dict[str, Any]) -> None:
     with pytest.raises(InvalidJob, match="service_options"):
-        DIALECT.check(more)
+        DIALECT.overrides(more)
 
 
 def test_the_created_job_of_the_procedure() -> None:
-    assert DIALECT.read_created(answer(document("create"))) == Key("567524", "1108482")
+    assert DIALECT.read_created(answer(document("create"))) == JobKey("567524", "1108482")
 
 
-def test_ids_that_are_texts() -> None:
-    assert DIALECT.read_created(answer({"job_id": "10", "version_id": "20"})) == Key("10", "20")
+def test_ids_as_strings() -> None:
+    assert DIALECT.read_created(answer({"job_id": "10", "version_id": "20"})) == JobKey("10", "20")
 
 
 def test_a_created_job_without_a_version_is_refused() -> None:
@@ -127,7 +127,7 @@ def test_a_created_job_without_a_version_is_refused() -> None:
 
 def test_the_details_of_the_procedure() -> None:
     read = DIALECT.read_details(answer(document("details")))
-    assert (read.word, read.nodes, read.train_url) == ("COMPLETED", 1, "/test-modelarts/mnist-model/output/")
+    assert (read.phase, read.nodes, read.train_url) == ("COMPLETED", 1, "/test-modelarts/mnist-model/output/")
     status = read.status
     assert (status.status, status.name, status.container_id) == (JobState.SUCCESSFUL, "jobtest_TF", "jobaedef089")
     assert status.submission_time == datetime(2020, 12, 28, 2, 17, 17, tzinfo=UTC)
@@ -159,7 +159,7 @@ def test_states(code: object, state: JobState, reason: str | None) -> None:
     assert status.outlook is (JobState.STOPPED if code == 9 else state)
 
 
-def test_without_a_duration_nobody_knows_the_end() -> None:
+def test_finish_time_is_unknown_without_a_duration() -> None:
     told = document("details") | {"status": 10}
     assert DIALECT.read_details(answer(told | {"duration": None})).status.finish_time is None
     status = DIALECT.read_details(answer(told | {"duration": 0})).status
@@ -170,20 +170,20 @@ def test_a_search_that_finds_null() -> None:
     assert DIALECT.read_search(answer({"is_success": True, "jobs": None})) == []
 
 
-def test_the_whole_table() -> None:
-    """COMPLETED alone is a success; LOST, SUBMIT_FAILED and their like are ends, too."""
-    states = {code: state for code, (_, state) in V1_STATES.items()}
+def test_table_of_states() -> None:
+    """Only COMPLETED is a success; LOST, SUBMIT_FAILED and similar states end the job, too."""
+    states = {code: state for code, (_, state) in STATES.items()}
     assert set(states) == set(range(22))
     assert {code for code, state in states.items() if state.ended} == {3, 5, 6, 10, 11, 12, 13, 14, 16, 17, 21}
     assert {code for code, state in states.items() if state is JobState.SUCCESSFUL} == {10}
     assert {code for code, state in states.items() if state is JobState.STOPPED} == {12, 13}
 
 
-def test_an_unknown_code_is_named() -> None:
+def test_unknown_status_code() -> None:
     assert "status 99" in DIALECT.read_details(answer(document("details") | {"status": 99})).status.message
 
 
-def test_the_reason_that_the_service_tells() -> None:
+def test_reason_from_the_service() -> None:
     failed = document("details") | {"status": 11, "error_result": "no\nroom"}
     assert DIALECT.read_details(answer(failed)).status.message == "no room"
 
@@ -192,10 +192,10 @@ def test_a_search() -> None:
     call = DIALECT.search("uuid", "0", 1)
     assert call.params == {"search_content": "uuid", "per_page": "50", "page": "2", "workspace_id": "0"}
     jobs = [{"job_id": "10", "job_name": "n", "version_id": "20", "job_desc": None}]
-    assert DIALECT.read_search(answer({"jobs": jobs})) == [Found(Key("10", "20"), "n", "")]
+    assert DIALECT.read_search(answer({"jobs": jobs})) == [FoundJob(JobKey("10", "20"), "n", "")]
 
 
-def test_null_takes_away_what_is_added_to_otherwise() -> None:
+def test_null_removes_a_list() -> None:
     config = body(env=(("A", "b"),), more={"config": {"parameter": None}})["config"]
     assert "parameter" not in config
 

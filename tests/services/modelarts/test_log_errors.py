@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with a log never ends the following of a job, and what passes costs no line."""
+"""Errors of logs do not end the following of a job, and temporary errors lose no line."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import follower as module
-from airflow_provider_jobapi.services.modelarts import logbook
+from airflow_provider_jobapi.services.modelarts.job_logs import ReadLimits
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import Caller
@@ -25,11 +24,6 @@ ENDED = (10, 11, 12, "Completed", "Failed", "Terminated")
 REFUSALS = [(403, "0112"), (500, "2801"), (400, "9999")]
 
 pytestmark = pytest.mark.parametrize("dialect", DIALECTS)
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "QUIET", 1.0)
 
 
 def start(samples: Samples, dialect: str, code: str, nodes: int = 1) -> str:
@@ -52,7 +46,7 @@ def test_a_log_that_cannot_be_read(
 
 
 @pytest.mark.parametrize(("status", "code"), [*REFUSALS, (404, "9404")])
-def test_a_trouble_that_passes_costs_no_line(
+def test_a_temporary_error_loses_no_line(
     samples: Samples, modelarts: ModelArts, dialect: str, status: int, code: str
 ) -> None:
     path = start(samples, dialect, COUNTS)
@@ -73,30 +67,27 @@ def test_a_node_whose_log_cannot_be_read_hides_no_other(samples: Samples, modela
     assert sorted(own(follow(modelarts, path))) == ["[node 1] line", "[node 2] line"]
 
 
-def test_more_nodes_than_pages_of_a_look(
-    samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logbook, "MOST_PAGES", 1)
+def test_more_nodes_than_pages_of_a_read(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, "for number in range(40): print('line', number)", nodes=3)
     behind = list[bool]()
-    lines = asyncio.run(chunks(following(modelarts, path), watch=lambda chunk: behind.append(chunk.cursor["behind"])))
+    follower = following(modelarts, path, limits=ReadLimits(pages=1))
+    lines = asyncio.run(chunks(follower, watch=lambda chunk: behind.append(chunk.cursor["behind"])))
     for node in range(3):
         found = [line.text for line in lines if line.text.startswith(f"[node {node}] line")]
         assert found == [f"[node {node}] line {number}" for number in range(40)]
     assert not any(behind[-2:])
 
 
-def test_the_status_is_asked_for_however_long_the_log_is(
-    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
+def test_the_state_is_polled_while_a_long_log_is_read(
+    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str
 ) -> None:
-    monkeypatch.setattr(logbook, "MOST_PAGES", 1)
     path = start(samples, dialect, "for number in range(200): print('line', number)")
     caller.wait(path, *ENDED)
     seen = len(modelarts.requests())
     modelarts.misbehave("slow", seconds=0.05)
 
     async def read() -> None:
-        follower, chunk = following(modelarts, path), LogChunk((), None)
+        follower, chunk = following(modelarts, path, limits=ReadLimits(pages=1)), LogChunk((), None)
         async with asyncio.timeout(60):
             while not any(line.text == "line 199" for line in chunk.lines):
                 chunk = await follower.read(chunk.cursor)
@@ -105,11 +96,10 @@ def test_the_status_is_asked_for_however_long_the_log_is(
     assert sum(1 for each in modelarts.requests()[seen:] if each["path"].endswith(path.rpartition("/")[2])) >= 3
 
 
-def test_slow_pages_are_shown_as_they_come(
-    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str, monkeypatch: pytest.MonkeyPatch
+def test_lines_of_slow_pages_are_shown_early(
+    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str
 ) -> None:
-    monkeypatch.setattr(logbook, "LOOK", 0.3)
-    monkeypatch.setattr(logbook, "MOST_PAGES", 99)
+    limits = ReadLimits(pages=99, seconds=0.3)
     path = start(samples, dialect, "for number in range(60): print('line', number)")
     caller.wait(path, *ENDED)
     modelarts.misbehave("slow", seconds=0.2, path=LOGS)
@@ -117,7 +107,7 @@ def test_slow_pages_are_shown_as_they_come(
 
     async def read() -> list[LogLine]:
         nonlocal longest
-        follower, cursor, lines = following(modelarts, path), None, list[LogLine]()
+        follower, cursor, lines = following(modelarts, path, limits=limits), None, list[LogLine]()
         for _ in range(100):
             began = time.monotonic()
             async with asyncio.timeout(10):
@@ -132,7 +122,7 @@ def test_slow_pages_are_shown_as_they_come(
     assert longest < 3.5, "a look was as long as its pages were slow"
 
 
-def test_a_log_that_is_refused_for_long_is_left_alone(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
+def test_no_log_request_before_the_time_of_retry_after(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, COUNTS)
     modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=30, path=LOGS)
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logs of v2 where the region has none by page: the end of the log, and a link to all of it where that is not enough.
+"""Read one log of v2 in regions without pages: a preview of its end, and a link to all of it.
 
-Open Telekom Cloud documents these two alone. Here a line has no time of any kind, and whoever reads the log again must
-show each line under the same time. So it is shown under the time of the job's creation, and a millisecond later than
-the line before: at a pace at which no line is left out for coming too fast.
+Open Telekom Cloud documents only these two. Their lines have no time of any kind, and a line must get the same time
+whenever the log is read again. So each gets the time of the job's creation plus a millisecond for each line before it,
+which is a rate at which no line is dropped for coming too fast.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from urllib.parse import quote
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts.wire import Call, content, maybe_number, text
+from airflow_provider_jobapi.services.modelarts.calls import Call, content, maybe_number, text
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LogPart:
     """A part of a log.
 
-    :ivar begin: At which byte of the log it begins.
+    :ivar begin: The byte of the log at which it begins.
     :ivar body: Its bytes.
     """
 
@@ -28,10 +28,10 @@ class Part:
     body: bytes
 
     def lines_after(self, offset: int, most: int, *, final: bool) -> tuple[tuple[str, ...], int] | None:
-        """The lines after an offset, and the offset after them; None where this part begins later.
+        """Return the lines after an offset and the offset after them; None if this part begins later.
 
-        :param most: Lines after which the rest is left for later.
-        :param final: Whether the log is over, so that a last line that was not ended will not grow.
+        :param most: The most lines.
+        :param final: Whether the log is complete, so that a last line without a line end will not grow.
         """
         if self.begin > offset:
             return None
@@ -47,31 +47,31 @@ class Part:
 
 
 def preview(job: str, task: str) -> Call:
-    """Asks for the end of a task's log."""
+    """Build the request for the end of a task's log."""
     return Call("GET", "v2", f"{_path(job, task)}/preview", "the job's log")
 
 
-def read_preview(answer: Answer) -> Part:
-    """The end of the log; the sizes say where it begins.
+def read_preview(answer: Answer) -> LogPart:
+    """Parse the end of a log; its sizes show where it begins.
 
-    Where the text is not of the size that is said, as bytes that are no UTF-8 make it longer, no byte of it has a known
-    place. Then the part is the empty one at the log's end, and what is before it is read behind the link.
+    If the text does not have the size that the answer names (it grows if the log is not UTF-8), no byte of it has a
+    known position. Then the part is empty and at the log's end, and the caller reads what is before it from the link.
     """
     body = content(answer)
     shown = text(body.get("content")).encode(errors="surrogatepass")
     size, whole = maybe_number(body.get("current_size")), maybe_number(body.get("full_size"))
     if size is not None and size != len(shown):
-        return Part(size if whole is None else whole, b"")
-    return Part(0 if whole is None else max(0, whole - len(shown)), shown)
+        return LogPart(size if whole is None else whole, b"")
+    return LogPart(0 if whole is None else max(0, whole - len(shown)), shown)
 
 
 def link(job: str, task: str) -> Call:
-    """Asks for a link to a task's whole log; it is good for five minutes."""
+    """Build the request for a link to a task's whole log, valid for five minutes."""
     return Call("GET", "v2", f"{_path(job, task)}/url", "the job's log")
 
 
 def read_link(answer: Answer) -> str:
-    """The link, which is a secret while it is good."""
+    """Parse the link, which is a secret while it is valid."""
     url = text(content(answer).get("obs_url"))
     if not url.startswith(("https://", "http://")):
         raise BrokenContract("ModelArts sent no link to the job's log; check the connection's host and dialect.")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A worker that is killed: what it had asked for is found and stopped, from inside a signal handler, within seconds."""
+"""A killed worker finds and stops its job in a signal handler within seconds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, InvalidJob, JobNotFound, ServiceUnavailable
-from airflow_provider_jobapi.services.modelarts import jobs, session
+from airflow_provider_jobapi.services.modelarts import api_session, client
+from airflow_provider_jobapi.services.modelarts.api_session import session_of
+from airflow_provider_jobapi.services.modelarts.client import SearchLimits
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
-from airflow_provider_jobapi.services.modelarts.session import session_of
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
@@ -32,7 +33,7 @@ class Killed(BaseException):
 
 
 class Held:
-    """A lock whose holder was interrupted."""
+    """A lock that the interrupted thread holds."""
 
     def __enter__(self) -> None:
         raise AssertionError("The signal handler waits for a lock that the interrupted thread may hold.")
@@ -43,7 +44,7 @@ class Held:
 
 @contextmanager
 def killed_in_create(seconds: float) -> Iterator[None]:
-    """Interrupt the main thread as Airflow's handler of SIGTERM does, so many seconds after it began to create."""
+    """Interrupt the main thread some seconds after a creation began, like Airflow's SIGTERM handler."""
 
     def handle(*_: object) -> None:
         raise Killed
@@ -52,11 +53,11 @@ def killed_in_create(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         return original(*given)
 
-    original = jobs.Jobs.create
+    original = client.ModelArtsClient.create
     before = signal.signal(signal.SIGALRM, handle)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jobs.Jobs, "create", create)
+            patch.setattr(client.ModelArtsClient, "create", create)
             with pytest.raises(Killed):
                 yield
     finally:
@@ -65,7 +66,7 @@ def killed_in_create(seconds: float) -> Iterator[None]:
 
 
 def in_a_handler(work: Any) -> None:
-    """Do something in a signal handler."""
+    """Call a function in a signal handler."""
     before = signal.signal(signal.SIGUSR1, lambda *_: work())
     try:
         signal.raise_signal(signal.SIGUSR1)
@@ -73,7 +74,7 @@ def in_a_handler(work: Any) -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_list_that_is_late_after_a_lost_answer(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+def test_lost_answer_and_stale_list(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     modelarts.misbehave("listed_late", seconds=1.5)
     modelarts.misbehave("lost_answer")
     handle = asking.submit(job(), job_id).handle
@@ -82,21 +83,20 @@ def test_a_list_that_is_late_after_a_lost_answer(asking: ModelArtsService, model
 
 
 @pytest.mark.usefixtures("no_waits")
-def test_a_list_that_stays_late_is_worth_another_try(
-    asking: ModelArtsService, modelarts: ModelArts, job_id: str
-) -> None:
+def test_lost_answer_and_a_list_that_stays_stale(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     modelarts.misbehave("listed_late", seconds=60)
     modelarts.misbehave("lost_answer")
-    with pytest.raises(ServiceUnavailable, match=r"ModelArts\.(0103|2751).*does not show it yet"):
+    with pytest.raises(ServiceUnavailable, match=r"ModelArts\.(0103|2751).*does not contain it yet"):
         asking.submit(job(WAITS), job_id)
     modelarts.behave()
     asking.stop(asking.find(job_id).handle)
 
 
-def test_a_create_that_is_slower_than_the_kill(
+def test_worker_killed_before_the_answer_to_a_creation(
     asking: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str
 ) -> None:
-    asking._jobs.search(job_id)
+    with pytest.raises(JobNotFound):  # logs in
+        asking.find(job_id)
     modelarts.misbehave("slow", path=CREATE, seconds=3.0)
     modelarts.misbehave("listed_late", seconds=1.0)
     with killed_in_create(1.5):
@@ -108,14 +108,12 @@ def test_a_create_that_is_slower_than_the_kill(
     assert ended(new, handle).status is JobState.STOPPED
 
 
-def test_a_create_that_never_came_through_is_looked_for_once(
-    asking: ModelArtsService, modelarts: ModelArts, job_id: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "LOOKS", 3)
+def test_a_creation_without_effect_is_searched_for_once(modelarts: ModelArts, dialect: str, job_id: str) -> None:
+    asking = service(modelarts, dialect, search=SearchLimits(seconds=2.0, searches=4))
     modelarts.misbehave("slow", path=CREATE, seconds=60)
     with killed_in_create(1.0):
         asking.submit(job(WAITS), job_id)
-    for least in (3, 0):
+    for least in (1.5, 0):
         began = time.monotonic()
         with pytest.raises(JobNotFound):
             asking.find(job_id)
@@ -123,22 +121,20 @@ def test_a_create_that_never_came_through_is_looked_for_once(
 
 
 @pytest.mark.usefixtures("no_waits")
-@pytest.mark.parametrize("refused", [False, True])
-def test_what_was_answered_is_not_looked_for(
-    asking: ModelArtsService, modelarts: ModelArts, job_id: str, *, refused: bool
+def test_a_job_whose_creation_was_refused_is_searched_for_once(
+    asking: ModelArtsService, modelarts: ModelArts, job_id: str
 ) -> None:
-    if refused:
-        modelarts.misbehave("refusal", path=CREATE, code="0104", message="No.")
-        with pytest.raises(InvalidJob):
-            asking.submit(job(), job_id)
-    else:
+    modelarts.misbehave("refusal", path=CREATE, code="0104", message="No.")
+    with pytest.raises(InvalidJob):
         asking.submit(job(), job_id)
-    assert asking._jobs.find_late(job_id) is None
-    assert job_id not in jobs._unanswered
+    since = len(modelarts.requests())
+    with pytest.raises(JobNotFound):
+        asking.find(job_id)
+    assert len(modelarts.requests()[since:]) == 1
 
 
 @pytest.mark.parametrize("logged_in", [True, False])
-def test_a_stop_in_a_signal_handler_waits_for_nobody(
+def test_stop_in_a_signal_handler_takes_no_held_lock(
     modelarts: ModelArts, dialect: str, job_id: str, *, logged_in: bool
 ) -> None:
     handle = service(modelarts, dialect).submit(job(WAITS), job_id).handle
@@ -157,11 +153,11 @@ def test_a_stop_in_a_signal_handler_waits_for_nobody(
     shared._lock = Held()  # type: ignore[assignment]
     shared._mask = asking._mask = mask
     in_a_handler(lambda: asking.stop(handle))
-    session._sessions.clear()
+    api_session._sessions.clear()
     assert ended(service(modelarts, dialect), handle).status is JobState.STOPPED
 
 
-def test_a_find_after_the_kill_waits_for_nobody_either(
+def test_find_in_a_signal_handler_takes_no_held_lock(
     asking: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str
 ) -> None:
     modelarts.misbehave("slow", path=CREATE, seconds=2.5)
@@ -174,9 +170,7 @@ def test_a_find_after_the_kill_waits_for_nobody_either(
     asking.stop(found[0])
 
 
-def test_a_stop_that_hangs_takes_its_time_and_no_more(
-    asking: ModelArtsService, modelarts: ModelArts, job_id: str
-) -> None:
+def test_time_limit_of_a_stop(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     handle = asking.submit(job(WAITS), job_id).handle
     started(asking, handle)
     modelarts.misbehave("slow", path=STOP, seconds=20)
@@ -190,7 +184,7 @@ def test_a_stop_that_hangs_takes_its_time_and_no_more(
 
 @pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize(("status", "code"), [(400, "0105"), (409, "9999"), (403, "0112")])
-def test_a_stop_that_is_refused_is_one_of_a_job_that_goes_on(
+def test_a_refused_stop_is_an_error_only_for_a_running_job(
     asking: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str, status: int, code: str
 ) -> None:
     handle = asking.submit(job(WAITS), job_id).handle

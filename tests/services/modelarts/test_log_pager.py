@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A log is read whole, once, and under the same times each time, whatever the service means by its cursors."""
+"""Every line is read once and with the same time, whatever the service's cursors mean."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts.pages import LONGEST, Ask, Page, read_page
-from airflow_provider_jobapi.services.modelarts.tail import Found, Tail, block_after
+from airflow_provider_jobapi.services.modelarts.log_pages import (
+    PAGE_LINES,
+    LogPager,
+    Page,
+    PageRequest,
+    StampedLine,
+    block_end,
+    read_page,
+)
 from tests.harness.modelarts import lines
 
 MODES = ("exclusive", "inclusive", "half_open")
@@ -24,7 +31,7 @@ MODES = ("exclusive", "inclusive", "half_open")
 
 @dataclass(frozen=True)
 class Service:
-    """A service of one log, with its own reading of the documents.
+    """A service with one log and one interpretation of the documents.
 
     :ivar ends: Whether the content of a page ends with a newline.
     :ivar grows: Whether the last line was not ended yet.
@@ -38,7 +45,7 @@ class Service:
     grows: bool = False
     separator: str = "\n"
 
-    def answer(self, ask: Ask) -> Page:
+    def answer(self, ask: PageRequest) -> Page:
         base = "" if ask.base is None else str(ask.base)
         found = lines.page(
             self.log,
@@ -64,19 +71,19 @@ class Service:
         return replace(self, log=shown, grows=grows)
 
 
-def poll(service: Service, state: Any, *, final: bool = False, most: int = 10**6) -> tuple[list[Found], Any]:
+def poll(service: Service, state: Any, *, final: bool = False, most: int = 10**6) -> tuple[list[StampedLine], Any]:
     """Read until nothing is new, or a few pages; the state travels as JSON."""
-    tail = Tail("desc", json.loads(json.dumps(state)))
-    found = list[Found]()
+    pager = LogPager("desc", json.loads(json.dumps(state)))
+    found = list[StampedLine]()
     for _ in range(most):
-        found += tail.feed(service.answer(tail.ask()), final=final)
-        assert tail.ask().lines <= LONGEST
-        if tail.idle:
+        found += pager.feed(service.answer(pager.request()), final=final)
+        assert pager.request().lines <= PAGE_LINES
+        if pager.idle:
             break
-    return found, tail.state()
+    return found, pager.state()
 
 
-def whole(service: Service) -> list[Found]:
+def whole(service: Service) -> list[StampedLine]:
     return poll(service, None, final=True)[0]
 
 
@@ -110,7 +117,7 @@ def test_every_line_once_and_under_the_same_time(service: Service, cuts: list[tu
     expected = whole(service)
     assert [line.text for line in expected] == service.texts
     assert all(one.stamp <= two.stamp for one, two in pairwise(expected))
-    found, state, shown = list[Found](), None, 0
+    found, state, shown = list[StampedLine](), None, 0
     for more, grows, most in cuts:
         shown = min(len(service.log), shown + more)
         new, state = poll(service.upto(shown, grows=grows), state, most=most)
@@ -126,7 +133,7 @@ def test_every_line_once_and_under_the_same_time(service: Service, cuts: list[tu
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("down", ["asc", "desc"])
 @pytest.mark.parametrize("asc_is_head", [True, False])
-@pytest.mark.parametrize("length", [1, 2, LONGEST - 1, LONGEST, LONGEST + 1, 3 * LONGEST + 7])
+@pytest.mark.parametrize("length", [1, 2, PAGE_LINES - 1, PAGE_LINES, PAGE_LINES + 1, 3 * PAGE_LINES + 7])
 def test_long_logs(mode: str, down: str, asc_is_head: bool, length: int) -> None:
     service = Service(tuple((7 * 10**17 + number, str(number)) for number in range(length)), mode, down, asc_is_head)
     found = whole(service)
@@ -135,48 +142,48 @@ def test_long_logs(mode: str, down: str, asc_is_head: bool, length: int) -> None
     assert live + poll(service, state, final=True)[0] == found
 
 
-def test_lines_are_followed_before_they_are_ended_by_others() -> None:
+def test_a_last_line_without_a_line_end() -> None:
     service = Service(((10, "one"), (20, "two"), (30, "3 of 9")), grows=True)
     found, state = poll(service, None)
     assert [line.text for line in found] == ["one", "two"]
     grown = Service(((10, "one"), (20, "two"), (30, "9 of 9")))
-    assert poll(grown, state)[0] == [Found(30, "9 of 9")]
+    assert poll(grown, state)[0] == [StampedLine(30, "9 of 9")]
 
 
-def test_one_question_a_poll_where_nothing_is_new() -> None:
+def test_one_request_for_each_poll_without_news() -> None:
     service = Service(tuple((number, "x") for number in range(1, 30)), "inclusive", "asc")
     _, state = poll(service, None)
-    tail = Tail("desc", state)
-    assert tail.feed(service.answer(tail.ask())) == []
-    assert tail.idle
+    pager = LogPager("desc", state)
+    assert pager.feed(service.answer(pager.request())) == []
+    assert pager.idle
 
 
 def test_blocks_grow_with_the_log() -> None:
     ends, end = list[int](), 0
     while end < 20_000:
-        end = block_after(end)
+        end = block_end(end)
         ends.append(end)
     assert ends[:20] == [*range(1, 17), 18, 20, 22, 24]
-    assert max(two - one for one, two in pairwise(ends)) == LONGEST - 2
+    assert max(two - one for one, two in pairwise(ends)) == PAGE_LINES - 2
     assert len([one for one in ends if one < 1000]) < 55
 
 
-def test_two_words_for_one_direction() -> None:
-    tail = Tail("desc", {"cursor": "50", "count": 2, "block": 2, "sure": True, "word": "desc"})
-    with pytest.raises(BrokenContract, match="same one"):
-        tail.feed(Page(10, 20, ("a", "b")))
+def test_both_directions_return_the_same_part() -> None:
+    pager = LogPager("desc", {"cursor": "50", "count": 2, "block": 2, "sure": True, "word": "desc"})
+    with pytest.raises(BrokenContract, match="both directions"):
+        pager.feed(Page(10, 20, ("a", "b")))
 
 
 @pytest.mark.parametrize("size", [2, 3, 40])
 @pytest.mark.parametrize("same", [False, True])
 def test_lines_that_share_a_number(size: int, same: bool) -> None:
-    """With numbers of their own lost lines would be a fault; so those of one number are read as far as they tell."""
+    """Lines with the same number are read as far as the service distinguishes them."""
     log = tuple((10**18 + number // size, f"{0 if same else number}") for number in range(120))
     service = Service(log, "inclusive")
     found = [line.text for line in poll(service, None, most=400)[0]]
     assert len(found) >= 120
     assert same or found == service.texts
-    state, live = None, list[Found]()
+    state, live = None, list[StampedLine]()
     for count in (*range(0, 120, 7), 120, 120):
         new, state = poll(service.upto(count), state, most=400)
         live += new
@@ -185,7 +192,7 @@ def test_lines_that_share_a_number(size: int, same: bool) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_pages_whose_content_is_not_ended_come_at_once(mode: str) -> None:
+def test_pages_without_a_final_line_end(mode: str) -> None:
     service = Service(tuple((10**18 + number, str(number)) for number in range(4000)), mode, ends=False)
     found, _ = poll(service, None)
     assert len(found) == 3999

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.files.stores import LocalStore
 from airflow_provider_jobapi.services.modelarts import boot
-from airflow_provider_jobapi.services.modelarts.output import model_files, place
+from airflow_provider_jobapi.services.modelarts.obs import bucket_and_key, model_files
 
 FOLDER = "jobs/x/output/"
 
@@ -32,13 +32,13 @@ def told(**files: dict[str, Any]) -> bytes:
 
 @pytest.mark.parametrize("url", ["/bucket/a/b/", "obs://bucket/a/b/", "s3://bucket/a/b"])
 def test_the_spellings_of_a_folder(url: str) -> None:
-    assert place(url) == ("bucket", "a/b/")
+    assert bucket_and_key(url) == ("bucket", "a/b/")
 
 
 @pytest.mark.parametrize("url", ["", "bucket/a", "/bucket/", "/bucket"])
-def test_what_is_no_folder(url: str) -> None:
+def test_invalid_folders(url: str) -> None:
     with pytest.raises(BrokenContract):
-        place(url)
+        bucket_and_key(url)
 
 
 def test_no_model(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_model_that_the_boot_file_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listed", [None, b"{", b"[]", told(**{"saved_model.pb": {"size": 4, "sha256": "a" * 64}})])
-def test_a_model_of_another_boot_file_is_read(tmp_path: Path, listed: bytes | None) -> None:
+def test_hashes_of_a_model_without_a_list(tmp_path: Path, listed: bytes | None) -> None:
     files = {".keep": b"", "saved_model.pb": b"graph", "variables/x": b"1"}
     store = put(tmp_path, files if listed is None else files | {boot.FILES: listed})
     found = model_files(store, FOLDER)
@@ -68,7 +68,7 @@ def test_a_model_of_another_boot_file_is_read(tmp_path: Path, listed: bytes | No
     }
 
 
-def test_the_newest_export_by_the_time_at_which_it_was_written(tmp_path: Path) -> None:
+def test_the_newest_model_by_its_modification_time(tmp_path: Path) -> None:
     listed = {
         "export/1/saved_model.pb": {"size": 1, "sha256": "a" * 64, "modified": 20.0},
         "export/2/saved_model.pb": {"size": 1, "sha256": "b" * 64, "modified": 10.0},
@@ -77,7 +77,7 @@ def test_the_newest_export_by_the_time_at_which_it_was_written(tmp_path: Path) -
     assert [file.sha256 for file in model_files(store, FOLDER) or {}] == ["a" * 64]
 
 
-def test_a_hash_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_hash_is_refused(tmp_path: Path) -> None:
     store = put(tmp_path, {"saved_model.pb": b"x", boot.FILES: told(**{"saved_model.pb": {"size": 1}})})
     with pytest.raises(BrokenContract, match="SHA-256"):
         model_files(store, FOLDER)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a user reads when ModelArts refuses: its code, its words, and what to do. Word for word."""
+"""Messages of errors, literally: the code, the service's message, and what to do."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from airflow_provider_jobapi.exceptions import (
     TrainingError,
 )
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts.mapping import Dialect, Key, dialect_of
-from airflow_provider_jobapi.services.modelarts.refusals import refusal
+from airflow_provider_jobapi.services.modelarts.calls import Call
+from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect, JobKey
+from airflow_provider_jobapi.services.modelarts.dialects import dialect_of
+from airflow_provider_jobapi.services.modelarts.errors import error_of
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
-from airflow_provider_jobapi.services.modelarts.wire import Call
 from airflow_provider_jobapi.services.retry import Retry
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
@@ -29,22 +30,23 @@ from tests.harness.modelarts.service import job, service, started
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
-WHO = "IAM refuses the user 'user'"
+REJECTED = "ModelArts rejected the request for"
+WHO = "IAM refused user 'user'"
 NO_PROJECT = "HTTP 401: The project is wrong, or the user has no access to it"
 NO_USER = "HTTP 401: The username or password is wrong"
 WORKSPACE = "check the connection's workspace_id."
-PROJECT = "check the connection's project, iam_url and host, which must be of one region."
-TOKEN = "it takes no token of the connection's IAM; check iam_url and host, which must be of one region."
+PROJECT = "check that the connection's project, iam_url and host belong to the same region."
+TOKEN = "it rejects tokens of the connection's IAM; check that iam_url and host belong to the same region."
 IAM = "check the connection's login, password, domain and project."
 STORAGE = "check the connection's obs_endpoint, obs_access_key, obs_secret_key, bucket and region."
 SOLD_OUT = (
-    "3976: No resources): the flavour is sold out: run the task later, or name another flavour; these fit: "
+    "3976: No resources): the flavour is sold out; run the task later or set another flavour; flavours that fit: "
     "modelarts.vm.cpu.2u (2 CPUs, 8 GB), modelarts.vm.cpu.8u (8 CPUs, 32 GB)"
 )
 GPUS = "modelarts.vm.gpu.v100 (8 CPUs, 64 GB, 1 GPUs), modelarts.vm.gpu.4v100 (32 CPUs, 256 GB, 4 GPUs"
-AGENCY = "let an administrator give ModelArts an agency for OBS, in the settings of its console."
-QUOTA = "wait for other jobs' ends, delete those not needed, or ask for a larger quota."
-SMALL = "keep the code folder small: data belongs into data_input."
+AGENCY = "ask an administrator to give ModelArts an agency for OBS in the settings of its console."
+QUOTA = "wait until other jobs end, delete unneeded jobs, or request a larger quota."
+SMALL = "keep the code folder small and pass data with data_input."
 FLAVORS = "modelarts.vm.cpu.2u (2 CPUs, 8 GB), modelarts.vm.cpu.8u (8 CPUs, 32 GB), "
 
 
@@ -56,7 +58,7 @@ def refused(asking: ModelArtsService, job_id: str, **fields: Any) -> TrainingErr
 
 
 def nothing_is_left(double: ModelArts, job_id: str) -> None:
-    """No job was created."""
+    """Assert that no job was created."""
     created = [each for each in double.requests() if each["path"].endswith("/training-jobs") and job_id in str(each)]
     assert not [each for each in created if each["method"] == "POST" and each["status"] in {None, 200, 201}]
 
@@ -66,11 +68,11 @@ def nothing_is_left(double: ModelArts, job_id: str) -> None:
     [
         (
             {"project": "another"},
-            f"{WHO} of the domain 'domain' for the project 'another' ({NO_PROJECT}); {IAM}",
+            f"{WHO} of domain 'domain' access to project 'another' ({NO_PROJECT}); {IAM}",
         ),
         (
             {"domain": "another"},
-            f"{WHO} of the domain 'another' for the project 'project' ({NO_USER}); {IAM}",
+            f"{WHO} of domain 'another' access to project 'project' ({NO_USER}); {IAM}",
         ),
         ({"bucket": "missing"}, f"The storage has no bucket {{obs}}/missing (NoSuchBucket); {STORAGE}"),
         (
@@ -82,13 +84,11 @@ def nothing_is_left(double: ModelArts, job_id: str) -> None:
         ),
         (
             {"workspace_id": "7"},
-            f"ModelArts refuses the job test-{{id}} (ModelArts.0102: The workspace does not exist): {WORKSPACE}",
+            f"{REJECTED} the job test-{{id}} (ModelArts.0102: The workspace does not exist): {WORKSPACE}",
         ),
     ],
 )
-def test_a_connection_that_is_wrong(
-    modelarts: ModelArts, dialect: str, job_id: str, wrong: dict[str, str], said: str
-) -> None:
+def test_wrong_connection(modelarts: ModelArts, dialect: str, job_id: str, wrong: dict[str, str], said: str) -> None:
     error = refused(service(modelarts, dialect, **wrong), job_id)
     assert isinstance(error, ConnectionProblem)
     assert str(error) == said.replace("{obs}", modelarts.s3_url).replace("{id}", job_id)
@@ -101,19 +101,19 @@ def test_a_connection_that_is_wrong(
         (404, "2786", "Not the token's project.", PROJECT),
         (403, "2784", "Invalid token.", TOKEN),
         (401, "0203", "Invalid token.", TOKEN),
-        (403, "0112", "Policy.", "let an administrator give the connection's user the permission for ModelArts."),
+        (403, "0112", "Policy.", "ask an administrator to give the connection's user the permission for ModelArts."),
         (400, "0102", "The workspace does not exist.", WORKSPACE),
         (403, "2785", "You have not authorized ModelArts.", AGENCY),
     ],
 )  # fmt: skip
-def test_a_user_who_may_not(
+def test_missing_permission(
     modelarts: ModelArts, dialect: str, job_id: str, status: int, code: str, words: str, said: str
 ) -> None:
     """Before anything is uploaded."""
     modelarts.misbehave("refusal", path="/v[12]/", status=status, code=code, message=words, times=9)
     error = refused(service(modelarts, dialect), job_id)
     assert isinstance(error, ConnectionProblem)
-    about = f"ModelArts refuses the list of its jobs (ModelArts.{code}: {words.rstrip('.')})"
+    about = f"ModelArts rejected the request for the list of its jobs (ModelArts.{code}: {words.rstrip('.')})"
     assert str(error) == f"{about}: {said}"
     assert not [name for name in modelarts.objects(f"/{modelarts.bucket}/jobs/") if job_id in name]
 
@@ -154,7 +154,7 @@ def test_a_user_who_may_not(
             "refusal",
             {"path": "^POST .*/training-jobs$", "code": "2890", "message": "Pool (p) does not exist", "status": 404},
             InvalidJob,
-            "2890: Pool (p) does not exist): name another pool_id in service_options.",
+            "2890: Pool (p) does not exist): set another pool_id in service_options.",
             None,
         ),
     ],
@@ -172,27 +172,27 @@ def test_a_job_that_is_refused(
     modelarts.misbehave(fault, **how)
     error = refused(service(modelarts, dialect), job_id)
     assert isinstance(error, kind)
-    assert str(error) == f"ModelArts refuses the job test-{job_id} (ModelArts.{v1 if dialect == 'v1' else v2 or v1}"
+    assert str(error) == f"{REJECTED} the job test-{job_id} (ModelArts.{v1 if dialect == 'v1' else v2 or v1}"
     nothing_is_left(modelarts, job_id)
 
 
-def test_what_there_is_not(modelarts: ModelArts, job_id: str) -> None:
+def test_missing_flavor_and_engine(modelarts: ModelArts, job_id: str) -> None:
     asking = service(modelarts, "v2", engine="")
     there = f"{FLAVORS}modelarts.vm.gpu.v100 (8 CPUs, 64 GB, 1 GPUs), modelarts.vm.gpu.4v100 (32 CPUs, 256 GB, 4 GPUs)"
     error = refused(asking, job_id, service_options={"flavor": "modelarts.vm.none"})
-    assert str(error) == f"ModelArts has no flavour 'modelarts.vm.none'; name another one, these fit: {there}."
+    assert str(error) == f"ModelArts has no flavour 'modelarts.vm.none'; flavours that fit: {there}."
     error = refused(asking, job_id, resources={"cpus": 999})
     assert str(error) == (
-        f"No flavour of ModelArts has 999 CPUs, 0 GPUs and 2048 MB; there are: {there}: change job_resources."
+        f"No flavour of ModelArts has 999 CPUs, 0 GPUs and 2048 MB; change job_resources; available flavours: {there}."
     )
     error = refused(asking, job_id, image="python:3.12")
     assert str(error).startswith(
-        "ModelArts has no such engine: the job names the image 'python:3.12'; name one of these: TensorFlow:TF-1.8.0"
+        "ModelArts has no engine for the image 'python:3.12' of the job; use one of: TensorFlow:TF-1.8.0"
     )
     nothing_is_left(modelarts, job_id)
 
 
-def test_a_job_that_somebody_deletes(modelarts: ModelArts, caller: Caller, dialect: str, job_id: str) -> None:
+def test_deleted_job(modelarts: ModelArts, caller: Caller, dialect: str, job_id: str) -> None:
     asking = service(modelarts, dialect)
     handle: Any = asking.submit(job("import time\ntime.sleep(600)\n"), job_id).handle
     started(asking, handle)
@@ -201,15 +201,15 @@ def test_a_job_that_somebody_deletes(modelarts: ModelArts, caller: Caller, diale
     with pytest.raises(JobGone) as caught:
         asking.status(handle)
     assert str(caught.value) == (
-        f"ModelArts no longer has the job {there} (ModelArts.2775: Training job (ID: {there}) not found): somebody "
-        "deleted it; a retry of the task trains anew."
+        f"ModelArts no longer has the job {there} (ModelArts.2775: Training job (ID: {there}) not found): it "
+        "was deleted. A retry of the task starts a new job."
     )
 
 
-def test_a_host_that_has_not_this_api(dialect: str) -> None:
-    """The gateway's codes are its own: APIG.0101 is no path, ModelArts.0101 a wrong argument."""
+def test_host_without_this_api(dialect: str) -> None:
+    """Codes of the gateway mean other things: APIG.0101 is an unknown path, ModelArts.0101 a wrong argument."""
     said = {"error_code": "APIG.0101", "error_msg": "The API does not exist or has not been published"}
-    error = refusal(_answer(404, said), dialect_of(dialect).flavors())
+    error = error_of(_answer(404, said), dialect_of(dialect).flavors())
     assert isinstance(error, ConnectionProblem)
     assert str(error) == (
         "ModelArts does not know the list of its flavours (APIG.0101: The API does not exist or has not been "
@@ -226,16 +226,19 @@ def _calls(dialect: Dialect) -> list[Call]:
 
 
 def test_only_a_job_can_be_gone(dialect: str) -> None:
-    """Of a list that is refused nobody may conclude that a job was deleted and train it anew."""
+    """A refused list does not mean that a job was deleted."""
     spoken = dialect_of(dialect)
     for code in ("0102", "2775"):
         answer = _answer(400, {"error_code": f"ModelArts.{code}", "error_msg": "Not there."})
-        assert not [call for call in _calls(spoken) if isinstance(refusal(answer, call), JobGone)]
-        assert isinstance(refusal(answer, spoken.details(Key("1", "2"))), JobGone)
+        assert not [call for call in _calls(spoken) if isinstance(error_of(answer, call), JobGone)]
+        assert isinstance(error_of(answer, spoken.details(JobKey("1", "2"))), JobGone)
 
 
-def test_a_service_that_has_no_time(modelarts: ModelArts, dialect: str, job_id: str) -> None:
+def test_too_many_requests(modelarts: ModelArts, dialect: str, job_id: str) -> None:
     modelarts.misbehave("too_many_requests", every=1, retry_after=0)
     error = refused(service(modelarts, dialect, retry=Retry(attempts=2)), job_id)
     assert isinstance(error, ServiceUnavailable)
-    assert str(error) == "ModelArts cannot serve the list of its jobs now (ModelArts.2799: Too many requests)."
+    assert (
+        str(error)
+        == "ModelArts is temporarily unable to serve the list of its jobs (ModelArts.2799: Too many requests)."
+    )

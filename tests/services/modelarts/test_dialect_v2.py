@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""v2: our jobs in the words of the reference, and its answers in ours."""
+"""Requests and answers of v2, compared with the reference."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts.engines import CustomImage, Engine
-from airflow_provider_jobapi.services.modelarts.mapping import Found, Key, Plan
-from airflow_provider_jobapi.services.modelarts.mapping_v2 import V2
+from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
+from airflow_provider_jobapi.services.modelarts.dialect_base import FoundJob, JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_v2 import V2
+from airflow_provider_jobapi.services.modelarts.plan import Plan
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from tests.harness.modelarts.caller import document
 
@@ -34,7 +35,7 @@ def body(**fields: Any) -> dict[str, Any]:
         "boot_file": "minist_common.py",
         "data": "/test/data/py_minist/",
         "output": "/test/train_output/",
-        "engine": Engine("pytorch-cp36-1.4.0-v2", "PyTorch", "PyTorch-1.4.0-python3.6-v2"),
+        "engine": ModelArtsEngine("pytorch-cp36-1.4.0-v2", "PyTorch", "PyTorch-1.4.0-python3.6-v2"),
         "flavor": "modelarts.vm.pnt1.large.eco",
         "nodes": 1,
         "env": (),
@@ -45,7 +46,7 @@ def body(**fields: Any) -> dict[str, Any]:
 
 
 def details(**standing: Any) -> dict[str, Any]:
-    """The documents' job, elsewhere in its life."""
+    """Return the status of the reference's job with other values."""
     sample = document("v2_details")
     sample["status"] |= standing
     return dict(sample)
@@ -75,14 +76,14 @@ def test_the_job_of_the_reference() -> None:
     }
 
 
-def test_an_image_of_the_users_gets_a_command() -> None:
+def test_custom_image_with_command() -> None:
     algorithm = body(engine=CustomImage("swr.eu-de.example.com/me/tf:1"))["algorithm"]
     assert algorithm["engine"] == {"image_url": "swr.eu-de.example.com/me/tf:1"}
     assert algorithm["command"] == 'python3 "${MA_JOB_DIR}/py_minist/minist_common.py"'
     assert "boot_file" not in algorithm
 
 
-def test_options_are_passed_on_and_null_takes_a_field_away() -> None:
+def test_options_are_merged_and_null_removes_a_field() -> None:
     more = {
         "algorithm": {"parameters": [{"name": "lr", "value": "1"}], "engine": {"engine_id": None}},
         "spec": {"log_export_path": {"obs_url": "/test/logs/"}},
@@ -94,7 +95,7 @@ def test_options_are_passed_on_and_null_takes_a_field_away() -> None:
     assert asked["spec"]["resource"]["node_count"] == 1
 
 
-def test_an_algorithm_of_the_users_needs_no_code() -> None:
+def test_own_algorithm_without_code() -> None:
     algorithm = body(engine=None, more={"algorithm": {"id": "a-1"}})["algorithm"]
     assert algorithm["id"] == "a-1"
     assert not {"code_dir", "boot_file", "engine"} & set(algorithm)
@@ -109,29 +110,29 @@ def test_an_algorithm_of_the_users_needs_no_code() -> None:
         ({"algorithm": {"inputs": []}}, False, False),
     ],
 )
-def test_what_the_options_choose_is_not_chosen_by_us(more: dict[str, Any], flavor: bool, engine: bool) -> None:
-    named = DIALECT.check(more)
+def test_options_override_flavor_and_engine(more: dict[str, Any], flavor: bool, engine: bool) -> None:
+    named = DIALECT.overrides(more)
     assert (named.flavor, named.engine) == (flavor, engine)
 
 
 @pytest.mark.parametrize(
     "more", [{"metadata": {"name": "x"}}, {"metadata": {"description": "x"}}, {"algorithm": {"outputs": []}}]
 )
-def test_options_by_which_a_job_could_not_be_found_again(more: dict[str, Any]) -> None:
+def test_reserved_options_are_refused(more: dict[str, Any]) -> None:
     with pytest.raises(InvalidJob, match="service_options"):
-        DIALECT.check(more)
+        DIALECT.overrides(more)
 
 
 def test_the_details_of_the_reference() -> None:
     sample = document("v2_details")
     read = DIALECT.read_details(answer(sample))
-    assert (read.word, read.nodes, read.train_url, read.tasks) == (
+    assert (read.phase, read.nodes, read.train_url, read.tasks) == (
         "Abnormal", 1, "/test/train_output/", ("worker-0",),
     )  # fmt: skip
-    assert DIALECT.read_created(answer(sample)) == Key(ID)
+    assert DIALECT.read_created(answer(sample)) == JobKey(ID)
     found = read.status
     assert (found.status, found.reason, found.container_id) == (JobState.FAILED, "Abnormal", ID)
-    assert found.message == "ModelArts says Abnormal (CreateFailed)."
+    assert found.message == "ModelArts reports Abnormal (CreateFailed)."
     assert found.submission_time == datetime(2021, 11, 9, 8, 42, 26, 315_000, tzinfo=UTC)
     assert (found.start_time, found.finish_time) == (None, found.submission_time)
 
@@ -143,7 +144,7 @@ def test_the_task_that_failed_gives_the_reason() -> None:
     ]
     found = status(phase="Failed", secondary_phase="Failed", task_statuses=tasks)
     assert (found.status, found.exit_code, found.reason) == (JobState.FAILED, 3, "NonZeroExit")
-    assert found.message == ("ModelArts says Failed. worker-1: Training job failed: task worker-1 exit with 3.")
+    assert found.message == ("ModelArts reports Failed. worker-1: Training job failed: task worker-1 exit with 3.")
 
 
 @pytest.mark.parametrize(
@@ -155,11 +156,11 @@ def test_the_task_that_failed_gives_the_reason() -> None:
         ([None, 0, 143], 143, "NonZeroExit"),
     ],
 )
-def test_tasks_that_were_ended_with_another_are_no_reason(codes: list[int | None], code: int, reason: str) -> None:
+def test_exit_code_of_the_task_that_failed_first(codes: list[int | None], code: int, reason: str) -> None:
     tasks = [{"task": f"worker-{code}", "exit_code": code, "message": f"exit with {code}."} for code in codes]
     found = status(phase="Failed", secondary_phase="Failed", task_statuses=tasks)
     assert (found.exit_code, found.reason) == (code, reason)
-    assert found.message == f"ModelArts says Failed. worker-{code}: exit with {code}."
+    assert found.message == f"ModelArts reports Failed. worker-{code}: exit with {code}."
 
 
 @pytest.mark.parametrize(
@@ -184,7 +185,7 @@ def test_phases(phase: str, state: JobState) -> None:
 
 
 @pytest.mark.parametrize(("code", "reason"), [(124, "NonZeroExit"), (137, "OutOfMemory"), (1, "NonZeroExit")])
-def test_what_an_exit_code_says(code: int, reason: str) -> None:
+def test_reason_of_an_exit_code(code: int, reason: str) -> None:
     found = status(phase="Failed", task_statuses=[{"task": "worker-0", "exit_code": code, "message": ""}])
     assert (found.exit_code, found.reason) == (code, reason)
 
@@ -196,7 +197,7 @@ def test_the_tasks(tasks: object, read: tuple[str, ...]) -> None:
     assert DIALECT.read_details(answer(details(phase="Running", tasks=tasks))).tasks == read
 
 
-def test_without_a_duration_nobody_knows_the_end() -> None:
+def test_finish_time_is_unknown_without_a_duration() -> None:
     assert status(phase="Completed", start_time="1636447756000", duration=None).finish_time is None
 
 
@@ -213,9 +214,9 @@ def test_a_search() -> None:
         "filters": [{"key": "name", "operator": "like", "value": ["uuid"]}],
     }
     found = DIALECT.read_search(answer({"items": [document("v2_details")]}))
-    assert found == [Found(Key(ID), "trainjob--py14_mem06-108", "")]
+    assert found == [FoundJob(JobKey(ID), "trainjob--py14_mem06-108", "")]
 
 
 def test_the_end_of_a_log() -> None:
-    assert DIALECT.tail(Key(ID), "worker-0", 20).path == f"/training-jobs/{ID}/tasks/worker-0/logs/preview"
+    assert DIALECT.tail(JobKey(ID), "worker-0", 20).path == f"/training-jobs/{ID}/tasks/worker-0/logs/preview"
     assert DIALECT.read_tail(answer({"content": "a\nb\n", "current_size": 4, "full_size": 4})) == ("a", "b")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The way to IAM and to ModelArts: keystoneauth1 logs in, keeps the token of a project, and logs in again once.
+"""Send requests to ModelArts as the connection's user. keystoneauth1 logs in at IAM and caches the project's token.
 
-One login serves every worker thread and every followed job of a process; a token is good for a day and IAM asks that
-it be kept. keystoneauth1 is synchronous, so the triggerer calls from threads.
+All threads and followed jobs of a process share one login: a token is valid for a day, and IAM asks clients to cache
+it. keystoneauth1 is synchronous, so the triggerer calls from threads.
 """
 
 from __future__ import annotations
@@ -19,13 +19,9 @@ from urllib.parse import urlsplit
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services import settings
 from airflow_provider_jobapi.services.answer import Answer, sentence
+from airflow_provider_jobapi.services.modelarts.calls import Call
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.refusals import (
-    is_stale,
-    refusal,
-    succeeded,
-)
-from airflow_provider_jobapi.services.modelarts.wire import Call
+from airflow_provider_jobapi.services.modelarts.errors import error_of, is_token_expired, succeeded
 
 if TYPE_CHECKING:
     from keystoneauth1.identity.v3 import Password
@@ -33,18 +29,27 @@ if TYPE_CHECKING:
     from requests import Response
 
 Mask = Callable[[str], None]
-"""Told each secret, or what of it must not be known, so that logs can hide it."""
+"""Receives each secret, or the part of it that must be hidden, so that logs can mask it."""
 
-MASKED = 256
-"""How many characters of a token's end are hidden in logs; without them the rest is worth nothing. A whole one has some
-6,000, and Airflow's masker keeps all secrets in one pattern that each new one makes anew: that of a year took 5 s."""
+MASKED_CHARACTERS = 256
+"""Characters at a token's end that are masked in logs; the rest is worthless without them. A whole token has some
+6,000, and Airflow's masker rebuilds one pattern of all secrets for each new one, which took 5 s after a year."""
 
 SOCKETS = 32
-"""Connections that are kept open, one for each thread that may ask at a time."""
+"""Connections that are kept open, one for each thread that may send a request at the same time."""
+
+MAX_SESSIONS = 64
+"""Sessions that a process keeps. A connection that was edited leaves its session behind."""
 
 
-class Session:
-    """Sends calls as the connection's user. Safe for threads, but not for signal handlers: see :meth:`apart`."""
+class ApiSession:
+    """Sends requests as the connection's user.
+
+    Safe for threads, but not for signal handlers; see :meth:`separate`.
+
+    :param mask: Receives each token.
+    :param login: A login of another session, as keystoneauth1 serialises it.
+    """
 
     def __init__(self, connection: ModelArtsConnection, mask: Mask, *, login: str | None = None) -> None:
         self._connection = connection
@@ -58,32 +63,32 @@ class Session:
         return f"{type(self).__name__}({self._connection!r})"
 
     def project_id(self) -> str:
-        """The id of the connection's project, which comes with the token.
+        """Return the id of the connection's project, which is part of the token.
 
-        :raises ConnectionProblem: when IAM refuses the user, or there is no such project.
+        :raises ConnectionProblem: if IAM refuses the user or has no such project.
         """
         return self._access()[1]
 
     def send(self, call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
-        """Send a call once, with one more login where the token has ended.
+        """Send a request once, or twice with a new login between if the token has expired.
 
-        :param accept: Whether an answer is one that the caller reads.
-        :raises TrainingError: whatever else comes, as the error that it means.
+        :param accept: Whether the caller reads an answer.
+        :raises TrainingError: for every other answer.
         """
         answer, token = self._once(call)
-        if is_stale(answer):
-            self._renew(token)
+        if is_token_expired(answer):
+            self._discard_token(token)
             answer, _ = self._once(call)
         if not accept(answer):
-            raise refusal(answer, call)
+            raise error_of(answer, call)
         return answer
 
     def fetch(self, url: str, begin: int, most: int) -> tuple[int, bytes]:
-        """Read an object of OBS behind a link, which needs no token.
+        """Read a part of an OBS object from a signed link, which needs no token.
 
-        :param begin: The byte to begin at; where the store sends the whole, what is before is left out.
-        :param most: Bytes after which the rest is left where it is.
-        :returns: The byte at which the read part begins, and the part.
+        :param begin: The byte to begin at.
+        :param most: The most bytes.
+        :returns: The byte at which the part begins, and the part.
         """
         import requests
 
@@ -93,8 +98,8 @@ class Session:
         )
         proxy = connection.proxy_for(url)
         if logging.getLogger("urllib3").isEnabledFor(logging.DEBUG):
-            self._mask(signature)  # urllib3 tells every path then; the link is good for some minutes
-        with _errors_of_the_link(link), requests.Session() as store:
+            self._mask(signature)  # urllib3 logs every path then; the link is valid for some minutes
+        with _convert_link_errors(link), requests.Session() as store:
             store.trust_env = False
             with store.get(
                 url,
@@ -107,73 +112,73 @@ class Session:
                 if answer.status_code == 416:
                     return begin, b""
                 if answer.status_code not in {200, 206}:
-                    raise ServiceUnavailable(f"OBS answers {answer.status_code} to {link}, the log of the job.")
-                return _some(answer, begin, most)
+                    raise ServiceUnavailable(f"OBS answered HTTP {answer.status_code} for {link}, the log of the job.")
+                return _read_part(answer, begin, most)
 
-    def apart(self, timeout: float) -> Session:
-        """A session with the same token and locks of its own, for a signal handler.
+    def separate(self, timeout: float) -> ApiSession:
+        """Return a session with the same token and its own locks, for a signal handler.
 
-        It hides no token that it gets: Airflow's masker asks the supervisor, for which the interrupted thread may be
-        waiting itself.
+        It masks no new token: Airflow's masker sends a request to the supervisor, for whose answer the interrupted
+        thread may be waiting.
 
         :param timeout: The most seconds for an answer.
         """
         kept = None if self._keystone is None else self._keystone[1].get_auth_state()
         connection = replace(self._connection, timeout=min(timeout, self._connection.timeout))
-        return Session(connection, lambda _: None, login=kept)
+        return ApiSession(connection, lambda _: None, login=kept)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the connections; a session that is used again opens new ones."""
         if self._keystone is not None:
             self._keystone[0].session.close()
 
     def _access(self) -> tuple[str, str]:
-        """A token, and the id of the project that it is of."""
+        """Return a token and the id of its project."""
         session, password = self._open()
-        with _errors(self._connection):
+        with _convert_errors(self._connection):
             try:
                 access = password.get_access(session)
-            except AssertionError:  # another thread's call has just been refused this very token
+            except AssertionError:  # another thread's request was just refused with this token
                 access = password.get_access(session)
         if access.auth_token and access.auth_token != self._masked:
             self._masked = access.auth_token
-            self._mask(access.auth_token[-MASKED:])
+            self._mask(access.auth_token[-MASKED_CHARACTERS:])
         if not access.project_id:
             raise BrokenContract(
-                f"IAM at {self._connection.iam_url} gave a token that is not of a project; check the connection's "
+                f"IAM at {self._connection.iam_url} issued a token without a project; check the connection's "
                 "project and iam_url."
             )
         return access.auth_token or "", access.project_id
 
-    def _renew(self, token: str) -> None:
-        """Let the next call log in, unless another thread has done so since this token was refused."""
+    def _discard_token(self, token: str) -> None:
+        """Make the next request log in, unless another thread has done so since this token was refused."""
         _, password = self._open()
         with self._lock:
             if password.auth_ref is not None and password.auth_ref.auth_token == token:
                 password.invalidate()
 
     def _once(self, call: Call) -> tuple[Answer, str]:
-        """The answer, and the token that the call was sent with."""
+        """Return the answer, and the token of the request."""
         token, project = self._access()
         session, _ = self._open()
-        asked = datetime.now(UTC)
-        with _errors(self._connection):
+        sent = datetime.now(UTC)
+        with _convert_errors(self._connection):
             response = session.request(
                 f"{self._connection.url}/{call.version}/{project}{call.path}",
                 call.method,
                 json=None if call.body is None else dict(call.body),
                 params=dict(call.params),
                 headers={"Accept": "application/json", "X-Project-Id": project, "X-Auth-Token": token},
-                # keystoneauth1 would log in anew on every 401, and those that mean a permission are not cured by it.
+                # keystoneauth1 would log in again after every 401, also after those that mean a missing permission.
                 authenticated=False,
                 raise_exc=False,
                 redirect=False,
-                # Bodies hold variables of jobs, and links of OBS that are signed.
+                # Bodies contain variables of jobs and signed links of OBS.
                 log=False,
             )
         now = datetime.now(UTC)
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status_code, headers, response.content, asked + (now - asked) / 2), token
+        return Answer(response.status_code, headers, response.content, sent + (now - sent) / 2), token
 
     def _open(self) -> tuple[Keystone, Password]:
         with self._lock:
@@ -183,8 +188,8 @@ class Session:
             return self._keystone
 
 
-def _some(answer: Response, begin: int, most: int) -> tuple[int, bytes]:
-    """A part of an object: the one that was asked for, or that part of the whole."""
+def _read_part(answer: Response, begin: int, most: int) -> tuple[int, bytes]:
+    """Read the requested part of an object; a store that ignores Range sends the whole object."""
     skip = 0 if answer.status_code == 206 else begin
     body = bytearray()
     for piece in answer.iter_content(64 * 1024):
@@ -209,12 +214,13 @@ def _keystone(connection: ModelArtsConnection) -> tuple[Keystone, Password]:
         ) from None
 
     inner = requests.Session()
-    # Without it .netrc would add an Authorization header; proxies and authorities are given below.
+    # Otherwise .netrc would add an Authorization header; proxies and authorities are set below.
     inner.trust_env = False
     for url in (connection.url, connection.iam_url):
         if proxy := connection.proxy_for(url):
             parts = urlsplit(url)
-            inner.proxies[f"{parts.scheme}://{parts.hostname}"] = proxy  # requests looks for this, without port or path
+            # The key that requests looks up has no port and no path.
+            inner.proxies[f"{parts.scheme}://{parts.hostname}"] = proxy
     for scheme in ("https://", "http://"):
         inner.mount(scheme, HTTPAdapter(pool_maxsize=SOCKETS))
     password = Password(
@@ -231,7 +237,7 @@ def _keystone(connection: ModelArtsConnection) -> tuple[Keystone, Password]:
 
 
 @contextmanager
-def _errors_of_the_link(link: str) -> Iterator[None]:
+def _convert_link_errors(link: str) -> Iterator[None]:
     from requests import RequestException
     from requests.exceptions import SSLError
 
@@ -247,8 +253,8 @@ def _errors_of_the_link(link: str) -> Iterator[None]:
 
 
 @contextmanager
-def _errors(connection: ModelArtsConnection) -> Iterator[None]:
-    """What went wrong on the way, as one of our errors; an HTTP error can only be the login's."""
+def _convert_errors(connection: ModelArtsConnection) -> Iterator[None]:
+    """Convert errors of keystoneauth1 and requests. HTTP errors come from the login only."""
     from keystoneauth1 import exceptions
     from requests import RequestException
 
@@ -265,9 +271,9 @@ def _errors(connection: ModelArtsConnection) -> Iterator[None]:
         raise ServiceUnavailable(
             f"ModelArts at {connection.url} or its IAM cannot be reached: {type(error).__name__}."
         ) from None
-    except (exceptions.ClientException, KeyError) as error:  # a KeyError is a token that is not in its header
+    except (exceptions.ClientException, KeyError) as error:  # KeyError: the header with the token is missing
         raise ConnectionProblem(
-            f"{connection.iam_url} answers as no IAM does ({sentence(error, 200)}); check the connection's iam_url."
+            f"{connection.iam_url} is not an IAM endpoint ({sentence(error, 200)}); check the connection's iam_url."
         ) from None
 
 
@@ -275,31 +281,33 @@ def _login_refused(error: Any, connection: ModelArtsConnection) -> TrainingError
     status = int(error.http_status or 0)
     response = getattr(error, "response", None)
     headers = {} if response is None else {name.lower(): value for name, value in response.headers.items()}
-    said = sentence(error.message or "", 200).removesuffix(f"(HTTP {status})").rstrip(" .")
-    said = said.replace(connection.password, "***")
-    words = f"HTTP {status}: {said}" if said else f"HTTP {status}"
+    message = sentence(error.message or "", 200).removesuffix(f"(HTTP {status})").rstrip(" .")
+    message = message.replace(connection.password, "***")
+    words = f"HTTP {status}: {message}" if message else f"HTTP {status}"
     if status in {408, 429} or status >= 500:
         answer = Answer(status, headers, b"", datetime.now(UTC))
         return ServiceUnavailable(
-            f"IAM at {connection.iam_url} cannot serve now ({words}).", retry_after=answer.retry_after()
+            f"IAM at {connection.iam_url} is temporarily unavailable ({words}).", retry_after=answer.retry_after()
         )
-    if status in {404, 405} and "roject" not in said:
-        return ConnectionProblem(f"There is no IAM at {connection.iam_url} ({words}); check the connection's iam_url.")
+    if status in {404, 405} and "roject" not in message:
+        return ConnectionProblem(
+            f"{connection.iam_url} is not an IAM endpoint ({words}); check the connection's iam_url."
+        )
     return ConnectionProblem(
-        f"IAM refuses the user {connection.user!r} of the domain {connection.domain!r} for the project "
+        f"IAM refused user {connection.user!r} of domain {connection.domain!r} access to project "
         f"{connection.project!r} ({words}); check the connection's login, password, domain and project."
     )
 
 
-_sessions: dict[ModelArtsConnection, Session] = {}
+_sessions: dict[ModelArtsConnection, ApiSession] = {}
 _sessions_lock = threading.RLock()
 
 
-def session_of(connection: ModelArtsConnection, mask: Mask) -> Session:
-    """The one session of this connection in this process. A changed connection is another one."""
+def session_of(connection: ModelArtsConnection, mask: Mask) -> ApiSession:
+    """Return the session of a connection, one for each process."""
     with _sessions_lock:
         if connection not in _sessions:
-            while len(_sessions) >= 64:  # connections that were edited leave their sessions behind
-                _sessions.pop(next(iter(_sessions))).close()  # whoever still has it opens it anew
-            _sessions[connection] = Session(connection, mask)
+            while len(_sessions) >= MAX_SESSIONS:
+                _sessions.pop(next(iter(_sessions))).close()
+            _sessions[connection] = ApiSession(connection, mask)
         return _sessions[connection]

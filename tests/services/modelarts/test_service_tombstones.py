@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job that was created is known for good: after it was deleted, and after the connection's dialect was changed."""
+"""Tombstones: a created job is known after its deletion and after a change of the dialect."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ OTHER = {"v1": "v2", "v2": "v1"}
 
 
 def forget(double: ModelArts, asking: ModelArtsService, job_id: str) -> None:
-    """Delete a job behind our back."""
+    """Delete a job without the service."""
     handle = asking.find(job_id).handle
     Caller(double).ok("DELETE", f"/{handle['dialect']}/{{project_id}}/training-jobs/{handle['modelarts_id']}")
 
 
-def test_a_failed_job_that_somebody_deletes_hides_no_later_one(asking: ModelArtsService, modelarts: ModelArts) -> None:
+def test_a_deleted_job_does_not_hide_a_later_one(asking: ModelArtsService, modelarts: ModelArts) -> None:
     jobs = Content("client", str(uuid.uuid4()))
     failed, running = jobs.job_id(0), jobs.job_id(1)
     ended(asking, asking.submit(job("raise SystemExit(3)"), failed).handle)
@@ -48,7 +48,7 @@ def test_a_failed_job_that_somebody_deletes_hides_no_later_one(asking: ModelArts
     place = walk(jobs, lambda each: asking.status(asking.find(each).handle).status)
     assert (place.generation, place.job_id) == (1, running)
     assert place.state is not None
-    with pytest.raises(JobGone, match="somebody deleted it"):
+    with pytest.raises(JobGone, match="it was deleted"):
         asking.submit(job("raise SystemExit(3)"), failed)
     asking.stop(handle)
 
@@ -58,9 +58,7 @@ def test_an_id_that_was_never_used(asking: ModelArtsService, job_id: str) -> Non
         asking.find(job_id)
 
 
-def test_a_job_whose_answer_was_lost_is_known_as_well(
-    asking: ModelArtsService, modelarts: ModelArts, job_id: str
-) -> None:
+def test_tombstone_after_a_lost_answer(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     modelarts.misbehave("lost_answer")
     ended(asking, asking.submit(job(), job_id).handle)
     forget(modelarts, asking, job_id)
@@ -68,7 +66,7 @@ def test_a_job_whose_answer_was_lost_is_known_as_well(
         asking.find(job_id)
 
 
-def test_so_is_one_whose_worker_was_killed(
+def test_tombstone_after_a_killed_worker(
     asking: ModelArtsService, modelarts: ModelArts, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as killed:
@@ -80,7 +78,7 @@ def test_so_is_one_whose_worker_was_killed(
         asking.find(job_id)
 
 
-def test_a_mark_that_cannot_be_kept_fails_nothing(
+def test_a_tombstone_that_cannot_be_written(
     asking: ModelArtsService, job_id: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
@@ -89,11 +87,11 @@ def test_a_mark_that_cannot_be_kept_fails_nothing(
     monkeypatch.setattr(tombstones, "write", broken)
     with caplog.at_level(logging.WARNING):
         handle = asking.submit(job(), job_id).handle
-    assert f"job {job_id} was created: OBS is down. Should somebody delete" in caplog.text
+    assert f"job {job_id} was created: OBS is down. If the job is deleted" in caplog.text
     assert asking.find(job_id).handle == handle
 
 
-def test_a_storage_that_cannot_be_read_is_no_answer(modelarts: ModelArts, dialect: str, job_id: str) -> None:
+def test_unreadable_storage_is_an_error(modelarts: ModelArts, dialect: str, job_id: str) -> None:
     down = service(modelarts, dialect, retry=Retry(attempts=1), obs_endpoint="http://127.0.0.1:9")
     with pytest.raises(ServiceUnavailable):
         down.find(job_id)
@@ -101,7 +99,7 @@ def test_a_storage_that_cannot_be_read_is_no_answer(modelarts: ModelArts, dialec
         service(modelarts, dialect, obs_secret_key="another-word").find(job_id)
 
 
-def test_a_mark_that_is_none(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+def test_invalid_tombstone(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     for written in ("no JSON", "[]", "{}", '{"handle": {"job_id": "another"}, "sha256": ""}'):
         modelarts.put(f"/{modelarts.bucket}/jobs/created/{job_id}.json", written)
         with pytest.raises(BrokenContract, match=f"jobs/created/{job_id}.json of OBS does not name .* delete it"):

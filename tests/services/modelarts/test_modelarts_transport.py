@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What travels to ModelArts and OBS and back: signatures, links, certificates, pages of lists."""
+"""Requests to ModelArts and OBS: signatures, links, certificates, pages of lists."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, ServiceUnavailable
 from airflow_provider_jobapi.services.files.sources import measure
-from airflow_provider_jobapi.services.modelarts import jobs, mapping_v1, mapping_v2, planning, session
+from airflow_provider_jobapi.services.modelarts import api_session, plan
+from airflow_provider_jobapi.services.modelarts.api_session import ApiSession
+from airflow_provider_jobapi.services.modelarts.catalogue import read_v2_flavors
+from airflow_provider_jobapi.services.modelarts.client import SearchLimits
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.flavors import read_v2
 from airflow_provider_jobapi.services.modelarts.obs import store_of
-from airflow_provider_jobapi.services.modelarts.session import Session
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("no_waits")
 
 
 class Store(http.server.BaseHTTPRequestHandler):
-    """Takes everything and keeps the headers."""
+    """Accepts every request and records the headers."""
 
     seen: list[tuple[str, dict[str, str]]]
 
@@ -55,7 +56,7 @@ class Store(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def store() -> Iterator[tuple[str, list[tuple[str, dict[str, str]]]]]:
-    """The address of a store that takes everything, and what it has seen."""
+    """The address of a store that accepts every request, and the recorded headers."""
     seen: list[tuple[str, dict[str, str]]] = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Seen", (Store,), {"seen": seen}))
     thread = threading.Thread(target=server.serve_forever)
@@ -73,7 +74,7 @@ def connection(**extra: Any) -> ModelArtsConnection:
 
 
 def test_requests_to_obs_are_signed_without_their_bodies(store: tuple[str, list[tuple[str, dict[str, str]]]]) -> None:
-    """OBS takes no hash of a body in a signature of version 4; other stores of S3 do not mind."""
+    """OBS does not accept a body's hash in a version 4 signature; other S3 stores accept both."""
     url, seen = store
     obs = store_of(connection(obs_endpoint=url), "bucket")
     obs.put("a", measure("a", "content"), lambda _: None)
@@ -95,7 +96,7 @@ WRONG_REGION = (
     [(400, WRONG_REGION), (301, "<Error><Code>PermanentRedirect</Code></Error>")],
     ids=["region", "endpoint"],
 )
-def test_an_obs_of_another_region_is_no_matter_of_time(status: int, body: str) -> None:
+def test_obs_of_another_region_is_not_retried(status: int, body: str) -> None:
     with FaultProxy(9) as obs:
         bucket = store_of(connection(obs_endpoint=obs.url), "bucket")
         ways: list[Callable[[], Any]] = [
@@ -121,18 +122,15 @@ def test_addresses_have_no_query(name: str) -> None:
         connection(**{name: "https://one.example.com/v3?x=1"})
 
 
-def test_a_user_in_an_address_is_told_in_words_that_fit_every_service() -> None:
+def test_user_in_an_address_is_refused() -> None:
     with pytest.raises(ConnectionProblem, match="put the user into login and the secret into password"):
         connection(iam_url="https://me:word@iam.example.com")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_job_on_a_later_page_of_a_search(
-    modelarts: ModelArts, caller: Caller, dialect: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for module in (jobs, mapping_v1, mapping_v2):
-        monkeypatch.setattr(module, "SEARCH_PAGE", 1)
-    asking, job_id, samples = service(modelarts, dialect), str(uuid.uuid4()), Samples(caller)
+def test_a_job_on_a_later_page_of_a_search(modelarts: ModelArts, caller: Caller, dialect: str) -> None:
+    asking = service(modelarts, dialect, search=SearchLimits(page_size=1))
+    job_id, samples = str(uuid.uuid4()), Samples(caller)
 
     def place(name: str) -> None:
         folder = samples.place()
@@ -149,21 +147,19 @@ def test_a_job_on_a_later_page_of_a_search(
     place(f"b-{job_id}")
     asked = len(modelarts.requests())
     assert asking.find(job_id).handle == handle
-    assert handle["name"] == planning.job_name("test", job_id)
+    assert handle["name"] == plan.job_name("test", job_id)
     pages = [each for each in modelarts.requests()[asked:] if "search" in str(each["path"]) + str(each["query"])]
     assert len(pages) >= 2
 
 
 @pytest.mark.parametrize("status", [{}, [], {"sold_out": "1"}])
 def test_a_flavour_whose_status_is_an_object(status: Any) -> None:
-    (flavor,) = read_v2([{"flavor_id": "a", "status": status, "flavor_info": {"max_num": 1}}])
+    (flavor,) = read_v2_flavors([{"flavor_id": "a", "status": status, "flavor_info": {"max_num": 1}}])
     assert not flavor.sold_out
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_nothing_secret_is_in_the_most_talkative_log(
-    modelarts: ModelArts, dialect: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_secrets_in_debug_logs(modelarts: ModelArts, dialect: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         service(modelarts, dialect).submit(job(env={"KEY": "of-the-users-own"}), str(uuid.uuid4()))
     assert "POST" in caplog.text
@@ -171,11 +167,11 @@ def test_nothing_secret_is_in_the_most_talkative_log(
     assert modelarts.account["password"] not in caplog.text
 
 
-def test_a_link_is_hidden_where_it_would_be_told(
+def test_signatures_of_links_are_masked_in_debug_logs(
     modelarts: ModelArts, store: tuple[str, list[tuple[str, dict[str, str]]]], caplog: pytest.LogCaptureFixture
 ) -> None:
     hidden: list[str] = []
-    asking = Session(settings(modelarts, "v2"), hidden.append)
+    asking = ApiSession(settings(modelarts, "v2"), hidden.append)
     link = f"{store[0]}/bucket/log?AccessKeyId=AK&Signature=the word="
     with caplog.at_level(logging.INFO, "urllib3"):
         asking.fetch(link, 0, 10)
@@ -188,15 +184,15 @@ def test_a_link_is_hidden_where_it_would_be_told(
     assert told
 
 
-def test_a_link_that_leads_nowhere(modelarts: ModelArts) -> None:
+def test_unreachable_link(modelarts: ModelArts) -> None:
     with pytest.raises(
         ServiceUnavailable, match=r"^OBS cannot be reached at http://127\.0\.0\.1:9/log: Conn"
     ) as caught:
-        Session(settings(modelarts, "v2"), lambda _: None).fetch("http://127.0.0.1:9/log?Signature=word", 0, 10)
+        ApiSession(settings(modelarts, "v2"), lambda _: None).fetch("http://127.0.0.1:9/log?Signature=word", 0, 10)
     assert "word" not in str(caught.value)
 
 
-def test_a_link_whose_certificate_is_not_trusted(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_link_with_an_untrusted_certificate(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
     import requests
 
     def untrusted(*_: Any, **__: Any) -> None:
@@ -204,18 +200,18 @@ def test_a_link_whose_certificate_is_not_trusted(modelarts: ModelArts, monkeypat
 
     monkeypatch.setattr(requests.Session, "get", untrusted)
     with pytest.raises(ConnectionProblem, match=r"certificate of OBS at https://obs\.example\.com/log is not trusted"):
-        Session(settings(modelarts, "v2"), lambda _: None).fetch("https://obs.example.com/log?Signature=word", 0, 10)
+        ApiSession(settings(modelarts, "v2"), lambda _: None).fetch("https://obs.example.com/log?Signature=word", 0, 10)
 
 
 def test_old_sessions_are_closed(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_sessions", {})
-    closed: list[Session] = []
+    monkeypatch.setattr(api_session, "_sessions", {})
+    closed: list[ApiSession] = []
 
-    def close(closing: Session) -> None:
+    def close(closing: ApiSession) -> None:
         closed.append(closing)
 
-    monkeypatch.setattr(Session, "close", close)
-    first = session.session_of(settings(modelarts, "v1", prefix="first"), lambda _: None)
+    monkeypatch.setattr(ApiSession, "close", close)
+    first = api_session.session_of(settings(modelarts, "v1", prefix="first"), lambda _: None)
     for number in range(64):
-        session.session_of(settings(modelarts, "v1", prefix=f"p{number}"), lambda _: None)
+        api_session.session_of(settings(modelarts, "v1", prefix=f"p{number}"), lambda _: None)
     assert closed == [first]
