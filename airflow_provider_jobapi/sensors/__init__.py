@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sensors: what waits for work that is not the DAG's own."""
+"""Sensors: wait for jobs that other tasks or people submitted."""

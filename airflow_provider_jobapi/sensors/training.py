@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits for a job that somebody else submitted, and leaves it alone."""
+"""Wait for a job that another task or person submitted, without ever stopping it."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class TrainingSensor(BaseSensorOperator):
     :param conn_id: The connection to the job service. (templated)
     :param job: The job: a job id, or the result of a training task. (templated)
     :param patience: How long a service that does not answer is waited for: a ``timedelta`` or seconds.
-    :param deferrable: Whether to wait in the triggerer, which takes no worker slot. What is shown is the same.
+    :param deferrable: Whether to wait in the triggerer, which takes no worker slot. The log is the same.
     :param timeout: The time from the sensor's start after which it fails without a retry: a ``timedelta`` or seconds;
         by default ``[sensors] default_timeout``.
     :param soft_fail: Skip where the sensor would fail without a retry: the job failed, was stopped, is not there, or
         the timeout is over.
-    :param never_fail: Skip at every trouble, a service that cannot be reached included.
-    :raises ServiceUnavailable: when the job cannot be followed; a retry goes on with it.
+    :param never_fail: Skip at every error, also when the service cannot be reached.
+    :raises ServiceUnavailable: when the job cannot be followed; a retry continues with it.
     """
 
     template_fields: Sequence[str] = ("conn_id", "job")
@@ -77,7 +77,7 @@ class TrainingSensor(BaseSensorOperator):
         from airflow_provider_jobapi.operators.waiting import run_inline
         from airflow_provider_jobapi.triggers.training import JOB_ID_KEY
 
-        with self._judged():
+        with self._sensor_errors():
             job_id = job_id_of(self.job)
             submission = TrainingHook.service_of(self.conn_id, self._seconds()).find(job_id)
         context["ti"].xcom_push(key=JOB_ID_KEY, value=job_id)
@@ -87,13 +87,13 @@ class TrainingSensor(BaseSensorOperator):
         return self.execute_complete(context, run_inline(trigger, context["ti"]))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
-        """Read how the job ended."""
+        """Check how the job ended and return its result."""
         from airflow_provider_jobapi.operators.result import check_result, training_result
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         ended = TrainingEvent.read(event)
-        patience = self._seconds() if ended.end is End.OVER else None  # no limit of the task may be stretched
-        with self._judged():
+        patience = self._seconds() if ended.end is End.OVER else None  # the limit of the task has passed
+        with self._sensor_errors():
             status = check_result(TrainingHook.service_of(self.conn_id, patience), ended, stop_on_timeout=False)
         self.log.info(f"Job {ended.job_id} was successful. {status.message}".rstrip())
         return training_result(ended, status)
@@ -119,12 +119,12 @@ class TrainingSensor(BaseSensorOperator):
         )
 
     @contextmanager
-    def _judged(self) -> Iterator[None]:
-        """Errors as Airflow's sensors have them."""
+    def _sensor_errors(self) -> Iterator[None]:
+        """Raise errors as Airflow's sensors do: skip where the parameters say so, and no retry where none helps."""
         try:
             yield
         except (InvalidJob, JobNotFound, JobGone, JobFailed, AirflowFailException, AirflowSensorTimeout) as error:
-            # None of these is another one at the next try: the same job ends only once.
+            # A retry would end in the same way: a job ends only once.
             if self.soft_fail or self.never_fail:
                 self.log.warning(str(error))
                 raise AirflowSkipException(str(error)) from None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The id of a job is derived, never invented: whoever asks again comes to the same job.
+"""Derive the id of a job from its task, so that every try finds the job of the tries before.
 
-A *cycle* is the life of a task instance from one user clear to the next. Within a cycle the first job has generation
-0, and every job that failed is followed by one of the next generation. Walking the generations from 0 tells, after
-any crash, whether there is a job to adopt or one to submit, without a store of our own.
+A *clear cycle* is the life of a task instance from one user clear to the next. Within a cycle the first job has
+generation 0, and every job that failed is followed by one of the next generation. Looking up the generations from 0
+on shows, after any crash, whether there is a job to adopt or one to submit, without a state store.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, JobNotFo
 from airflow_provider_jobapi.training.status import JobState
 
 NAMESPACE = uuid.UUID("6f2d9b0e-53b5-5c8e-9d0f-6a1f2f6f0c1a")
-"""Our own namespace of version 5 UUIDs. It must never change: jobs are found again by it."""
+"""The namespace of the version 5 UUIDs. It must never change: existing jobs are found by it."""
 
 GENERATIONS = 1_000
-"""The longest walk; a service that calls every id used is broken."""
+"""Generations that are looked up at most; a service that says of each that it is used is broken."""
 
 
 class Generations(Protocol):
-    """What has a job of every generation."""
+    """Anything with a job id for every generation."""
 
     def job_id(self, generation: int) -> str:
-        """The id of the job of this generation."""
+        """Return the id of the job of this generation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What tells one job from every other where there is no task: whose it is, and what it is made of.
+    """Identifies a job that has no task by its client and its content.
 
     :ivar client_id: The client that submits it.
     :ivar digest: The SHA-256 of the canonical job file, which names the SHA-256 of each input.
@@ -44,16 +44,16 @@ class Content:
     digest: str
 
     def job_id(self, generation: int) -> str:
-        """The id of the job of this generation."""
+        """Return the id of the job of this generation."""
         return _id_of(["content", self.client_id, self.digest, generation])
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """What tells one cycle from every other, on this Airflow and on any other that shares the service.
+    """Identifies one clear cycle of a task instance, also among several Airflows that share a service.
 
-    ``max_tries`` is written only when a user clears the task, so it names the cycle and no edit of ``retries`` in the
-    DAG file changes it. ``run_start`` tells apart two Airflows, and a run that was deleted and made again.
+    ``max_tries`` is written only when a user clears the task, so it identifies the cycle, and no edit of ``retries`` in
+    the DAG file changes it. ``run_start`` distinguishes two Airflows, and a run that was deleted and created again.
     """
 
     dag_id: str
@@ -64,12 +64,12 @@ class Cycle:
     max_tries: int
 
     def job_id(self, generation: int) -> str:
-        """The id of the job of this generation."""
+        """Return the id of the job of this generation."""
         start = None if self.run_start is None else self.run_start.astimezone(UTC).isoformat(timespec="microseconds")
         return _id_of([self.dag_id, self.run_id, start, self.task_id, self.map_index, self.max_tries, generation])
 
     def earlier(self) -> Iterator[Cycle]:
-        """The cycles that a clear may have ended before this one.
+        """Return the cycles that a clear may have ended before this one.
 
         A clear sets ``max_tries`` to the tries so far plus ``retries``, so it only grows (unless ``retries`` was
         lowered).
@@ -83,7 +83,7 @@ def _id_of(key: list[object]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the walk ended: the job to submit (``state`` is None) or to adopt."""
+    """The job of this try: to be submitted where ``state`` is None, else to be adopted."""
 
     generation: int
     job_id: str
@@ -91,12 +91,12 @@ class Place:
 
 
 def walk(cycle: Generations, look_up: Callable[[str], JobState]) -> Place:
-    """Walk the generations of a cycle to the job that this try is about.
+    """Look up the generations of a cycle, from 0 on, until one is free, active or successful.
 
-    :param cycle: The cycle of the task instance, or the content of a job without one.
-    :param look_up: Tells a job's state by its id, and STOPPED for one that is being stopped; raises
+    :param cycle: The cycle of the task instance, or the content of a job without a task.
+    :param look_up: Returns the state of the job of an id, STOPPED for one that is being stopped; raises
         :class:`JobNotFound` for an id that was never used and :class:`JobGone` for one whose job is gone.
-    :raises BrokenContract: when no id is free, which no honest service says.
+    :raises BrokenContract: when the service says of every id that it is used.
     """
     for generation in range(GENERATIONS):
         job_id = cycle.job_id(generation)
@@ -109,6 +109,6 @@ def walk(cycle: Generations, look_up: Callable[[str], JobState]) -> Place:
         if state is JobState.SUCCESSFUL or not state.ended:
             return Place(generation, job_id, state)
     raise BrokenContract(
-        f"The service calls {GENERATIONS} job ids of this task used and failed; that cannot be true. "
-        "Check that the connection points to a jobAPI."
+        f"The service says of {GENERATIONS:,} job ids of this task that their jobs failed, which cannot be true. "
+        "Check that the connection's host is the address of the job service."
     )

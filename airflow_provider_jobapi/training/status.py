@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a job stands: the states, and the status object of the jobAPI.
+"""The status of a job: its states, and the status object that all services are mapped to.
 
 The object is the one that SAP's ``trainingClient`` documents, ``{"containerID", "finishTime", "job_id", "name",
-"startTime", "status", "submissionTime"}``, and fields of ours: ``message``, ``reason``, ``exitCode``, ``storingTime``,
+"startTime", "status", "submissionTime"}``, with more fields: ``message``, ``reason``, ``exitCode``, ``storingTime``,
 ``dataVersion``.
 """
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 
 class JobState(StrEnum):
-    """The states of a job, in the words that our server says."""
+    """The states of a job."""
 
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -25,16 +25,16 @@ class JobState(StrEnum):
     FAILED = "FAILED"
     STOPPED = "STOPPED"
     UNKNOWN = "UNKNOWN"
-    """A word that we have never seen. The job is taken as still going on: only a known word ends it."""
+    """Any other word of a service. The job counts as active: only a known word ends it."""
 
     @property
     def ended(self) -> bool:
-        """Whether the job is over, whatever its end."""
+        """Whether the job is over, successful or not."""
         return self in _ENDED
 
     @classmethod
     def read(cls, word: object) -> JobState:
-        """Understand a status word in every spelling that the services and their documents have used."""
+        """Return the state of a status word in any spelling that services and their documents use."""
         return _WORDS.get(str(word).strip().upper(), cls.UNKNOWN)
 
 
@@ -68,7 +68,7 @@ class Reason(StrEnum):
 
 
 def read_time(value: object) -> datetime | None:
-    """Read a time of the wire; null, missing, blank and the year 1 (Go's zero time) all mean that it is not set.
+    """Return a time from the wire; null, missing, blank and the year 1 (Go's zero time) mean that it is not set.
 
     :raises ValueError: when the text is neither unset nor a time.
     """
@@ -82,14 +82,14 @@ def read_time(value: object) -> datetime | None:
 
 
 def write_time(moment: datetime | None) -> str | None:
-    """Write a time as the service does: RFC 3339, UTC, milliseconds."""
+    """Return a time as the service writes it: RFC 3339, UTC, milliseconds."""
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _read_version(value: object) -> str | None:
-    """A SHA-256 in hex; what is none says nothing."""
+    """Return a SHA-256 in hex; None for anything else."""
     return value if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else None
 
 
@@ -101,7 +101,7 @@ Moment = Annotated[
 
 
 class JobStatus(BaseModel):
-    """Where a job stands, as the service says it; fields that we do not know are left aside."""
+    """The status of a job as its service reports it; unknown fields are ignored."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True, extra="ignore")
 
@@ -132,12 +132,12 @@ class JobStatus(BaseModel):
 
     @property
     def stopping(self) -> bool:
-        """Whether somebody stops the job, which has not ended yet: nothing will come of it."""
+        """Whether the job is being stopped and has not ended yet."""
         return not self.status.ended and self.reason == Reason.STOPPED
 
     @property
     def outlook(self) -> JobState:
-        """The state, for whoever looks for a job to go on with: one that is being stopped counts as stopped."""
+        """The state for the decision to adopt the job: STOPPED also while it is being stopped."""
         return JobState.STOPPED if self.stopping else self.status
 
     @property
@@ -158,5 +158,5 @@ class JobStatus(BaseModel):
         return f"{self.title} {words}{cause}. {self.message}".rstrip()
 
     def to_wire(self) -> dict[str, Any]:
-        """The status object as it travels."""
+        """Return the status object as JSON."""
         return self.model_dump(mode="json", by_alias=True)

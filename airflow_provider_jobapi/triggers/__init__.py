@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The triggers: what waits for a job without a worker."""
+"""Triggers: wait for jobs and for new data in the triggerer."""
