@@ -110,6 +110,7 @@ async def follow(
     """
     async with AsyncExitStack() as stack:
         following = _Following(stack, open_follower, start, take, patience, warn, fail_early, limits)
+        following.timed_out = deadline is not None and deadline.seconds_left() <= 0
         reading = asyncio.create_task(following.read_to_end())
         tasks: set[asyncio.Task[Followed]] = {reading}
         if deadline is not None:
@@ -146,7 +147,11 @@ async def stop_job(open_follower: OpenFollower, *, patience: float, warn: Warn) 
 
 
 class _Following:
-    """One call of :func:`follow`: the task that reads, and the task that keeps the deadline."""
+    """One call of :func:`follow`: the task that reads, and the task that keeps the deadline.
+
+    :ivar timed_out: Whether the deadline has stopped the job, or had passed before. A trigger that is restarted then
+        cannot know whether the one before stopped the job.
+    """
 
     def __init__(
         self,
@@ -168,7 +173,9 @@ class _Following:
         self._fail_early = fail_early
         self._limits = limits
         self._cursor: Cursor = None
-        self._started = self._answered = self._job_ended = self._stopped = False
+        self._started = self._answered = self._job_ended = False
+        self.timed_out = False
+        self._interrupted = False
         self._last_news = time.monotonic()
         self._read_timeout: asyncio.Timeout | None = None
 
@@ -182,7 +189,7 @@ class _Following:
                     follower = await self._stack.enter_async_context(await self._open())
                 chunk = await self._read(follower)
             except JobGone as error:
-                return Followed(End.TIMEOUT if self._stopped else End.OVER, error)
+                return Followed(End.TIMEOUT if self.timed_out else End.OVER, error)
             except Exception as error:  # noqa: BLE001 -- no trouble with the log may fail a job that trains
                 pause = None if self._is_final(error) else outage.failed(error)
                 if pause is None:
@@ -201,23 +208,24 @@ class _Following:
             self._cursor = chunk.cursor
             await asyncio.sleep(0)  # for the deadline, whatever the follower does
             if self._is_last(chunk):
-                return Followed(End.TIMEOUT if self._stopped else End.OVER)
+                return Followed(End.TIMEOUT if self.timed_out else End.OVER)
 
     async def keep(self, deadline: Deadline) -> Followed:
         """Wait for the deadline, stop the job where it says so, and give the job time to end."""
         longest_sleep = 30.0  # seconds: the clock may be set meanwhile
         while (left := deadline.seconds_left()) > 0:  # noqa: ASYNC110 -- time sets no event
             await asyncio.sleep(min(left, longest_sleep))
-        if self._job_ended:
+        if self._job_ended and not self.timed_out:
             await asyncio.Event().wait()  # the reading ends by itself
         if deadline.stop:
             try:
                 await stop_job(self._open, patience=self._patience, warn=lambda _: None)
             except Exception as error:  # noqa: BLE001 -- as for a read: the worker looks at the job again
                 return Followed(End.UNREACHABLE, error)
-            self._stopped = True
+            self.timed_out = True
             self._warn(f"The {deadline.limit} is over; the job was asked to stop.")
             if self._read_timeout is not None and not self._read_timeout.expired():
+                self._interrupted = True
                 self._read_timeout.reschedule(0)
             await asyncio.sleep(self._limits.end_of_stopped)
         return Followed(End.TIMEOUT)
@@ -227,12 +235,12 @@ class _Following:
         if not self._started:
             self._cursor = await self._start(follower)
             self._started = True
-        stopped = self._stopped
         try:
             async with asyncio.timeout(self._limits.read) as self._read_timeout:
                 return await follower.read(self._cursor)
         except TimeoutError:
-            if self._stopped and not stopped:
+            if self._interrupted:
+                self._interrupted = False
                 return None
             raise ServiceUnavailable(f"The service did not answer within {self._limits.read:g} seconds.") from None
         finally:

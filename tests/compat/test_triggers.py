@@ -114,7 +114,7 @@ def test_the_bookmark_of_a_deferral_is_found(recorded, monkeypatch, mocker, line
     monkeypatch.setenv("AIRFLOW__JOBAPI__LOG_RESUME", "cursor")
     mocker.patch("airflow.sdk.execution_time.xcom.XCom.get_one", side_effect=lambda key, **_: xcoms.get(key))
     mocker.patch("airflow.sdk.execution_time.xcom.XCom.set")
-    monkeypatch.setattr(training, "SHORTEST", 0.0)
+    monkeypatch.setattr(training.TrainingTrigger, "shortest", 0.0)
     trigger, recorder = recording(TRAIN_ROW, monkeypatch)
     trigger.task_instance = SimpleNamespace(dag_id="recorded", task_id="train", run_id="r", map_index=-1)
     follow(trigger)
