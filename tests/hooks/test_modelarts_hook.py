@@ -118,9 +118,9 @@ def test_no_secret_in_what_can_be_printed(modelarts: ModelArts, monkeypatch: pyt
 def test_a_token_is_hidden_by_its_end(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow's masker keeps every secret for good, in one pattern that is made anew for each."""
     told: list[str] = []
-    asking = ApiSession(defined(monkeypatch, modelarts.connection).get_conn().connection, told.append)
-    asking.project_id()
-    keystone, password = asking._open()
+    modelarts_service = ApiSession(defined(monkeypatch, modelarts.connection).get_conn().connection, told.append)
+    modelarts_service.project_id()
+    keystone, password = modelarts_service._open()
     token = password.get_access(keystone).auth_token
     assert len(token) > 5000
     assert told == [token[-256:]]

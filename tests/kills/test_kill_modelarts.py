@@ -70,9 +70,9 @@ def other_dialect(stage: Stage, double: ModelArts) -> Iterator[OnModelArts]:
 
 
 @pytest.fixture(autouse=True)
-def behaved(double: ModelArts) -> Iterator[None]:
+def no_faults(double: ModelArts) -> Iterator[None]:
     yield
-    double.behave()
+    double.clear_faults()
 
 
 def test_row_1_the_worker_is_killed_around_the_create(stage: Stage, ways: list[ScriptedProxy]) -> None:
@@ -97,7 +97,7 @@ def test_row_6_a_user_ends_or_clears_a_task(stage: Stage, ways: list[ScriptedPro
 
 
 def test_row_7_the_time_is_over_while_the_job_runs_and_while_it_waits(stage: Stage, double: ModelArts) -> None:
-    double.misbehave("sold_out", flavor=GPU)
+    double.inject_fault("sold_out", flavor=GPU)
     running = [(stage.train(dag_id), limit) for dag_id, limit in LIMITS.items()]
     for training, _ in running:
         # A machine with much to do may take longer than the limit until a job runs.
@@ -119,14 +119,14 @@ def test_row_11_tokens_that_end_and_a_password_that_is_changed(stage: Stage, dou
         way = ways["expiring"]
         for status in (401, 403):
             began = time.monotonic()
-            refuse_once(expiring, job, way, partial(double.misbehave, "expired_token", status=status))
+            refuse_once(expiring, job, way, partial(double.inject_fault, "expired_token", status=status))
             assert [each.status for each in way.sent("", began) if each.status >= 400] == [status]
         end_tokens(double, way)
-        double.behave()
+        double.clear_faults()
         assert not any("Contact" in text for text in expiring.log())
         finish((expiring, job))
 
-        double.misbehave("new_password", password=password)
+        double.inject_fault("new_password", password=password)
         for training in (rotated, wrong):
             wait_for(
                 f"{training.name} is refused",
@@ -148,8 +148,8 @@ def test_row_11_tokens_that_end_and_a_password_that_is_changed(stage: Stage, dou
 def end_tokens(double: ModelArts, way: ScriptedProxy) -> None:
     """Void every token, and give ones that end within seconds: hardly a refusal comes."""
     began = time.monotonic()
-    double.misbehave("token_life", seconds=33)
-    double.misbehave("expired_token")
+    double.inject_fault("token_life", seconds=33)
+    double.inject_fault("expired_token")
     wait_for("some tokens have ended", lambda: len(way.sent(OnModelArts.logins, began)) > 3, 60)
     refused = [each for each in way.sent("", began) if each.status in {401, 403}]
     # A token that was given between the two faults lives as briefly, and is void.

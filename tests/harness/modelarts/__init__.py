@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An honest double of ModelArts, IAM and OBS, written from their documents alone.
+"""A double of ModelArts, IAM and OBS, written from their documents.
 
-It is as strict as the API reference, runs boot files for real, and misbehaves on command (``faults.FAULTS``)::
+It is as strict as the API reference, runs boot files for real, and can inject faults (``faults.FAULTS``)::
 
     with ModelArts(tmp_path) as modelarts:
         modelarts.put("/data/code/train.py", "print('hello')")
-        modelarts.misbehave("too_many_requests", every=3)
+        modelarts.inject_fault("too_many_requests", every=3)
         modelarts.kill()       # SIGKILL; its jobs go on
         modelarts.restart()    # on the same port, with the same state
         modelarts.requests()   # the journal
@@ -24,7 +24,7 @@ __all__ = ["ModelArts"]
 
 
 def __getattr__(name: str) -> Any:
-    """The class, loaded when it is asked for: the double's own processes need nothing of the tests' libraries."""
+    """Import the class on first use, since the double's own processes do not need the tests' libraries."""
     if name == "ModelArts":
         from tests.harness.modelarts.double import ModelArts
 

@@ -137,7 +137,7 @@ class ModelArts:
             )
         poll(lambda: self._is_up(begin), START_TIMEOUT, "the double of ModelArts to start")
 
-    def misbehave(self, fault: str, **how: Any) -> None:
+    def inject_fault(self, fault: str, **how: Any) -> None:
         """Switch a fault on.
 
         :param fault: Which one, see ``faults.FAULTS``.
@@ -145,7 +145,7 @@ class ModelArts:
         """
         self._control({"on": True, "fault": fault, "how": how})
 
-    def behave(self, fault: str | None = None) -> None:
+    def clear_faults(self, fault: str | None = None) -> None:
         """Switch a fault off, or all of them."""
         self._control({"on": False, "fault": fault})
 
@@ -179,7 +179,7 @@ class ModelArts:
         return (self.home / "server.log").read_text(errors="replace")
 
     def _control(self, wish: dict[str, Any]) -> None:
-        answer = requests.post(f"{self.url}/__control__/misbehave", json=wish, timeout=30)
+        answer = requests.post(f"{self.url}/__control__/inject_fault", json=wish, timeout=30)
         if answer.status_code != 200:
             raise ValueError(answer.json()["error"])
 

@@ -28,7 +28,7 @@ def modelarts_shared(tmp_path_factory: pytest.TempPathFactory, s3: S3) -> Iterat
 def modelarts(modelarts_shared: ModelArts) -> Iterator[ModelArts]:
     """The shared double; the faults that a test switches on end with it."""
     yield modelarts_shared
-    modelarts_shared.behave()
+    modelarts_shared.clear_faults()
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def dialect(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def asking(modelarts: ModelArts, dialect: str) -> ModelArtsService:
+def modelarts_service(modelarts: ModelArts, dialect: str) -> ModelArtsService:
     """The service for the double, in this dialect."""
     return service(modelarts, dialect)
 
@@ -62,6 +62,6 @@ def job_id() -> str:
 
 
 @pytest.fixture
-def nobody_has_logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_cached_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process without cached sessions."""
     monkeypatch.setattr(api_session, "_sessions", {})

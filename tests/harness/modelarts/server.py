@@ -15,8 +15,8 @@ from typing import Any
 from aiohttp import web
 
 from tests.harness.modelarts import errors, iam
+from tests.harness.modelarts.backend import Backend
 from tests.harness.modelarts.errors import Refused
-from tests.harness.modelarts.house import House
 from tests.harness.modelarts.iam import Iam
 from tests.harness.modelarts.v1 import V1
 from tests.harness.modelarts.v2 import LINK, V2
@@ -35,26 +35,26 @@ class Server:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.settings: dict[str, Any] = json.loads((home / "settings.json").read_text())
-        self.house = House(home, self.settings)
-        self.faults = self.house.faults
+        self.backend = Backend(home, self.settings)
+        self.faults = self.backend.faults
         self.under_way = 0
-        self.iam = Iam(self.settings["account"] | {"url": self.settings["url"]}, self.house.store, self.faults)
+        self.iam = Iam(self.settings["account"] | {"url": self.settings["url"]}, self.backend.store, self.faults)
 
     def app(self) -> web.Application:
         """The routes and what stands around them."""
-        app = web.Application(middlewares=[self.journal, self.misbehave, self.answer_errors], client_max_size=2**24)
+        app = web.Application(middlewares=[self.journal, self.inject_fault, self.answer_errors], client_max_size=2**24)
         app.router.add_post("/v3/auth/tokens", self.iam.issue)
         if "v1" in self.settings["dialects"]:
-            for method, path, answer in V1(self.house).routes():
+            for method, path, answer in V1(self.backend).routes():
                 app.router.add_route(method, "/v1/{project_id}" + path, self._v1(answer))
         if "v2" in self.settings["dialects"]:
             obs = self.settings["obs"]
-            v2 = V2(self.house, self.settings["account"]["user"], (obs["key"], obs["secret"]))
+            v2 = V2(self.backend, self.settings["account"]["user"], (obs["key"], obs["secret"]))
             for method, path, status, v2_answer in v2.routes():
                 app.router.add_route(method, "/v2/{project_id}" + path, self._v2(v2_answer, status))
             app.router.add_get(LINK, v2.follow_link)
         app.router.add_get(f"{CONTROL}/requests", self.requests)
-        app.router.add_post(f"{CONTROL}/misbehave", self.switch)
+        app.router.add_post(f"{CONTROL}/inject_fault", self.switch)
         return app
 
     @web.middleware
@@ -77,7 +77,7 @@ class Server:
             self.under_way -= 1
 
     @web.middleware
-    async def misbehave(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def inject_fault(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """The faults of the wire."""
         if request.path.startswith(CONTROL):
             return await handler(request)
@@ -145,9 +145,9 @@ class Server:
             await asyncio.sleep(0.01)
 
     def _delete(self, job: Any) -> None:
-        for found in self.house.store.jobs():
+        for found in self.backend.store.jobs():
             if job is None or found.key == str(job):
-                self.house.delete(found.key)
+                self.backend.delete(found.key)
         self.faults.switch_off("deleted")
 
     def _no(self, refused: Refused, dialect: str) -> web.Response:
@@ -215,7 +215,7 @@ async def serve(home: Path) -> None:
     runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", server.settings["port"]).start()
-    server.house.recover()
+    server.backend.recover()
     print("up", flush=True)
     await asyncio.Event().wait()
 

@@ -44,15 +44,15 @@ def job(script: str = "print('hello')\n", name: str = "test", **fields: Any) -> 
     return TrainingJob.of(name=name, script=script, **fields)
 
 
-def ended(asking: ModelArtsService, handle: Handle) -> JobStatus:
+def ended(modelarts_service: ModelArtsService, handle: Handle) -> JobStatus:
     """Wait until a job has ended and return its state."""
-    poll(lambda: asking.status(handle).status.ended, 60, "the job to end")
-    return asking.status(handle)
+    poll(lambda: modelarts_service.status(handle).status.ended, 60, "the job to end")
+    return modelarts_service.status(handle)
 
 
-def started(asking: ModelArtsService, handle: Handle) -> None:
+def started(modelarts_service: ModelArtsService, handle: Handle) -> None:
     """Wait until a job runs."""
-    poll(lambda: asking.status(handle).status is JobState.RUNNING, 30, "the job to run")
+    poll(lambda: modelarts_service.status(handle).status is JobState.RUNNING, 30, "the job to run")
 
 
 def posted(double: ModelArts, job_id: str) -> list[dict[str, Any]]:

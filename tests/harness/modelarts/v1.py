@@ -11,10 +11,10 @@ from typing import Any
 from aiohttp import web
 
 from tests.harness.modelarts import lines, v1_create, v1_details
+from tests.harness.modelarts.backend import Backend
 from tests.harness.modelarts.catalogue import ENGINES, SPECS, engine_of
 from tests.harness.modelarts.checks import Fields, body_of, query_number
 from tests.harness.modelarts.errors import Refused
-from tests.harness.modelarts.house import House
 from tests.harness.modelarts.runs import State
 from tests.harness.modelarts.store import Job, Version
 
@@ -38,8 +38,8 @@ _SHOWN_OF_A_JOB = {"job_name", "job_desc", "is_success", "job_id"}
 class V1:
     """The routes below ``/v1/{project_id}``."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[dict[str, Any]]]]]:
         """Method, path and what answers it with 200."""
@@ -62,9 +62,9 @@ class V1:
 
     async def specs(self, request: web.Request) -> dict[str, Any]:
         _check_job_type(request)
-        house = self._house
+        backend = self._backend
         specs = [
-            spec | {"no_resource": spec["no_resource"] or house.faults.sold_out(spec["spec_code"])} for spec in SPECS
+            spec | {"no_resource": spec["no_resource"] or backend.faults.sold_out(spec["spec_code"])} for spec in SPECS
         ]
         return {"specs": specs, "is_success": True, "spec_total_count": len(specs)}
 
@@ -75,26 +75,26 @@ class V1:
     async def create(self, request: web.Request) -> dict[str, Any]:
         body = await body_of(request, WRONG)
         name, description = body.name("job_name"), body.text("job_desc", limit=256)
-        workspace = self._house.check_workspace(body.text("workspace_id"))
+        workspace = self._backend.check_workspace(body.text("workspace_id"))
         config = Fields(body.value.get("config"), WRONG, "config.")
         create_version = config.value.get("create_version", True)
         if not isinstance(create_version, bool):
             raise config.wrong("config.create_version", "a boolean")
-        self._house.check_agency()
-        if any(job.name == name for job in self._house.store.jobs("v1")):
+        self._backend.check_agency()
+        if any(job.name == name for job in self._backend.store.jobs("v1")):
             raise Refused("0103", name)
-        self._house.check_quota("v1", "0118")
-        run = await v1_create.run_of(name, config, self._house.obs, self._house.faults)
+        self._backend.check_quota("v1", "0118")
+        run = await v1_create.run_of(name, config, self._backend.obs, self._backend.faults)
         # Two requests may have come this far; only one may have the name.
-        if any(job.name == name for job in self._house.store.jobs("v1")):
+        if any(job.name == name for job in self._backend.store.jobs("v1")):
             raise Refused("0103", name)
-        job = Job(str(self._house.store.next_id("job")), "v1", name, description, workspace, _now())
+        job = Job(str(self._backend.store.next_id("job")), "v1", name, description, workspace, _now())
         answer = {"is_success": True, "job_id": int(job.key), "job_name": name, "status": 1, "create_time": job.created}
         if not create_version:
-            self._house.store.add(job, None)
+            self._backend.store.add(job, None)
             return answer
         version = self._version(job, 1, None, config)
-        self._house.begin(job, version, run, is_new=True)
+        self._backend.begin(job, version, run, is_new=True)
         return answer | self._created(version)
 
     async def create_version(self, request: web.Request) -> dict[str, Any]:
@@ -102,14 +102,14 @@ class V1:
         body = await body_of(request, WRONG)
         config = Fields(body.value.get("config"), WRONG, "config.")
         before = config.number("pre_version_id")
-        known = self._house.store.versions(job.key)
+        known = self._backend.store.versions(job.key)
         if before is None or str(before) not in {version.key for version in known}:
             raise Refused(WRONG, "config.pre_version_id must be a version of this job")
         config.text("train_url", needed=True)
-        self._house.check_agency()
-        run = await v1_create.run_of(job.name, config, self._house.obs, self._house.faults)
+        self._backend.check_agency()
+        run = await v1_create.run_of(job.name, config, self._backend.obs, self._backend.faults)
         version = self._version(job, max(version.number for version in known) + 1, str(before), config)
-        self._house.begin(job, version, run, is_new=False)
+        self._backend.begin(job, version, run, is_new=False)
         answer = {"is_success": True, "job_id": int(job.key), "job_name": job.name, "status": 1}
         return answer | {"create_time": version.created} | self._created(version)
 
@@ -124,12 +124,12 @@ class V1:
         if len(search) > 64:
             raise Refused(WRONG, "search_content must be at most 64 characters long")
         workspace = query.get("workspace_id") or "0"
-        every = [job for job in self._house.listed("v1") if job.workspace == workspace]
+        every = [job for job in self._backend.listed("v1") if job.workspace == workspace]
         shown = [self._summary(job) for job in every if search in job.name]
         if query.get("status"):
             shown = [job for job in shown if str(job["status"]) in query["status"].split(",")]
         shown.sort(key=lambda job: (job[sort], job["job_id"]), reverse=order == "desc")
-        quota = self._house.quota()
+        quota = self._backend.quota()
         return {
             "is_success": True,
             "quotas": quota,
@@ -142,7 +142,7 @@ class V1:
         job = self._job(request)
         per_page = query_number(request, "per_page", 10, 1, 1000, WRONG)
         page = query_number(request, "page", 0, 0, 65535, WRONG)
-        found = self._house.store.versions(job.key)
+        found = self._backend.store.versions(job.key)
         shown = found[(page - 1) * per_page : page * per_page] if page else found
         rows = [self._details(job, version) for version in shown]
         for row in rows:
@@ -158,23 +158,23 @@ class V1:
     async def describe(self, request: web.Request) -> dict[str, Any]:
         job = self._job(request)
         body = await body_of(request, WRONG)
-        self._house.store.describe(job.key, body.text("job_desc", limit=256))
+        self._backend.store.describe(job.key, body.text("job_desc", limit=256))
         return {"is_success": True}
 
     async def delete(self, request: web.Request) -> dict[str, Any]:
-        self._house.delete(self._job(request).key)
+        self._backend.delete(self._job(request).key)
         return {"is_success": True}
 
     async def delete_version(self, request: web.Request) -> dict[str, Any]:
         _, version = self._version_of(request)
-        self._house.delete_version(version.key)
+        self._backend.delete_version(version.key)
         return {"is_success": True}
 
     async def stop(self, request: web.Request) -> dict[str, Any]:
         _, version = self._version_of(request)
-        if self._house.runs.state(version.key).is_last:
+        if self._backend.runs.state(version.key).is_last:
             raise Refused("2796")
-        self._house.runs.stop(version.key)
+        self._backend.runs.stop(version.key)
         return {"is_success": True}
 
     async def log_files(self, request: web.Request) -> dict[str, Any]:
@@ -182,7 +182,7 @@ class V1:
         names = [name for name, _ in self._logs(version)]
         if not names:
             raise Refused("2818")
-        as_string = self._house.faults.get("log_file_list")
+        as_string = self._backend.faults.get("log_file_list")
         return {"is_success": True, "log_file_list": ",".join(names) if as_string else names}
 
     async def log(self, request: web.Request) -> dict[str, Any]:
@@ -194,10 +194,10 @@ class V1:
         count = query_number(request, "lines", 50, 0, 500, WRONG)
         every = dict(self._logs(version)).get(name)
         if every is None:
-            known = self._house.runs.spec(version.key)["log_files"]
+            known = self._backend.runs.spec(version.key)["log_files"]
             raise Refused("2818") if name in known else Refused(WRONG, f"there is no log_file {name!r}")
-        page = self._house.page(every, base, order, count, down="desc")
-        separator = self._house.faults.option("separator", "text", "\n\n")
+        page = self._backend.page(every, base, order, count, down="desc")
+        separator = self._backend.faults.option("separator", "text", "\n\n")
         return {
             "start_line": page.start,
             "lines": len(page.lines),
@@ -208,27 +208,27 @@ class V1:
 
     def _logs(self, version: Version) -> list[tuple[str, list[lines.Line]]]:
         """Names and lines of the logs that have any."""
-        names = self._house.runs.spec(version.key)["log_files"]
-        logs = [(name, self._house.log(version.key, index)) for index, name in enumerate(names)]
+        names = self._backend.runs.spec(version.key)["log_files"]
+        logs = [(name, self._backend.log(version.key, index)) for index, name in enumerate(names)]
         return [(name, log) for name, log in logs if log]
 
     def _job(self, request: web.Request) -> Job:
         key = request.match_info["job"]
-        found = self._house.store.job(key, "v1")
+        found = self._backend.store.job(key, "v1")
         if found is None:
             raise Refused("2775", key)
         return found
 
     def _version_of(self, request: web.Request) -> tuple[Job, Version]:
         job = self._job(request)
-        found = self._house.store.version(job.key, request.match_info["version"])
+        found = self._backend.store.version(job.key, request.match_info["version"])
         if found is None:
             raise Refused("2775", request.match_info["version"])
         return job, found
 
     def _version(self, job: Job, number: int, before: str | None, config: Fields) -> Version:
         created = job.created if number == 1 else _now()
-        return Version(str(self._house.store.next_id("version")), job.key, number, before, created, config.value)
+        return Version(str(self._backend.store.next_id("version")), job.key, number, before, created, config.value)
 
     def _created(self, version: Version) -> dict[str, Any]:
         return {
@@ -238,8 +238,8 @@ class V1:
         }
 
     def _summary(self, job: Job) -> dict[str, Any]:
-        versions = self._house.store.versions(job.key)
-        state = self._house.runs.state(versions[-1].key) if versions else State("creating")
+        versions = self._backend.store.versions(job.key)
+        state = self._backend.runs.state(versions[-1].key) if versions else State("creating")
         return {
             "job_id": int(job.key),
             "job_name": job.name,
@@ -252,13 +252,13 @@ class V1:
         }
 
     def _is_sold_out(self, spec: dict[str, Any]) -> bool:
-        return spec["no_resource"] or self._house.faults.sold_out(spec["spec_code"])
+        return spec["no_resource"] or self._backend.faults.sold_out(spec["spec_code"])
 
     def _status(self, job: Job, state: State) -> int:
-        return int(self._house.shown_status(job.key, STATUS[state.name]))
+        return int(self._backend.shown_status(job.key, STATUS[state.name]))
 
     def _details(self, job: Job, version: Version) -> dict[str, Any]:
-        state = self._house.runs.state(version.key)
+        state = self._backend.runs.state(version.key)
         said = v1_details.asked(version.request)
         return (
             said

@@ -13,10 +13,10 @@ from typing import Any
 from aiohttp import web
 
 from tests.harness.modelarts import lines, v2_create
+from tests.harness.modelarts.backend import Backend
 from tests.harness.modelarts.catalogue import FLAVORS, IMAGES, flavor_of
 from tests.harness.modelarts.checks import Fields, body_of, query_number
 from tests.harness.modelarts.errors import Refused
-from tests.harness.modelarts.house import House
 from tests.harness.modelarts.runs import State
 from tests.harness.modelarts.store import Job, Version
 
@@ -45,8 +45,8 @@ Answer = Callable[[web.Request], Awaitable[Any]]
 class V2:
     """The routes below ``/v2/{project_id}``."""
 
-    def __init__(self, house: House, user: str, key: tuple[str, str]) -> None:
-        self._house, self._user, self._key = house, user, key
+    def __init__(self, backend: Backend, user: str, key: tuple[str, str]) -> None:
+        self._backend, self._user, self._key = backend, user, key
 
     def routes(self) -> list[tuple[str, str, int, Answer]]:
         """Method, path, the status of a good answer, and what answers."""
@@ -82,17 +82,17 @@ class V2:
             raise body.wrong("kind", "job")
         metadata = Fields(body.value.get("metadata"), WRONG, "metadata.")
         name, description = metadata.name("name"), metadata.text("description", limit=256)
-        workspace = self._house.check_workspace(metadata.text("workspace_id"))
-        self._house.check_agency()
+        workspace = self._backend.check_workspace(metadata.text("workspace_id"))
+        self._backend.check_agency()
         self._check_name(name)
-        self._house.check_quota("v2", "2815")
-        run = await v2_create.run_of(body, self._house.obs, self._house.faults)
+        self._backend.check_quota("v2", "2815")
+        run = await v2_create.run_of(body, self._backend.obs, self._backend.faults)
         # Two requests may have come this far; only one may have the name.
         self._check_name(name)
         created = time.time_ns() // 10**6
         job = Job(str(uuid.uuid4()), "v2", name, description, workspace, created)
         version = Version(job.key, job.key, 1, None, created, body.value)
-        self._house.begin(job, version, run, is_new=True)
+        self._backend.begin(job, version, run, is_new=True)
         return self._shown(job, version, State("creating"))
 
     async def search(self, request: web.Request) -> Any:
@@ -105,7 +105,7 @@ class V2:
             raise Refused(WRONG, "limit must be 1 to 50, offset 0 or more, order asc or desc")
         filters = body.items("filters")
         conditions = [(condition.text("key"), _condition(condition)) for condition in filters]
-        every = self._house.listed("v2")
+        every = self._backend.listed("v2")
         # What jobs look like is much to read, and a run of tests has many; all searches are for a name.
         names = [matches for key, matches in conditions if key == "name"]
         named = [job for job in every if all(matches({"metadata": {"name": job.name}}) for matches in names)]
@@ -130,11 +130,11 @@ class V2:
     async def describe(self, request: web.Request) -> Any:
         job = self._job(request)
         body = await body_of(request, "2787")
-        self._house.store.describe(job.key, Fields(body.value, WRONG).text("description", limit=256))
+        self._backend.store.describe(job.key, Fields(body.value, WRONG).text("description", limit=256))
         return self._of(self._job(request))
 
     async def delete(self, request: web.Request) -> Any:
-        self._house.delete(self._job(request).key)
+        self._backend.delete(self._job(request).key)
         return ""
 
     async def act(self, request: web.Request) -> Any:
@@ -143,14 +143,14 @@ class V2:
         action = Fields(body.value, WRONG).text("action_type")
         if action != "terminate":
             raise Refused("2812", action)
-        if self._house.runs.state(job.key).name not in {"creating", "image", "trying", "waiting", "running"}:
+        if self._backend.runs.state(job.key).name not in {"creating", "image", "trying", "waiting", "running"}:
             raise Refused("2796")
-        self._house.runs.stop(job.key)
+        self._backend.runs.stop(job.key)
         return self._of(job)
 
     async def preview(self, request: web.Request) -> Any:
         content = _text(self._log(request, "2776")).encode()
-        limit = self._house.faults.option("preview_limit", "bytes", _PREVIEW)
+        limit = self._backend.faults.option("preview_limit", "bytes", _PREVIEW)
         shown = content[max(0, len(content) - limit) :].decode(errors="ignore")
         return {"content": shown, "current_size": len(shown.encode()), "full_size": len(content)}
 
@@ -163,7 +163,7 @@ class V2:
         path = LINK.format(job=request.match_info["job"], node=node)
         expires = int(time.time()) + _LINK_LIFE
         signature = self._sign(path, str(expires))
-        url = f"{self._house.url}{path}?AWSAccessKeyId={self._key[0]}&Expires={expires}&Signature={signature}"
+        url = f"{self._backend.url}{path}?AWSAccessKeyId={self._key[0]}&Expires={expires}&Signature={signature}"
         return {"obs_url": url}
 
     async def follow_link(self, request: web.Request) -> web.Response:
@@ -172,11 +172,11 @@ class V2:
         signature = request.query.get("Signature", "")
         if not hmac.compare_digest(signature, self._sign(request.path, expires)) or time.time() > int(expires):
             return web.Response(status=403, text="<Error><Code>AccessDenied</Code></Error>")
-        log = self._house.log(request.match_info["job"], int(request.match_info["node"]))
+        log = self._backend.log(request.match_info["job"], int(request.match_info["node"]))
         return web.Response(text=f"{_text(log)}\n")
 
     async def log(self, request: web.Request) -> Any:
-        if self._house.faults.get("no_log_pages") is not None:
+        if self._backend.faults.get("no_log_pages") is not None:
             raise web.HTTPNotFound
         order, base = request.query.get("order") or "desc", request.query.get("base_line", "")
         if order not in {"asc", "desc"}:
@@ -184,10 +184,10 @@ class V2:
         if base and not base.isdecimal():
             raise Refused("2764", "base_line")
         count = query_number(request, "lines", 50, 1, 500, "2764")
-        page = self._house.page(self._log(request, "2818"), base, order, count, down="asc")
-        if order == "desc" and self._house.faults.get("directions") is None:
+        page = self._backend.page(self._log(request, "2818"), base, order, count, down="asc")
+        if order == "desc" and self._backend.faults.get("directions") is None:
             page = lines.Page(page.lines[::-1], page.end, page.start)
-        separator = self._house.faults.option("separator", "text", "\n")
+        separator = self._backend.faults.option("separator", "text", "\n")
         content = separator.join(text for _, text in page.lines) + ("\n" if page.lines else "")
         return {"start_line": page.start, "end_line": page.end, "lines": len(page.lines), "content": content}
 
@@ -197,29 +197,29 @@ class V2:
         :param not_yet: What is said as long as there is no line.
         """
         job, task = self._job(request), request.match_info["task"]
-        tasks = self._house.runs.spec(job.key)["log_files"]
+        tasks = self._backend.runs.spec(job.key)["log_files"]
         if task not in tasks:
             raise Refused(WRONG, f"task_id {task}")
-        found = self._house.log(job.key, tasks.index(task))
+        found = self._backend.log(job.key, tasks.index(task))
         if not found:
             raise Refused(not_yet)
         return found
 
     def _job(self, request: web.Request) -> Job:
         key = request.match_info["job"]
-        found = self._house.store.job(key, "v2")
+        found = self._backend.store.job(key, "v2")
         if found is None:
             raise Refused("2775", key)
         return found
 
     def _check_name(self, name: str) -> None:
-        if any(job.name == name for job in self._house.store.jobs("v2")):
+        if any(job.name == name for job in self._backend.store.jobs("v2")):
             raise Refused("2751", name)
 
     def _of(self, job: Job) -> dict[str, Any]:
-        version = self._house.store.version(job.key, job.key)
+        version = self._backend.store.version(job.key, job.key)
         assert version is not None
-        return self._shown(job, version, self._house.runs.state(job.key))
+        return self._shown(job, version, self._backend.runs.state(job.key))
 
     def _shown(self, job: Job, version: Version, state: State) -> dict[str, Any]:
         return {
@@ -238,9 +238,9 @@ class V2:
         }
 
     def _status(self, job: Job, state: State) -> dict[str, Any]:
-        tasks = self._house.runs.spec(job.key)["log_files"]
+        tasks = self._backend.runs.spec(job.key)["log_files"]
         phase, secondary = PHASES[state.name]
-        shown = self._house.shown_status(job.key, phase)
+        shown = self._backend.shown_status(job.key, phase)
         status = {
             "phase": shown,
             "secondary_phase": secondary if shown == phase else shown,
@@ -258,7 +258,7 @@ class V2:
 
     def _algorithm(self, job: Job, version: Version) -> dict[str, Any]:
         asked = Fields(version.request, WRONG).inner("algorithm")
-        run = self._house.runs.spec(job.key)
+        run = self._backend.runs.spec(job.key)
         shown = {name: asked.value[name] for name in ("code_dir", "boot_file", "command") if asked.value.get(name)}
         shown["parameters"] = asked.value.get("parameters") or []
         for kind in ("inputs", "outputs"):

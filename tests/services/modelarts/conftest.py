@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The double of ModelArts for the tests of its service."""
+"""Fixtures of the ModelArts double."""
 
 from __future__ import annotations
 
 from tests.harness.modelarts.fixtures import (
-    asking,
     caller,
     dialect,
     job_id,
     modelarts,
+    modelarts_service,
     modelarts_shared,
-    nobody_has_logged_in,
+    no_cached_sessions,
     samples,
 )
 from tests.harness.s3 import s3
 
 __all__ = [
-    "asking",
     "caller",
     "dialect",
     "job_id",
     "modelarts",
+    "modelarts_service",
     "modelarts_shared",
-    "nobody_has_logged_in",
+    "no_cached_sessions",
     "s3",
     "samples",
 ]

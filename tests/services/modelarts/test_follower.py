@@ -70,15 +70,15 @@ def test_cursors_of_every_kind(
     caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str, cursors: str
 ) -> None:
     for fault, how in (("cursors", {"mode": cursors}), ("directions", {}), ("empty_base_line", {})):
-        modelarts.misbehave(fault, **how)
-        modelarts.misbehave("string_numbers")
+        modelarts.inject_fault(fault, **how)
+        modelarts.inject_fault("string_numbers")
         path = start(samples, dialect, "print('\\n'.join(map(str, range(1300))))")
         live = own(follow(modelarts, path))
         assert live == [str(number) for number in range(1300)]
 
 
 def test_lines_that_arrive_after_the_end(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
-    modelarts.misbehave("late_lines", seconds=0.6, last=3)
+    modelarts.inject_fault("late_lines", seconds=0.6, last=3)
     path = start(samples, dialect, COUNTS)
     lines = follow(modelarts, path, quiet=2.0)
     assert own(lines) == LINES
@@ -88,7 +88,7 @@ def test_lines_that_arrive_after_the_end(samples: Samples, modelarts: ModelArts,
 
 
 def test_a_service_that_is_busy(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
-    modelarts.misbehave("too_many_requests", every=3, retry_after=1, path=r"GET .*training-jobs/.*/")
+    modelarts.inject_fault("too_many_requests", every=3, retry_after=1, path=r"GET .*training-jobs/.*/")
     path = start(samples, dialect, "print('line 1')")
     assert own(follow(modelarts, path)) == ["line 1"]
 
@@ -98,7 +98,7 @@ def test_no_request_of_a_job_before_the_time_of_retry_after(
 ) -> None:
     path = start(samples, dialect, WAITS)
     seen = len(modelarts.requests())
-    modelarts.misbehave("too_many_requests", every=1, times=6, retry_after=1, path=r"GET .*training-jobs/")
+    modelarts.inject_fault("too_many_requests", every=1, times=6, retry_after=1, path=r"GET .*training-jobs/")
 
     async def ask() -> None:
         follower = following(modelarts, path)
@@ -120,18 +120,18 @@ def test_a_service_that_is_down(samples: Samples, modelarts: ModelArts, dialect:
 
     async def read() -> list[str]:
         follower = following(modelarts, path)
-        modelarts.misbehave("unavailable", times=1, retry_after=77)
+        modelarts.inject_fault("unavailable", times=1, retry_after=77)
         with pytest.raises(ServiceUnavailable) as raised:
             await follower.read(None)
         assert raised.value.retry_after == 77
-        modelarts.misbehave("unavailable", times=5)
+        modelarts.inject_fault("unavailable", times=5)
         lines = await chunks(follower)
         return own(lines)
 
     assert asyncio.run(read()) == LINES
 
 
-@pytest.mark.usefixtures("nobody_has_logged_in")
+@pytest.mark.usefixtures("no_cached_sessions")
 @pytest.mark.parametrize("status", [401, 403])
 def test_token_expires(samples: Samples, modelarts: ModelArts, dialect: str, status: int) -> None:
     path = start(samples, dialect, COUNTS)
@@ -139,7 +139,7 @@ def test_token_expires(samples: Samples, modelarts: ModelArts, dialect: str, sta
 
     def watch(chunk: LogChunk) -> None:
         if any(line.text.endswith("line 3") for line in chunk.lines):
-            modelarts.misbehave("expired_token", status=status)
+            modelarts.inject_fault("expired_token", status=status)
 
     lines = asyncio.run(chunks(following(modelarts, path), watch=watch))
     assert own(lines) == LINES
@@ -247,7 +247,7 @@ def test_a_stop_refused_with_an_undocumented_code(
 ) -> None:
     path = start(samples, dialect, "print('line')" if over else WAITS)
     caller.wait(path, *(ENDED if over else (8, "Running")))
-    modelarts.misbehave("refusal", status=400, code="0105", message="no", path=r"POST .*(stop|actions)", times=1)
+    modelarts.inject_fault("refusal", status=400, code="0105", message="no", path=r"POST .*(stop|actions)", times=1)
     if over:
         asyncio.run(following(modelarts, path).stop())
     else:
@@ -288,14 +288,14 @@ def test_a_connection_that_is_refused(samples: Samples, modelarts: ModelArts, di
     path = start(samples, dialect, WAITS)
     with pytest.raises(ConnectionProblem, match="project 'nowhere'"):
         asyncio.run(following(modelarts, path, project="nowhere").read(None))
-    modelarts.misbehave("refusal", status=403, code="0112", message="no", times=1)
+    modelarts.inject_fault("refusal", status=403, code="0112", message="no", times=1)
     with pytest.raises(ConnectionProblem, match="give the connection's user the permission"):
         asyncio.run(following(modelarts, path).read(None))
 
 
 def test_unknown_state(samples: Samples, modelarts: ModelArts, dialect: str, caplog: pytest.LogCaptureFixture) -> None:
     path = start(samples, dialect, "print('line')")
-    modelarts.misbehave("status", code=99)
+    modelarts.inject_fault("status", code=99)
 
     async def read() -> list[JobState | None]:
         follower = following(modelarts, path)
@@ -314,7 +314,7 @@ def test_a_handle_or_a_cursor_of_another_service(modelarts: ModelArts, dialect: 
 
 def test_the_event_loop_is_not_blocked(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, WAITS)
-    modelarts.misbehave("slow", seconds=2.0, times=20)
+    modelarts.inject_fault("slow", seconds=2.0, times=20)
 
     async def longest_gap() -> float:
         async with Heart() as heart:
@@ -331,7 +331,7 @@ def test_a_log_that_was_cleared_ends_with_its_job(
 ) -> None:
     path = start(samples, dialect, "print('line')")
     caller.wait(path, *ENDED)
-    modelarts.misbehave("refusal", code="2819", message="LogFileHasCleared", path=r"GET .*log", times=None)
+    modelarts.inject_fault("refusal", code="2819", message="LogFileHasCleared", path=r"GET .*log", times=None)
     assert follow(modelarts, path) == []
 
 
@@ -347,6 +347,6 @@ def test_a_script_that_fails(samples: Samples, modelarts: ModelArts, dialect: st
 def test_contradictory_formats_of_the_documents_in_logs(
     samples: Samples, modelarts: ModelArts, dialect: str, fault: str
 ) -> None:
-    modelarts.misbehave(fault)
+    modelarts.inject_fault(fault)
     path = start(samples, dialect, "print('one')\nprint()\nprint('two')")
     assert own(follow(modelarts, path)) == ["one", "", "two"]

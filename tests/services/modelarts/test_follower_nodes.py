@@ -56,7 +56,7 @@ def test_a_second_read_shows_the_same_lines_and_times(samples: Samples, modelart
 def test_a_read_that_fails_in_the_middle_loses_no_line(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect)
     before = len(modelarts.requests())
-    modelarts.misbehave("too_many_requests", every=4, times=20, retry_after="soon", path=r"GET .*logs?/|aom-log")
+    modelarts.inject_fault("too_many_requests", every=4, times=20, retry_after="soon", path=r"GET .*logs?/|aom-log")
     lines = follow(modelarts, path, limits=ReadLimits(pages=5))
     assert sum(1 for each in modelarts.requests()[before:] if each["status"] == 429) > 5
     for node in range(3):

@@ -21,7 +21,7 @@ LONG = "for number in range(3000): print('line', number)"
 
 @pytest.fixture(autouse=True)
 def no_pages(modelarts: ModelArts) -> None:
-    modelarts.misbehave("no_log_pages")
+    modelarts.inject_fault("no_log_pages")
 
 
 def asked(double: ModelArts, path: str, word: str) -> int:
@@ -51,7 +51,7 @@ def test_previews_are_followed(samples: Samples, modelarts: ModelArts, tmp_path:
 
 
 def test_a_log_longer_than_a_preview(caller: Caller, samples: Samples, modelarts: ModelArts) -> None:
-    modelarts.misbehave("preview_limit", bytes=2000)
+    modelarts.inject_fault("preview_limit", bytes=2000)
     path = samples.start_v2(LONG)
     caller.wait(path, "Completed")
     lines = follow(modelarts, path, limits=ReadLimits(link_bytes=10_000))
@@ -60,7 +60,7 @@ def test_a_log_longer_than_a_preview(caller: Caller, samples: Samples, modelarts
 
 
 def test_a_line_longer_than_one_read(caller: Caller, samples: Samples, modelarts: ModelArts) -> None:
-    modelarts.misbehave("preview_limit", bytes=500)
+    modelarts.inject_fault("preview_limit", bytes=500)
     path = samples.start_v2("print('x' * 5000)")
     caller.wait(path, "Completed")
     assert "".join(own(follow(modelarts, path, limits=ReadLimits(link_bytes=1000)))) == "x" * 5000

@@ -37,7 +37,7 @@ def test_a_log_that_cannot_be_read(
     samples: Samples, modelarts: ModelArts, dialect: str, status: int, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = start(samples, dialect, "print('line')")
-    modelarts.misbehave("refusal", status=status, code=code, message="no", path=LOGS, times=None)
+    modelarts.inject_fault("refusal", status=status, code=code, message="no", path=LOGS, times=None)
     states = list[JobState | None]()
     assert asyncio.run(chunks(following(modelarts, path), watch=lambda chunk: states.append(chunk.state))) == []
     assert states[-1] is JobState.SUCCESSFUL
@@ -54,7 +54,7 @@ def test_a_temporary_error_loses_no_line(
 
     def watch(chunk: LogChunk) -> None:
         if any(line.text.endswith("line 3") for line in chunk.lines):
-            modelarts.misbehave("refusal", status=status, code=code, message="no", path=LOGS, times=2)
+            modelarts.inject_fault("refusal", status=status, code=code, message="no", path=LOGS, times=2)
             struck.append(1)
 
     assert own(asyncio.run(chunks(following(modelarts, path), watch=watch))) == LINES
@@ -63,7 +63,9 @@ def test_a_temporary_error_loses_no_line(
 
 def test_a_node_whose_log_cannot_be_read_hides_no_other(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, "print('line')", nodes=3)
-    modelarts.misbehave("refusal", status=400, code="9999", path=r"GET .*(log_file=\S*\.0|/logs/worker-0)", times=None)
+    modelarts.inject_fault(
+        "refusal", status=400, code="9999", path=r"GET .*(log_file=\S*\.0|/logs/worker-0)", times=None
+    )
     assert sorted(own(follow(modelarts, path))) == ["[node 1] line", "[node 2] line"]
 
 
@@ -84,7 +86,7 @@ def test_the_state_is_polled_while_a_long_log_is_read(
     path = start(samples, dialect, "for number in range(200): print('line', number)")
     caller.wait(path, *ENDED)
     seen = len(modelarts.requests())
-    modelarts.misbehave("slow", seconds=0.05)
+    modelarts.inject_fault("slow", seconds=0.05)
 
     async def read() -> None:
         follower, chunk = following(modelarts, path, limits=ReadLimits(pages=1)), LogChunk((), None)
@@ -102,7 +104,7 @@ def test_lines_of_slow_pages_are_shown_early(
     limits = ReadLimits(pages=99, seconds=0.3)
     path = start(samples, dialect, "for number in range(60): print('line', number)")
     caller.wait(path, *ENDED)
-    modelarts.misbehave("slow", seconds=0.2, path=LOGS)
+    modelarts.inject_fault("slow", seconds=0.2, path=LOGS)
     longest = 0.0
 
     async def read() -> list[LogLine]:
@@ -124,7 +126,7 @@ def test_lines_of_slow_pages_are_shown_early(
 
 def test_no_log_request_before_the_time_of_retry_after(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, COUNTS)
-    modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=30, path=LOGS)
+    modelarts.inject_fault("too_many_requests", every=1, times=1, retry_after=30, path=LOGS)
 
     async def read() -> list[Any]:
         follower, cursor, lines = following(modelarts, path), None, list[Any]()

@@ -50,9 +50,9 @@ SMALL = "keep the code folder small and pass data with data_input."
 FLAVORS = "modelarts.vm.cpu.2u (2 CPUs, 8 GB), modelarts.vm.cpu.8u (8 CPUs, 32 GB), "
 
 
-def refused(asking: ModelArtsService, job_id: str, **fields: Any) -> TrainingError:
+def refused(modelarts_service: ModelArtsService, job_id: str, **fields: Any) -> TrainingError:
     with pytest.raises(TrainingError) as caught:
-        asking.submit(job(**fields), job_id)
+        modelarts_service.submit(job(**fields), job_id)
     assert "\n" not in str(caught.value)
     return caught.value
 
@@ -110,7 +110,7 @@ def test_missing_permission(
     modelarts: ModelArts, dialect: str, job_id: str, status: int, code: str, words: str, said: str
 ) -> None:
     """Before anything is uploaded."""
-    modelarts.misbehave("refusal", path="/v[12]/", status=status, code=code, message=words, times=9)
+    modelarts.inject_fault("refusal", path="/v[12]/", status=status, code=code, message=words, times=9)
     error = refused(service(modelarts, dialect), job_id)
     assert isinstance(error, ConnectionProblem)
     about = f"ModelArts rejected the request for the list of its jobs (ModelArts.{code}: {words.rstrip('.')})"
@@ -169,7 +169,7 @@ def test_a_job_that_is_refused(
     v1: str,
     v2: str | None,
 ) -> None:
-    modelarts.misbehave(fault, **how)
+    modelarts.inject_fault(fault, **how)
     error = refused(service(modelarts, dialect), job_id)
     assert isinstance(error, kind)
     assert str(error) == f"{REJECTED} the job test-{job_id} (ModelArts.{v1 if dialect == 'v1' else v2 or v1}"
@@ -177,15 +177,15 @@ def test_a_job_that_is_refused(
 
 
 def test_missing_flavor_and_engine(modelarts: ModelArts, job_id: str) -> None:
-    asking = service(modelarts, "v2", engine="")
+    modelarts_service = service(modelarts, "v2", engine="")
     there = f"{FLAVORS}modelarts.vm.gpu.v100 (8 CPUs, 64 GB, 1 GPUs), modelarts.vm.gpu.4v100 (32 CPUs, 256 GB, 4 GPUs)"
-    error = refused(asking, job_id, service_options={"flavor": "modelarts.vm.none"})
+    error = refused(modelarts_service, job_id, service_options={"flavor": "modelarts.vm.none"})
     assert str(error) == f"ModelArts has no flavour 'modelarts.vm.none'; flavours that fit: {there}."
-    error = refused(asking, job_id, resources={"cpus": 999})
+    error = refused(modelarts_service, job_id, resources={"cpus": 999})
     assert str(error) == (
         f"No flavour of ModelArts has 999 CPUs, 0 GPUs and 2048 MB; change job_resources; available flavours: {there}."
     )
-    error = refused(asking, job_id, image="python:3.12")
+    error = refused(modelarts_service, job_id, image="python:3.12")
     assert str(error).startswith(
         "ModelArts has no engine for the image 'python:3.12' of the job; use one of: TensorFlow:TF-1.8.0"
     )
@@ -193,13 +193,13 @@ def test_missing_flavor_and_engine(modelarts: ModelArts, job_id: str) -> None:
 
 
 def test_deleted_job(modelarts: ModelArts, caller: Caller, dialect: str, job_id: str) -> None:
-    asking = service(modelarts, dialect)
-    handle: Any = asking.submit(job("import time\ntime.sleep(600)\n"), job_id).handle
-    started(asking, handle)
+    modelarts_service = service(modelarts, dialect)
+    handle: Any = modelarts_service.submit(job("import time\ntime.sleep(600)\n"), job_id).handle
+    started(modelarts_service, handle)
     there = handle["modelarts_id"]
     caller.ok("DELETE", f"/{dialect}/{{project_id}}/training-jobs/{there}")
     with pytest.raises(JobGone) as caught:
-        asking.status(handle)
+        modelarts_service.status(handle)
     assert str(caught.value) == (
         f"ModelArts no longer has the job {there} (ModelArts.2775: Training job (ID: {there}) not found): it "
         "was deleted. A retry of the task starts a new job."
@@ -235,7 +235,7 @@ def test_only_a_job_can_be_gone(dialect: str) -> None:
 
 
 def test_too_many_requests(modelarts: ModelArts, dialect: str, job_id: str) -> None:
-    modelarts.misbehave("too_many_requests", every=1, retry_after=0)
+    modelarts.inject_fault("too_many_requests", every=1, retry_after=0)
     error = refused(service(modelarts, dialect, retry=Retry(attempts=2)), job_id)
     assert isinstance(error, ServiceUnavailable)
     assert (

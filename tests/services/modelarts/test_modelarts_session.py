@@ -20,7 +20,7 @@ from tests.harness.modelarts.service import service
 from tests.harness.proxy import Canned, FaultProxy
 from tests.services.modelarts.follow import DIALECTS, following, settings
 
-pytestmark = pytest.mark.usefixtures("nobody_has_logged_in")
+pytestmark = pytest.mark.usefixtures("no_cached_sessions")
 
 TOKENS = "/v3/auth/tokens"
 
@@ -40,7 +40,7 @@ def asked(double: ModelArts, since: int) -> tuple[int, list[dict[str, Any]]]:
 @pytest.mark.parametrize(("status", "code"), [(403, "2784"), (401, "0203"), (401, "0202")])
 def test_one_more_login_after_a_refused_token(modelarts: ModelArts, dialect: Dialect, status: int, code: str) -> None:
     since = len(modelarts.requests())
-    modelarts.misbehave("refusal", path="/v[12]/", status=status, code=code, message="No.", times=99)
+    modelarts.inject_fault("refusal", path="/v[12]/", status=status, code=code, message="No.", times=99)
     with pytest.raises(ConnectionProblem, match=rf"ModelArts\.{code}: No"):
         session_of(settings(modelarts, dialect.version), lambda _: None).send(dialect.flavors())
     logins, calls = asked(modelarts, since)
@@ -50,7 +50,7 @@ def test_one_more_login_after_a_refused_token(modelarts: ModelArts, dialect: Dia
 @pytest.mark.parametrize(("status", "code"), [(403, "0112"), (401, "0112"), (401, "0428"), (401, "4901")])
 def test_no_login_after_a_missing_permission(modelarts: ModelArts, dialect: Dialect, status: int, code: str) -> None:
     since = len(modelarts.requests())
-    modelarts.misbehave("refusal", path="/v[12]/", status=status, code=code, message="No.", times=99)
+    modelarts.inject_fault("refusal", path="/v[12]/", status=status, code=code, message="No.", times=99)
     with pytest.raises(ConnectionProblem, match=rf"ModelArts\.{code}: No"):
         session_of(settings(modelarts, dialect.version), lambda _: None).send(dialect.flavors())
     logins, calls = asked(modelarts, since)
@@ -76,8 +76,8 @@ def test_many_threads_log_in_once(modelarts: ModelArts, dialect: Dialect) -> Non
 def test_many_threads_with_an_expired_token_log_in_once(modelarts: ModelArts, dialect: Dialect, status: int) -> None:
     connection = settings(modelarts, dialect.version)
     session_of(connection, lambda _: None).send(dialect.flavors())
-    modelarts.misbehave("expired_token", status=status)
-    modelarts.misbehave("slow", path="/v[12]/", seconds=0.3)  # all are under way when the first one is refused
+    modelarts.inject_fault("expired_token", status=status)
+    modelarts.inject_fault("slow", path="/v[12]/", seconds=0.3)  # all are under way when the first one is refused
     since = len(modelarts.requests())
     with ThreadPoolExecutor(16) as threads:
         answers = threads.map(lambda _: session_of(connection, lambda _: None).send(dialect.flavors()), range(16))
@@ -122,7 +122,7 @@ def test_a_token_that_another_thread_discards(modelarts: ModelArts, dialect: Dia
 def test_iam_unavailable(
     modelarts: ModelArts, fault: str, how: dict[str, Any], said: str, seconds: float | None
 ) -> None:
-    modelarts.misbehave(fault, path="/v3/", times=1, **how)
+    modelarts.inject_fault(fault, path="/v3/", times=1, **how)
     session = session_of(settings(modelarts, "v2"), lambda _: None)
     with pytest.raises(ServiceUnavailable, match=f"^IAM at {modelarts.iam_url} {said}") as caught:
         session.project_id()
@@ -132,7 +132,7 @@ def test_iam_unavailable(
 
 def test_retry_after_of_iam(modelarts: ModelArts, dialect: Dialect) -> None:
     since = len(modelarts.requests())
-    modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=2, path="/v3/")
+    modelarts.inject_fault("too_many_requests", every=1, times=1, retry_after=2, path="/v3/")
     with pytest.raises(JobNotFound):
         service(modelarts, dialect.version).find("no-such-id")
     busy, done, _ = modelarts.requests()[since:]
@@ -160,11 +160,11 @@ def test_endpoints_that_are_not_iam(modelarts: ModelArts, status: int, body: str
 
 
 def test_retry_after_on_a_worker(modelarts: ModelArts, dialect: Dialect) -> None:
-    asking = service(modelarts, dialect.version)
+    modelarts_service = service(modelarts, dialect.version)
     since = len(modelarts.requests())
-    modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=2)
+    modelarts.inject_fault("too_many_requests", every=1, times=1, retry_after=2)
     with pytest.raises(JobNotFound):
-        asking.find("no-such-id")
+        modelarts_service.find("no-such-id")
     _, (busy, done) = asked(modelarts, since)
     assert (busy["status"], done["status"]) == (429, 200)
     assert 2 <= done["time"] - busy["time"] < 10
@@ -174,7 +174,7 @@ def test_retry_after_in_a_follower(modelarts: ModelArts, samples: Samples) -> No
     path = samples.start_v1("import time\ntime.sleep(600)\n")
     follower = following(modelarts, path)
     since = len(modelarts.requests())
-    modelarts.misbehave("too_many_requests", every=1, times=1, retry_after=2)
+    modelarts.inject_fault("too_many_requests", every=1, times=1, retry_after=2)
     asyncio.run(follower.status())
     _, (busy, done) = asked(modelarts, since)
     assert (busy["status"], done["status"]) == (429, 200)

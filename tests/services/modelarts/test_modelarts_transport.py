@@ -129,7 +129,7 @@ def test_user_in_an_address_is_refused() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_job_on_a_later_page_of_a_search(modelarts: ModelArts, caller: Caller, dialect: str) -> None:
-    asking = service(modelarts, dialect, search=SearchLimits(page_size=1))
+    modelarts_service = service(modelarts, dialect, search=SearchLimits(page_size=1))
     job_id, samples = str(uuid.uuid4()), Samples(caller)
 
     def place(name: str) -> None:
@@ -143,10 +143,10 @@ def test_a_job_on_a_later_page_of_a_search(modelarts: ModelArts, caller: Caller,
 
     place(f"a-{job_id}")
     place(f"z-{job_id}")
-    handle = asking.submit(job(), job_id).handle
+    handle = modelarts_service.submit(job(), job_id).handle
     place(f"b-{job_id}")
     asked = len(modelarts.requests())
-    assert asking.find(job_id).handle == handle
+    assert modelarts_service.find(job_id).handle == handle
     assert handle["name"] == plan.job_name("test", job_id)
     pages = [each for each in modelarts.requests()[asked:] if "search" in str(each["path"]) + str(each["query"])]
     assert len(pages) >= 2
@@ -171,13 +171,13 @@ def test_signatures_of_links_are_masked_in_debug_logs(
     modelarts: ModelArts, store: tuple[str, list[tuple[str, dict[str, str]]]], caplog: pytest.LogCaptureFixture
 ) -> None:
     hidden: list[str] = []
-    asking = ApiSession(settings(modelarts, "v2"), hidden.append)
+    modelarts_service = ApiSession(settings(modelarts, "v2"), hidden.append)
     link = f"{store[0]}/bucket/log?AccessKeyId=AK&Signature=the word="
     with caplog.at_level(logging.INFO, "urllib3"):
-        asking.fetch(link, 0, 10)
+        modelarts_service.fetch(link, 0, 10)
     assert hidden == []
     with caplog.at_level(logging.DEBUG, "urllib3"):
-        asking.fetch(link, 0, 10)
+        modelarts_service.fetch(link, 0, 10)
     assert len(hidden) == 1
     told = [record.getMessage() for record in caplog.records if "Signature" in record.getMessage()]
     assert all(hidden[0] in each for each in told)

@@ -22,7 +22,7 @@ from tests.harness.modelarts.caller import document
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.service import ended, job, service, started
 
-pytestmark = pytest.mark.usefixtures("nobody_has_logged_in")
+pytestmark = pytest.mark.usefixtures("no_cached_sessions")
 
 DIGITS = f"print(open('train-images-idx3-ubyte').read())\n{MODEL}print('Done exporting!')\n"
 WAITS = "import time\ntime.sleep(600)\n"
@@ -239,7 +239,7 @@ def test_a_stop_and_then_a_delete(walk: Walk) -> None:
 def test_delete_of_a_deleted_job(walk: Walk, status: int, code: str) -> None:
     handle = walk.service.submit(walk.job("print('hello')"), walk.job_id).handle
     ended(walk.service, handle)
-    walk.double.misbehave("refusal", path="^DELETE ", status=status, code=code, message="Not there.")
+    walk.double.inject_fault("refusal", path="^DELETE ", status=status, code=code, message="Not there.")
     walk.service.delete(handle)
 
 
@@ -272,14 +272,14 @@ def test_an_image_of_a_registry_needs_no_engines(walk: Walk) -> None:
 
 def test_a_cached_list_refuses_no_job(modelarts: ModelArts) -> None:
     walk = Walk(modelarts, "v1")
-    modelarts.misbehave("sold_out", flavor="modelarts.vm.cpu.2u")
+    modelarts.inject_fault("sold_out", flavor="modelarts.vm.cpu.2u")
     little = {"service_options": {"flavor": "modelarts.vm.cpu.2u"}}
     with pytest.raises(QuotaReached, match="sold out"):
         walk.service.submit(walk.job("print('hello')", **little), walk.job_id)
-    modelarts.behave()
+    modelarts.clear_faults()
     walk.service.submit(walk.job("print('hello')", **little), walk.job_id)
 
-    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
+    modelarts.inject_fault("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
     with pytest.raises(QuotaReached, match="3976"):
         walk.service.submit(walk.job("print('hello')"), str(uuid.uuid4()))
     walk.requests()

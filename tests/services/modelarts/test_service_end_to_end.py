@@ -25,131 +25,131 @@ from tests.harness.server import poll
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 
 
-def test_from_submit_to_fetch(asking: ModelArtsService, modelarts: ModelArts, tmp_path: Path) -> None:
+def test_from_submit_to_fetch(modelarts_service: ModelArtsService, modelarts: ModelArts, tmp_path: Path) -> None:
     script = (
         "import os, pathlib, sys\nprint(sys.argv[1:], os.environ['Epochs'])\n"
         "print(pathlib.Path('deep/rows.csv').read_text())\n" + MODEL
     )
     job_id = str(uuid.uuid4())
     made = job(script, env={"Epochs": "5"}, data={"deep/rows.csv": b"1,2", "other.txt": "x"})
-    submission = asking.submit(made, job_id)
+    submission = modelarts_service.submit(made, job_id)
     handle: dict[str, Any] = submission.handle
     assert json.loads(json.dumps(handle)) == handle
-    assert (handle["job_id"], handle["dialect"]) == (job_id, asking.connection.dialect)
+    assert (handle["job_id"], handle["dialect"]) == (job_id, modelarts_service.connection.dialect)
     assert handle["name"] == f"test-{job_id}"
-    assert ("version_id" in handle) is (asking.connection.dialect == "v1")
+    assert ("version_id" in handle) is (modelarts_service.connection.dialect == "v1")
     assert abs(submission.skew.total_seconds()) < 10
     assert {each.path for each in submission.inputs} == {"train.py", "deep/rows.csv", "other.txt"}
-    assert asking.find(job_id).handle == handle
+    assert modelarts_service.find(job_id).handle == handle
 
-    status = ended(asking, handle)
-    assert (status.status, status.job_id) == (JobState.SUCCESSFUL, job_id), asking.last_lines(handle, 50)
+    status = ended(modelarts_service, handle)
+    assert (status.status, status.job_id) == (JobState.SUCCESSFUL, job_id), modelarts_service.last_lines(handle, 50)
     assert status.start_time is not None
     assert status.finish_time is not None
-    lines = asking.last_lines(handle, 50)
+    lines = modelarts_service.last_lines(handle, 50)
     assert "['--epochs=5'] 5" in lines
     assert "1,2" in lines
-    assert len(asking.last_lines(handle, 2)) == 2
+    assert len(modelarts_service.last_lines(handle, 2)) == 2
 
-    model = asking.fetch_model(handle, tmp_path / "models", version=3)
+    model = modelarts_service.fetch_model(handle, tmp_path / "models", version=3)
     assert {file.path for file in model.files} == {"saved_model.pb", "variables/variables.index"}
     assert (tmp_path / "models" / "3" / "saved_model.pb").read_bytes() == b"graph"
-    assert asking.fetch_model(handle, tmp_path / "models", version=3) == model
-    named = asking.fetch_model(handle, tmp_path / "models")
+    assert modelarts_service.fetch_model(handle, tmp_path / "models", version=3) == model
+    named = modelarts_service.fetch_model(handle, tmp_path / "models")
     assert named.location.endswith(f"/{int(status.finish_time.timestamp())}")
 
 
-def test_submit_is_idempotent(asking: ModelArtsService) -> None:
+def test_submit_is_idempotent(modelarts_service: ModelArtsService) -> None:
     job_id = str(uuid.uuid4())
-    first = asking.submit(job(), job_id)
-    again = asking.submit(job(), job_id)
+    first = modelarts_service.submit(job(), job_id)
+    again = modelarts_service.submit(job(), job_id)
     assert again.handle == first.handle
     assert [each.path for each in again.inputs] == ["train.py"]
 
 
-def test_a_failed_script(asking: ModelArtsService) -> None:
-    handle = asking.submit(job("print('the reason')\nraise SystemExit(3)"), str(uuid.uuid4())).handle
-    status = ended(asking, handle)
+def test_a_failed_script(modelarts_service: ModelArtsService) -> None:
+    handle = modelarts_service.submit(job("print('the reason')\nraise SystemExit(3)"), str(uuid.uuid4())).handle
+    status = ended(modelarts_service, handle)
     assert status.status is JobState.FAILED
-    if asking.connection.dialect == "v2":
+    if modelarts_service.connection.dialect == "v2":
         assert (status.exit_code, status.reason) == (3, "NonZeroExit")
-    assert "the reason" in asking.last_lines(handle, 20)
+    assert "the reason" in modelarts_service.last_lines(handle, 20)
 
 
-def test_a_stop(asking: ModelArtsService) -> None:
-    handle = asking.submit(job(WAITS), str(uuid.uuid4())).handle
-    started(asking, handle)
-    asking.stop(handle)
-    assert ended(asking, handle).status is JobState.STOPPED
-    asking.stop(handle)  # one that has ended is no error
+def test_a_stop(modelarts_service: ModelArtsService) -> None:
+    handle = modelarts_service.submit(job(WAITS), str(uuid.uuid4())).handle
+    started(modelarts_service, handle)
+    modelarts_service.stop(handle)
+    assert ended(modelarts_service, handle).status is JobState.STOPPED
+    modelarts_service.stop(handle)  # one that has ended is no error
 
 
 def test_several_machines(modelarts: ModelArts) -> None:
-    asking = service(modelarts, "v2")
+    modelarts_service = service(modelarts, "v2")
     made = job("import os\nprint('node', os.environ['VC_TASK_INDEX'])", service_options={"nodes": 2})
-    handle = asking.submit(made, str(uuid.uuid4())).handle
-    assert ended(asking, handle).status is JobState.SUCCESSFUL
-    lines = asking.last_lines(handle, 20)
+    handle = modelarts_service.submit(made, str(uuid.uuid4())).handle
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
+    lines = modelarts_service.last_lines(handle, 20)
     assert {"[worker-0] node 0", "[worker-1] node 1"} <= set(lines)
 
 
-def test_requirements_reach_the_platform(asking: ModelArtsService) -> None:
+def test_requirements_reach_the_platform(modelarts_service: ModelArtsService) -> None:
     made = job("import iso8601\nprint(iso8601.__name__)", requirements="./no-such-package-of-ours")
-    handle = asking.submit(made, str(uuid.uuid4())).handle
-    assert ended(asking, handle).status is JobState.FAILED
-    assert "pip install failed" in asking.last_lines(handle, 20)[-1]
+    handle = modelarts_service.submit(made, str(uuid.uuid4())).handle
+    assert ended(modelarts_service, handle).status is JobState.FAILED
+    assert "pip install failed" in modelarts_service.last_lines(handle, 20)[-1]
 
 
-def test_options_are_passed_on(asking: ModelArtsService, modelarts: ModelArts) -> None:
+def test_options_are_passed_on(modelarts_service: ModelArtsService, modelarts: ModelArts) -> None:
     logs = f"/{modelarts.bucket}/logs-{uuid.uuid4()}/"
     options: dict[str, Any] = (
         {"config": {"log_url": logs}}
-        if asking.connection.dialect == "v1"
+        if modelarts_service.connection.dialect == "v1"
         else {"spec": {"log_export_path": {"obs_url": logs}}}
     )
-    handle = asking.submit(job("print('hello')", service_options=options), str(uuid.uuid4())).handle
-    assert ended(asking, handle).status is JobState.SUCCESSFUL
+    handle = modelarts_service.submit(job("print('hello')", service_options=options), str(uuid.uuid4())).handle
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
     (name,) = modelarts.objects(logs)
     assert b"hello" in modelarts.get(f"{logs}{name}")
 
 
-def test_two_workers_with_one_id_make_one_job(asking: ModelArtsService, modelarts: ModelArts) -> None:
+def test_two_workers_with_one_id_make_one_job(modelarts_service: ModelArtsService, modelarts: ModelArts) -> None:
     job_id = str(uuid.uuid4())
     with ThreadPoolExecutor(4) as workers:
-        handles = list(workers.map(lambda _: asking.submit(job(), job_id).handle, range(4)))
+        handles = list(workers.map(lambda _: modelarts_service.submit(job(), job_id).handle, range(4)))
     assert all(handle == handles[0] for handle in handles)
 
 
-def test_completion_time_exceeded(asking: ModelArtsService) -> None:
-    handle = asking.submit(job(WAITS, completion_time="1s"), str(uuid.uuid4())).handle
-    status = ended(asking, handle)
+def test_completion_time_exceeded(modelarts_service: ModelArtsService) -> None:
+    handle = modelarts_service.submit(job(WAITS, completion_time="1s"), str(uuid.uuid4())).handle
+    status = ended(modelarts_service, handle)
     assert (status.status, status.reason) == (JobState.FAILED, "CompletionTimeExceeded")
-    assert any("completion_time is over" in line for line in asking.last_lines(handle, 20))
+    assert any("completion_time is over" in line for line in modelarts_service.last_lines(handle, 20))
 
 
-def test_exit_code_124_of_the_script(asking: ModelArtsService) -> None:
+def test_exit_code_124_of_the_script(modelarts_service: ModelArtsService) -> None:
     """The command ``timeout`` has this exit code as well, and a retry may help."""
-    handle = asking.submit(job("raise SystemExit(124)", completion_time="1h"), str(uuid.uuid4())).handle
-    status = ended(asking, handle)
-    v2 = asking.connection.dialect == "v2"
+    handle = modelarts_service.submit(job("raise SystemExit(124)", completion_time="1h"), str(uuid.uuid4())).handle
+    status = ended(modelarts_service, handle)
+    v2 = modelarts_service.connection.dialect == "v2"
     assert (status.status, status.reason) == (JobState.FAILED, "NonZeroExit" if v2 else "FAILED")
 
 
-def test_a_job_that_is_being_stopped(asking: ModelArtsService) -> None:
+def test_a_job_that_is_being_stopped(modelarts_service: ModelArtsService) -> None:
     jobs = Content("client", str(uuid.uuid4()))
     stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('begun', flush=True)\n"
-    handle = asking.submit(job(stubborn + "time.sleep(600)\n"), jobs.job_id(0)).handle
-    poll(lambda: "begun" in asking.last_lines(handle, 5), 30, "the script to begin")
+    handle = modelarts_service.submit(job(stubborn + "time.sleep(600)\n"), jobs.job_id(0)).handle
+    poll(lambda: "begun" in modelarts_service.last_lines(handle, 5), 30, "the script to begin")
 
     def place() -> tuple[int, JobState | None]:
-        found = walk(jobs, lambda job_id: asking.status(asking.find(job_id).handle).outlook)
+        found = walk(jobs, lambda job_id: modelarts_service.status(modelarts_service.find(job_id).handle).outlook)
         return found.generation, found.state
 
     assert place() == (0, JobState.RUNNING)
-    asking.stop(handle)
-    assert asking.status(handle).status is JobState.RUNNING
+    modelarts_service.stop(handle)
+    assert modelarts_service.status(handle).status is JobState.RUNNING
     assert place() == (1, None)
-    assert ended(asking, handle).status is JobState.STOPPED
+    assert ended(modelarts_service, handle).status is JobState.STOPPED
 
 
 def test_shares_of_the_last_lines() -> None:
@@ -160,36 +160,38 @@ def test_shares_of_the_last_lines() -> None:
     assert fair_shares([], 3) == fair_shares([first], 0) == ()
 
 
-def test_time_limit_of_the_last_lines(asking: ModelArtsService, modelarts: ModelArts) -> None:
-    patient = service(modelarts, asking.connection.dialect, retry=Retry.lasting(600))
-    handle = asking.submit(job(), str(uuid.uuid4())).handle
-    ended(asking, handle)
-    modelarts.misbehave("unavailable", path="log", times=99)
+def test_time_limit_of_the_last_lines(modelarts_service: ModelArtsService, modelarts: ModelArts) -> None:
+    patient = service(modelarts, modelarts_service.connection.dialect, retry=Retry.lasting(600))
+    handle = modelarts_service.submit(job(), str(uuid.uuid4())).handle
+    ended(modelarts_service, handle)
+    modelarts.inject_fault("unavailable", path="log", times=99)
     began = time.monotonic()
     assert patient.last_lines(handle, 20) == ()
     assert time.monotonic() - began < 30
 
 
-def test_files_of_an_earlier_attempt_are_not_used(asking: ModelArtsService, modelarts: ModelArts) -> None:
+def test_files_of_an_earlier_attempt_are_not_used(modelarts_service: ModelArtsService, modelarts: ModelArts) -> None:
     job_id = str(uuid.uuid4())
-    modelarts.misbehave("quota", jobs=0)
+    modelarts.inject_fault("quota", jobs=0)
     with pytest.raises(QuotaReached):
-        asking.submit(job(requirements="./no-such-package-of-ours", data={"old.txt": "x"}), job_id)
-    modelarts.behave()
-    handle = asking.submit(job("import os\nprint(sorted(os.listdir('.')))"), job_id).handle
-    assert ended(asking, handle).status is JobState.SUCCESSFUL
-    assert "['train.py']" in asking.last_lines(handle, 20)
+        modelarts_service.submit(job(requirements="./no-such-package-of-ours", data={"old.txt": "x"}), job_id)
+    modelarts.clear_faults()
+    handle = modelarts_service.submit(job("import os\nprint(sorted(os.listdir('.')))"), job_id).handle
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
+    assert "['train.py']" in modelarts_service.last_lines(handle, 20)
 
 
-def test_invalid_completion_time_is_logged(asking: ModelArtsService, caplog: pytest.LogCaptureFixture) -> None:
-    asking.submit(job(completion_time="some day"), str(uuid.uuid4()))
+def test_invalid_completion_time_is_logged(
+    modelarts_service: ModelArtsService, caplog: pytest.LogCaptureFixture
+) -> None:
+    modelarts_service.submit(job(completion_time="some day"), str(uuid.uuid4()))
     assert "completion_time 'some day' is not a duration" in caplog.text
 
 
 def test_custom_image(modelarts: ModelArts, tmp_path: Path) -> None:
-    asking = service(modelarts, "v2")
+    modelarts_service = service(modelarts, "v2")
     made = job("import sys\nprint(sys.argv[1:])\n" + MODEL, image="swr.example.com/me/tf:1", env={"Lr": "0.1"})
-    handle = asking.submit(made, str(uuid.uuid4())).handle
-    assert ended(asking, handle).status is JobState.SUCCESSFUL, asking.last_lines(handle, 50)
-    assert "['--lr=0.1']" in asking.last_lines(handle, 20)
-    assert len(asking.fetch_model(handle, tmp_path).files) == 2
+    handle = modelarts_service.submit(made, str(uuid.uuid4())).handle
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL, modelarts_service.last_lines(handle, 50)
+    assert "['--lr=0.1']" in modelarts_service.last_lines(handle, 20)
+    assert len(modelarts_service.fetch_model(handle, tmp_path).files) == 2

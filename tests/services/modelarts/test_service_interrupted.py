@@ -21,7 +21,7 @@ from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.service import created, ended, job, service, started
 
-pytestmark = pytest.mark.usefixtures("nobody_has_logged_in")
+pytestmark = pytest.mark.usefixtures("no_cached_sessions")
 
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 CREATE = "^POST .*/training-jobs$"
@@ -74,33 +74,35 @@ def in_a_handler(work: Any) -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_lost_answer_and_stale_list(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("listed_late", seconds=1.5)
-    modelarts.misbehave("lost_answer")
-    handle = asking.submit(job(), job_id).handle
-    assert ended(asking, handle).status is JobState.SUCCESSFUL
+def test_lost_answer_and_stale_list(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.inject_fault("listed_late", seconds=1.5)
+    modelarts.inject_fault("lost_answer")
+    handle = modelarts_service.submit(job(), job_id).handle
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
     assert len(created(modelarts, job_id)) == 1
 
 
 @pytest.mark.usefixtures("no_waits")
-def test_lost_answer_and_a_list_that_stays_stale(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("listed_late", seconds=60)
-    modelarts.misbehave("lost_answer")
+def test_lost_answer_and_a_list_that_stays_stale(
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str
+) -> None:
+    modelarts.inject_fault("listed_late", seconds=60)
+    modelarts.inject_fault("lost_answer")
     with pytest.raises(ServiceUnavailable, match=r"ModelArts\.(0103|2751).*does not contain it yet"):
-        asking.submit(job(WAITS), job_id)
-    modelarts.behave()
-    asking.stop(asking.find(job_id).handle)
+        modelarts_service.submit(job(WAITS), job_id)
+    modelarts.clear_faults()
+    modelarts_service.stop(modelarts_service.find(job_id).handle)
 
 
 def test_worker_killed_before_the_answer_to_a_creation(
-    asking: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str
+    modelarts_service: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str
 ) -> None:
     with pytest.raises(JobNotFound):  # logs in
-        asking.find(job_id)
-    modelarts.misbehave("slow", path=CREATE, seconds=3.0)
-    modelarts.misbehave("listed_late", seconds=1.0)
+        modelarts_service.find(job_id)
+    modelarts.inject_fault("slow", path=CREATE, seconds=3.0)
+    modelarts.inject_fault("listed_late", seconds=1.0)
     with killed_in_create(1.5):
-        asking.submit(job(WAITS), job_id)
+        modelarts_service.submit(job(WAITS), job_id)
     # As Airflow's operator does it: with a new service, since this one was the interrupted call's.
     new = service(modelarts, dialect)
     handle = new.find(job_id).handle
@@ -109,27 +111,27 @@ def test_worker_killed_before_the_answer_to_a_creation(
 
 
 def test_a_creation_without_effect_is_searched_for_once(modelarts: ModelArts, dialect: str, job_id: str) -> None:
-    asking = service(modelarts, dialect, search=SearchLimits(seconds=2.0, searches=4))
-    modelarts.misbehave("slow", path=CREATE, seconds=60)
+    modelarts_service = service(modelarts, dialect, search=SearchLimits(seconds=2.0, searches=4))
+    modelarts.inject_fault("slow", path=CREATE, seconds=60)
     with killed_in_create(1.0):
-        asking.submit(job(WAITS), job_id)
+        modelarts_service.submit(job(WAITS), job_id)
     for least in (1.5, 0):
         began = time.monotonic()
         with pytest.raises(JobNotFound):
-            asking.find(job_id)
+            modelarts_service.find(job_id)
         assert least <= time.monotonic() - began < least + 30
 
 
 @pytest.mark.usefixtures("no_waits")
 def test_a_job_whose_creation_was_refused_is_searched_for_once(
-    asking: ModelArtsService, modelarts: ModelArts, job_id: str
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str
 ) -> None:
-    modelarts.misbehave("refusal", path=CREATE, code="0104", message="No.")
+    modelarts.inject_fault("refusal", path=CREATE, code="0104", message="No.")
     with pytest.raises(InvalidJob):
-        asking.submit(job(), job_id)
+        modelarts_service.submit(job(), job_id)
     since = len(modelarts.requests())
     with pytest.raises(JobNotFound):
-        asking.find(job_id)
+        modelarts_service.find(job_id)
     assert len(modelarts.requests()[since:]) == 1
 
 
@@ -138,9 +140,9 @@ def test_stop_in_a_signal_handler_takes_no_held_lock(
     modelarts: ModelArts, dialect: str, job_id: str, *, logged_in: bool
 ) -> None:
     handle = service(modelarts, dialect).submit(job(WAITS), job_id).handle
-    asking = service(modelarts, dialect)
-    started(asking, handle)
-    shared = session_of(asking.connection, asking._mask)
+    modelarts_service = service(modelarts, dialect)
+    started(modelarts_service, handle)
+    shared = session_of(modelarts_service.connection, modelarts_service._mask)
     if not logged_in:
         shared._keystone = None
     else:
@@ -151,53 +153,53 @@ def test_stop_in_a_signal_handler_takes_no_held_lock(
         raise AssertionError("The signal handler asks the supervisor, whose lock the interrupted thread may hold.")
 
     shared._lock = Held()  # type: ignore[assignment]
-    shared._mask = asking._mask = mask
-    in_a_handler(lambda: asking.stop(handle))
+    shared._mask = modelarts_service._mask = mask
+    in_a_handler(lambda: modelarts_service.stop(handle))
     api_session._sessions.clear()
     assert ended(service(modelarts, dialect), handle).status is JobState.STOPPED
 
 
 def test_find_in_a_signal_handler_takes_no_held_lock(
-    asking: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str
+    modelarts_service: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str
 ) -> None:
-    modelarts.misbehave("slow", path=CREATE, seconds=2.5)
+    modelarts.inject_fault("slow", path=CREATE, seconds=2.5)
     with killed_in_create(1.5):
-        asking.submit(job(WAITS), job_id)
-    shared = session_of(asking.connection, asking._mask)
+        modelarts_service.submit(job(WAITS), job_id)
+    shared = session_of(modelarts_service.connection, modelarts_service._mask)
     shared._lock = Held()  # type: ignore[assignment]
     found: list[Any] = []
-    in_a_handler(lambda: found.append(asking.find(job_id).handle))
-    asking.stop(found[0])
+    in_a_handler(lambda: found.append(modelarts_service.find(job_id).handle))
+    modelarts_service.stop(found[0])
 
 
-def test_time_limit_of_a_stop(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    handle = asking.submit(job(WAITS), job_id).handle
-    started(asking, handle)
-    modelarts.misbehave("slow", path=STOP, seconds=20)
+def test_time_limit_of_a_stop(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    handle = modelarts_service.submit(job(WAITS), job_id).handle
+    started(modelarts_service, handle)
+    modelarts.inject_fault("slow", path=STOP, seconds=20)
     began = time.monotonic()
     with pytest.raises(ServiceUnavailable):
-        asking.stop(handle)
+        modelarts_service.stop(handle)
     assert time.monotonic() - began < 18
-    modelarts.behave()
-    asking.stop(handle)
+    modelarts.clear_faults()
+    modelarts_service.stop(handle)
 
 
 @pytest.mark.usefixtures("no_waits")
 @pytest.mark.parametrize(("status", "code"), [(400, "0105"), (409, "9999"), (403, "0112")])
 def test_a_refused_stop_is_an_error_only_for_a_running_job(
-    asking: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str, status: int, code: str
+    modelarts_service: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str, status: int, code: str
 ) -> None:
-    handle = asking.submit(job(WAITS), job_id).handle
-    started(asking, handle)
+    handle = modelarts_service.submit(job(WAITS), job_id).handle
+    started(modelarts_service, handle)
     refuse = {"path": STOP, "status": status, "code": code, "message": "No.", "times": 99}
-    modelarts.misbehave("refusal", **refuse)
+    modelarts.inject_fault("refusal", **refuse)
     with pytest.raises(Exception, match=rf"ModelArts\.{code}: No") as caught:
-        asking.stop(handle)
+        modelarts_service.stop(handle)
     assert isinstance(caught.value, ConnectionProblem) is (code == "0112")
-    modelarts.behave()
-    asking.stop(handle)
-    ended(asking, handle)
-    modelarts.misbehave("refusal", **refuse)
-    asking.stop(handle)
+    modelarts.clear_faults()
+    modelarts_service.stop(handle)
+    ended(modelarts_service, handle)
+    modelarts.inject_fault("refusal", **refuse)
+    modelarts_service.stop(handle)
     Caller(modelarts).ok("DELETE", f"/{dialect}/{{project_id}}/training-jobs/{handle['modelarts_id']}")
-    asking.stop(handle)
+    modelarts_service.stop(handle)

@@ -40,51 +40,55 @@ def sent(double: ModelArts, job_id: str) -> list[str]:
     return [name for name in double.objects(f"/{double.bucket}/jobs/") if job_id in name]
 
 
-def run(asking: ModelArtsService, job_id: str, **fields: Any) -> None:
-    assert ended(asking, asking.submit(job(**fields), job_id).handle).status is JobState.SUCCESSFUL
+def run(modelarts_service: ModelArtsService, job_id: str, **fields: Any) -> None:
+    assert (
+        ended(modelarts_service, modelarts_service.submit(job(**fields), job_id).handle).status is JobState.SUCCESSFUL
+    )
 
 
-def test_a_lost_answer_makes_no_second_job(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("lost_answer")
-    handle = asking.submit(job(), job_id).handle
-    assert asking.find(job_id).handle == handle
+def test_a_lost_answer_makes_no_second_job(
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str
+) -> None:
+    modelarts.inject_fault("lost_answer")
+    handle = modelarts_service.submit(job(), job_id).handle
+    assert modelarts_service.find(job_id).handle == handle
     assert len(posted(modelarts, job_id)) == 1
-    assert ended(asking, handle).status is JobState.SUCCESSFUL
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
 
 
-def test_temporary_errors_are_retried(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("too_many_requests", every=3, retry_after=0)
-    modelarts.misbehave("unavailable", times=2)
-    modelarts.misbehave("bad_gateway", times=1)
-    run(asking, job_id)
+def test_temporary_errors_are_retried(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.inject_fault("too_many_requests", every=3, retry_after=0)
+    modelarts.inject_fault("unavailable", times=2)
+    modelarts.inject_fault("bad_gateway", times=1)
+    run(modelarts_service, job_id)
     assert len(created(modelarts, job_id)) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_token_expired(asking: ModelArtsService, modelarts: ModelArts, job_id: str, status: int) -> None:
+def test_token_expired(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str, status: int) -> None:
     with pytest.raises(JobNotFound):
-        asking.find(job_id)
-    modelarts.misbehave("expired_token", status=status)
-    run(asking, job_id)
+        modelarts_service.find(job_id)
+    modelarts.inject_fault("expired_token", status=status)
+    run(modelarts_service, job_id)
 
 
 @pytest.mark.parametrize("fault", ["string_numbers", "soft_failures", "error_key", "log_file_list"])
 def test_contradictory_formats_of_the_documents(
-    asking: ModelArtsService, modelarts: ModelArts, job_id: str, fault: str
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str, fault: str
 ) -> None:
-    modelarts.misbehave(fault)
-    handle = asking.submit(job(), job_id).handle
-    assert ended(asking, handle).status is JobState.SUCCESSFUL
-    assert "hello" in asking.last_lines(handle, 20)
-    asking.stop(handle)
+    modelarts.inject_fault(fault)
+    handle = modelarts_service.submit(job(), job_id).handle
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
+    assert "hello" in modelarts_service.last_lines(handle, 20)
+    modelarts_service.stop(handle)
     with pytest.raises(NoSavedModel, match="MODEL_DIR"):
-        asking.fetch_model(handle, "/nowhere")
+        modelarts_service.fetch_model(handle, "/nowhere")
 
 
-def test_the_same_id_with_other_content(asking: ModelArtsService, job_id: str) -> None:
-    asking.submit(job(), job_id)
+def test_the_same_id_with_other_content(modelarts_service: ModelArtsService, job_id: str) -> None:
+    modelarts_service.submit(job(), job_id)
     with pytest.raises(JobConflict, match="another script, data or options"):
-        asking.submit(job("print('another')"), job_id)
+        modelarts_service.submit(job("print('another')"), job_id)
 
 
 def test_name_in_use_by_another_job(modelarts: ModelArts, caller: Caller, dialect: str, job_id: str) -> None:
@@ -97,87 +101,89 @@ def test_name_in_use_by_another_job(modelarts: ModelArts, caller: Caller, dialec
         body = samples.v2(folder)
         body["metadata"]["name"] = name
         caller.ok("POST", V2, body)
-    asking = service(modelarts, dialect)
+    modelarts_service = service(modelarts, dialect)
     with pytest.raises(JobNotFound):
-        asking.find(job_id)
+        modelarts_service.find(job_id)
     with pytest.raises(InvalidJob, match=r"ModelArts\.(0103|2751).*does not belong to this task"):
-        asking.submit(job(), job_id)
+        modelarts_service.submit(job(), job_id)
 
 
 def test_deleted_job(
-    asking: ModelArtsService, modelarts: ModelArts, caller: Caller, dialect: str, job_id: str, tmp_path: Path
+    modelarts_service: ModelArtsService, modelarts: ModelArts, caller: Caller, dialect: str, job_id: str, tmp_path: Path
 ) -> None:
-    handle = asking.submit(job(WAITS), job_id).handle
-    started(asking, handle)
+    handle = modelarts_service.submit(job(WAITS), job_id).handle
+    started(modelarts_service, handle)
     caller.ok("DELETE", f"/{dialect}/{{project_id}}/training-jobs/{handle['modelarts_id']}")
     with pytest.raises(JobGone, match=r"ModelArts\.(0102|2775).*it was deleted"):
-        asking.status(handle)
+        modelarts_service.status(handle)
     with pytest.raises(JobGone):
-        asking.fetch_model(handle, tmp_path)
-    assert asking.last_lines(handle, 5) == ()
-    asking.stop(handle)
+        modelarts_service.fetch_model(handle, tmp_path)
+    assert modelarts_service.last_lines(handle, 5) == ()
+    modelarts_service.stop(handle)
     with pytest.raises(JobGone):
-        asking.find(job_id)
+        modelarts_service.find(job_id)
 
 
-def test_no_model_before_the_end(asking: ModelArtsService, job_id: str, tmp_path: Path) -> None:
-    handle = asking.submit(job(WAITS), job_id).handle
+def test_no_model_before_the_end(modelarts_service: ModelArtsService, job_id: str, tmp_path: Path) -> None:
+    handle = modelarts_service.submit(job(WAITS), job_id).handle
     with pytest.raises(JobConflict, match="has not ended"):
-        asking.fetch_model(handle, tmp_path, version=1)
-    asking.stop(handle)
+        modelarts_service.fetch_model(handle, tmp_path, version=1)
+    modelarts_service.stop(handle)
 
 
 def test_sold_out(modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("sold_out")
+    modelarts.inject_fault("sold_out")
     with pytest.raises(QuotaReached, match=r"sold out.*modelarts\.vm\.cpu\.8u"):
         service(modelarts, "v1").submit(job(), job_id)
     assert sent(modelarts, job_id) == []
 
 
 @pytest.mark.parametrize("code", ["3952", "3976", "4992"])
-def test_sold_out_at_the_creation(asking: ModelArtsService, modelarts: ModelArts, job_id: str, code: str) -> None:
-    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code=code, message="No resources.")
+def test_sold_out_at_the_creation(
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str, code: str
+) -> None:
+    modelarts.inject_fault("refusal", path="^POST .*/training-jobs$", code=code, message="No resources.")
     said = (
         rf"ModelArts\.{code}: No resources\): the flavour is sold out; run the task later or set another flavour; "
         r"flavours that fit: modelarts\.vm\.cpu\.2u \(2 CPUs, 8 GB\), modelarts\.vm\.cpu\.8u .*\)\.$"
     )
     with pytest.raises(QuotaReached, match=said):
-        asking.submit(job(), job_id)
+        modelarts_service.submit(job(), job_id)
     assert created(modelarts, job_id) == []
 
 
 def test_sold_out_at_the_creation_without_a_list_of_flavors(modelarts: ModelArts, job_id: str) -> None:
-    asking = service(modelarts, "v1", retry=Retry(attempts=1))
-    asking.submit(job(), str(uuid.uuid4()))
-    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
-    modelarts.misbehave("unavailable", path="resource-specs", times=9)
+    modelarts_service = service(modelarts, "v1", retry=Retry(attempts=1))
+    modelarts_service.submit(job(), str(uuid.uuid4()))
+    modelarts.inject_fault("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
+    modelarts.inject_fault("unavailable", path="resource-specs", times=9)
     with pytest.raises(QuotaReached, match=r"run the task later or set another flavour\.$"):
-        asking.submit(job(), job_id)
+        modelarts_service.submit(job(), job_id)
 
 
 def test_the_cheapest_available_flavor(modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("sold_out", flavor="modelarts.vm.cpu.2u")
-    asking = service(modelarts, "v1")
-    asking.submit(job(), job_id)
+    modelarts.inject_fault("sold_out", flavor="modelarts.vm.cpu.2u")
+    modelarts_service = service(modelarts, "v1")
+    modelarts_service.submit(job(), job_id)
     assert '"modelarts.vm.cpu.8u"' in created(modelarts, job_id)[0]
 
 
-def test_the_quota(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("quota", jobs=0)
+def test_the_quota(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.inject_fault("quota", jobs=0)
     with pytest.raises(QuotaReached, match=r"ModelArts\.(0118|2815).*larger quota"):
-        asking.submit(job(), job_id)
+        modelarts_service.submit(job(), job_id)
 
 
-def test_no_agency(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("no_agency")
+def test_no_agency(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.inject_fault("no_agency")
     with pytest.raises(ConnectionProblem, match=r"ModelArts\.0428.*agency"):
-        asking.submit(job(), job_id)
+        modelarts_service.submit(job(), job_id)
 
 
-def test_too_much_code(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("code_limits", bytes=100)
+def test_too_much_code(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.inject_fault("code_limits", bytes=100)
     with pytest.raises(InvalidJob, match=r"ModelArts\.2761.*pass data with data_input"):
-        asking.submit(job(), job_id)
+        modelarts_service.submit(job(), job_id)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +206,7 @@ def test_wrong_connection(modelarts: ModelArts, dialect: str, job_id: str, wrong
 
 
 def test_an_iam_of_another_region(modelarts: ModelArts, dialect: str, job_id: str) -> None:
-    modelarts.misbehave("refusal", path="/v[12]/", status=404, code="2786", message="Project mismatch.")
+    modelarts.inject_fault("refusal", path="/v[12]/", status=404, code="2786", message="Project mismatch.")
     with pytest.raises(ConnectionProblem, match=r"ModelArts\.2786.*the same region"):
         service(modelarts, dialect).find(job_id)
 
@@ -216,25 +222,25 @@ def test_an_iam_of_another_region(modelarts: ModelArts, dialect: str, job_id: st
     ],
 )
 def test_invalid_jobs(
-    asking: ModelArtsService, modelarts: ModelArts, job_id: str, fields: dict[str, Any], said: str
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str, fields: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InvalidJob, match=said):
-        asking.submit(job(**fields), job_id)
+        modelarts_service.submit(job(**fields), job_id)
     assert created(modelarts, job_id) == []
 
 
-def test_a_long_name_is_cut(asking: ModelArtsService, job_id: str) -> None:
-    handle = asking.submit(job(name="a.very_long-name" * 6), job_id).handle
+def test_a_long_name_is_cut(modelarts_service: ModelArtsService, job_id: str) -> None:
+    handle = modelarts_service.submit(job(name="a.very_long-name" * 6), job_id).handle
     assert handle["name"] == f"a-very_long-namea-very_long-{job_id}"
-    assert asking.find(job_id).handle == handle
+    assert modelarts_service.find(job_id).handle == handle
 
 
 def test_unreachable_service(modelarts: ModelArts, job_id: str) -> None:
-    asking = service(modelarts, "v2", retry=Retry(attempts=2))
+    modelarts_service = service(modelarts, "v2", retry=Retry(attempts=2))
     modelarts.kill()
     try:
         with pytest.raises(ServiceUnavailable, match="cannot be reached"):
-            asking.find(job_id)
+            modelarts_service.find(job_id)
     finally:
         modelarts.restart()
 
@@ -244,8 +250,8 @@ def test_a_handle_of_another_service(modelarts: ModelArts) -> None:
         service(modelarts, "v2").status({"job_id": "1"})
 
 
-def test_undocumented_code(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+def test_undocumented_code(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     """The message has the code and the service's own message."""
-    modelarts.misbehave("refusal", path="^POST .*/training-jobs$", status=409, code="9999", message="Odd.")
+    modelarts.inject_fault("refusal", path="^POST .*/training-jobs$", status=409, code="9999", message="Odd.")
     with pytest.raises(TrainingError, match=r"ModelArts\.9999: Odd"):
-        asking.submit(job(), job_id)
+        modelarts_service.submit(job(), job_id)

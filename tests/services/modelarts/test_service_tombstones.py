@@ -33,62 +33,62 @@ WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
 OTHER = {"v1": "v2", "v2": "v1"}
 
 
-def forget(double: ModelArts, asking: ModelArtsService, job_id: str) -> None:
+def forget(double: ModelArts, modelarts_service: ModelArtsService, job_id: str) -> None:
     """Delete a job without the service."""
-    handle = asking.find(job_id).handle
+    handle = modelarts_service.find(job_id).handle
     Caller(double).ok("DELETE", f"/{handle['dialect']}/{{project_id}}/training-jobs/{handle['modelarts_id']}")
 
 
-def test_a_deleted_job_does_not_hide_a_later_one(asking: ModelArtsService, modelarts: ModelArts) -> None:
+def test_a_deleted_job_does_not_hide_a_later_one(modelarts_service: ModelArtsService, modelarts: ModelArts) -> None:
     jobs = Content("client", str(uuid.uuid4()))
     failed, running = jobs.job_id(0), jobs.job_id(1)
-    ended(asking, asking.submit(job("raise SystemExit(3)"), failed).handle)
-    handle = asking.submit(job(WAITS), running).handle
-    forget(modelarts, asking, failed)
-    place = walk(jobs, lambda each: asking.status(asking.find(each).handle).status)
+    ended(modelarts_service, modelarts_service.submit(job("raise SystemExit(3)"), failed).handle)
+    handle = modelarts_service.submit(job(WAITS), running).handle
+    forget(modelarts, modelarts_service, failed)
+    place = walk(jobs, lambda each: modelarts_service.status(modelarts_service.find(each).handle).status)
     assert (place.generation, place.job_id) == (1, running)
     assert place.state is not None
     with pytest.raises(JobGone, match="it was deleted"):
-        asking.submit(job("raise SystemExit(3)"), failed)
-    asking.stop(handle)
+        modelarts_service.submit(job("raise SystemExit(3)"), failed)
+    modelarts_service.stop(handle)
 
 
-def test_an_id_that_was_never_used(asking: ModelArtsService, job_id: str) -> None:
+def test_an_id_that_was_never_used(modelarts_service: ModelArtsService, job_id: str) -> None:
     with pytest.raises(JobNotFound):
-        asking.find(job_id)
+        modelarts_service.find(job_id)
 
 
-def test_tombstone_after_a_lost_answer(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
-    modelarts.misbehave("lost_answer")
-    ended(asking, asking.submit(job(), job_id).handle)
-    forget(modelarts, asking, job_id)
+def test_tombstone_after_a_lost_answer(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.inject_fault("lost_answer")
+    ended(modelarts_service, modelarts_service.submit(job(), job_id).handle)
+    forget(modelarts, modelarts_service, job_id)
     with pytest.raises(JobGone):
-        asking.find(job_id)
+        modelarts_service.find(job_id)
 
 
 def test_tombstone_after_a_killed_worker(
-    asking: ModelArtsService, modelarts: ModelArts, job_id: str, monkeypatch: pytest.MonkeyPatch
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as killed:
         killed.setattr(tombstones, "write", lambda *_: None)
-        asking.submit(job(), job_id)
-    asking.submit(job(), job_id)
-    forget(modelarts, asking, job_id)
+        modelarts_service.submit(job(), job_id)
+    modelarts_service.submit(job(), job_id)
+    forget(modelarts, modelarts_service, job_id)
     with pytest.raises(JobGone):
-        asking.find(job_id)
+        modelarts_service.find(job_id)
 
 
 def test_a_tombstone_that_cannot_be_written(
-    asking: ModelArtsService, job_id: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    modelarts_service: ModelArtsService, job_id: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: object) -> None:
         raise ServiceUnavailable("OBS is down.")
 
     monkeypatch.setattr(tombstones, "write", broken)
     with caplog.at_level(logging.WARNING):
-        handle = asking.submit(job(), job_id).handle
+        handle = modelarts_service.submit(job(), job_id).handle
     assert f"job {job_id} was created: OBS is down. If the job is deleted" in caplog.text
-    assert asking.find(job_id).handle == handle
+    assert modelarts_service.find(job_id).handle == handle
 
 
 def test_unreadable_storage_is_an_error(modelarts: ModelArts, dialect: str, job_id: str) -> None:
@@ -99,11 +99,11 @@ def test_unreadable_storage_is_an_error(modelarts: ModelArts, dialect: str, job_
         service(modelarts, dialect, obs_secret_key="another-word").find(job_id)
 
 
-def test_invalid_tombstone(asking: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+def test_invalid_tombstone(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     for written in ("no JSON", "[]", "{}", '{"handle": {"job_id": "another"}, "sha256": ""}'):
         modelarts.put(f"/{modelarts.bucket}/jobs/created/{job_id}.json", written)
         with pytest.raises(BrokenContract, match=f"jobs/created/{job_id}.json of OBS does not name .* delete it"):
-            asking.find(job_id)
+            modelarts_service.find(job_id)
 
 
 def test_a_job_of_the_other_dialect(modelarts: ModelArts, dialect: str, job_id: str, tmp_path: Path) -> None:

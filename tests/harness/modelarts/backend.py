@@ -20,7 +20,7 @@ QUOTA = 1000
 """The most jobs of a project; a fault changes it."""
 
 
-class House:
+class Backend:
     """The state behind the routes.
 
     :param home: The double's directory.
