@@ -172,7 +172,7 @@ class RemotePlace:
         with _sentences(self.location):
             there = {_relative(path, self._final) for path in self._final.rglob("*") if path.is_file()}
             strangers = there - {file.path for file in files}
-            if not any(is_marker(path) and "/" not in path for path in there):
+            if not there & _written_last(files) and not any(is_marker(path) and "/" not in path for path in there):
                 if strangers:
                     raise _taken(self.location, f"holds {min(strangers)}, which is no part of this model")
                 return False
@@ -182,7 +182,7 @@ class RemotePlace:
 
     def publish(self, files: Sequence[ModelFile], bring: Bring, run: Run) -> None:
         """Write every other file first and the one by which readers know a model last."""
-        last = [file for file in files if is_marker(file.path) and "/" not in file.path]
+        last = [file for file in files if file.path in _written_last(files)]
         first = [file for file in files if file not in last]
         with (
             _sentences(self.location),
@@ -214,7 +214,7 @@ class RemotePlace:
         if not target.exists() or target.stat().st_size != file.size:
             return False
         with target.open("rb") as opened:
-            return _digest(opened) == file.sha256
+            return _has_hash(opened, file)
 
 
 @contextmanager
@@ -247,14 +247,23 @@ def _is(path: Path, file: ModelFile) -> bool:
     if not path.is_file() or path.is_symlink() or path.stat().st_size != file.size:
         return False
     with path.open("rb") as opened:
-        return _digest(opened) == file.sha256
+        return _has_hash(opened, file)
 
 
-def _digest(opened: Any) -> str:
+def _has_hash(opened: Any, file: ModelFile) -> bool:
+    """Whether an open file has the SHA-256 of a model's file; True where that is not known."""
+    if file.sha256 is None:
+        return True
     digest = hashlib.sha256()
     while chunk := opened.read(CHUNK):
         digest.update(chunk)
-    return digest.hexdigest()
+    return digest.hexdigest() == file.sha256
+
+
+def _written_last(files: Sequence[ModelFile]) -> set[str]:
+    """The paths that are written last, whose presence says that a model is whole: where there is one, its marker."""
+    markers = {file.path for file in files if is_marker(file.path) and "/" not in file.path}
+    return markers or {max(file.path for file in files)}
 
 
 def _remove_strangers(model: Path, files: Iterable[ModelFile]) -> None:

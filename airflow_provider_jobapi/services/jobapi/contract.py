@@ -121,7 +121,7 @@ def log_page(job_id: str, offset: int, *, limit: int = PAGE, wait: int = 0, know
 
 
 def model(job_id: str) -> Request:
-    """Ask which SavedModel the job left."""
+    """Ask for the model that the job left."""
     return Request("GET", _job(job_id, "model"), f"the model of job {job_id}")
 
 
@@ -264,8 +264,8 @@ def check_s3(storage: Storage, url: str) -> None:
             raise BrokenContract(f"The service's storage is S3 with a {name} that none can have.")
 
 
-def read_model(answer: Answer) -> list[dict[str, Any]] | None:
-    """Read which files the SavedModel of a job is made of, as the service lists them; None when it wrote none."""
+def read_model(answer: Answer) -> tuple[str | None, list[dict[str, Any]]] | None:
+    """Read the kind of a job's model, where the service names it, and its files as listed; None without a model."""
     content = _object(answer, "model")
     found = content.get("model")
     if found is None and "model" in content:
@@ -273,7 +273,10 @@ def read_model(answer: Answer) -> list[dict[str, Any]] | None:
     files = found.get("files") if isinstance(found, dict) else None
     if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
         raise BrokenContract("The service's listing of the model has no list of files.")
-    return files
+    kind = found.get("kind") if isinstance(found, dict) else None
+    if kind is not None and not (isinstance(kind, str) and re.fullmatch(r"[a-z][a-z0-9_]{0,39}", kind)):
+        raise BrokenContract(f"The service's listing of the model has the kind {sentence(kind, 40)!r}, not a word.")
+    return kind, files
 
 
 def read_objects(answer: Answer) -> tuple[list[tuple[str, int, str | None]], str | None]:

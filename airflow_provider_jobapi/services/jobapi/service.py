@@ -19,7 +19,7 @@ from airflow_provider_jobapi.exceptions import (
     TrainingError,
 )
 from airflow_provider_jobapi.services import settings
-from airflow_provider_jobapi.services.base import FetchedModel, Handle, Model, Submission
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, Model, ModelFile, Submission
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client, Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
@@ -164,32 +164,29 @@ class JobApiService:
             client.send(contract.stop(_job_id(handle)))
 
     def model(self, handle: Handle) -> Model | None:
-        """Return the SavedModel that the job has left; None when it left none."""
-        from airflow_provider_jobapi.services.files.fetching import SAVED_MODEL
-        from airflow_provider_jobapi.services.files.listing import read_listing
-
-        listed = contract.read_model(self._client.send(contract.model(_job_id(handle))))
-        return None if listed is None else Model(SAVED_MODEL, tuple(read_listing(listed)))
+        """Return the model that the job has left; None when it left none."""
+        found = self._find_model(_job_id(handle))
+        return found and found[0]
 
     def fetch_model(
         self, handle: Handle, destination: Any, version: str | int | None = None, kind: str | None = None
     ) -> FetchedModel:
-        """Fetch the job's SavedModel into ``<destination>/<version>/``, all of it or none.
+        """Fetch the job's model into ``<destination>/<version>/``, all of it or none.
 
-        :raises NoSavedModel: when the job wrote none.
+        :raises NoSavedModel: when the job left no model, or none of this kind.
         :raises JobConflict: when the job has not ended, or another model is there.
         """
         from airflow_provider_jobapi.services.files.destinations import place_of
-        from airflow_provider_jobapi.services.files.fetching import check_kind, fetch, no_model
-        from airflow_provider_jobapi.services.files.listing import read_listing
+        from airflow_provider_jobapi.services.files.models import check_kind, fetch, no_model
 
         job_id = _job_id(handle)
-        check_kind(job_id, kind)
-        listed = contract.read_model(self._client.send(contract.model(job_id)))
-        if listed is None:
+        found = self._find_model(job_id)
+        if found is None:
             raise no_model(job_id)
+        model, keys = found
+        check_kind(job_id, kind, model.kind)
         place = place_of(destination, self._version(handle) if version is None else str(version))
-        return fetch(job_id, read_listing(listed), place, self._store, self._retry, self._log, self._meters)
+        return fetch(job_id, keys, place, self._store, self._retry, self._log, self._meters)
 
     def follower(self, handle: Handle) -> JobApiFollower:
         """A follower of this job for the triggerer."""
@@ -224,6 +221,17 @@ class JobApiService:
         storage = self.storage()
         next(iter(self._open(storage).list_objects("jobs/")), None)
         return storage
+
+    def _find_model(self, job_id: str) -> tuple[Model, dict[ModelFile, str]] | None:
+        """The job's model, and the key of each of its files in the storage."""
+        from airflow_provider_jobapi.services.files.models import SAVED_MODEL, read_listing
+
+        listed = contract.read_model(self._client.send(contract.model(job_id)))
+        if listed is None:
+            return None
+        kind = listed[0] or SAVED_MODEL
+        keys = read_listing(listed[1], kind)
+        return Model(kind, tuple(keys)), keys
 
     def _ready_storage(self) -> Storage:
         storage = contract.read_storage(self._client.send_once(contract.storage()))

@@ -15,7 +15,7 @@ from typing import Any
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services import settings
 from airflow_provider_jobapi.services.base import ModelFile
-from airflow_provider_jobapi.services.files.listing import read_listing
+from airflow_provider_jobapi.services.files.models import read_listing
 from airflow_provider_jobapi.services.files.stores import ObjectStore, S3Access, S3Store, StoredObject
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection

@@ -205,7 +205,7 @@ class ModelArtsService:
 
     def model(self, handle: Handle) -> Model | None:
         """Return the model that the job wrote; None if it wrote none."""
-        from airflow_provider_jobapi.services.files.fetching import SAVED_MODEL
+        from airflow_provider_jobapi.services.files.models import SAVED_MODEL
 
         keys = self._model_files(handle)[1]
         return None if keys is None else Model(SAVED_MODEL, tuple(keys))
@@ -219,7 +219,7 @@ class ModelArtsService:
         :raises JobConflict: if the job has not ended, or the destination has another model.
         """
         from airflow_provider_jobapi.services.files.destinations import place_of
-        from airflow_provider_jobapi.services.files.fetching import check_kind, fetch, no_model
+        from airflow_provider_jobapi.services.files.models import check_kind, fetch, no_model
 
         job_id = _job_id(handle)
         check_kind(job_id, kind)

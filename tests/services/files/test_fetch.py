@@ -125,6 +125,32 @@ def test_the_model_is_described_without_a_fetch(jobapi_server: Server, trained: 
         asking.fetch_model(trained, tmp_path, "2", kind="onnx")
 
 
+@pytest.mark.parametrize("protocol", ["file", "memory"])
+def test_a_model_of_another_kind_without_hashes(
+    tmp_path: Path, memory: Any, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = ModelApi({"model.onnx": b"graph", "notes/readme.txt": b"text"})
+    for entry in known.listing:
+        del entry["sha256"]
+    place = memory if protocol == "memory" else tmp_path
+    listed = {"GET /api/v2/jobs/1/model": lambda _: reply({"model": {"kind": "onnx", "files": known.listing}})}
+    with Tiny(known.routes() | listed) as tiny:
+        asking = service(tiny, retry=Retry(attempts=2))
+        fetched = asking.fetch_model(HANDLE, place, "1", kind="onnx")
+        assert {file.path: file.sha256 for file in fetched.files} == {"model.onnx": None, "notes/readme.txt": None}
+        assert fetched.sha256 is None
+        assert "no SHA-256 for 2 of the 2 files of the model of job 1: only their sizes are checked" in caplog.text
+        assert (place / "1" / "notes" / "readme.txt").read_bytes() == b"text"
+        requests = len(known.asked)
+        assert asking.fetch_model(HANDLE, place, "1") == fetched
+        assert len(known.asked) == requests
+        with pytest.raises(NoSavedModel, match="its model is of the kind 'onnx'"):
+            asking.fetch_model(HANDLE, place, "2", kind="saved_model")
+        known.listing[0]["size"] += 1
+        with pytest.raises(ServiceUnavailable):
+            asking.fetch_model(HANDLE, place, "2")
+
+
 def test_a_second_fetch_has_nothing_to_do(jobapi_server: Server, trained: dict[str, Any], tmp_path: Path) -> None:
     with FaultProxy(jobapi_server.port) as network:
         asking = service(jobapi_server, network.url)

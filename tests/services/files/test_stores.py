@@ -17,11 +17,12 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, InvalidJob, ServiceUnavailable
 from airflow_provider_jobapi.services.files.sources import Source, measure
-from airflow_provider_jobapi.services.files.stores import LocalStore, ObjectStore, S3Access, S3Store, endpoint_url
+from airflow_provider_jobapi.services.files.stores import ObjectStore, S3Access, S3Store, endpoint_url
 from airflow_provider_jobapi.services.jobapi.client import Client
 from airflow_provider_jobapi.services.jobapi.http_store import HttpStore
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from tests.harness.client import connection
+from tests.harness.local_store import LocalStore
 from tests.harness.proxy import BrokenUpload, Canned, FaultProxy
 from tests.harness.s3 import BUCKET, KEY, S3, SECRET
 from tests.harness.server import Server

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.files.stores import LocalStore
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts.obs import bucket_and_key, model_files
+from tests.harness.local_store import LocalStore
 
 FOLDER = "jobs/x/output/"
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.files.listing import read_listing
+from airflow_provider_jobapi.services.files.models import read_listing
 
 
 def entry(path: Any, **other: Any) -> dict[str, Any]:
@@ -54,9 +54,9 @@ def test_hostile_names_are_refused(path: Any) -> None:
         ([entry("saved_model.pb", size=-1)], "without a size"),
         ([entry("saved_model.pb", size="1")], "without a size"),
         ([entry("saved_model.pb", size=True)], "without a size"),
-        ([entry("saved_model.pb", sha256="0" * 63)], "without a SHA-256"),
-        ([entry("saved_model.pb", sha256=None)], "without a SHA-256"),
-        ([entry("saved_model.pb", sha256="A" * 64)], "without a SHA-256"),
+        ([entry("saved_model.pb", sha256="0" * 63)], "with an invalid SHA-256"),
+        ([entry("saved_model.pb", sha256=5)], "with an invalid SHA-256"),
+        ([entry("saved_model.pb", sha256="A" * 64)], "with an invalid SHA-256"),
     ],
 )
 def test_listings_that_are_no_saved_model(entries: list[dict[str, Any]], words: str) -> None:
@@ -75,3 +75,8 @@ def test_whatever_is_taken_stays_below_its_directory(paths: list[str]) -> None:
         assert ".." not in PurePosixPath(file.path).parts
         assert (root / file.path).is_relative_to(root)
         assert (root / file.path).as_posix() == f"{root}/{file.path}"
+
+
+def test_a_model_of_another_kind_without_hashes() -> None:
+    (file,) = read_listing([{"path": "model.onnx", "key": "jobs/t-1/model/x", "size": 1}], "onnx")
+    assert (file.path, file.size, file.sha256) == ("model.onnx", 1, None)

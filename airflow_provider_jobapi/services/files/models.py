@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A job's model: its files as the service lists them, and the fetch of all of them or none.
+
+The names in a listing become paths on this machine, so none of them is trusted.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from airflow_provider_jobapi.exceptions import BrokenContract, NoSavedModel
+from airflow_provider_jobapi.services.base import FetchedModel, ModelFile
+from airflow_provider_jobapi.services.files.destinations import Place
+from airflow_provider_jobapi.services.files.stores import ObjectStore
+from airflow_provider_jobapi.services.files.transfers import Meters, download, run
+from airflow_provider_jobapi.services.retry import Retry
+from airflow_provider_jobapi.training.job_file import check_path
+from airflow_provider_jobapi.training.model import MARKERS
+
+SAVED_MODEL = "saved_model"
+"""The kind of a model whose service names none; it holds a ``saved_model.pb``."""
+
+MOST_FILES = 100_000
+"""The most files of one model."""
+
+
+def read_listing(entries: Iterable[dict[str, Any]], kind: str = SAVED_MODEL) -> dict[ModelFile, str]:
+    """Read the files of a model, and the key of each in the storage.
+
+    :param entries: ``path``, ``key``, ``size``, and ``sha256`` where the service knows it, of each file.
+    :param kind: The kind of the model.
+    :raises BrokenContract: for a path that is absolute, leads out of the model, or is not portable; for a path that
+        comes twice or is a directory of another; for a SavedModel without its ``saved_model.pb``.
+    """
+    keys: dict[ModelFile, str] = {}
+    paths: set[str] = set()
+    for entry in entries:
+        file, key = _read(entry)
+        if file.path in paths:
+            raise BrokenContract(f"The service lists {file.path!r} twice in one model; nothing was fetched.")
+        paths.add(file.path)
+        keys[file] = key
+        if len(keys) > MOST_FILES:
+            raise BrokenContract(f"The service lists more than {MOST_FILES:,} files in one model; nothing was fetched.")
+    for path in paths:
+        if above := next((parent for parent in _parents(path) if parent in paths), None):
+            raise BrokenContract(f"The service lists {above!r} as a file and as a directory; nothing was fetched.")
+    if kind == SAVED_MODEL and not paths & MARKERS:
+        raise BrokenContract("The service lists a model without a saved_model.pb; nothing was fetched.")
+    return keys
+
+
+def _read(entry: dict[str, Any]) -> tuple[ModelFile, str]:
+    path, key, size, sha256 = (entry.get(name) for name in ("path", "key", "size", "sha256"))
+    for name, value in (("path", path), ("key", key)):
+        if not isinstance(value, str) or not _is_path(value):
+            raise BrokenContract(
+                f"The service lists a file of the model whose {name} is {repr(value)[:80]}; nothing was fetched."
+            )
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise BrokenContract(f"The service lists {path!r} without a size; nothing was fetched.")
+    if sha256 is not None and not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256)):
+        raise BrokenContract(f"The service lists {path!r} with an invalid SHA-256; nothing was fetched.")
+    return ModelFile(str(path), size, sha256), str(key)
+
+
+def _is_path(text: str) -> bool:
+    try:
+        check_path(text)
+        text.encode()
+    except (ValueError, UnicodeError):
+        return False
+    return True
+
+
+def _parents(path: str) -> Iterable[str]:
+    parts = path.split("/")
+    return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+
+
+def check_kind(job_id: str, wanted: str | None, kind: str = SAVED_MODEL) -> None:
+    """Refuse to fetch a model of another kind than the job's.
+
+    :param wanted: The kind to fetch; None for any.
+    :param kind: The kind of the job's model.
+    :raises NoSavedModel: when they differ.
+    """
+    if wanted not in {None, kind}:
+        raise NoSavedModel(f"Job {job_id} left no model of the kind {wanted!r}; its model is of the kind {kind!r}.")
+
+
+def no_model(job_id: str) -> NoSavedModel:
+    """The error of a job that wrote no model."""
+    return NoSavedModel(
+        f"Job {job_id} wrote no SavedModel: let the script write one into the directory that the environment "
+        "variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR'])."
+    )
+
+
+def fetch(
+    job_id: str,
+    keys: Mapping[ModelFile, str],
+    place: Place,
+    store_of: Callable[[], ObjectStore],
+    retry: Retry,
+    log: logging.Logger,
+    meters: Meters | None,
+) -> FetchedModel:
+    """Fetch a model, unless its destination holds it already. A file without a SHA-256 is checked by its size only.
+
+    :param keys: The files of the model, and the key of each in the store.
+    :param store_of: Opens the store, when it is needed.
+    :raises JobConflict: when the destination holds another model.
+    """
+    files = tuple(keys)
+    if unhashed := sum(file.sha256 is None for file in files):
+        log.warning(
+            f"The service gives no SHA-256 for {unhashed:,} of the {len(files):,} files of the model of job {job_id}: "
+            "only their sizes are checked."
+        )
+    if place.holds(files):
+        log.info(f"The model of job {job_id} is in {place.location} already.")
+        return FetchedModel(place.location, files)
+    store = store_of()
+    title = f"Fetching the model of job {job_id}"
+    place.publish(
+        files,
+        lambda file, target, told: download(store, keys[file], file, target, retry, told),
+        lambda tasks: run(title, tasks, log, meters),
+    )
+    return FetchedModel(place.location, files)
