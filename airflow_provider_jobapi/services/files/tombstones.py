@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept in OBS of each job that was created: that it was, and by which handle it is found.
+"""Tombstones: a small object for each job that was created, for services that forget a job when it is deleted.
 
-ModelArts does not tell a job that was deleted from one that never was, and neither dialect lists the other's jobs. So
-the connection's bucket holds a small object for each of our ids, which is read where a search finds no job.
+Such a service cannot distinguish a deleted job from one that never existed. The tombstone can: it is written when the
+job is created, and read where the service does not find the job.
 """
 
 from __future__ import annotations
@@ -16,47 +16,51 @@ from airflow_provider_jobapi.services.files.sources import measure
 from airflow_provider_jobapi.services.files.stores import ObjectStore
 
 FOLDER = "created"
-"""Beneath the connection's prefix; no job's own folder can be called so."""
+"""The folder of the tombstones beneath the prefix; no job's own folder has this name."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Tombstone:
     """A job that was created.
 
-    :ivar digest: The SHA-256 over all that the job is.
+    :ivar handle: The job's handle, with its ``job_id``.
+    :ivar digest: SHA-256 of the job's content.
     """
 
     handle: Handle
     digest: str
 
 
-def write(store: ObjectStore, prefix: str, mark: Mark) -> None:
-    """Keep that a job was created."""
-    told = {"handle": mark.handle, "sha256": mark.digest}
-    store.put(_key(prefix, mark.handle["job_id"]), measure("mark", json.dumps(told, sort_keys=True)), lambda _: None)
+def write(store: ObjectStore, prefix: str, tombstone: Tombstone) -> None:
+    """Record that a job was created.
+
+    :param prefix: What the keys of the service's own objects begin with.
+    """
+    content = json.dumps({"handle": tombstone.handle, "sha256": tombstone.digest}, sort_keys=True)
+    store.put(_key(prefix, tombstone.handle["job_id"]), measure("tombstone", content), lambda _: None)
 
 
-def read(store: ObjectStore, prefix: str, job_id: str) -> Mark | None:
-    """The job that was created with our id; None where none was, or its mark was deleted.
+def read(store: ObjectStore, prefix: str, job_id: str) -> Tombstone | None:
+    """Read the tombstone of a job; None where no job was created under this id.
 
-    :raises ServiceUnavailable: when OBS cannot be read now.
-    :raises BrokenContract: when the mark is none of ours.
+    :raises ServiceUnavailable: when the store cannot be read now.
+    :raises BrokenContract: when the object is not the tombstone of this job.
     """
     key = _key(prefix, job_id)
     try:
-        # One request in either case; and other than to a HEAD, S3 tells why it refuses a GET.
+        # A GET, not a HEAD: it is one request in either case, and S3 explains a refusal only in the body.
         with store.read(key, 0) as (_, chunks):
-            written = b"".join(chunks)
+            content = b"".join(chunks)
     except BrokenContract:
         return None
     try:
-        told = json.loads(written)
-        mark = Mark(dict(told["handle"]), str(told["sha256"]))
+        read = json.loads(content)
+        tombstone = Tombstone(dict(read["handle"]), str(read["sha256"]))
     except (ValueError, KeyError, TypeError):
-        mark = Mark({}, "")
-    if mark.handle.get("job_id") != job_id:
-        raise BrokenContract(f"The object {key} of OBS does not name the job {job_id} that it is kept of; delete it.")
-    return mark
+        tombstone = Tombstone({}, "")
+    if tombstone.handle.get("job_id") != job_id:
+        raise BrokenContract(f"The object {key} of the storage is not the tombstone of job {job_id}; delete it.")
+    return tombstone
 
 
 def _key(prefix: str, job_id: str) -> str:

@@ -256,7 +256,7 @@ class ModelArtsService:
 
     def _write_tombstone(self, handle: Handle, digest: str) -> None:
         """Record in OBS that the job was created. A failure is logged only: the job does not need the record."""
-        store, tombstone = self._store(self.connection.bucket), tombstones.Mark(handle, digest)
+        store, tombstone = self._store(self.connection.bucket), tombstones.Tombstone(handle, digest)
         try:
             TOMBSTONE_RETRY.call(lambda: tombstones.write(store, self.connection.prefix, tombstone), self._log)
         except TrainingError as error:

@@ -78,6 +78,6 @@ def test_the_newest_model_by_its_modification_time(tmp_path: Path) -> None:
 
 
 def test_an_invalid_hash_is_refused(tmp_path: Path) -> None:
-    store = put(tmp_path, {"saved_model.pb": b"x", boot.FILES: told(**{"saved_model.pb": {"size": 1}})})
+    store = put(tmp_path, {"saved_model.pb": b"x", boot.FILES: told(**{"saved_model.pb": {"size": 1, "sha256": "x"}})})
     with pytest.raises(BrokenContract, match="SHA-256"):
         model_files(store, FOLDER)
