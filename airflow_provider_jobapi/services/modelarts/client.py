@@ -28,7 +28,13 @@ from airflow_provider_jobapi.services.modelarts import plan as plans
 from airflow_provider_jobapi.services.modelarts.api_session import ApiSession
 from airflow_provider_jobapi.services.modelarts.calls import Call, skew
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.dialect_base import SEARCH_PAGE, Dialect, FoundJob, JobDetails, JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_base import (
+    SEARCH_PAGE,
+    Dialect,
+    FoundJob,
+    JobDetails,
+    ModelArtsKey,
+)
 from airflow_provider_jobapi.services.modelarts.dialects import dialect_of, read_handle
 from airflow_provider_jobapi.services.modelarts.errors import Duplicate
 from airflow_provider_jobapi.services.retry import Retry, sleep
@@ -128,7 +134,7 @@ class ModelArtsClient:
         details, measured = self.details(handle)
         return Submission(handle | {"name": details.status.name, "output": details.train_url}, measured)
 
-    def handle(self, job_id: str, name: str, key: JobKey, output: str) -> Handle:
+    def handle(self, job_id: str, name: str, key: ModelArtsKey, output: str) -> Handle:
         """Return the handle of a job of this dialect."""
         handle = {"job_id": job_id, "name": name, "dialect": self.dialect.version, "modelarts_id": key.id}
         return handle | ({"version_id": key.version} if key.version else {}) | {"output": output}
@@ -166,7 +172,7 @@ class ModelArtsClient:
             raise
         _unanswered.discard(job_id)
 
-    def create(self, plan: plans.Plan, job_id: str, digest: str) -> tuple[JobKey, timedelta]:
+    def create(self, plan: plans.Plan, job_id: str, digest: str) -> tuple[ModelArtsKey, timedelta]:
         """Create the job, or find it if an answer was lost; one id never makes two jobs.
 
         :raises JobConflict: if the id belongs to a job with other content.
@@ -174,7 +180,7 @@ class ModelArtsClient:
         session, call = self._session(), self.dialect.create(plan)
         tried = False
 
-        def create_once() -> tuple[JobKey, timedelta]:
+        def create_once() -> tuple[ModelArtsKey, timedelta]:
             nonlocal tried
             if tried and (existing := self.search(job_id)) is not None:
                 return _checked(existing[0], digest), existing[1]
@@ -229,6 +235,6 @@ def _is_job(found: FoundJob, job_id: str) -> bool:
     return plans.has_job_id(found.name, found.description, job_id)
 
 
-def _checked(found: FoundJob, digest: str) -> JobKey:
+def _checked(found: FoundJob, digest: str) -> ModelArtsKey:
     check_same(found.name, plans.digest_in(found.description), digest)
     return found.key

@@ -23,7 +23,7 @@ SEARCH_PAGE = 50
 
 
 @dataclass(frozen=True, slots=True)
-class JobKey:
+class ModelArtsKey:
     """The identifiers of a job on ModelArts.
 
     :ivar id: The job's id.
@@ -46,7 +46,7 @@ class Overrides:
 class FoundJob:
     """One result of a search."""
 
-    key: JobKey
+    key: ModelArtsKey
     name: str
     description: str
 
@@ -87,7 +87,7 @@ class Dialect(Lists, Protocol):
     def create(self, plan: Plan) -> Call:
         """Build the request that creates a job."""
 
-    def read_created(self, answer: Answer) -> JobKey:
+    def read_created(self, answer: Answer) -> ModelArtsKey:
         """Parse the keys of the created job."""
 
     def search(self, job_id: str, workspace_id: str, page: int, page_size: int = SEARCH_PAGE) -> Call:
@@ -99,25 +99,25 @@ class Dialect(Lists, Protocol):
     def read_search(self, answer: Answer) -> Sequence[FoundJob]:
         """Parse one page of a search."""
 
-    def details(self, key: JobKey) -> Call:
+    def details(self, key: ModelArtsKey) -> Call:
         """Build the request for the state of a job."""
 
     def read_details(self, answer: Answer) -> JobDetails:
         """Parse the state of a job."""
 
-    def stop(self, key: JobKey) -> Call:
+    def stop(self, key: ModelArtsKey) -> Call:
         """Build the request that stops a job."""
 
-    def delete(self, key: JobKey) -> Call:
+    def delete(self, key: ModelArtsKey) -> Call:
         """Build the request that deletes a job."""
 
-    def logs(self, key: JobKey) -> Call | None:
+    def logs(self, key: ModelArtsKey) -> Call | None:
         """Build the request for the names of the logs; None if the details contain them."""
 
     def read_logs(self, answer: Answer) -> tuple[str, ...]:
         """Parse the names of the logs."""
 
-    def tail(self, key: JobKey, log: str, lines: int) -> Call:
+    def tail(self, key: ModelArtsKey, log: str, lines: int) -> Call:
         """Build the request for the end of a log."""
 
     def read_tail(self, answer: Answer) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from airflow_provider_jobapi.services.modelarts.dialect_base import (
     SEARCH_PAGE,
     FoundJob,
     JobDetails,
-    JobKey,
+    ModelArtsKey,
     Overrides,
     finish_time,
     nested,
@@ -149,7 +149,7 @@ class V1:
         subject = f"the job {plan.name}"
         return Call("POST", "v1", "/training-jobs", subject, body=without_nulls(merged(body, more)), idempotent=False)
 
-    def read_created(self, answer: Answer) -> JobKey:
+    def read_created(self, answer: Answer) -> ModelArtsKey:
         """Parse the keys of the created job."""
         return _key(content(answer))
 
@@ -164,7 +164,7 @@ class V1:
         found = objects(content(answer).get("jobs") or [], "jobs")
         return [FoundJob(_key(each), text(each.get("job_name")), text(each.get("job_desc"))) for each in found]
 
-    def details(self, key: JobKey) -> Call:
+    def details(self, key: ModelArtsKey) -> Call:
         """Build the request for the state of a job."""
         return Call("GET", "v1", _path(key), _subject(key))
 
@@ -191,15 +191,15 @@ class V1:
             text(body.get("train_url")),
         )
 
-    def stop(self, key: JobKey) -> Call:
+    def stop(self, key: ModelArtsKey) -> Call:
         """Build the request that stops a job."""
         return Call("POST", "v1", f"{_path(key)}/stop", _subject(key))
 
-    def delete(self, key: JobKey) -> Call:
+    def delete(self, key: ModelArtsKey) -> Call:
         """Build the request that deletes a job with its versions (DELETE; the procedure prints GET)."""
         return Call("DELETE", "v1", f"/training-jobs/{key.id}", _subject(key))
 
-    def logs(self, key: JobKey) -> Call | None:
+    def logs(self, key: ModelArtsKey) -> Call | None:
         """Build the request for the names of the log files, one for each node."""
         return Call("GET", "v1", f"{_path(key)}/log/file-names", f"the log of {_subject(key)}")
 
@@ -209,7 +209,7 @@ class V1:
         names = named if isinstance(named, list) else str(named).strip("[] ").replace('"', "").split(",")
         return tuple(str(name).strip() for name in names if str(name).strip())
 
-    def tail(self, key: JobKey, log: str, lines: int) -> Call:
+    def tail(self, key: ModelArtsKey, log: str, lines: int) -> Call:
         """Build the request for the end of a log: ``desc`` without ``base_line`` means the latest lines."""
         params = {"log_file": log, "lines": str(min(500, max(1, lines))), "order": "desc"}
         return Call("GET", "v1", f"{_path(key)}/aom-log", f"the log of {_subject(key)}", params)
@@ -251,15 +251,15 @@ def _message(phase: str, state: JobState) -> str:
     return "" if state is JobState.SUCCESSFUL else f"ModelArts reports {phase}."
 
 
-def _key(body: dict[str, Any]) -> JobKey:
-    return JobKey(
+def _key(body: dict[str, Any]) -> ModelArtsKey:
+    return ModelArtsKey(
         str(number(body.get("job_id"), "a job's id")), str(number(body.get("version_id"), "the id of a job's version"))
     )
 
 
-def _path(key: JobKey) -> str:
+def _path(key: ModelArtsKey) -> str:
     return f"/training-jobs/{key.id}/versions/{key.version}"
 
 
-def _subject(key: JobKey) -> str:
+def _subject(key: ModelArtsKey) -> str:
     return f"the job {key.id}"

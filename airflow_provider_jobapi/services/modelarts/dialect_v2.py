@@ -32,7 +32,7 @@ from airflow_provider_jobapi.services.modelarts.dialect_base import (
     SEARCH_PAGE,
     FoundJob,
     JobDetails,
-    JobKey,
+    ModelArtsKey,
     Overrides,
     finish_time,
     nested,
@@ -128,7 +128,7 @@ class V2:
         subject = f"the job {plan.name}"
         return Call("POST", "v2", "/training-jobs", subject, body=without_nulls(merged(body, more)), idempotent=False)
 
-    def read_created(self, answer: Answer) -> JobKey:
+    def read_created(self, answer: Answer) -> ModelArtsKey:
         """Parse the keys of the created job."""
         return _key(content(answer))
 
@@ -145,7 +145,7 @@ class V2:
         jobs = [(_key(each), as_object(each.get("metadata"))) for each in found]
         return [FoundJob(key, text(data.get("name")), text(data.get("description"))) for key, data in jobs]
 
-    def details(self, key: JobKey) -> Call:
+    def details(self, key: ModelArtsKey) -> Call:
         """Build the request for the state of a job."""
         return Call("GET", "v2", _path(key), _subject(key))
 
@@ -179,15 +179,15 @@ class V2:
             _tasks(reported.get("tasks")),
         )
 
-    def stop(self, key: JobKey) -> Call:
+    def stop(self, key: ModelArtsKey) -> Call:
         """Build the request that stops a job."""
         return Call("POST", "v2", f"{_path(key)}/actions", _subject(key), body={"action_type": "terminate"})
 
-    def delete(self, key: JobKey) -> Call:
+    def delete(self, key: ModelArtsKey) -> Call:
         """Build the request that deletes a job."""
         return Call("DELETE", "v2", _path(key), _subject(key))
 
-    def logs(self, key: JobKey) -> Call | None:  # noqa: ARG002 -- the details have them
+    def logs(self, key: ModelArtsKey) -> Call | None:  # noqa: ARG002 -- the details have them
         """Return None: the details contain the names of the logs."""
         return None
 
@@ -195,7 +195,7 @@ class V2:
         """Not used in this dialect."""
         raise NotImplementedError
 
-    def tail(self, key: JobKey, log: str, lines: int) -> Call:  # noqa: ARG002 -- the API decides how much it shows
+    def tail(self, key: ModelArtsKey, log: str, lines: int) -> Call:  # noqa: ARG002 -- the API decides how much it shows
         """Build the request for the last 5 MB of a task's log."""
         return Call("GET", "v2", f"{_path(key)}/tasks/{log}/logs/preview", f"the log of {_subject(key)}")
 
@@ -265,16 +265,16 @@ def _output(body: Mapping[str, Any]) -> str:
     return ""
 
 
-def _key(job: Mapping[str, Any]) -> JobKey:
+def _key(job: Mapping[str, Any]) -> ModelArtsKey:
     found = text(as_object(job.get("metadata")).get("id"))
     if not found:
         raise BrokenContract("ModelArts sent a job without an id; check the connection's host and dialect.")
-    return JobKey(found)
+    return ModelArtsKey(found)
 
 
-def _path(key: JobKey) -> str:
+def _path(key: ModelArtsKey) -> str:
     return f"/training-jobs/{key.id}"
 
 
-def _subject(key: JobKey) -> str:
+def _subject(key: ModelArtsKey) -> str:
     return f"the job {key.id}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.base import Handle
-from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect, JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect, ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.dialect_v1 import V1
 from airflow_provider_jobapi.services.modelarts.dialect_v2 import V2
 
@@ -22,13 +22,13 @@ def dialect_of(name: str) -> Dialect:
     return _DIALECTS[name]()
 
 
-def read_handle(handle: Handle) -> tuple[Dialect, JobKey]:
+def read_handle(handle: Handle) -> tuple[Dialect, ModelArtsKey]:
     """Return the dialect in which a job was created, which may not be the connection's any more, and its keys.
 
     :raises BrokenContract: if it is not a handle of ModelArts.
     """
     version = str(handle.get("version_id") or "") if isinstance(handle, dict) else ""
-    return dialect_of(handle_text(handle, "dialect")), JobKey(handle_text(handle, "modelarts_id"), version)
+    return dialect_of(handle_text(handle, "dialect")), ModelArtsKey(handle_text(handle, "modelarts_id"), version)
 
 
 def handle_text(handle: Handle, name: str) -> str:

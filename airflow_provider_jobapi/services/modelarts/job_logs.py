@@ -19,7 +19,7 @@ from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailabl
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import log_pages, log_previews
 from airflow_provider_jobapi.services.modelarts.calls import Call
-from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect, JobDetails, JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect, JobDetails, ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.errors import GONE, NO_LOG_YET, code_of, succeeded
 from airflow_provider_jobapi.training.logs import RECORD_LIMIT, LogLine
 
@@ -76,7 +76,7 @@ class JobLogs:
     :ivar trouble: The last error, if there was one. Lines that could be read are available nevertheless.
     """
 
-    def __init__(self, dialect: Dialect, key: JobKey, cursor: Any, limits: ReadLimits = DEFAULT_LIMITS) -> None:
+    def __init__(self, dialect: Dialect, key: ModelArtsKey, cursor: Any, limits: ReadLimits = DEFAULT_LIMITS) -> None:
         if not isinstance(cursor, dict | None):
             raise BrokenContract(f"{str(cursor)[:80]} is not a cursor of a ModelArts log.")
         known = cursor or {}
@@ -221,7 +221,7 @@ class JobLogs:
         start, body = await fetch(url, offset, size)
         one_long_line = len(body) == size and b"\n" not in body
         complete = one_long_line or (final and len(body) < size)
-        part = log_previews.LogPart(start, body)
+        part = log_previews.PreviewPart(start, body)
         found = await asyncio.to_thread(part.lines_after, offset, most, final=complete) or ((), offset)
         self.behind = self.behind or bool(found[0])
         return found

@@ -17,7 +17,7 @@ from airflow_provider_jobapi.services.modelarts.calls import Call, content, mayb
 
 
 @dataclass(frozen=True, slots=True)
-class LogPart:
+class PreviewPart:
     """A part of a log.
 
     :ivar begin: The byte of the log at which it begins.
@@ -51,7 +51,7 @@ def preview(job: str, task: str) -> Call:
     return Call("GET", "v2", f"{_path(job, task)}/preview", "the job's log")
 
 
-def read_preview(answer: Answer) -> LogPart:
+def read_preview(answer: Answer) -> PreviewPart:
     """Parse the end of a log; its sizes show where it begins.
 
     If the text does not have the size that the answer names (it grows if the log is not UTF-8), no byte of it has a
@@ -61,8 +61,8 @@ def read_preview(answer: Answer) -> LogPart:
     shown = text(body.get("content")).encode(errors="surrogatepass")
     size, whole = maybe_number(body.get("current_size")), maybe_number(body.get("full_size"))
     if size is not None and size != len(shown):
-        return LogPart(size if whole is None else whole, b"")
-    return LogPart(0 if whole is None else max(0, whole - len(shown)), shown)
+        return PreviewPart(size if whole is None else whole, b"")
+    return PreviewPart(0 if whole is None else max(0, whole - len(shown)), shown)
 
 
 def link(job: str, task: str) -> Call:

@@ -27,7 +27,7 @@ from airflow_provider_jobapi.services.modelarts.api_session import Mask, session
 from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, Catalogue, CustomImage
 from airflow_provider_jobapi.services.modelarts.client import DEFAULT_SEARCH, ModelArtsClient, SearchLimits, check_same
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.dialect_base import JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_base import ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.dialects import handle_text, read_handle
 from airflow_provider_jobapi.services.modelarts.errors import AlreadyEnded, SoldOut
 from airflow_provider_jobapi.services.retry import Retry
@@ -67,6 +67,7 @@ class ModelArtsService:
     :param log: Gets the progress of transfers, and one line for each failed attempt.
     :param retry: How a request is repeated while the service is unavailable.
     :param meters: Shows the progress of transfers instead of the log.
+    :param stop_retry: How a stop is repeated while the service is unavailable.
     :param search: Limits of a search for a job by its id.
     :param list_lifetime: Seconds for which the lists of engines and flavours are cached.
     """
@@ -79,6 +80,7 @@ class ModelArtsService:
         log: logging.Logger = _log,
         retry: Retry | None = None,
         meters: Meters | None = None,
+        stop_retry: Retry = STOP_RETRY,
         search: SearchLimits = DEFAULT_SEARCH,
         list_lifetime: float = LIST_LIFETIME,
     ) -> None:
@@ -86,7 +88,7 @@ class ModelArtsService:
         self._mask = mask
         self._log = log
         self._meters = meters
-        self._retry = retry or Retry()
+        self._retry, self._stop_retry = retry or Retry(), stop_retry
         self._client = ModelArtsClient(connection, lambda: session_of(connection, mask), self._retry, log, search)
         self._dialect = self._client.dialect
         self._catalogue = Catalogue(self._dialect, self._client.send, lifetime=list_lifetime)
@@ -174,7 +176,7 @@ class ModelArtsService:
     def stop(self, handle: Handle) -> None:
         """Request that the job be stopped; no error if it has ended or was deleted. Safe for signal handlers."""
         dialect, key = read_handle(handle)
-        with self._client.separate(STOP_RETRY) as client:
+        with self._client.separate(self._stop_retry) as client:
             try:
                 client.send(dialect.stop(key))
             except (AlreadyEnded, JobGone):
@@ -292,7 +294,7 @@ class ModelArtsService:
         self._log.info(f"The job will run on flavour {chosen}.")
         return chosen.code
 
-    def _create(self, job: TrainingJob, plan: plans.Plan, job_id: str, digest: str) -> tuple[JobKey, timedelta]:
+    def _create(self, job: TrainingJob, plan: plans.Plan, job_id: str, digest: str) -> tuple[ModelArtsKey, timedelta]:
         try:
             return self._client.create(plan, job_id, digest)
         except SoldOut as error:

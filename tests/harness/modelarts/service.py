@@ -9,7 +9,7 @@ from airflow_provider_jobapi.services.base import Handle
 from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME
 from airflow_provider_jobapi.services.modelarts.client import DEFAULT_SEARCH, SearchLimits
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
+from airflow_provider_jobapi.services.modelarts.service import STOP_RETRY, ModelArtsService
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobState, JobStatus
@@ -24,6 +24,7 @@ def service(
     retry: Retry | None = None,
     login: str | None = None,
     password: str | None = None,
+    stop_retry: Retry = STOP_RETRY,
     search: SearchLimits = DEFAULT_SEARCH,
     list_lifetime: float = LIST_LIFETIME,
     **extra: Any,
@@ -36,7 +37,7 @@ def service(
         password=password or known["password"],
         extra=known["extra"],
     )
-    return ModelArtsService(connection, retry=retry, search=search, list_lifetime=list_lifetime)
+    return ModelArtsService(connection, retry=retry, stop_retry=stop_retry, search=search, list_lifetime=list_lifetime)
 
 
 def job(script: str = "print('hello')\n", name: str = "test", **fields: Any) -> TrainingJob:

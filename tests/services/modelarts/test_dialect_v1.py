@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
-from airflow_provider_jobapi.services.modelarts.dialect_base import FoundJob, JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_base import FoundJob, ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.dialect_v1 import STATES, V1
 from airflow_provider_jobapi.services.modelarts.plan import Plan
 from airflow_provider_jobapi.training.status import JobState
@@ -113,11 +113,11 @@ def test_reserved_options_are_refused(more: dict[str, Any]) -> None:
 
 
 def test_the_created_job_of_the_procedure() -> None:
-    assert DIALECT.read_created(answer(document("create"))) == JobKey("567524", "1108482")
+    assert DIALECT.read_created(answer(document("create"))) == ModelArtsKey("567524", "1108482")
 
 
 def test_ids_as_strings() -> None:
-    assert DIALECT.read_created(answer({"job_id": "10", "version_id": "20"})) == JobKey("10", "20")
+    assert DIALECT.read_created(answer({"job_id": "10", "version_id": "20"})) == ModelArtsKey("10", "20")
 
 
 def test_a_created_job_without_a_version_is_refused() -> None:
@@ -192,7 +192,7 @@ def test_a_search() -> None:
     call = DIALECT.search("uuid", "0", 1)
     assert call.params == {"search_content": "uuid", "per_page": "50", "page": "2", "workspace_id": "0"}
     jobs = [{"job_id": "10", "job_name": "n", "version_id": "20", "job_desc": None}]
-    assert DIALECT.read_search(answer({"jobs": jobs})) == [FoundJob(JobKey("10", "20"), "n", "")]
+    assert DIALECT.read_search(answer({"jobs": jobs})) == [FoundJob(ModelArtsKey("10", "20"), "n", "")]
 
 
 def test_null_removes_a_list() -> None:

@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
-from airflow_provider_jobapi.services.modelarts.dialect_base import FoundJob, JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_base import FoundJob, ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.dialect_v2 import V2
 from airflow_provider_jobapi.services.modelarts.plan import Plan
 from airflow_provider_jobapi.training.status import JobState, JobStatus
@@ -129,7 +129,7 @@ def test_the_details_of_the_reference() -> None:
     assert (read.phase, read.nodes, read.train_url, read.tasks) == (
         "Abnormal", 1, "/test/train_output/", ("worker-0",),
     )  # fmt: skip
-    assert DIALECT.read_created(answer(sample)) == JobKey(ID)
+    assert DIALECT.read_created(answer(sample)) == ModelArtsKey(ID)
     found = read.status
     assert (found.status, found.reason, found.container_id) == (JobState.FAILED, "Abnormal", ID)
     assert found.message == "ModelArts reports Abnormal (CreateFailed)."
@@ -214,9 +214,9 @@ def test_a_search() -> None:
         "filters": [{"key": "name", "operator": "like", "value": ["uuid"]}],
     }
     found = DIALECT.read_search(answer({"items": [document("v2_details")]}))
-    assert found == [FoundJob(JobKey(ID), "trainjob--py14_mem06-108", "")]
+    assert found == [FoundJob(ModelArtsKey(ID), "trainjob--py14_mem06-108", "")]
 
 
 def test_the_end_of_a_log() -> None:
-    assert DIALECT.tail(JobKey(ID), "worker-0", 20).path == f"/training-jobs/{ID}/tasks/worker-0/logs/preview"
+    assert DIALECT.tail(ModelArtsKey(ID), "worker-0", 20).path == f"/training-jobs/{ID}/tasks/worker-0/logs/preview"
     assert DIALECT.read_tail(answer({"content": "a\nb\n", "current_size": 4, "full_size": 4})) == ("a", "b")

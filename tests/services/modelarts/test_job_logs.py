@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.calls import Call
-from airflow_provider_jobapi.services.modelarts.dialect_base import JobDetails, JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_base import JobDetails, ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.dialects import dialect_of
 from airflow_provider_jobapi.services.modelarts.errors import succeeded
 from airflow_provider_jobapi.services.modelarts.job_logs import JobLogs, ReadLimits
@@ -50,7 +50,7 @@ def look(
         assert url == LINK
         return begin, log[begin : begin + most]
 
-    book = JobLogs(dialect_of("v2"), JobKey("1"), cursor)
+    book = JobLogs(dialect_of("v2"), ModelArtsKey("1"), cursor)
     asyncio.run(book.read(details, send, fetch, final=final))
     assert book.trouble is None
     return book
@@ -111,7 +111,7 @@ def test_a_large_log_does_not_block_the_event_loop(most: int) -> None:
         lines = list[str]()
         async with heart:
             while cursor.get("behind", True):
-                book = JobLogs(dialect_of("v2"), JobKey("1"), cursor, limits)
+                book = JobLogs(dialect_of("v2"), ModelArtsKey("1"), cursor, limits)
                 await book.read(DETAILS, send, fetch, final=True)
                 assert len(book.lines) <= most
                 cursor, lines = book.cursor(), lines + texts(book.lines)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import log_previews
-from airflow_provider_jobapi.services.modelarts.log_previews import LogPart
+from airflow_provider_jobapi.services.modelarts.log_previews import PreviewPart
 
 
 def answer(body: Any) -> Answer:
@@ -27,15 +27,15 @@ def test_the_calls() -> None:
 
 
 def test_where_a_preview_begins() -> None:
-    assert log_previews.read_preview(answer({"content": "ü\n", "current_size": "3", "full_size": "10"})) == LogPart(
+    assert log_previews.read_preview(answer({"content": "ü\n", "current_size": "3", "full_size": "10"})) == PreviewPart(
         7, b"\xc3\xbc\n"
     )
     # A byte that is no UTF-8 came as three, so where the others are is not known.
-    assert log_previews.read_preview(answer({"content": "\ufffd\n", "current_size": 2, "full_size": 9})) == LogPart(
+    assert log_previews.read_preview(answer({"content": "\ufffd\n", "current_size": 2, "full_size": 9})) == PreviewPart(
         9, b""
     )
-    assert log_previews.read_preview(answer({"content": "x"})) == LogPart(0, b"x")
-    assert log_previews.read_preview(answer({})) == LogPart(0, b"")
+    assert log_previews.read_preview(answer({"content": "x"})) == PreviewPart(0, b"x")
+    assert log_previews.read_preview(answer({})) == PreviewPart(0, b"")
 
 
 def test_link() -> None:
@@ -45,7 +45,7 @@ def test_link() -> None:
 
 
 def test_a_line_is_returned_when_it_has_a_line_end() -> None:
-    part = LogPart(10, b"one\ntwo")
+    part = PreviewPart(10, b"one\ntwo")
     assert part.lines_after(9, 9, final=False) is None
     assert part.lines_after(10, 9, final=False) == (("one",), 14)
     assert part.lines_after(14, 9, final=False) == ((), 14)
@@ -59,7 +59,7 @@ def test_every_line_once(lines: list[str], cuts: list[int], most: int) -> None:
     log = "".join(f"{line}\n" for line in lines).encode()
     found, offset = list[str](), 0
     for cut in [*sorted(cuts), *[len(log)] * 20]:
-        read = LogPart(0, log[:cut]).lines_after(offset, most, final=cut >= len(log))
+        read = PreviewPart(0, log[:cut]).lines_after(offset, most, final=cut >= len(log))
         assert read is not None
         assert len(read[0]) <= most
         found, offset = found + list(read[0]), read[1]

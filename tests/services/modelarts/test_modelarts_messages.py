@@ -19,7 +19,7 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.calls import Call
-from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect, JobKey
+from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect, ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.dialects import dialect_of
 from airflow_provider_jobapi.services.modelarts.errors import error_of
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
@@ -231,7 +231,7 @@ def test_only_a_job_can_be_gone(dialect: str) -> None:
     for code in ("0102", "2775"):
         answer = _answer(400, {"error_code": f"ModelArts.{code}", "error_msg": "Not there."})
         assert not [call for call in _calls(spoken) if isinstance(error_of(answer, call), JobGone)]
-        assert isinstance(error_of(answer, spoken.details(JobKey("1", "2"))), JobGone)
+        assert isinstance(error_of(answer, spoken.details(ModelArtsKey("1", "2"))), JobGone)
 
 
 def test_too_many_requests(modelarts: ModelArts, dialect: str, job_id: str) -> None:

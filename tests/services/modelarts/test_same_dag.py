@@ -58,7 +58,7 @@ def test_a_failed_script_is_a_failed_task(inline, served, capfd):
 @pytest.mark.parametrize(
     ("ends", "said"),
     [
-        ("DELETE", ("(ModelArts.2775: Training job (ID: ", "somebody deleted it; a retry of the task trains anew.")),
+        ("DELETE", ("(ModelArts.2775: Training job (ID: ", "it was deleted. A retry of the task starts a new job.")),
         ("stop", (" was stopped: on ModelArts (", "), which does not report by whom. Clear the task to train again.")),
     ],
 )
@@ -80,10 +80,10 @@ def test_a_job_is_stopped_or_deleted_while_the_task_waits(inline, modelarts, mon
     def new():
         return [each for each in modelarts.requests()[before:] if "training-jobs" in each["path"]]
 
-    somebody = threading.Thread(target=end)
-    somebody.start()
+    ending = threading.Thread(target=end)
+    ending.start()
     run = inline.run("train_from_conf", {"script": "import time\ntime.sleep(600)\n", "requirements": ""})
-    somebody.join()
+    ending.join()
     assert run.states == {"train": "failed"}
     shown = "".join(capfd.readouterr())
     assert [part for part in said if part not in shown] == []
