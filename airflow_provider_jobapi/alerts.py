@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a DAG's deadline calls on the triggerer: a callback must be importable there, and a DAG file is not."""
+"""Callbacks of a DAG's deadlines. Airflow imports them in the triggerer, where a DAG file cannot be imported."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ _log = logging.getLogger(__name__)
 
 
 async def slow_training(context: Mapping[str, Any]) -> str:
-    """Warn, in the triggerer's log, of a run that takes longer than it should; its job goes on.
+    """Log a warning in the triggerer that a run has missed its deadline; its job goes on.
 
-    For ``DeadlineAlert(…, callback=AsyncCallback(slow_training))``. A notifier of Airflow's, such as ``SlackNotifier``,
-    stands in its place where somebody is to be woken.
+    For ``DeadlineAlert(…, callback=AsyncCallback(slow_training))``. Use one of Airflow's notifiers, such as
+    ``SlackNotifier``, to send a message instead.
 
-    :param context: What Airflow tells of the run and of its deadline.
+    :param context: Airflow's description of the run and of its deadline.
+    :return: The warning.
     """
     run, deadline = context["dag_run"], context["deadline"]
     warning = (
-        f"The run {run['dag_run_id']} of {run['dag_id']} is not over, and was to be by {deadline['deadline_time']}. "
+        f"The run {run['dag_run_id']} of {run['dag_id']} has not ended by its deadline, {deadline['deadline_time']}. "
         "Its training goes on."
     )
     _log.warning(warning)

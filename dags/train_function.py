@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train with a function of this file: it travels to the job service, with what it uses and its arguments."""
+"""Train with a function of this file: it is shipped to the job service, with what it uses and its arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HIDDEN = 64
 
 
 def network(width: int):
-    """Travels too, since train uses it; so does HIDDEN."""
+    """Shipped too, since train uses it; so is HIDDEN."""
     import keras
 
     return keras.Sequential(

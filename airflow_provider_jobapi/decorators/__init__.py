@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The decorators: how a function of a DAG file becomes a task."""
+"""The decorator ``@task.training``, which makes a script of a function of a DAG file."""

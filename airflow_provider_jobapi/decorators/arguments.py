@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arguments of a function, on their way into its script: as JSON inside the script itself.
+"""Put the arguments of a function into its script, as JSON.
 
-There they are whole, however long and odd they are: no shell, no environment and no file's name has a say.
+So they arrive unchanged, however long they are: no shell, environment or file name interprets them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 
-# Lambdas bind no name of the module, and what is looked up as an attribute is not the user's own ``print``.
+# Lambdas bind no name of the module, and attributes of ``builtins`` are not the user's own ``print``.
 _CALL = """
 
 if __name__ == "__main__":
@@ -32,10 +32,10 @@ if __name__ == "__main__":
 
 
 def with_call(script: str, function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]) -> str:
-    """The script and, at its end, the call of its function.
+    """Append the call of its function to a script.
 
     :param script: Of :func:`~airflow_provider_jobapi.decorators.source.script_of`.
-    :raises InvalidJob: when the arguments do not fit, or are more than JSON can say; names the argument.
+    :raises InvalidJob: when the arguments do not fit the function, or one is not JSON; names the argument.
     """
     name = function.__name__
     try:
@@ -60,7 +60,7 @@ def _check(value: Any, place: str, function: str) -> None:
         for key, each in value.items():
             if not isinstance(key, str):
                 raise InvalidJob(
-                    f"{function}'s argument {place} has the key {key!r}, and JSON would make a text of it: use texts."
+                    f"{function}'s argument {place} has the key {key!r}, which JSON would turn into a text: use texts."
                 )
             _check(each, f"{place}[{key!r}]", function)
     elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
@@ -68,7 +68,7 @@ def _check(value: Any, place: str, function: str) -> None:
             _check(each, f"{place}[{index}]", function)
     else:
         raise InvalidJob(
-            f"{function}'s argument {place} is a {type(value).__name__}, which JSON cannot say: {_advice(value)}."
+            f"{function}'s argument {place} is a {type(value).__name__}, which is not JSON: {_advice(value)}."
         )
 
 
@@ -85,5 +85,5 @@ def _advice(value: Any) -> str:
 
 
 def _as_json(value: Any) -> Any:
-    """Mappings and sequences of every kind, such as what all instances of a mapped task have given."""
+    """Convert mappings and sequences of any type, such as Airflow's lazy results of a mapped task."""
     return dict(value) if isinstance(value, Mapping) else list(value)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file of a DAG: what stands at its top level, and where a function stands."""
+"""The parsed file of a DAG: its top-level definitions, and the nodes of its functions."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 
 @dataclass(frozen=True)
 class DagFile:
-    """The file of a DAG.
+    """The parsed file of a DAG.
 
-    :ivar path: Where it is.
-    :ivar tree: What stands in it.
+    :ivar path: Its path.
+    :ivar tree: Its syntax tree.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class DagFile:
 
     @classmethod
     def of(cls, function: FunctionType) -> DagFile:
-        """The file that a function stands in."""
+        """Parse the file in which a function is defined."""
         path = function.__code__.co_filename
         linecache.checkcache(path)
         lines = linecache.getlines(path, function.__globals__)
@@ -40,12 +40,12 @@ class DagFile:
 
     @property
     def name(self) -> str:
-        """Its name, for people."""
+        """The file's name, for messages."""
         return self.path.name
 
     @cached_property
     def definitions(self) -> dict[str, list[ast.stmt]]:
-        """By name, the statements of the top level that bind it; an import of several names is taken apart."""
+        """The top-level statements that bind each name; an import of several names is split."""
         found: dict[str, list[ast.stmt]] = {}
         for statement in self.tree.body:
             for each in _single(statement):
@@ -55,7 +55,7 @@ class DagFile:
 
     @cached_property
     def registrations(self) -> dict[str, list[ast.stmt]]:
-        """By name, what it knows though it does not use it: what is decorated with a method of it, and subclasses."""
+        """The statements that register with each name: functions decorated with a method of it, and subclasses."""
         found: dict[str, list[ast.stmt]] = {}
         subclasses = "subclass" in ast.unparse(self.tree)  # of __init_subclass__ and __subclasses__
         for statement in self.tree.body:
@@ -69,7 +69,7 @@ class DagFile:
         return found
 
     def find(self, function: FunctionType) -> tuple[ast.FunctionDef, list[Scope]]:
-        """The node of a function, and the definitions around it."""
+        """The node of a function, and the definitions that enclose it."""
 
         def look(node: ast.AST, around: list[Scope]) -> Iterator[tuple[ast.FunctionDef, list[Scope]]]:
             for child in ast.iter_child_nodes(node):
@@ -85,7 +85,7 @@ class DagFile:
 
 
 def _single(statement: ast.stmt) -> Iterator[ast.stmt]:
-    """An import of several names as imports of one, and nothing of what the type checker alone reads."""
+    """Split an import of several names, and leave out blocks under ``TYPE_CHECKING``."""
     if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test) and not statement.orelse:
         return
     if not isinstance(statement, ast.Import | ast.ImportFrom):

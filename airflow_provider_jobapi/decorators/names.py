@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which names a statement uses, binds and changes, by Python's own symbol tables."""
+"""Find the names that a statement uses, binds and changes, with Python's own symbol tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HAVE_A_SCOPE = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def uses(statement: ast.stmt, *, fields: bool) -> set[str]:
-    """The global names that a statement uses, when it is run and when what it defines is called.
+    """The global names that a statement uses, when it runs and when what it defines is called.
 
     :param fields: Whether the types of classes' fields count: dataclasses and pydantic may read them.
     """
@@ -26,13 +26,13 @@ def uses(statement: ast.stmt, *, fields: bool) -> set[str]:
 
 
 def binds(statement: ast.stmt) -> set[str]:
-    """The names that a statement binds where it stands."""
+    """The names that a statement binds in its own scope."""
     table = symtable.symtable(ast.unparse(statement), "<job>", "exec")
     return {each.get_name() for each in table.get_symbols() if each.is_assigned() or each.is_imported()}
 
 
 def binds_inside(scope: Scope) -> set[str]:
-    """The names that are a function's own."""
+    """The local names of a function."""
     own = copy.copy(scope)
     own.decorator_list = []
     table = symtable.symtable(ast.unparse(own), "<job>", "exec")
@@ -40,7 +40,7 @@ def binds_inside(scope: Scope) -> set[str]:
 
 
 def _scopes(table: symtable.SymbolTable, name: str | None = None) -> Iterator[symtable.SymbolTable]:
-    """The scopes within; with a name, the outermost of that name: those of a function and of its type parameters."""
+    """All inner scopes; with a name, the outermost of that name: those of a function and of its type parameters."""
     for child in table.get_children():
         if name in {None, child.get_name()}:
             yield child
@@ -48,7 +48,7 @@ def _scopes(table: symtable.SymbolTable, name: str | None = None) -> Iterator[sy
 
 
 def in_annotations(statement: ast.stmt) -> set[str]:
-    """The names in annotations, those that are written as texts too."""
+    """The names in annotations, also in those that are texts."""
     found = set()
     for node in ast.walk(statement):
         for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
@@ -66,9 +66,9 @@ def _in_text(text: str) -> set[str]:
 
 
 class AnnotationsAsText(ast.NodeTransformer):
-    """Makes texts of the annotations, so that nothing evaluates them where they stand.
+    """Turns annotations into texts, so that they are not evaluated.
 
-    :param fields: Whether also of those of classes' fields.
+    :param fields: Whether also those of class fields.
     """
 
     def __init__(self, *, fields: bool) -> None:
@@ -107,7 +107,7 @@ def _as_text(annotation: ast.expr | None) -> ast.expr | None:
 
 
 def part_of(expression: ast.expr) -> str:
-    """The name of which an expression is an attribute, an item, or what a method of it answers; else nothing."""
+    """The name of which an expression is an attribute, an item, or the result of a method; else an empty text."""
     deep = False
     while isinstance(expression, ast.Attribute | ast.Subscript | ast.Call):
         deep = deep or not isinstance(expression, ast.Call)
@@ -116,7 +116,7 @@ def part_of(expression: ast.expr) -> str:
 
 
 def changes(node: ast.AST) -> Iterator[tuple[str, int]]:
-    """The names whose attributes or items a statement binds, or whose methods it calls, and the lines."""
+    """The names whose attributes or items a statement binds, or whose methods it calls, with their lines."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
         return
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):

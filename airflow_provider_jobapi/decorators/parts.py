@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a DAG file travels with a function, and why the rest does not."""
+"""Collect the definitions of a DAG file that a function uses, and refuse those that cannot be shipped."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from airflow_provider_jobapi.decorators.dag_file import DagFile
 from airflow_provider_jobapi.decorators.names import HAVE_A_SCOPE, changes, in_annotations, uses
 from airflow_provider_jobapi.exceptions import InvalidJob
 
-_ANOTHER_THERE = {"__file__", "__doc__", "__spec__", "__package__", "__loader__"}
-_OF_EVERY_MODULE = {*dir(builtins), "__name__"} - _ANOTHER_THERE
+_DIFFERENT_IN_JOB = {"__file__", "__doc__", "__spec__", "__package__", "__loader__"}
+_OF_EVERY_MODULE = {*dir(builtins), "__name__"} - _DIFFERENT_IN_JOB
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _DEFINITIONS = (*HAVE_A_SCOPE, getattr(ast, "TypeAlias", ast.ClassDef))  # ``type X = …`` from Python 3.12 on
 _OF_A_CONSTANT = (
@@ -37,25 +37,25 @@ class Parts:
         self._in_annotations: set[str] = set()
 
     def in_order(self) -> list[ast.stmt]:
-        """The definitions in the order of the file, which is the one in which they can be evaluated."""
+        """The definitions in the order of the file, in which they can be evaluated."""
         taken = {id(each): each for statements in self._taken.values() for each in statements}
         self._refuse_changes(set(taken))
         # Annotations may be evaluated, as by singledispatch, and then need what they name; mostly they need nothing.
-        spare = [
-            ast.copy_location(_tried(statement), statement)
+        optional = [
+            ast.copy_location(_optional(statement), statement)
             for name in self._in_annotations - set(self._taken)
             for statement in self._file.definitions.get(name, [])
             if isinstance(statement, _IMPORTS) and not self._import_problem(statement)
         ]
-        return sorted([*taken.values(), *spare], key=lambda statement: (statement.lineno, statement.col_offset))
+        return sorted([*taken.values(), *optional], key=lambda statement: (statement.lineno, statement.col_offset))
 
     def follow(self, statement: ast.stmt, path: str) -> None:
-        """Take what a statement uses and, in turn, what that uses.
+        """Add what a statement uses and, in turn, what that uses.
 
-        :param path: Who uses it, for the error.
+        :param path: The name of the statement, for the error.
         """
         needed = uses(statement, fields=False)
-        # A field's type that the file does not define at its top level is for the type checker alone.
+        # A field's type that the file does not define at its top level is only for the type checker.
         fields = {each for each in uses(statement, fields=True) - needed if each in self._file.definitions}
         for name in sorted(needed | fields):
             self._add(name, path)
@@ -78,7 +78,7 @@ class Parts:
                 self._add(statement.name, via)
 
     def _problem(self, name: str, statements: list[ast.stmt]) -> str | None:
-        """Why a definition cannot travel, and what to do."""
+        """Why a definition cannot be shipped, and what to do; None where it can."""
         imports = [each for each in statements if isinstance(each, _IMPORTS)]
         if imports and len(imports) == len(statements):
             return next(filter(None, map(self._import_problem, imports)), None)
@@ -90,16 +90,16 @@ class Parts:
 
     def _advice(self, name: str, statements: list[ast.stmt]) -> str:
         function, file = self._function, self._file.name
-        if not statements and name in _ANOTHER_THERE:
-            return f"which is another one on the job service: pass what you need of it as an argument of {function}."
+        if not statements and name in _DIFFERENT_IN_JOB:
+            return f"which has another value on the job service: pass what you need of it as an argument of {function}."
         if not statements:
             return f"which {file} does not define at its top level: make it an argument of {function}, or define it."
         if len(statements) > 1:
             return f"which {file} binds {len(statements)} times: bind it once, or make it an argument of {function}."
         if isinstance(statements[0], ast.Assign | ast.AnnAssign):
             return (
-                f"whose value is made when {file} is read and does not travel: make it an argument of {function}, or "
-                f"make it inside {function}."
+                f"whose value is computed when {file} is read and cannot be shipped: make it an argument of "
+                f"{function}, or make it inside {function}."
             )
         return (
             f"which {file} binds inside another statement, such as with, if or try: bind it at the top level, or "
@@ -113,15 +113,15 @@ class Parts:
                 f"which comes from {module}, and the job service has no Airflow: make what {self._function} needs "
                 f"of it an argument of {self._function}."
             )
-        if getattr(statement, "level", 0) or self._is_yours(module):
+        if getattr(statement, "level", 0) or self._is_own_module(module):
             return (
-                f"which is imported from a file of yours, and that does not travel by itself: define it in "
+                f"which is imported from a file of your own that is not shipped: define it in "
                 f"{self._file.name}, or give the file in data_input and import it inside {self._function}."
             )
         return None
 
-    def _is_yours(self, module: str) -> bool:
-        """Whether a module is found because of where the DAGs lie, and not because pip has installed it."""
+    def _is_own_module(self, module: str) -> bool:
+        """Whether a module is found in the folder of the DAGs or on PYTHONPATH, and not installed by pip."""
         spec: Any = getattr(sys.modules.get(module), "__spec__", None)
         if spec is None:
             return False
@@ -134,14 +134,14 @@ class Parts:
         )
 
     def _refuse_changes(self, taken: set[int]) -> None:
-        """Refuse what the file changes after its definition: nothing but the definition travels."""
+        """Refuse what the file changes after its definition: only the definition is shipped."""
         own = {name for name, statements in self._taken.items() if not isinstance(statements[0], _IMPORTS)}
         for statement in self._file.tree.body:
             for name, line in changes(statement) if id(statement) not in taken else ():
                 if name in own:
                     raise InvalidJob(
-                        f"{self._function} uses {name}, which {self._file.name} changes in line {line}, and that does "
-                        f"not travel: put the change into the definition of {name}, or make it inside "
+                        f"{self._function} uses {name}, which {self._file.name} changes in line {line}, and that is "
+                        f"not shipped: put the change into the definition of {name}, or make it inside "
                         f"{self._function}."
                     )
 
@@ -163,10 +163,10 @@ def _is_constant(statement: ast.stmt) -> bool:
         target, value = statement.targets[0], statement.value
     else:
         return False
-    whole = value is not None and all(isinstance(each, _OF_A_CONSTANT) for each in ast.walk(value))
-    return isinstance(target, ast.Name) and whole
+    constant = value is not None and all(isinstance(each, _OF_A_CONSTANT) for each in ast.walk(value))
+    return isinstance(target, ast.Name) and constant
 
 
-def _tried(statement: ast.stmt) -> ast.Try:
+def _optional(statement: ast.stmt) -> ast.Try:
     nothing = ast.ExceptHandler(ast.Name("Exception", ast.Load()), None, [ast.Pass()])
     return ast.Try([statement], [nothing], [], [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``@task.training``: a function of the DAG file is the training script."""
+"""The decorator ``@task.training``: a function of the DAG file as the training script."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TrainingDecoratedOperator(DecoratedOperator, SubmitTrainingOperator):
         self._source = script
 
     def execute(self, context: Context) -> Any:
-        """Put the arguments into the script, and train."""
+        """Append the call with its arguments to the script, and train."""
         from airflow_provider_jobapi.decorators.arguments import with_call
         from airflow_provider_jobapi.decorators.source import check_constants
 
@@ -52,7 +52,7 @@ class TrainingDecoratedOperator(DecoratedOperator, SubmitTrainingOperator):
         return super().execute(context)
 
     def _named(self, context: Context) -> dict[str, Any]:
-        """The arguments by name; a parameter that is called like a value of Airflow's context gets that value."""
+        """The arguments by name; a parameter that has the name of a value of Airflow's context gets that value."""
         import inspect
 
         names = set(list(inspect.signature(self.python_callable).parameters)[len(self.op_args) :])
@@ -65,15 +65,15 @@ def training_task(
 ) -> Any:
     """Train with a function: ``@task.training(requirements=…)``.
 
-    The function runs on the job service and not in Airflow. Its source travels, and so does what it uses of its file:
-    functions, classes, imports, and constants made of literals. Its arguments are JSON. What it returns is shown in the
-    log; the task's result is the job's.
+    The function runs on the job service and not in Airflow. Its source is shipped with what it uses of its file:
+    functions, classes, imports, and constants made of literals. Its arguments are JSON. Its return value is shown in
+    the log; the task's result is the job's.
 
     :param python_callable: The function.
     :param multiple_outputs: Whether the parts of the task's result, such as ``job_id``, are XComs of their own too.
     :param kwargs: Every parameter of :class:`~airflow_provider_jobapi.operators.training.SubmitTrainingOperator`
         except ``script``.
-    :raises InvalidJob: when the function, or something that it uses, cannot travel.
+    :raises InvalidJob: when the function, or a name that it uses, cannot be shipped.
     """
     from airflow_provider_jobapi.decorators.source import script_of
 

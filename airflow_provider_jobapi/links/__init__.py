@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The links that a task instance shows."""
+"""The extra links of a task instance."""

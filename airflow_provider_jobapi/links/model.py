@@ -24,13 +24,13 @@ _CONSOLES = {
     "gs": "https://console.cloud.google.com/storage/browser/{bucket}/{prefix}",
     "gcs": "https://console.cloud.google.com/storage/browser/{bucket}/{prefix}",
 }
-"""The pages of the clouds that show a folder. Azure's portal has none that can be told from an ``abfs://`` alone."""
+"""The consoles' pages of a folder. Those of Azure's portal cannot be derived from an ``abfs://`` URI."""
 
 
 def page_of(location: str) -> str | None:
-    """The page on which a browser shows a model; None where there is none.
+    """The web page that shows a model; None where there is none.
 
-    :param location: The model's place, such as ``s3://connection@bucket/models/7``.
+    :param location: The model's location, such as ``s3://connection@bucket/models/7``.
     """
     try:
         parts = urlsplit(location)
@@ -45,26 +45,26 @@ def page_of(location: str) -> str | None:
 
 
 class ModelLink(BaseOperatorLink):
-    """Opens the page on which a browser shows the model, or else the Training tab, which tells its place."""
+    """Opens the web page that shows the model, or else the Training tab, which shows its location."""
 
     name = "Model"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 -- Airflow's signature
-        """The page's address. Airflow asks for it on the worker, each time when the worker leaves the task."""
+        """The page's address. Airflow calls this on the worker, each time the worker ends or defers the task."""
         from airflow.sdk.execution_time.xcom import XCom
 
         try:
             result = XCom.get_value(key="return_value", ti_key=ti_key)
-        except Exception as error:  # noqa: BLE001 -- Airflow would print a traceback into the log of a good task
+        except Exception as error:  # noqa: BLE001 -- Airflow would log a traceback in a successful task
             log.debug("The task's result cannot be read: %r", error)
             result = None
         location = _location(result)
-        page = None if _is_elsewhere(location) else page_of(location)
+        page = None if _has_own_endpoint(location) else page_of(location)
         return page or tab(ti_key)
 
 
-def _is_elsewhere(location: str) -> bool:
-    """Whether a bucket is on a server of its own, of which the cloud's page knows nothing."""
+def _has_own_endpoint(location: str) -> bool:
+    """Whether a bucket is on another server than AWS, so that the console does not show it."""
     from airflow.sdk import BaseHook
 
     conn_id = location.partition("://")[2].partition("/")[0].rpartition("@")[0]
@@ -72,13 +72,13 @@ def _is_elsewhere(location: str) -> bool:
         return False
     try:
         extra = BaseHook.get_connection(conn_id).extra_dejson
-    except Exception as error:  # noqa: BLE001 -- the tab is right in any case
+    except Exception as error:  # noqa: BLE001 -- the tab shows the model in any case
         log.debug("The connection %s cannot be read: %r", conn_id, error)
         return True
     return "endpoint_url" in str(extra)
 
 
 def _location(result: Any) -> str:
-    """Where the model is, in the result of a training or of a fetch."""
+    """The model's location in the result of a training or of a fetch."""
     model = result.get("model") if isinstance(result, Mapping) else result
     return model if isinstance(model, str) else ""

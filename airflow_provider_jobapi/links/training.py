@@ -17,7 +17,7 @@ ROUTE = "jobapi-training"
 
 
 def tab(ti_key: TaskInstanceKey) -> str:
-    """The tab's address, relative to the UI: it holds whatever name or path a user reaches Airflow by."""
+    """The tab's address, relative to the UI, so that it holds under any host and base path."""
     parts = ["dags", ti_key.dag_id, "runs", ti_key.run_id, "tasks", ti_key.task_id]
     if ti_key.map_index is not None and ti_key.map_index >= 0:
         parts += ["mapped", str(ti_key.map_index)]
@@ -25,10 +25,10 @@ def tab(ti_key: TaskInstanceKey) -> str:
 
 
 class TrainingLink(BaseOperatorLink):
-    """Opens the Training tab; there from the moment in which the task defers."""
+    """Opens the Training tab, from the moment the task defers."""
 
     name = "Training"
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:  # noqa: ARG002 -- Airflow's signature
-        """The tab's address. Airflow asks for it on the worker, each time when the worker leaves the task."""
+        """The tab's address. Airflow calls this on the worker, each time the worker ends or defers the task."""
         return tab(ti_key)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""New files in a folder or a bucket, as events for assets."""
+"""Asset events for new files in a folder or a bucket."""

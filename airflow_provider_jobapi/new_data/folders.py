@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A look at a folder or at a part of an S3 bucket: every file that fits, and when it changed. No content is read."""
+"""List the files of a folder or of a part of an S3 bucket, with their sizes and times. No content is read."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, ServiceUnavailable
 from airflow_provider_jobapi.new_data.new_files import SeenFile
 
 if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
     from airflow_provider_jobapi.services.files.stores import S3Access
 
 
 class Folder(Protocol):
-    """Where files come."""
+    """A place where files arrive."""
 
-    def look(self) -> Iterator[SeenFile]:
-        """Every file that fits, in any order.
+    def list_files(self) -> Iterator[SeenFile]:
+        """Every file that matches, in any order.
 
-        :raises TrainingError: when the folder cannot be looked into, saying why.
+        :raises TrainingError: when the folder cannot be listed.
         """
 
 
 class Pattern:
-    """Which paths beneath a folder fit: ``*`` and ``?`` stay within a name, ``**/`` is any folders, none included.
+    """Matches paths below a folder: ``*`` and ``?`` stay within a name, ``**/`` is any number of folders, also none.
 
-    Hidden files, which writers use for what is not whole yet, never fit.
+    Hidden files, which writers use for incomplete files, never match.
     """
 
     _PARTS = {r"\*\*/": "(?:[^/.][^/]*/)*", r"\*": "[^/]*", r"\?": "[^/]"}  # noqa: RUF012 -- a constant
@@ -38,11 +40,12 @@ class Pattern:
     def __init__(self, text: str) -> None:
         self.deep = "/" in text
         parts = re.split(r"(\*\*/|\*|\?)", text)
-        self._fits = re.compile("".join(self._PARTS.get(re.escape(part), re.escape(part)) for part in parts), re.DOTALL)
+        regex = "".join(self._PARTS.get(re.escape(part), re.escape(part)) for part in parts)
+        self._regex = re.compile(regex, re.DOTALL)
 
     def __call__(self, path: str) -> bool:
         hidden = path.startswith(".") or "/." in path
-        return not hidden and self._fits.fullmatch(path) is not None
+        return not hidden and self._regex.fullmatch(path) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +55,13 @@ class LocalFolder:
     path: Path
     pattern: Pattern
 
-    def look(self) -> Iterator[SeenFile]:
-        """Every file that fits; one that goes while we look is not there."""
+    def list_files(self) -> Iterator[SeenFile]:
+        """Every file that matches; one that disappears meanwhile is left out."""
         try:
             yield from self._beneath(self.path, "")
         except OSError as error:
             raise ServiceUnavailable(
-                f"The folder {self.path} cannot be read: {error.strerror or error}; it is looked at again until it can."
+                f"The folder {self.path} cannot be read: {error.strerror or error}. It is tried again."
             ) from None
 
     def _beneath(self, folder: Path, prefix: str) -> Iterator[SeenFile]:
@@ -77,7 +80,7 @@ class LocalFolder:
 
 @dataclass(frozen=True, slots=True)
 class BucketFolder:
-    """What is under a prefix of an S3 bucket.
+    """The objects below a prefix of an S3 bucket.
 
     :ivar prefix: Without a slash at the end; empty for the whole bucket.
     """
@@ -86,8 +89,8 @@ class BucketFolder:
     prefix: str
     pattern: Pattern
 
-    def look(self) -> Iterator[SeenFile]:
-        """Every object that fits."""
+    def list_files(self) -> Iterator[SeenFile]:
+        """Every object that matches."""
         import obstore
         from obstore import exceptions
 
@@ -103,9 +106,34 @@ class BucketFolder:
                         yield SeenFile(name, each["size"], changed, changed)
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
             raise ConnectionProblem(
-                f"{place} refuses to be listed with the keys of the connection; it is looked at again until it can."
+                f"{place} cannot be listed with the keys of the connection. It is tried again."
             ) from None
         except (exceptions.BaseError, FileNotFoundError) as error:
-            # What obstore says last: the address and the number of its tries stand before.
-            said = str(error).strip().rpartition(" - ")[2].partition(": <?xml")[0].partition("\n")[0][:300]
-            raise ServiceUnavailable(f"{place} cannot be listed: {said}; it is looked at again until it can.") from None
+            # The end of obstore's message; the address and the number of its tries come before.
+            reason = str(error).strip().rpartition(" - ")[2].partition(": <?xml")[0].partition("\n")[0][:300]
+            raise ServiceUnavailable(f"{place} cannot be listed: {reason}. It is tried again.") from None
+
+
+def s3_access(connection: Connection, bucket: str) -> S3Access:
+    """Read the access to a bucket from a connection of the type ``aws``, as Airflow's Amazon provider does.
+
+    :param connection: Login and password are the access key and its secret; without them those of the environment or
+        of the machine are used. The extra may hold ``endpoint_url``, ``region_name``, ``aws_session_token`` and
+        ``verify``, which may also be a file of certificate authorities to trust.
+    """
+    from airflow_provider_jobapi.services.files.stores import S3Access, endpoint_url
+
+    extra: dict[str, Any] = connection.extra_dejson
+    of_s3 = (extra.get("service_config") or {}).get("s3") or {}
+    url = of_s3.get("endpoint_url") or extra.get("endpoint_url") or ""
+    verify = str(extra.get("verify", True))
+    return S3Access(
+        url=endpoint_url(url) if url else "",
+        bucket=bucket,
+        access_key=connection.login or "",
+        secret_key=connection.password or "",
+        session_token=extra.get("aws_session_token"),
+        region=extra.get("region_name") or "us-east-1",
+        verify=verify.lower() != "false",
+        roots=None if verify.lower() in {"true", "false"} else Path(verify).read_bytes(),
+    )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches a folder or a bucket for an asset: one event for each batch of new files, once they are whole."""
+"""The trigger that watches a folder or a bucket for an asset: one event for each batch of new, complete files."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.new_data.folders import Folder
 
 CLASS_PATH = "airflow_provider_jobapi.triggers.new_data.NewDataTrigger"
-"""The path in Airflow's database: another one would make a second watcher beside that of an older version."""
+"""The class path in Airflow's database; another one would make a second watcher beside that of an older version."""
 
 STATE_KEY = "jobapi_new_data"
-"""Under which the asset's state store keeps what was told."""
-
-TAKEN = 3.0
-"""Seconds after which an event that was told is in Airflow's database; the triggerer writes it there once a second."""
+"""The key in the asset's state store of what was reported."""
 
 
 class NewDataTrigger(BaseEventTrigger):
-    """Tell an asset of new files in a folder; for an ``AssetWatcher``.
+    """Watch a folder for new files, for an ``AssetWatcher``.
 
     The event's payload is ``{"path", "count", "bytes", "newest", "names", "files", "listing_version"}``: how many files
     are new, their bytes, the time of the newest, the names of at most five, the number of all files, and a SHA-256 of
     their names, sizes and times.
 
-    From Airflow 3.3 on, what was told is kept in the asset's state store, and a triggerer that takes over goes on from
-    there. Below, nothing can be kept: each start tells once of all that is there. Either way no file is lost.
+    From Airflow 3.3 on, the asset's state store keeps what was reported, and another triggerer continues from there.
+    Before, nothing can be kept: each start reports once all that is there. Either way no file is lost.
 
     :param path: An absolute path, ``file:///folder``, or ``s3://connection@bucket/folder``, where the connection is of
         the type ``aws``; ``aws_default`` when none is named.
     :param pattern: Which files, such as ``*.csv``; ``**/*.csv`` looks into folders, too. Hidden files never count.
-    :param settle: Seconds for which a file must stay as it is before it counts as whole. 0 is for writers that only
-        ever rename whole files into the folder.
-    :param poll_interval: Seconds from look to look.
-    :raises ValueError: when one of these cannot be.
+    :param settle: Seconds for which a file must stay unchanged before it counts as complete. 0 is for writers that only
+        ever rename complete files into the folder.
+    :param poll_interval: Seconds from one listing to the next.
+    :ivar event_stored_after: Seconds after which an event is in Airflow's database; the triggerer writes events once a
+        second.
+    :raises ValueError: when one of these is invalid.
     """
 
     def __init__(self, path: str, pattern: str = "*", settle: float = 10.0, poll_interval: float = 10.0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.event_stored_after = 3.0
         self.path = path
         self.pattern = pattern
         self.settle = settle
@@ -57,19 +57,19 @@ class NewDataTrigger(BaseEventTrigger):
         self._trouble = ""
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """How Airflow makes this trigger again, on any triggerer."""
+        """The class path and arguments with which Airflow creates this trigger again."""
         names = ("path", "pattern", "settle", "poll_interval")
         return CLASS_PATH, {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
-        """Watch for ever; one event for each batch of files."""
+        """Watch until cancelled; one event for each batch of files."""
         await self._restore()
         while True:
             payload = await self._look()
             if payload is not None:
                 yield TriggerEvent(payload)  # type: ignore[no-untyped-call]
-                # Kept only when the event is safe: whoever dies in between tells twice rather than never.
-                await asyncio.sleep(TAKEN)
+                # Kept only when the event is stored: a crash in between reports twice rather than never.
+                await asyncio.sleep(self.event_stored_after)
                 await self._keep()
             await asyncio.sleep(self.poll_interval)
 
@@ -78,30 +78,31 @@ class NewDataTrigger(BaseEventTrigger):
         local = parts.path if parts.scheme in {"", "file"} and parts.netloc in {"", "localhost"} else None
         if not (local or "").startswith("/") and not (parts.scheme == "s3" and parts.hostname):
             raise ValueError(
-                f"path cannot be {self.path!r}: it is an absolute path, file:///folder, or s3://connection@bucket/folder."
+                f"path cannot be {self.path!r}: it must be an absolute path, file:///folder, or "
+                "s3://connection@bucket/folder."
             )
         if not self.pattern or self.pattern.startswith("/"):
-            raise ValueError(f"pattern cannot be {self.pattern!r}: it is a file's name beneath path, such as *.csv.")
+            raise ValueError(f"pattern cannot be {self.pattern!r}: it must be a file name below path, such as *.csv.")
         if not (0 <= self.settle <= 86_400 and 0 < self.poll_interval <= 86_400):
             raise ValueError(
-                f"settle={self.settle!r} and poll_interval={self.poll_interval!r} are seconds, at most a day, and the "
-                "latter is more than 0."
+                f"settle={self.settle!r} and poll_interval={self.poll_interval!r} must be seconds, at most a day, and "
+                "poll_interval more than 0."
             )
 
     async def _look(self) -> dict[str, Any] | None:
-        """An event's payload, when there is something to tell."""
+        """The payload of an event, where there are new files."""
         try:
             folder = await self._folder()
             new, everything = await asyncio.to_thread(self._compare, folder)
-        except Exception as error:  # noqa: BLE001 -- whatever it is may go away, and a dead watcher is silent
-            # By its kind: the text of one and the same trouble may hold times.
+        except Exception as error:  # noqa: BLE001 -- it may pass, and a trigger that ended would be silent
+            # Logged once for each type of error: the text of the same error may hold times.
             if self._trouble != type(error).__name__:
                 self._trouble = type(error).__name__
-                self.log.warning(f"New data cannot be watched for in {self.path}: {error}")
+                self.log.warning(f"New data cannot be watched in {self.path}: {error}")
             return None
         if self._trouble:
             self._trouble = ""
-            self.log.info(f"New data is watched for in {self.path} again.")
+            self.log.info(f"New data is watched in {self.path} again.")
         if not new:
             return None
         payload = await asyncio.to_thread(describe, new, everything)
@@ -109,12 +110,12 @@ class NewDataTrigger(BaseEventTrigger):
         return {"path": str(self.path), **payload}
 
     def _compare(self, folder: Folder) -> tuple[list[SeenFile], list[SeenFile]]:
-        everything = list(folder.look())
-        return self._new.look(everything, time.monotonic()), everything
+        everything = list(folder.list_files())
+        return self._new.update(everything, time.monotonic()), everything
 
     async def _folder(self) -> Folder:
-        """Made for each look: somebody may put a connection right meanwhile, and keys may expire."""
-        from airflow_provider_jobapi.new_data.folders import BucketFolder, LocalFolder, Pattern
+        """The folder, made for each listing: a connection may be corrected meanwhile, and keys may expire."""
+        from airflow_provider_jobapi.new_data.folders import BucketFolder, LocalFolder, Pattern, s3_access
 
         parts = urlsplit(str(self.path))
         if parts.scheme != "s3":
@@ -122,12 +123,10 @@ class NewDataTrigger(BaseEventTrigger):
         from airflow.sdk import BaseHook
         from asgiref.sync import sync_to_async
 
-        from airflow_provider_jobapi.new_data.s3 import s3_access
-
         user, _, bucket = parts.netloc.rpartition("@")
         connection = await BaseHook.aget_connection(user or "aws_default")
-        # To read a connection is to have its secrets masked, which Airflow asks of its supervisor over the triggerer's
-        # own event loop. From a plain thread it would use another one, and the triggerer of 3.1 dies of that.
+        # Reading a connection masks its secrets, which Airflow asks of its supervisor over the triggerer's own event
+        # loop. From a plain thread it would use another loop, and the triggerer of 3.1 ends with an error.
         access = await sync_to_async(s3_access)(connection, bucket)
         return BucketFolder(access, parts.path.strip("/"), Pattern(self.pattern))
 
@@ -140,11 +139,13 @@ class NewDataTrigger(BaseEventTrigger):
             except ValueError:
                 store = self.asset_state_store = None
                 self.log.warning(
-                    f"Several assets share one watcher of {self.path}, so what it told cannot be kept: give one of "
-                    "them another poll_interval."
+                    f"Several assets share one watcher of {self.path}, so its state cannot be kept: give one of them "
+                    "another poll_interval."
                 )
-            except Exception as error:  # noqa: BLE001 -- to begin without it would tell again of everything
-                self.log.warning(f"What was told of {self.path} cannot be read, which is tried again: {error!r}")
+            except Exception as error:  # noqa: BLE001 -- to start without it would report everything again
+                self.log.warning(
+                    f"The state of the watcher of {self.path} cannot be read and is tried again: {error!r}"
+                )
                 await asyncio.sleep(self.poll_interval)
 
     async def _keep(self) -> None:
@@ -153,5 +154,5 @@ class NewDataTrigger(BaseEventTrigger):
             return
         try:
             await store.aset(STATE_KEY, self._new.state())
-        except Exception as error:  # noqa: BLE001 -- the next event is kept with all before it
-            self.log.warning(f"What was told of {self.path} cannot be kept: {error!r}")
+        except Exception as error:  # noqa: BLE001 -- the next event keeps all before it too
+            self.log.warning(f"The state of the watcher of {self.path} cannot be kept: {error!r}")

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators: what a DAG says."""
+"""The operators that train a model and fetch one."""

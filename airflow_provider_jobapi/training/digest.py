@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One SHA-256 for many files: of a SavedModel, of the data that trained it."""
+"""One SHA-256 over several files, such as those of a model or of its training data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 def digest_of(files: Iterable[tuple[str, str]]) -> str:
     r"""The SHA-256, in hex, of the lines ``<name>\0<sha256>\n``, sorted, of some files.
 
-    So it depends on the files' names and contents alone, and anybody can compute it with what ``sha256sum`` prints.
+    It depends on names and contents alone, and can be computed from what ``sha256sum`` prints.
 
     :param files: The name and the SHA-256, in hex, of each.
     """

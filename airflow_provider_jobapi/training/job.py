@@ -22,7 +22,7 @@ from airflow_provider_jobapi.training.job_file import (
     Resources,
     check_path,
 )
-from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_twins, validated
+from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_duplicates, validated
 
 SCRIPT_NAME = "train.py"
 REQUIREMENTS_NAME = "requirements.txt"
@@ -109,7 +109,7 @@ class TrainingJob(Strict):
         :raises InvalidJob: naming the field and saying what is allowed.
         """
         job = validated(cls, fields)
-        refuse_twins("env", [variable.name.lower() for variable in job.env])
+        refuse_duplicates("env", [variable.name.lower() for variable in job.env])
         for name, source in job.data.items():
             _check_data(name, source)
         return job

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The job file: a job as it travels to a jobAPI, in YAML or JSON.
+"""The job file: a job as it is submitted to a jobAPI server, in YAML or JSON.
 
 The shape is the one of two public job files of SAP's service (an ``.sapml`` file of 2018 and a submit of 2019)::
 
@@ -14,7 +14,7 @@ The shape is the one of two public job files of SAP's service (an ``.sapml`` fil
         retries: 0
       inputs: [{path: train.py, size: 1200, sha256: "…"}]
 
-``inputs`` is ours: what the job may read, checked and kept as it was when the job was submitted.
+``inputs`` is an addition: the files that the job may read, checked and kept as they are when it is submitted.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_twins, validated
+from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_duplicates, validated
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-"""A job's name is part of a path, so it is made of harmless characters."""
+"""A job's name, which is part of a path."""
 
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,199}"
 MEMORY_DEFAULT = 2048
 
 YAML_LIMIT = 256 * 1024
-"""The most characters of a job file in YAML, which takes seconds a megabyte to read; JSON takes none."""
+"""Characters of a job file in YAML, of which a megabyte takes seconds to parse; JSON has no such limit."""
 
 
 def check_path(path: str) -> str:
-    """Check a file's path inside the job's working directory.
+    """Check the path of a file inside the job's working directory.
 
-    :raises ValueError: when the path is absolute, climbs, or cannot be a file's name on every system.
+    :raises ValueError: when it is absolute, leaves the directory, or is no valid file name on every system.
     """
     parts = PurePosixPath(path).parts
-    climbs = path.startswith("/") or any(part in {".", ".."} for part in path.split("/"))
+    outside = path.startswith("/") or any(part in {".", ".."} for part in path.split("/"))
     if (
         not parts
-        or climbs
+        or outside
         or path != "/".join(parts)
         or len(path.encode()) > 1024
         or re.search(r"[\x00-\x1f\x7f\\]", path)
@@ -60,7 +60,7 @@ def check_path(path: str) -> str:
 
 
 class Resources(Strict):
-    """What a job needs."""
+    """The resources of a job."""
 
     cpus: int = Field(default=1, ge=1, le=4096, strict=True, description="a whole number of CPUs from 1, such as 2")
     gpus: int = Field(default=0, ge=0, le=1024, strict=True, description="a whole number of GPUs from 0, such as 1")
@@ -74,7 +74,7 @@ class Resources(Strict):
 
 
 class EnvVar(Strict):
-    """One environment variable of the job; the operator passes it to the script as ``--name=value`` too."""
+    """One environment variable of a job; the operator passes it to the script as ``--name=value`` too."""
 
     name: Annotated[str, Field(pattern=f"^{ENV_NAME}$", description="letters, digits, _ . and -, such as TEST_DATA")]
     value: Annotated[
@@ -85,7 +85,7 @@ class EnvVar(Strict):
 
 
 class InputFile(Strict):
-    """A file that the job may read, as it must be in the storage when the job is submitted."""
+    """A file that the job may read, as the storage must hold it when the job is submitted."""
 
     path: Annotated[
         str,
@@ -149,20 +149,20 @@ class JobFile(Strict):
     def parse(cls, text: str | bytes) -> JobFile:
         """Read a job file in YAML or JSON.
 
-        Aliases, tags and double keys are refused: a job file is data, and each field has one value.
+        Aliases, tags and duplicate keys are refused.
 
-        :raises InvalidJob: naming the field and saying what is allowed.
+        :raises InvalidJob: naming the field and what is allowed.
         """
         content = _load(text)
         if not isinstance(content, dict):
             raise InvalidJob("The job file holds no job; it begins with 'job:' and names name and execution below it.")
         parsed = validated(cls, content)
-        refuse_twins("job.env", [variable.name for variable in parsed.job.env])
-        refuse_twins("job.inputs", [file.path for file in parsed.job.inputs or ()])
+        refuse_duplicates("job.env", [variable.name for variable in parsed.job.env])
+        refuse_duplicates("job.inputs", [file.path for file in parsed.job.inputs or ()])
         return parsed
 
     def canonical(self) -> bytes:
-        """The job as bytes that are equal exactly when the job is: defaults filled, keys sorted, env in its order."""
+        """The job as bytes, equal for equal jobs: defaults filled, keys sorted, env in its order."""
         content = self.model_dump(mode="json", by_alias=True)
         return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -171,12 +171,12 @@ class JobFile(Strict):
         return hashlib.sha256(self.canonical()).hexdigest()
 
     def directory(self, job_id: str) -> str:
-        """Where the job's files stand in the client's bucket."""
+        """The job's folder in the client's bucket."""
         return directory(self.job.name, job_id)
 
 
 def directory(name: str, job_id: str) -> str:
-    """The working directory of a job in the client's bucket, as SAP's own clients named it."""
+    """A job's folder in the client's bucket, named as SAP's clients name it."""
     return f"jobs/{name}-{job_id}"
 
 
@@ -187,10 +187,10 @@ def _load(text: str | bytes) -> Any:
             try:
                 return json.loads(decoded, object_pairs_hook=_object)
             except json.JSONDecodeError:
-                pass  # YAML's own flow style begins with a brace as well
+                pass  # YAML's flow style begins with a brace as well
         if len(decoded) > YAML_LIMIT:
             raise InvalidJob(f"The job file has more than {YAML_LIMIT // 1024} KiB of YAML; write it as JSON.")
-        return yaml.load(decoded, Loader=_Loader)  # noqa: S506 -- a SafeLoader that refuses even more
+        return yaml.load(decoded, Loader=_Loader)  # noqa: S506 -- a SafeLoader
     except UnicodeDecodeError:
         raise InvalidJob("The job file is not UTF-8; save it as UTF-8.") from None
     except InvalidJob:
@@ -200,7 +200,7 @@ def _load(text: str | bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    refuse_twins("The job file", [key for key, _ in pairs])
+    refuse_duplicates("The job file", [key for key, _ in pairs])
     return dict(pairs)
 
 
@@ -212,12 +212,12 @@ _OTHERS = ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:null", "tag:yaml.org,200
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without aliases, tags and double keys.
+    """Loads YAML without aliases, tags and duplicate keys.
 
-    Numbers are decimal and of a sane length: YAML 1.1 would read ``1:30`` as 90 and ``010`` as 8. Times stay texts.
+    Numbers are decimal and of bounded length: YAML 1.1 reads ``1:30`` as 90 and ``010`` as 8. Times stay texts.
     """
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 -- PyYAML's own way
+    yaml_implicit_resolvers = {  # noqa: RUF012 -- PyYAML's interface
         first: [each for each in resolvers if each[0] in _OTHERS]
         + [each for each in _NUMBERS if first and first in "-+0123456789"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
@@ -232,5 +232,5 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        refuse_twins("The job file", [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
+        refuse_duplicates("The job file", [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         return super().construct_mapping(node, deep=deep)

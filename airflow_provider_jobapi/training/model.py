@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which directory is the SavedModel that a job leaves behind."""
+"""Choose the SavedModel among the files that a job leaves."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ MARKERS = frozenset({"saved_model.pb", "saved_model.pbtxt"})
 """A directory that holds one of these files is a SavedModel."""
 
 PREFERRED = "model"
-"""The directory beneath the working directory where a job is asked to write its model (``MODEL_DIR``)."""
+"""The directory of the model below the working directory; ``MODEL_DIR`` names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """The SavedModel of a job and those that lost.
+    """The SavedModel of a job, and the others that were not chosen.
 
     ``path`` and ``others`` are directories relative to the job's working directory, ``"."`` for that directory itself.
     """
@@ -26,12 +26,12 @@ class ModelChoice:
 
 
 def is_marker(path: str) -> bool:
-    """Whether a file of this path makes its directory a SavedModel."""
+    """Whether a file makes its directory a SavedModel."""
     return PurePosixPath(path).name in MARKERS
 
 
 def choose(markers: Iterable[tuple[str, float]]) -> ModelChoice | None:
-    """Choose the SavedModel among the marker files that a job wrote, or answer None when it wrote none.
+    """Choose the SavedModel by the marker files that a job wrote; None without any.
 
     Models below ``model/`` come first, since that is where jobs are asked to write; then the newest, since
     estimators write one directory an export; then the one nearest to the top.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Validation errors as one sentence: the field, what came, what is allowed."""
+"""Validate values with pydantic, and report the first error as one sentence: field, value, what is allowed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """A value that cannot change and has no field that we do not know."""
+    """A frozen pydantic model without unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
 def number_as_text(value: object) -> object:
-    """Let a number stand where a text is wanted: people write ``completionTime: 10000`` and ``value: 50``."""
+    """Convert a number to text: users write ``completionTime: 10000`` and ``value: 50``."""
     return str(value) if isinstance(value, int | float) else value
 
 
@@ -32,13 +32,13 @@ def _plain(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_plain)]
-"""A text that every service can take: no NUL, and no half of a surrogate pair (JSON lets ``\\ud800`` through)."""
+"""A text without NUL and without half surrogate pairs, which JSON allows (``\\ud800``) and no service takes."""
 
 NumberAsText = BeforeValidator(number_as_text)
 
 
-def refuse_twins(field: str, names: Iterable[str]) -> None:
-    """Refuse a name that stands twice where each must have one value.
+def refuse_duplicates(field: str, names: Iterable[str]) -> None:
+    """Refuse a name that occurs twice.
 
     :raises InvalidJob: naming the field and the name.
     """
@@ -53,8 +53,8 @@ def validated(model: type[Model], value: Mapping[str, Any] | Any, *, at: str = "
     """Validate a value against a model.
 
     :param model: The model; the descriptions of its fields say what is allowed.
-    :param value: What somebody gave us.
-    :param at: Where the value stands, put before the names of its fields.
+    :param value: The value as it came.
+    :param at: The path of the value, put before the names of its fields.
     :raises InvalidJob: with one sentence about the first field that is wrong.
     """
     try:
@@ -74,14 +74,14 @@ def _first(error: ValidationError, model: type[BaseModel], at: str) -> InvalidJo
     if details["type"] == "missing":
         return InvalidJob(f"{path} is missing: it is {allowed}." if allowed else f"{path} is missing.", field=path)
     given = _shown(details["input"])
-    said = f"it is {allowed}" if allowed else details["msg"].lower()
-    return InvalidJob(f"{path} cannot be {given}: {said}.", field=path)
+    rule = f"it is {allowed}" if allowed else details["msg"].lower()
+    return InvalidJob(f"{path} cannot be {given}: {rule}.", field=path)
 
 
 def _shown(value: object) -> str:
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    except ValueError:  # Python writes no number of more than 4,300 digits
+    except ValueError:  # an integer of more than 4,300 digits
         text = f"this {type(value).__name__}"
     return text if len(text) <= 80 else f"{text[:80]}…"
 

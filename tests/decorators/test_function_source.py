@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a file travels with a function, what does not, and that the script does what the function does."""
+"""What of a file is shipped with a function, what is refused, and that the script does what the function does."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ TRAVELS = {
 
 
 @pytest.mark.parametrize("name", TRAVELS)
-def test_it_travels(load, ran, name):
+def test_it_is_shipped(load, ran, name):
     source, returned = TRAVELS[name]
     if name.startswith("helpers"):
         source = source.replace("60 * 60 / UNIT if False else 3.7", "3.7")
@@ -180,13 +180,13 @@ STAYS = {
     ),
     "a value that is made": (
         "from datetime import date\nNOW = date.today()\ndef train(): print(NOW)",
-        "train uses NOW, whose value is made when digits.py is read .* or make it inside train",
+        "train uses NOW, whose value is computed when digits.py is read .* or make it inside train",
     ),
     "a value that is made, of a helper": (
         "import os\nHOME = os.environ['HOME']\ndef b(): return HOME\ndef a(): b()\ndef train(): a()",
         "train, through a, uses HOME|train, through b, uses HOME",
     ),
-    "several at once": ("A, B = 1, 2\ndef train(): print(A)", "train uses A, whose value is made"),
+    "several at once": ("A, B = 1, 2\ndef train(): print(A)", "train uses A, whose value is computed"),
     "bound twice": ("A = 1\nA = 2\ndef train(): print(A)", "train uses A, which digits.py binds 2 times"),
     "changed in place": ("A = 1\nA += 1\ndef train(): print(A)", "train uses A, which digits.py binds 2 times"),
     "a choice": (
@@ -205,7 +205,7 @@ STAYS = {
     ),
     "a file beside": (
         "import neighbour\ndef train(): neighbour.help()",
-        "train uses neighbour, which is imported from a file of yours, .* give the file in data_input",
+        "train uses neighbour, which is imported from a file of your own .* give the file in data_input",
     ),
     "async": ("async def train(): ...", r"cannot ship train: it is an async function; .*asyncio.run"),
     "a generator": ("def train(): yield 1", "cannot ship train: it is a generator"),
@@ -225,7 +225,7 @@ STAYS = {
 
 
 @pytest.mark.parametrize("name", STAYS)
-def test_it_stays_and_is_named(load, tmp_path, name):
+def test_it_is_refused_by_name(load, tmp_path, name):
     source, sentence = STAYS[name]
     (tmp_path / "neighbour.py").write_text("def help(): ...\n")
     with pytest.raises(InvalidJob, match=sentence) as caught:
@@ -314,12 +314,12 @@ def test_positions_and_names_are_kept(ran):
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (b"1", "argument a is a bytes, which JSON cannot say: give bytes in data_input"),
+        (b"1", "argument a is a bytes, which is not JSON: give bytes in data_input"),
         ({1, 2}, "argument a is a set, .* pass a sorted list"),
         ([{"x": object()}], r"argument a\[0\]\['x'\] is a object, .* a template of what you need of it"),
         (__import__("datetime").datetime.now(), "argument a is a datetime, .* pass it as a text or a number"),
         (__import__("pathlib").Path("x"), "is a PosixPath, .* pass its text"),
-        ({1: 2}, "argument a has the key 1, and JSON would make a text of it"),
+        ({1: 2}, "argument a has the key 1, which JSON would turn into a text"),
         (1j, "is a complex"),
         (10**5000, "too deep or too big"),
     ],

@@ -119,7 +119,7 @@ SAME = {
         def one(): ...
         def train(): return A.all
         """,
-    "decorated helpers, when another one cannot travel": """
+    "decorated helpers, when another one cannot be shipped": """
         import functools
         import os
         HOME = os.sep + "home"
@@ -208,7 +208,7 @@ def test_it_is_the_same_in_the_job(load, ran, tmp_path, name):
 NOT_THE_SAME = {
     "a changed mapping": (
         "C = {'lr': 1}\nC['lr'] = 5\ndef train(): return C",
-        "train uses C, which digits.py changes in line 2, and that does not travel: put .*",
+        "train uses C, which digits.py changes in line 2, and that is not shipped: put .*",
     ),
     "a changed list": ("L = []\nL.append(3)\ndef train(): return L", "train uses L, which digits.py changes in line 2"),
     "a changed list, later": (
@@ -226,7 +226,7 @@ NOT_THE_SAME = {
     ),
     "a changed global": (
         "X = 1\ndef set_up():\n    global X\n    X = 7\nset_up()\ndef train(): return X",
-        "train uses X, which its file binds to another value than the one it has by now: ",
+        "train uses X, which its file binds to another value than it has now: ",
     ),
     "a changed alias": (
         "A = []\nB = A\nB.append(1)\ndef train(): return A",
@@ -236,19 +236,19 @@ NOT_THE_SAME = {
         "X = 1\nglobals()['X'] = True\ndef train(): return X",
         "train uses X, which its file binds to another value",
     ),
-    "the file": ("def train(): return __file__", "train uses __file__, which is another one on the job service: "),
-    "the text of the module": ("'Doc.'\ndef train(): return __doc__", "train uses __doc__, which is another one"),
+    "the file": ("def train(): return __file__", "train uses __file__, which has another value on the job service: "),
+    "the text of the module": ("'Doc.'\ndef train(): return __doc__", "train uses __doc__, which has another value"),
     "a namespace package beside": (
         "import near.by\ndef train(): near.by.help()",
-        "train uses near, which is imported from a file of yours, .* give the file in data_input",
+        "train uses near, which is imported from a file of your own .* give the file in data_input",
     ),
     "a name of a namespace package beside": (
         "from near import by\ndef train(): by.help()",
-        "train uses by, which is imported from a file of yours",
+        "train uses by, which is imported from a file of your own",
     ),
     "nesting without end": (
         "X = " + "+".join(["1"] * 900) + "\ndef train(): return X",
-        "cannot ship train: .* nested too deep",
+        "cannot ship train: .* nested too deeply",
     ),
     "a wrapper without functools": (
         "def w(f):\n    def g(): return f()\n    return g\n@w\ndef train(): ...",
@@ -271,5 +271,5 @@ def test_it_is_not_the_same_and_refused(load, tmp_path, name):
 def test_a_module_at_the_root_of_the_dags_is_refused(load, tmp_path):
     (tmp_path / "shared_by_all.py").write_text("def help(): ...\n")
     train = load("import shared_by_all\ndef train(): shared_by_all.help()", "team/digits.py")
-    with pytest.raises(InvalidJob, match="train uses shared_by_all, which is imported from a file of yours"):
+    with pytest.raises(InvalidJob, match="train uses shared_by_all, which is imported from a file of your own"):
         script_of(train)

@@ -245,7 +245,7 @@ def test_a_week_is_a_partition(loop: Loop):
 def test_a_run_that_is_late_is_told_of(loop: Loop):
     run_id = loop.airflow.run("late")
     try:
-        words = f"The run {run_id} of late is not over, and was to be by"
+        words = f"The run {run_id} of late has not ended by its deadline, "
 
         def said() -> bool:
             logs = [loop.airflow.output, *loop.airflow.home.glob("logs/**/*.log")]

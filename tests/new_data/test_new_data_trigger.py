@@ -11,9 +11,8 @@ import obstore
 import pytest
 from asgiref.sync import async_to_sync
 
-from airflow_provider_jobapi.new_data import s3 as s3_module
-from airflow_provider_jobapi.new_data import trigger as new_data
-from airflow_provider_jobapi.new_data.trigger import NewDataTrigger
+from airflow_provider_jobapi.new_data import folders
+from airflow_provider_jobapi.new_data.trigger import STATE_KEY, NewDataTrigger
 from airflow_provider_jobapi.services.files.stores import S3Access, obstore_of
 from tests.harness.s3 import BUCKET, KEY, SECRET, s3
 from tests.harness.scripted import Recorder
@@ -39,13 +38,9 @@ class Store:
         self.kept[key] = json.dumps(value)
 
 
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch):
-    monkeypatch.setattr(new_data, "TAKEN", 0.01)
-
-
 def trigger(path, store: Store | None = None, **options) -> NewDataTrigger:
     made = NewDataTrigger(str(path), **{"settle": 0.1, "poll_interval": 0.05, "pattern": "*.csv"} | options)
+    made.event_stored_after = 0.01
     made.asset_state_store = store
     made._log = Recorder()
     return made
@@ -93,7 +88,7 @@ async def nothing(events: Watch, seconds: float = 0.7) -> None:
 def test_it_can_be_made_again_from_what_airflow_stores():
     made = NewDataTrigger("s3://aws@data/rows", "**/*.csv", 5, 7)
     path, kwargs = made.serialize()
-    assert path == "airflow_provider_jobapi.new_data.trigger.NewDataTrigger"
+    assert path == "airflow_provider_jobapi.triggers.new_data.NewDataTrigger"
     assert NewDataTrigger(**deserialize(serialize(kwargs))).serialize() == made.serialize()
     assert NewDataTrigger.hash(*made.serialize()) == NewDataTrigger.hash(path, dict(kwargs))
 
@@ -101,7 +96,7 @@ def test_it_can_be_made_again_from_what_airflow_stores():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"path": "rows"}, "path cannot be 'rows': it is an absolute path"),
+        ({"path": "rows"}, "path cannot be 'rows': it must be an absolute path"),
         ({"path": "file://host/rows"}, "path cannot be"),
         ({"path": "gs://bucket/rows"}, "path cannot be"),
         ({"path": "s3:///rows"}, "path cannot be"),
@@ -109,8 +104,8 @@ def test_it_can_be_made_again_from_what_airflow_stores():
         ({"pattern": ""}, "pattern cannot be"),
         ({"pattern": "/x"}, "pattern cannot be"),
         ({"settle": -1}, "settle=-1 and"),
-        ({"poll_interval": 0}, "poll_interval=0 are seconds"),
-        ({"poll_interval": float("nan")}, "poll_interval=nan are seconds"),
+        ({"poll_interval": 0}, "poll_interval=0 must be seconds"),
+        ({"poll_interval": float("nan")}, "poll_interval=nan must be seconds"),
     ],
 )
 def test_what_cannot_be_watched_is_said_when_the_dag_is_parsed(wrong, said):
@@ -186,10 +181,10 @@ def test_a_folder_that_cannot_be_read_is_waited_for_and_told_of_once(tmp_path):
     asyncio.run(watch())
     told = said(made)
     assert told[0] == (
-        f"New data cannot be watched for in {rows}: The folder {rows} cannot be read: No such file or directory; it is "
-        "looked at again until it can."
+        f"New data cannot be watched in {rows}: The folder {rows} cannot be read: No such file or directory. It is "
+        "tried again."
     )
-    assert told[1] == f"New data is watched for in {rows} again."
+    assert told[1] == f"New data is watched in {rows} again."
     assert told[2].startswith("1 new files in")
     assert len(told) == 3
 
@@ -208,7 +203,7 @@ def test_folders_within_and_thousands_of_files(tmp_path):
             told = await next_event(events)
             assert (told["count"], told["files"], len(told["names"])) == (3_000, 3_000, 5)
             await nothing(events)
-        assert len(store.kept[new_data.STATE_KEY]) < 50_000
+        assert len(store.kept[STATE_KEY]) < 50_000
         async with Watch(trigger(tmp_path, pattern="*.csv")) as events:
             await nothing(events)
 
@@ -286,7 +281,7 @@ def test_a_connection_is_read_over_the_triggerers_own_loop(monkeypatch):
     """Airflow masks its secrets meanwhile; over another loop that kills the triggerer of Airflow 3.1."""
     monkeypatch.setenv("AIRFLOW_CONN_ROWS_BUCKET", json.dumps({"conn_type": "aws"}))
     loops = []
-    read = s3_module.s3_access
+    read = folders.s3_access
 
     async def note() -> None:
         loops.append(asyncio.get_running_loop())
@@ -295,7 +290,7 @@ def test_a_connection_is_read_over_the_triggerers_own_loop(monkeypatch):
         async_to_sync(note)()
         return read(*given)
 
-    monkeypatch.setattr(s3_module, "s3_access", noting)
+    monkeypatch.setattr(folders, "s3_access", noting)
 
     async def open_folder() -> None:
         await trigger(f"s3://rows_bucket@{BUCKET}/watched")._folder()
@@ -316,7 +311,7 @@ def test_a_bucket_that_cannot_be_listed_is_waited_for(s3, monkeypatch, extra):
 
     asyncio.run(watch())
     (told,) = said(made)
-    assert told.endswith("until it can.")
+    assert told.endswith("It is tried again.")
     assert "wrong" not in told
 
 

@@ -23,45 +23,45 @@ def names(files: list[SeenFile]) -> list[str]:
 
 def test_a_file_is_told_when_it_stays_as_it_is():
     new = NewFiles("rows", 10)
-    assert new.look([seen("a", 1)], 0) == []
-    assert new.look([seen("a", 2)], 10) == []
-    assert new.look([seen("a", 2)], 19) == []
-    assert names(new.look([seen("a", 2)], 20)) == ["a"]
-    assert new.look([seen("a", 2)], 30) == []
-    assert new.look([seen("a", 2, changed=200)], 40) == []
-    assert names(new.look([seen("a", 2, changed=200)], 50)) == ["a"]
+    assert new.update([seen("a", 1)], 0) == []
+    assert new.update([seen("a", 2)], 10) == []
+    assert new.update([seen("a", 2)], 19) == []
+    assert names(new.update([seen("a", 2)], 20)) == ["a"]
+    assert new.update([seen("a", 2)], 30) == []
+    assert new.update([seen("a", 2, changed=200)], 40) == []
+    assert names(new.update([seen("a", 2, changed=200)], 50)) == ["a"]
 
 
 def test_without_settling_one_look_is_enough():
-    assert names(NewFiles("rows", 0).look([seen("b", changed=2), seen("a", changed=1)], 0)) == ["a", "b"]
+    assert names(NewFiles("rows", 0).update([seen("b", changed=2), seen("a", changed=1)], 0)) == ["a", "b"]
 
 
 def test_a_batch_is_told_at_once():
     new = NewFiles("rows", 10)
-    new.look([seen("a")], 0)
-    assert new.look([seen("a"), seen("b")], 10) == []
-    assert new.look([seen("a"), seen("b", 2)], 20) == []
-    assert names(new.look([seen("a"), seen("b", 2)], 30)) == ["a", "b"]
+    new.update([seen("a")], 0)
+    assert new.update([seen("a"), seen("b")], 10) == []
+    assert new.update([seen("a"), seen("b", 2)], 20) == []
+    assert names(new.update([seen("a"), seen("b", 2)], 30)) == ["a", "b"]
 
 
 def test_a_file_that_never_rests_holds_nobody_for_ever():
     new = NewFiles("rows", 10)
-    told = [names(new.look([seen("a"), seen("log", size)], size * 10.0)) for size in range(20)]
+    told = [names(new.update([seen("a"), seen("log", size)], size * 10.0)) for size in range(20)]
     assert [each for each in told if each] == [["a"]]
 
 
 def test_an_old_time_of_change_is_no_reason_to_miss_a_file():
     new = NewFiles("rows", 0)
-    new.look([seen("a", changed=1_000)], 0)
-    assert names(new.look([seen("a", changed=1_000), seen("b", changed=1, came=2_000)], 1)) == ["b"]
+    new.update([seen("a", changed=1_000)], 0)
+    assert names(new.update([seen("a", changed=1_000), seen("b", changed=1, came=2_000)], 1)) == ["b"]
 
 
 def test_a_folder_that_was_away_is_not_new():
     new = NewFiles("rows", 0)
     files = [seen(f"{number}") for number in range(50)]
-    assert len(new.look(files, 0)) == 50
-    assert new.look([], 1) == []
-    assert new.look(files, 2) == []
+    assert len(new.update(files, 0)) == 50
+    assert new.update([], 1) == []
+    assert new.update(files, 2) == []
 
 
 def restarted(new: NewFiles, settle: float = 0) -> NewFiles:
@@ -72,30 +72,30 @@ def restarted(new: NewFiles, settle: float = 0) -> NewFiles:
 
 def test_another_one_goes_on():
     new = NewFiles("rows", 0)
-    new.look([seen("a"), seen("b")], 0)
-    assert names(restarted(new).look([seen("a"), seen("b"), seen("c", changed=1)], 0)) == ["c"]
+    new.update([seen("a"), seen("b")], 0)
+    assert names(restarted(new).update([seen("a"), seen("b"), seen("c", changed=1)], 0)) == ["c"]
 
 
 def test_a_state_of_another_place_or_none_is_no_state():
     new = NewFiles("rows", 0)
-    new.look([seen("a")], 0)
+    new.update([seen("a")], 0)
     other = NewFiles("columns", 0)
     for state in (new.state(), None, {}, [], {"place": new.state()["place"]}, new.state() | {"known": "?"}):
         assert not other.restore(state)
-    assert names(other.look([seen("a")], 0)) == ["a"]
+    assert names(other.update([seen("a")], 0)) == ["a"]
     assert not NewFiles("rows", 0).restore(new.state() | {"known": "?"})
 
 
 def test_thousands_of_files_cost_a_bounded_state():
     new = NewFiles("rows", 0)
     files = [seen(f"{number}.csv", changed=number * 10.0) for number in range(20_000)]
-    assert len(new.look(files, 0)) == 20_000
+    assert len(new.update(files, 0)) == 20_000
     assert len(json.dumps(new.state())) < 50_000
     other = restarted(restarted(new))
-    assert other.look(files, 0) == []
+    assert other.update(files, 0) == []
     late = seen("late.csv", changed=5, came=300_000.0)
-    assert names(other.look([*files, late], 1)) == ["late.csv"]
-    assert restarted(other).look([*files, late], 0) == []
+    assert names(other.update([*files, late], 1)) == ["late.csv"]
+    assert restarted(other).update([*files, late], 0) == []
 
 
 @settings(max_examples=60)
@@ -109,12 +109,12 @@ def test_each_file_is_told_once_whatever_happens(data):
             for _ in range(data.draw(st.integers(0, 3))):
                 old = data.draw(st.integers(0, 50))
                 files.append(seen(f"{len(files)}", changed=float(old), came=1_000.0 + step * 10))
-            told += names(new.look(files, step * 10.0))
+            told += names(new.update(files, step * 10.0))
             if data.draw(st.booleans()):
                 new = restarted(new, 10)
-                told += names(new.look(files, step * 10.0))
+                told += names(new.update(files, step * 10.0))
         for step in range(1_000, 1_003):
-            told += names(new.look(files, step * 10.0))
+            told += names(new.update(files, step * 10.0))
         assert sorted(told) == sorted(names(files))
 
 
@@ -130,4 +130,4 @@ def test_an_event_is_small_and_says_what_is_there():
 
 def test_names_that_are_no_text_can_be_told():
     file = seen(b"\xff\xfe.csv".decode("utf-8", "surrogateescape"))
-    json.dumps(describe(NewFiles("rows", 0).look([file], 0), [file])).encode()
+    json.dumps(describe(NewFiles("rows", 0).update([file], 0), [file])).encode()

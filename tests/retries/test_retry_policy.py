@@ -7,7 +7,6 @@ import copy
 import json
 import re
 import sqlite3
-import sys
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -15,11 +14,10 @@ from pathlib import Path
 import airflow.sdk
 import pytest
 
-from airflow_provider_jobapi import exceptions
+from airflow_provider_jobapi import exceptions, retries
 from airflow_provider_jobapi.exceptions import JobFailed, QuotaReached, ServiceUnavailable, TrainingError
-from airflow_provider_jobapi.retries import training_retry_policy
+from airflow_provider_jobapi.retries import training_retry_policy, wait_after
 from airflow_provider_jobapi.training.status import Reason
-from airflow_provider_jobapi.training.waits import wait_after
 from tests.harness.promised import OTHER_VERSION
 from tests.harness.server import running
 from tests.harness.tries import Task
@@ -92,7 +90,7 @@ def test_a_client_without_room_is_told_so(tmp_path, monkeypatch):
 
 
 def test_an_airflow_without_policies_is_told_in_one_sentence(monkeypatch):
-    monkeypatch.setitem(sys.modules, "airflow_provider_jobapi._retry_policy", None)
+    monkeypatch.delattr(retries, "TrainingRetryPolicy", raising=False)
     with pytest.raises(RuntimeError, match=r"^Retry policies came with Airflow 3\.3, and this is \d.*: leave"):
         training_retry_policy()
 

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The metrics of a training, read from the lines of its log and kept in bounded space.
 
-Definitions are what SageMaker's ``MetricDefinitions`` are: a name, and a regular expression with one group, the value.
+Definitions have the form of SageMaker's ``MetricDefinitions``: a name, and a regular expression with one group, the
+value. They are compiled by the library ``regex``, which bounds the time of a search. google-re2 would bound it by its
+nature, and has no look-around: ``(?<!val_)loss: ([0-9.]+)`` is how
+people distinguish two metrics of which one name ends with the other.
 """
 
 from __future__ import annotations
@@ -15,35 +18,35 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.logs import LogLine
-from airflow_provider_jobapi.training.metrics.patterns import NAME_LIMIT, Habits, Measured, read_helper
+from airflow_provider_jobapi.training.metrics.patterns import NAME_LIMIT, LinePatterns, Measured, read_helper
 from airflow_provider_jobapi.training.metrics.series import FEWEST_POINTS, MOST_POINTS, Series, word_of, written
 
 if TYPE_CHECKING:
     import regex
 
 MOST_NAMES = 32
-"""The most metrics of a job, and so the most definitions."""
+"""Metrics of a job, and so definitions."""
 
 MOST_BYTES = 64 * 1024
-"""The most bytes of JSON that all metrics of a job take."""
+"""Bytes of JSON of all metrics of a job."""
 
 REGEX_LIMIT = 500
-"""The most characters of a regular expression; SageMaker's own limit."""
+"""Characters of a regular expression; SageMaker's own limit."""
 
 MOST_PARTS = 10_000
-"""The most parts of a regular expression, its counted repeats written out as the library does: ten thousand take it 10
-milliseconds, and ``(?:(?:(?:xyz){1000}){1000}){8}`` seconds and gigabytes."""
+"""Parts of a regular expression, its counted repeats written out as the library does: ten thousand compile in 10
+milliseconds, ``(?:(?:(?:xyz){1000}){1000}){8}`` takes seconds and gigabytes."""
 
 LINE_TIME = 0.05
-"""The most seconds that a definition may take for one line."""
+"""Seconds that a definition may take for one line."""
 
 MEAN_TIME = 0.001
-"""The seconds that all definitions together may take for a line, taken over the whole log."""
+"""Seconds that all definitions together may take for a line, on average over the whole log."""
 
 _ADVANCE = 0.25
 _MOST_LEFT_OUT = 10_000
 _BYTES_A_POINT = 38
-"""What a point takes as a rule; where it takes more, one that fits is looked for."""
+"""Bytes of JSON that a point takes as a rule: the first guess of how many points fit."""
 
 _PARTS = re.compile(
     r"""(?P<flag> \(\?[\w-]*[xV][\w-]*[:)] | \{[\w<=,+ ]+:\[ )
@@ -57,20 +60,16 @@ _PARTS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class MetricDefinition:
-    """How a metric is found in a line.
-
-    :ivar name: The metric.
-    :ivar pattern: Its first group is the value.
-    """
+    """A metric and the regular expression that finds it in a line; its one group is the value."""
 
     name: str
     pattern: regex.Pattern[str]
 
 
 def read_definitions(value: Any) -> tuple[MetricDefinition, ...] | None:
-    """Check metric definitions, ``[{"name": …, "regex": …}]``; None stays None, which stands for the habits.
+    """Check metric definitions, ``[{"name": …, "regex": …}]``; None stays None, for the usual ways of logging.
 
-    :raises InvalidJob: in one sentence: which definition, what is wrong with it, and what to write.
+    :raises InvalidJob: which definition is invalid, why, and what to write.
     """
     if value is None:
         return None
@@ -101,7 +100,7 @@ def _compiled(where: str, expression: str) -> regex.Pattern[str]:
     try:
         pattern = regex.compile(expression)
     except (regex.error, RecursionError, OverflowError, MemoryError) as error:
-        raise _refused(f"{where} has the regex {_short(expression)}, which is none: {error}.") from None
+        raise _refused(f"{where}: Invalid regular expression {_short(expression)}: {error}.") from None
     if pattern.groups != 1:
         raise _refused(
             f"{where} has the regex {_short(expression)} with {pattern.groups or 'no'} groups; it needs exactly one, "
@@ -111,7 +110,7 @@ def _compiled(where: str, expression: str) -> regex.Pattern[str]:
 
 
 def _check_repeats(where: str, expression: str) -> None:
-    """Refuse what takes long to compile before it does: the library knows no limit."""
+    """Refuse a regular expression that would take long to compile; the library has no limit of its own."""
     groups, last = [0], 1
     for part in _PARTS.finditer(expression):
         if part["flag"]:
@@ -145,23 +144,24 @@ def _short(value: object) -> str:
 
 
 class _Searches:
-    """Looks for definitions within a bounded time; one that takes too long is given up.
+    """Searches lines for definitions within a bounded time; a definition that takes too long is given up.
 
-    :param clock: Seconds of work, from any beginning.
-    :ivar given_up: The metrics whose definition, or one of them, was given up.
+    :param clock: Seconds of work, from any start.
+    :param warn: Writes one line into the task's log.
+    :ivar given_up: The metrics of which a definition was given up.
     """
 
     def __init__(
-        self, definitions: tuple[MetricDefinition, ...], clock: Callable[[], float], tell: Callable[[str], object]
+        self, definitions: tuple[MetricDefinition, ...], clock: Callable[[], float], warn: Callable[[str], object]
     ) -> None:
         self.given_up: set[str] = set()
         self._spent = dict.fromkeys(definitions, 0.0)
         self._clock = clock
-        self._tell = tell
+        self._warn = warn
         self._lines = 0
 
     def read(self, text: str) -> dict[str, float]:
-        """The values of a line."""
+        """The values in a line, by metric."""
         self._lines += 1
         found = {}
         for definition in tuple(self._spent):
@@ -185,7 +185,7 @@ class _Searches:
     def _give_up(self, definition: MetricDefinition) -> None:
         del self._spent[definition]
         self.given_up.add(definition.name)
-        self._tell(
+        self._warn(
             f"The regex of the metric {definition.name} takes too long and is given up: write it without nested "
             f"repetitions. It is {_short(definition.pattern.pattern)}."
         )
@@ -199,13 +199,15 @@ def _number(text: str | None) -> float | None:
 
 
 class Metrics:
-    """All metrics of one job. What they are is a function of the log alone, as long as no definition is given up: how
-    long a search takes is the machine's. Such a metric is marked as ``gave_up``.
+    """All metrics of one job.
 
-    :param definitions: How they are found; None for the habits of :mod:`~.metric_lines`. The helper's lines are read
-        in any case.
+    They depend on the log alone, as long as no definition is given up, which depends on how fast the machine is. Such a
+    metric is marked as ``gave_up``.
+
+    :param definitions: How to find metrics; None for the usual ways of logging, see :mod:`~.patterns`. Lines of
+        :mod:`~airflow_provider_jobapi.training.jobapi_metrics` are read in any case.
     :param clock: Seconds of work, which bounds the time that definitions may take.
-    :param tell: Writes one line into the task's log.
+    :param warn: Writes one line into the task's log.
     :ivar count: The values of all metrics together.
     """
 
@@ -213,21 +215,21 @@ class Metrics:
         self,
         definitions: tuple[MetricDefinition, ...] | None,
         clock: Callable[[], float],
-        tell: Callable[[str], object],
+        warn: Callable[[str], object],
     ) -> None:
-        self._searches = None if definitions is None else _Searches(definitions, clock, tell)
-        self._habits = Habits()
-        self._tell = tell
+        self._searches = None if definitions is None else _Searches(definitions, clock, warn)
+        self._patterns = LinePatterns()
+        self._warn = warn
         self._series: dict[str, Series] = {}
-        self._fleeting: dict[str, None] = {}
-        """The names that the habits have seen once, in their order: each gives its place to a newcomer."""
+        self._seen_once: dict[str, None] = {}
+        """Names that :class:`LinePatterns` has found once, oldest first; a new name takes their place."""
         self._left_out: set[int] = set()
         self.count = 0
 
     def read(self, line: LogLine, time: float) -> None:
         """Read the next line.
 
-        :param time: When it was written, by our clock, in seconds since 1970.
+        :param time: When it was written, by this machine's clock, in seconds since 1970.
         """
         written_by_helper = read_helper(line.text)
         text = line.text
@@ -236,24 +238,24 @@ class Metrics:
         for measured, _, _ in written_by_helper:
             self._add(measured, time, lasting=True)
         if text:
-            self._add(self._said(text), time, lasting=self._searches is not None)
+            self._add(self._measure(text), time, lasting=self._searches is not None)
 
     def last(self) -> dict[str, float | str]:
         """The last value of each metric, fit for JSON."""
         return {name: word_of(series.last) or series.last for name, series in self._series.items()}
 
     def snapshot(self) -> Metrics:
-        """These metrics as they are now: quickly taken, and another thread may read their :meth:`content`."""
+        """A copy for another thread, which may take its time with :meth:`content`."""
         taken = copy.copy(self)
         kept = {name: series.copy() for name, series in self._series.items()}
         taken.__dict__ |= {"_series": kept, "_left_out": self._left_out.copy()}
         return taken
 
     def content(self, job_id: str, points: int = MOST_POINTS, size: int = MOST_BYTES) -> dict[str, Any]:
-        """All metrics as they travel: in as many points as the size allows.
+        """The XCom of all metrics, with as many points as its size allows.
 
-        :param points: The most points a metric.
-        :param size: The most bytes of JSON.
+        :param points: Points of each metric.
+        :param size: Bytes of JSON.
         """
         gave_up = self._searches.given_up if self._searches else ()
 
@@ -272,11 +274,11 @@ class Metrics:
         self.count = sum(series.count for series in self._series.values())
         return max((metric["times"][-1] for metric in content["metrics"].values()), default=float("-inf"))
 
-    def _said(self, text: str) -> Measured:
-        said = self._habits.read(text)
+    def _measure(self, text: str) -> Measured:
+        measured = self._patterns.read(text)
         if self._searches is None:
-            return said
-        return Measured(self._searches.read(text), said.step)
+            return measured
+        return Measured(self._searches.read(text), measured.step)
 
     def _add(self, measured: Measured, time: float, *, lasting: bool) -> None:
         for name, value in measured.values.items():
@@ -285,40 +287,40 @@ class Metrics:
                 self.count += 1
 
     def _has_place(self, name: str, *, lasting: bool) -> bool:
-        """Whether a name is kept; where all places are taken, the oldest name that was seen once makes room.
+        """Whether a name is kept. Where all places are taken, it takes that of the oldest name that was seen once.
 
-        So a printed configuration costs no curve. A name that comes back stays: many that come in turn must not drive
-        each other out for ever.
+        So a printed configuration costs no curve. A name that comes a second time stays, so that many names that come
+        in turn do not replace each other for ever.
         """
         if name in self._series:
-            self._fleeting.pop(name, None)
+            self._seen_once.pop(name, None)
             return True
         if len(self._series) >= MOST_NAMES:
-            if not self._fleeting:
+            if not self._seen_once:
                 self._leave_out(name)
                 return False
-            oldest = next(iter(self._fleeting))
-            del self._fleeting[oldest], self._series[oldest]
+            oldest = next(iter(self._seen_once))
+            del self._seen_once[oldest], self._series[oldest]
             self._leave_out(oldest)
         if hash(name) in self._left_out:
             self._left_out.remove(hash(name))
         elif not lasting:
-            self._fleeting[name] = None
+            self._seen_once[name] = None
         self._series[name] = Series()
         return True
 
     def _leave_out(self, name: str) -> None:
         if not self._left_out:
-            self._tell(f"This job writes more than {MOST_NAMES} metrics; only {MOST_NAMES} are kept.")
+            self._warn(f"This job writes more than {MOST_NAMES} metrics; only {MOST_NAMES} are kept.")
         if len(self._left_out) < _MOST_LEFT_OUT:
             self._left_out.add(hash(name))
 
 
 def shrunk(metrics: Mapping[str, Any], points: int, size: int) -> dict[str, Any]:
-    """The ``metrics`` of a content in fewer points.
+    """The ``metrics`` of an XCom with fewer points.
 
-    :param points: The most points a metric.
-    :param size: The most bytes of JSON.
+    :param points: Points of each metric.
+    :param size: Bytes of JSON.
     """
     read = {name: _read(each) for name, each in metrics.items()}
 
@@ -346,6 +348,6 @@ def _read(metric: Mapping[str, Any]) -> Series:
 
 def _written(series: Series, most: int) -> dict[str, Any]:
     lowest, highest = series.extremes()
-    told = {"last": series.last, "min": lowest, "max": highest}
-    known = {name: word_of(value) or value for name, value in told.items()}
+    values = {"last": series.last, "min": lowest, "max": highest}
+    known = {name: word_of(value) or value for name, value in values.items()}
     return {**written(series.points(most)), "count": series.count, **known}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What log lines say of a training's metrics, without being asked to: the habits of Keras, of progress bars, of people.
+"""Find metrics in log lines without definitions: as Keras, progress bars, and ``key=value`` lines write them.
 
-Pure, and of bounded cost: no pattern here can take longer than a line is long.
+No pattern here takes longer than linear time in the length of a line.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 NAME_LIMIT = 100
-"""The most characters of a metric's name."""
+"""Characters of a metric's name."""
 
 HELPER_MARK = '{"jobapi_metrics"'
-"""How a line of the helper begins; ``docs/metrics.schema.json`` is its schema."""
+"""The start of a line of ``jobapi_metrics``; ``docs/metrics.schema.json`` is its schema."""
 
 _DECODER = json.JSONDecoder()
 _NUMBER = r"[-+]?(?:(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?|(?i:nan|inf(?:inity)?))"
@@ -26,7 +26,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _EQUAL = re.compile(rf"(?<![^\s\[({{,;|])({_NAME})=({_NUMBER})(?=$|[\s;|)}}\]]|,(?!\d))")
 _COLON = re.compile(rf"({_NAME}): ({_NUMBER})")
 _COMMA = re.compile(r", (?![-+.\d])")
-"""Between two pairs; what goes on with a number is a list, or a number of another country."""
+"""Between two pairs. A number after the comma would be a list, or a decimal comma."""
 
 _EPOCH_OF = re.compile(r"\s*Epoch \[?(\d{1,9})/\d{1,9}(?!\d)")
 _BATCH_OF = re.compile(r"[^,]{1,40}, (?:Step|Batch|Iter) \[(\d{1,12})/(\d{1,12})\]")
@@ -35,36 +35,36 @@ _BAR = re.compile(r"(?:Epoch (\d{1,9}):\s*)?(\d{1,3})%\|(?:[^|]{0,400}\|\s*(\d{1
 
 _STEPS = ("global_step", "step", "iteration", "iter")
 _NO_METRICS = frozenset({*_STEPS, "epoch", "v_num"})
-"""Names that say where the training is, and the number that Lightning gives its runs."""
+"""Names of positions, and the number that Lightning gives its runs."""
 
 _SURE = re.compile(r"(?i)loss|acc")
-"""A ``name: number`` that is a whole line is a metric with a name like these; a process id is not."""
+"""A line that is ``name: number`` alone is a metric with a name like these; ``pid: 7`` is not."""
 
 _PLACES = frozenset({*_STEPS, "epoch"})
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one line says.
+    """The metrics of one line.
 
-    :ivar values: The metrics, in their order.
-    :ivar step: Where the training is, or None where the line does not say it.
+    :ivar values: The values by name, in their order.
+    :ivar step: The step or epoch, None where the line has none.
     """
 
     values: Mapping[str, float]
     step: float | None
 
 
-class Habits:
-    """Reads the lines of one log in their order, since a line ``Epoch 3/10`` speaks of the lines after it."""
+class LinePatterns:
+    """Finds metrics in the lines of one log, in their order: ``Epoch 3/10`` applies to the lines after it."""
 
     def __init__(self) -> None:
         self._epoch: int | None = None
         self._batches: str | None = None
-        """The batches of the epoch whose bar is full."""
+        """The number of batches of the epoch, once its progress bar is full."""
 
     def read(self, text: str) -> Measured:
-        """What a line says."""
+        """Find the metrics of a line."""
         line = _COLOUR.sub("", text) if "\x1b" in text else text
         heading = self._heading(line)
         pairs = dict(_pairs(line, of_keras=heading))
@@ -74,35 +74,35 @@ class Habits:
         return Measured(values, step)
 
     def _heading(self, line: str) -> bool:
-        """Whether the line begins as Keras' do: with an epoch, or with a bar; the epoch is kept."""
+        """Whether the line begins as Keras' lines do, with an epoch or a progress bar; keeps the epoch."""
         if found := _EPOCH_OF.match(line):
             self._epoch, self._batches = int(found[1]), None
         return bool(found or _KERAS_BAR.match(line))
 
     def _evaluates(self, line: str) -> bool:
-        """Whether a bar is one of ``model.evaluate``, whose loss is another: it begins anew and no epoch was named."""
+        """Whether a progress bar is that of ``model.evaluate``: one that starts again without a new epoch."""
         bar = _KERAS_BAR.match(line)
         if bar is None or self._epoch is None:
             return False
         if self._batches is None:
             self._batches = bar[2] if bar[1] == bar[2] else None
         elif bar[1] != bar[2] or bar[2] != self._batches:
-            self._batches = ""  # no bar has so many, so it is none of the epoch's until the next is named
+            self._batches = ""  # no bar has this number, so bars belong to no epoch until the next one is named
         return self._batches == ""
 
     def _step(self, line: str, pairs: Mapping[str, float], heading: bool) -> float | None:
-        said = {name.lower(): value for name, value in pairs.items()}
+        lowered = {name.lower(): value for name, value in pairs.items()}
         for name in _STEPS:
-            if name in said:
-                return usable_step(said[name])
+            if name in lowered:
+                return usable_step(lowered[name])
         if heading and self._epoch is not None:
             return self._of_keras(line, self._epoch)
         if (bar := _BAR.search(line)) and (bar[1] or bar[3]):
             return _of_bar(bar)
-        return usable_step(said.get("epoch"))
+        return usable_step(lowered.get("epoch"))
 
     def _of_keras(self, line: str, epoch: int) -> float:
-        """The epochs that are done; within one, the part of its batches."""
+        """The finished epochs, and of the current one the fraction of its batches."""
         bar = _KERAS_BAR.match(line) or _BATCH_OF.match(line)
         if bar is None:
             return epoch
@@ -110,7 +110,7 @@ class Habits:
 
 
 def _of_bar(bar: re.Match[str]) -> float:
-    """Where a bar of tqdm stands: the epochs that are done, where it names one (Lightning counts them from 0)."""
+    """The position of a progress bar of tqdm: finished epochs where it names one (Lightning counts from 0)."""
     if bar[1] is None:
         return float(bar[3])
     return int(bar[1]) + (_part(int(bar[3]), int(bar[4])) if bar[3] else _part(int(bar[2]), 100))
@@ -136,7 +136,7 @@ def _pairs(line: str, *, of_keras: bool) -> Iterator[tuple[str, float]]:
 
 
 def usable_step(value: object) -> float | None:
-    """A step that can stand on an axis, or None."""
+    """A step that can be drawn on an axis, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -147,10 +147,10 @@ def usable_step(value: object) -> float | None:
 
 
 def read_helper(text: str) -> list[tuple[Measured, int, int]]:
-    """Read what the helper wrote, and where in the line it stands; empty when the line holds nothing of it.
+    """Find what ``jobapi_metrics`` wrote in a line, with start and end; empty where there is nothing.
 
-    It need not be the whole line: a progress bar that was not ended by a newline may stand before it, and what two
-    processes write at once may be one line.
+    It need not be the whole line: a progress bar without a newline may come before it, and two processes that write at
+    once may share a line.
     """
     found = []
     begin = text.find(HELPER_MARK)
@@ -192,10 +192,10 @@ def _number(value: Any) -> float | None:
 
 
 def readable(text: str) -> str:
-    """A line as people read it: what the helper wrote for machines becomes ``step 3: loss=0.25``."""
+    """Format what ``jobapi_metrics`` wrote in a line for people: ``step 3: loss=0.25``."""
     for measured, begin, end in reversed(read_helper(text)):
         step = measured.step
         where = "" if step is None else f"step {step:.{8 if step % 1 else 17}g}: "
-        said = where + " ".join(f"{name}={value:.8g}" for name, value in measured.values.items())
-        text = f"{text[:begin]}{said}{text[end:]}"
+        values = " ".join(f"{name}={value:.8g}" for name, value in measured.values.items())
+        text = f"{text[:begin]}{where}{values}{text[end:]}"
     return text

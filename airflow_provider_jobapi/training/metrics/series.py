@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A metric's series in bounded memory, whose shape survives whatever its length.
+"""The values of a metric in bounded memory, with every peak.
 
 The points are grouped by their number: ``width`` neighbours make a group, of which the lowest and the highest are kept.
 When more are kept than a series may hold, the width doubles. So every peak of the whole series is there, at every
-length, and what is kept depends on the points alone and not on when somebody looked: whoever reads the same log again,
-gets the same series.
+length, and what is kept depends on the points alone: reading the same log again gives the same series.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 MOST_POINTS = 500
-"""The most points of a series."""
+"""Points of a series."""
 
 _OF_THEIR_OWN = 5
-"""The points that are kept beside the groups: the first, the last, and the first of each value that is no number."""
+"""Points that are kept beside the groups: the first, the last, and the first NaN and infinities."""
 
 FEWEST_POINTS = _OF_THEIR_OWN + 2
-"""No series can be thinned to fewer."""
+"""Points to which a series can be reduced."""
 
 
 class Point(NamedTuple):
     """A value of a metric.
 
-    :ivar number: The how-manieth value it is, from 0.
-    :ivar step: Where on the training's way it was measured.
-    :ivar value: The value; may be infinite or no number.
+    :ivar number: Its index in the series, from 0.
+    :ivar step: The step or epoch.
+    :ivar value: The value; may be infinite or NaN.
     :ivar time: When it was written, in seconds since 1970.
     """
 
@@ -55,7 +54,7 @@ class Series:
     def add(self, value: float, time: float, step: float | None = None) -> None:
         """Add a value.
 
-        :param step: Where it was measured; by default the how-manieth value it is, from 1.
+        :param step: The step or epoch; by default the number of the value, from 1.
         """
         self._last = point = Point(self.count, self.count + 1 if step is None else step, value, time)
         self._first = self._first or point
@@ -66,20 +65,20 @@ class Series:
         self._kept.extend(point)
         most = MOST_POINTS - _OF_THEIR_OWN
         if len(self._kept) > most * len(point):
-            # A quarter is made free at once, so that this happens rarely and the work for each value is small.
+            # Removes a quarter at once, so that this is rare and the mean work for a value is small.
             kept, self._width = _fitting(list(self._points()), self._width, most * 3 // 4)
             self._kept = array("d", (number for each in kept for number in each))
 
     def copy(self) -> Series:
-        """A series of its own with the same values."""
+        """An independent copy."""
         copied = copy.copy(self)
         copied.__dict__ |= {"_strange": self._strange.copy(), "_kept": self._kept[:]}
         return copied
 
     def points(self, most: int = MOST_POINTS) -> list[Point]:
-        """The series in the order of its steps.
+        """The points in the order of their steps.
 
-        :param most: The most points, from :data:`FEWEST_POINTS` on.
+        :param most: How many at most, from :data:`FEWEST_POINTS` on.
         """
         own = {point for point in (self._first, self._last, *self._strange.values()) if point is not None}
         kept, _ = _fitting(list(self._points()), self._width, most - _OF_THEIR_OWN)
@@ -87,11 +86,11 @@ class Series:
 
     @property
     def last(self) -> float:
-        """The value that came last."""
+        """The last value."""
         return math.nan if self._last is None else self._last.value
 
     def extremes(self) -> tuple[float, float]:
-        """The lowest and the highest value that are numbers; the last value twice, where none is."""
+        """The lowest and the highest finite value; the last value twice where there is none."""
         values = [point.value for point in self._points()] or [self.last]
         return min(values), max(values)
 
@@ -101,8 +100,9 @@ class Series:
 
 
 def written(points: Iterable[Point]) -> dict[str, list[Any]]:
-    """Points as they travel: whole steps exactly, else eight digits a number and a tenth of a second; words for what
-    JSON has no number for.
+    """Points as JSON: whole steps exactly, other numbers in eight digits, times in tenths of a second.
+
+    NaN and the infinities, which JSON does not have, are words.
     """
     ordered = list(points)
     return {
@@ -125,7 +125,7 @@ def _short(number: float, digits: int = 8) -> float:
 
 
 def _fitting(points: list[Point], width: int, most: int) -> tuple[list[Point], int]:
-    """The points that are left when ``most`` may be, and the width of the groups that this took."""
+    """Reduce points to at most ``most``; return them and the width of the groups."""
     if len(points) > most:  # each doubling leaves half of them or more, so narrower groups need not be tried
         width *= 2 ** int(math.log2(len(points) / most))
     while len(points) > most:
@@ -138,6 +138,6 @@ def _of_groups(points: Iterable[Point], width: int) -> Iterator[Point]:
     for _, group in groupby(points, key=lambda point: point.number // width):
         members = list(group)
         lowest = min(members, key=lambda point: point.value)
-        # The last of equal ones, so that a plain keeps both its ends.
+        # The last of equal ones, so that a flat stretch keeps both its ends.
         highest = max(reversed(members), key=lambda point: point.value)
         yield from sorted({lowest, highest})

@@ -50,8 +50,8 @@ def metrics_of(*texts: str, definitions=None) -> tuple[Metrics, list[str]]:
         ([{"name": 3, "regex": "(a)"}], "has the name 3"),
         ([LOSS, {"name": "b", "regex": None}], "[1] (b) has no regex"),
         ([{"name": "b", "regex": "a" * 501}], "of 1 to 500 characters"),
-        ([{"name": "b", "regex": "(a"}], "[0] (b) has the regex '(a', which is none: missing )"),
-        ([{"name": "b", "regex": "(" * 499}], "which is none: "),
+        ([{"name": "b", "regex": "(a"}], "[0] (b): Invalid regular expression '(a': missing )"),
+        ([{"name": "b", "regex": "(" * 499}], "Invalid regular expression "),
         ([{"name": "b", "regex": "loss: [0-9.]+"}], "with no groups; it needs exactly one, around the value"),
         ([{"name": "b", "regex": "(a)(b)"}], "with 2 groups; it needs exactly one"),
         (
@@ -63,7 +63,7 @@ def metrics_of(*texts: str, definitions=None) -> tuple[Metrics, list[str]]:
         ([{"name": "b", "regex": "(?x)(?:x{1 000}#)\n){1000}(a)"}], "whose size cannot be judged with (?x) in it"),
         ([{"name": "b", "regex": "(?i:(?V1:(a)))"}], "whose size cannot be judged with (?V1: in it"),
         ([{"name": "b", "regex": "(?:(a)){e<=1:[{]}"}], "cannot be judged with {e<=1:[ in it"),
-        ([{"name": "b", "regex": "(a))"}], "which is none: unbalanced parenthesis"),
+        ([{"name": "b", "regex": "(a))"}], "Invalid regular expression '(a))': unbalanced parenthesis"),
         ([LOSS] * 33, "metric_definitions has 33 entries; 32 metrics are the most that are kept."),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.training.metrics.patterns import Habits, Measured, read_helper, readable
+from airflow_provider_jobapi.training.metrics.patterns import LinePatterns, Measured, read_helper, readable
 from tests.harness.work import seconds_of
 
 BOLD = "\x1b[1m100/100\x1b[0m \x1b[32m━━━━━━━━━━━━━━━━━━━━\x1b[0m\x1b[37m\x1b[0m \x1b[1m2s\x1b[0m 1ms/step"
@@ -47,22 +47,22 @@ BOLD = "\x1b[1m100/100\x1b[0m \x1b[32m━━━━━━━━━━━━━━
     ],
 )
 def test_habits_are_understood(lines, values, step):
-    habits = Habits()
-    read = [habits.read(line) for line in lines][-1]
+    patterns = LinePatterns()
+    read = [patterns.read(line) for line in lines][-1]
     assert read.values == values
     assert read.step == (None if step is None else pytest.approx(step))
 
 
 def test_what_keras_evaluates_after_the_training_is_not_the_trainings():
-    habits = Habits()
+    patterns = LinePatterns()
     lines = ["Epoch 1/2", "9/9 - loss: 3", "9/9 - loss: 3 - val_loss: 4", "Epoch 2/2", "2/9 - loss: 2", "9/9 - loss: 1"]
-    assert [name for line in lines for name in habits.read(line).values] == ["loss"] * 2 + ["val_loss"] + ["loss"] * 2
-    assert habits.read("1/9 - loss: 7").values == {"evaluate_loss": 7.0}
-    assert habits.read("9/9 - loss: 8").values == {"evaluate_loss": 8.0}
-    assert habits.read("10/10 - loss: 9") == Measured({"evaluate_loss": 9.0}, 2.0)
-    habits.read("Epoch 1/2")
-    assert habits.read("1/9 - loss: 7").values == {"loss": 7.0}
-    assert Habits().read("10/10 - loss: 9").values == {"loss": 9.0}
+    assert [name for line in lines for name in patterns.read(line).values] == ["loss"] * 2 + ["val_loss"] + ["loss"] * 2
+    assert patterns.read("1/9 - loss: 7").values == {"evaluate_loss": 7.0}
+    assert patterns.read("9/9 - loss: 8").values == {"evaluate_loss": 8.0}
+    assert patterns.read("10/10 - loss: 9") == Measured({"evaluate_loss": 9.0}, 2.0)
+    patterns.read("Epoch 1/2")
+    assert patterns.read("1/9 - loss: 7").values == {"loss": 7.0}
+    assert LinePatterns().read("10/10 - loss: 9").values == {"loss": 9.0}
 
 
 @pytest.mark.parametrize(
@@ -91,12 +91,12 @@ def test_what_keras_evaluates_after_the_training_is_not_the_trainings():
     ],
 )
 def test_what_is_no_metric_is_left_alone(line):
-    assert Habits().read(line).values == {}
+    assert LinePatterns().read(line).values == {}
 
 
 @given(st.text(max_size=300))
 def test_no_text_breaks_the_reading(text):
-    read = Habits().read(text)
+    read = LinePatterns().read(text)
     assert all(isinstance(value, float) for value in read.values.values())
     assert isinstance(readable(text), str)
 
@@ -126,7 +126,7 @@ def test_no_text_breaks_the_reading(text):
 )
 def test_no_line_takes_long(part):
     text = (part * 16_384)[:16_384]
-    assert seconds_of(lambda: (Habits().read(text), read_helper(text))) < 0.5
+    assert seconds_of(lambda: (LinePatterns().read(text), read_helper(text))) < 0.5
 
 
 def test_the_helpers_line_is_read_wherever_it_stands():
