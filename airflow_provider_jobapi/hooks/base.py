@@ -1,35 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every hook of this provider is: the way from a connection to a service, whichever service it names.
+"""The base of all hooks: from an Airflow connection to the service that it names.
 
-Which hook belongs to which connection type stands in :mod:`airflow_provider_jobapi.get_provider_info` and nowhere else.
+A hook of another provider needs no more than this: derive from :class:`TrainingHook`, and name the hook under
+``connection-types`` in the provider info of its package, as every Airflow provider does.
 """
 
 from __future__ import annotations
 
+import asyncio
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.exceptions import TrainingError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from airflow.sdk import Connection, ObjectStoragePath
 
     from airflow_provider_jobapi.services.base import FetchedModel, Handle, Submission, TrainingService
+    from airflow_provider_jobapi.services.checks import CheckResult
     from airflow_provider_jobapi.services.fields import ConnectionSettings
     from airflow_provider_jobapi.training.job import TrainingJob
     from airflow_provider_jobapi.training.status import JobStatus
 
+    Model = TypeVar("Model", bound=ConnectionSettings)
+
 
 class TrainingHook(BaseHook):
-    """Makes the service that a connection names. Subclasses say how, in :meth:`build`.
+    """Base of the hooks for services that run training jobs.
 
-    :param conn_id: The connection.
+    A subclass sets ``conn_type``, ``hook_name`` and ``default_conn_name``, and makes its service in :meth:`build`.
+
+    :param conn_id: The id of the Airflow connection; by default the hook's ``default_conn_name``.
     """
 
     conn_name_attr = "conn_id"
-    default_conn_name = "jobapi_default"
+    default_conn_name = ""
     conn_type = ""
     hook_name = ""
 
@@ -40,20 +49,39 @@ class TrainingHook(BaseHook):
     @cached_property
     def service(self) -> TrainingService:
         """The service, for a worker."""
-        return self.build(self.get_connection(self.conn_id))
+        return make_service(type(self), self.get_connection(self.conn_id))
 
     @classmethod
-    def build(cls, connection: Connection, patience: float | None = None) -> TrainingService:
-        """Make the service. Speaks to nobody, so that an event loop may call it.
+    def build(
+        cls,
+        connection: Connection,
+        patience: float | None = None,
+        others: Mapping[str, Connection] | None = None,
+    ) -> TrainingService:
+        """Make the service from the connection.
 
-        :param patience: Seconds for which each request waits for a service that cannot be reached; about half a minute
-            by default.
-        :raises ConnectionProblem: when the connection cannot be one to this service.
+        Worker and triggerer both call it, the triggerer in its event loop: it may make no request. Clients of other
+        providers are made here and handed to the service, one for the worker and one for the event loop.
+
+        :param connection: The connection, of this hook's type.
+        :param patience: Seconds for which each request is retried while the service cannot be reached; by default the
+            service's own time.
+        :param others: The connections that :meth:`other_connections` names, by role. Passed only where it names any.
+        :raises ConnectionProblem: when a field of the connection is wrong.
         """
         raise NotImplementedError
 
+    @classmethod
+    def other_connections(cls, connection: Connection) -> Mapping[str, str]:  # noqa: ARG003 -- none by default
+        """Name the other connections that the service needs, such as one of AWS beside one of Kubernetes.
+
+        :returns: Connection ids by role, such as ``{"aws": "aws_default"}``, read from the connection's extra.
+        :raises ConnectionProblem: when a field of the connection is wrong.
+        """
+        return {}
+
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
-        """Upload the job's files and submit it. The same id is the same job, whoever asks again.
+        """Upload the job's files and submit it. Idempotent: a second call with the same id and job changes nothing.
 
         :param job_id: A UUID.
         :raises JobConflict: when the id belongs to a job with another content.
@@ -61,54 +89,69 @@ class TrainingHook(BaseHook):
         return self.service.submit(job, job_id)
 
     def status(self, handle: Handle) -> JobStatus:
-        """Where a job stands."""
+        """Get the status of a job."""
         return self.service.status(handle)
 
     def stop(self, handle: Handle) -> None:
-        """Ask to stop a job; one that has ended is no error."""
+        """Stop a job; one that has ended is no error."""
         self.service.stop(handle)
 
     def logs(self, handle: Handle, count: int = 20) -> tuple[str, ...]:
-        """The last lines of a job's log.
+        """Get the last lines of a job's log.
 
-        :param count: How many, at the most.
+        :param count: The number of lines, at most.
         """
         return self.service.last_lines(handle, count)
 
-    def fetch(self, handle: Handle, destination: str | ObjectStoragePath, version: str | None = None) -> FetchedModel:
-        """Fetch a job's SavedModel into ``<destination>/<version>/``; a reader never sees half of it.
+    def fetch(
+        self,
+        handle: Handle,
+        destination: str | ObjectStoragePath,
+        version: str | None = None,
+        kind: str | None = None,
+    ) -> FetchedModel:
+        """Fetch a job's model into ``<destination>/<version>/``. The folder appears when it is complete.
 
         :param destination: A path, a URI or an ``ObjectStoragePath``.
         :param version: By default the Unix time at which the job ended.
-        :raises NoSavedModel: when the job wrote none.
+        :param kind: The kind that the model must have, such as ``saved_model``; by default any.
+        :raises NoSavedModel: when the job left no model, or none of this kind.
         """
         from airflow.sdk import ObjectStoragePath
 
         place = ObjectStoragePath(destination) if isinstance(destination, str) else destination
-        return self.service.fetch_model(handle, place, version)
+        return self.service.fetch_model(handle, place, version, kind)
 
     @staticmethod
     def service_of(conn_id: str, patience: float | None = None) -> TrainingService:
-        """The service of a connection of any of our types.
+        """Make the service of a connection, with the hook of the connection's type.
 
         :param patience: As for :meth:`build`.
-        :raises ConnectionProblem: when it is of another type.
+        :raises ConnectionProblem: when no installed provider trains with connections of this type.
         """
+        from airflow_provider_jobapi.hooks.discovery import hook_class_for
+
         connection = BaseHook.get_connection(conn_id)
-        return hook_class_for(connection.conn_type).build(connection, patience)
+        return make_service(hook_class_for(connection.conn_type, conn_id), connection, patience)
 
     @staticmethod
     async def async_service_of(conn_id: str) -> TrainingService:
-        """As :meth:`service_of`, for an event loop: the connection is asked for without blocking it."""
+        """As :meth:`service_of`, without blocking the event loop."""
+        from airflow_provider_jobapi.hooks.discovery import hook_class_for
+
         connection = await BaseHook.aget_connection(conn_id)
-        return hook_class_for(connection.conn_type).build(connection)
+        # Airflow imports the provider at its first use.
+        hook = await asyncio.to_thread(hook_class_for, connection.conn_type, conn_id)
+        named = hook.other_connections(connection)
+        others = {role: await BaseHook.aget_connection(name) for role, name in named.items()}
+        return build(hook, connection, others)
 
     @classmethod
     def settings_class(cls) -> type[ConnectionSettings] | None:
-        """The model of this connection type's fields, from which Airflow 3.1 gets the form; None for no such form.
+        """The model of the connection's fields, from which Airflow 3.1 gets the form; None for a form without fields.
 
-        Airflow 3.2 and later read the form from the provider info, where
-        :meth:`~airflow_provider_jobapi.services.fields.ConnectionSettings.conn_fields` puts the same fields.
+        Airflow 3.2 and later read the form from the provider info, which contains the same fields by
+        :meth:`~airflow_provider_jobapi.services.fields.ConnectionSettings.conn_fields`.
         """
         return None
 
@@ -128,23 +171,46 @@ class TrainingHook(BaseHook):
         return {} if model is None else widgets(model)
 
 
-def hook_class_for(conn_type: str | None) -> type[TrainingHook]:
-    """The hook of a connection type.
+def make_service(hook: type[TrainingHook], connection: Connection, patience: float | None = None) -> TrainingService:
+    """Make the service of a connection, and read the other connections that it needs. Blocks.
 
-    :raises ConnectionProblem: when none of ours has it.
+    :param patience: As for :meth:`TrainingHook.build`.
     """
-    from importlib import import_module
+    named = hook.other_connections(connection)
+    return build(hook, connection, {role: BaseHook.get_connection(name) for role, name in named.items()}, patience)
 
-    from airflow_provider_jobapi.get_provider_info import get_provider_info
 
-    hooks = {each["connection-type"]: each["hook-class-name"] for each in get_provider_info()["connection-types"]}
-    if conn_type not in hooks:
-        raise ConnectionProblem(
-            f"The connection is of the type {conn_type!r}, which trains nothing; "
-            f"set its type to {' or '.join(sorted(hooks))}."
-        )
-    module, _, name = hooks[conn_type].rpartition(".")
-    found = getattr(import_module(module), name)
-    if not (isinstance(found, type) and issubclass(found, TrainingHook)):
-        raise TypeError(f"{hooks[conn_type]} is no TrainingHook.")
-    return found
+def build(
+    hook: type[TrainingHook], connection: Connection, others: Mapping[str, Connection], patience: float | None = None
+) -> TrainingService:
+    """Call the hook's :meth:`TrainingHook.build`, which has no parameter ``others`` in a hook of one connection."""
+    return hook.build(connection, patience, **({"others": others} if others else {}))
+
+
+def read_connection(model: type[Model], connection: Connection) -> Model:
+    """Read and check an Airflow connection.
+
+    :param model: The model of the connection's fields.
+    :raises ConnectionProblem: naming the field and saying what is allowed.
+    """
+    return model.of(
+        host=connection.host,
+        port=connection.port,
+        schema=connection.schema,
+        login=connection.login,
+        password=connection.password,
+        extra=connection.extra_dejson,
+    )
+
+
+def summary(check: Callable[[], Sequence[CheckResult]]) -> tuple[bool, str]:
+    """Run the checks of a connection for Airflow's *Test* button.
+
+    :param check: Answers one result for each check.
+    :returns: Whether all passed, and one line for each.
+    """
+    try:
+        results = check()
+    except TrainingError as error:
+        return False, str(error)
+    return all(result.ok for result in results), "\n".join(str(result) for result in results)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from airflow_provider_jobapi.exceptions import TrainingError
-from airflow_provider_jobapi.hooks.base import TrainingHook
+from airflow_provider_jobapi.hooks.base import TrainingHook, read_connection, summary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.sdk import Connection
 
     from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
@@ -17,17 +18,15 @@ if TYPE_CHECKING:
 
 
 class JobApiHook(TrainingHook):
-    """Talks to a jobAPI.
+    """Run jobs on a jobAPI. The fields of its connection are described in
+    :class:`~airflow_provider_jobapi.services.jobapi.connection.JobApiConnection`.
 
-    The connection's host is the jobAPI's address, its login and password are the OAuth2 client. Its extra may hold
-    ``token_url``, ``token_method`` (post_basic, post_form or get_basic), ``scope``, ``version``, ``verify``,
-    ``ca_bundle``, ``client_cert``, ``client_key``, ``proxy`` and ``timeout`` (seconds).
-
-    :param conn_id: The connection, of the type ``jobapi``.
+    :param conn_id: The id of a connection of the type ``jobapi``.
     """
 
     conn_type = "jobapi"
     hook_name = "jobAPI"
+    default_conn_name = "jobapi_default"
 
     @classmethod
     def settings_class(cls) -> type[JobApiConnection]:
@@ -37,10 +36,15 @@ class JobApiHook(TrainingHook):
         return JobApiConnection
 
     @classmethod
-    def build(cls, connection: Connection, patience: float | None = None) -> JobApiService:
+    def build(
+        cls,
+        connection: Connection,
+        patience: float | None = None,
+        others: Mapping[str, Connection] | None = None,  # noqa: ARG003 -- a jobAPI needs one connection
+    ) -> JobApiService:
         """Make the service from the connection.
 
-        :param patience: Seconds for which each request waits for a jobAPI that cannot be reached.
+        :param patience: Seconds for which each request is retried while the jobAPI cannot be reached.
         :raises ConnectionProblem: naming the field that is wrong.
         """
         from airflow.sdk.log import mask_secret
@@ -48,14 +52,7 @@ class JobApiHook(TrainingHook):
         from airflow_provider_jobapi.services.jobapi.service import JobApiService
         from airflow_provider_jobapi.services.retry import Retry
 
-        settings = cls.settings_class().of(
-            host=connection.host,
-            port=connection.port,
-            schema=connection.schema,
-            login=connection.login,
-            password=connection.password,
-            extra=connection.extra_dejson,
-        )
+        settings = read_connection(cls.settings_class(), connection)
         return JobApiService(settings, mask=mask_secret, retry=None if patience is None else Retry.lasting(patience))
 
     def get_conn(self) -> JobApiService:
@@ -63,22 +60,18 @@ class JobApiHook(TrainingHook):
         return cast("JobApiService", self.service)
 
     def token(self) -> str:
-        """A good access token; it is masked in logs."""
+        """Get a valid access token; Airflow masks it in logs."""
         return self.get_conn().token()
 
     def storage(self) -> Storage:
-        """Where the files of jobs are kept.
+        """Get the storage for the files of jobs.
 
         :raises ServiceUnavailable: when it is not ready.
         """
         return self.get_conn().storage()
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the token, the API and the storage; one line for each."""
+        """Check the token, the API and the storage; one line for each."""
         from airflow_provider_jobapi.services.jobapi.checks import check
 
-        try:
-            results = check(self.get_conn())
-        except TrainingError as error:
-            return False, str(error)
-        return all(result.ok for result in results), "\n".join(str(result) for result in results)
+        return summary(lambda: check(self.get_conn()))

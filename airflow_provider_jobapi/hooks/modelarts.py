@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from airflow_provider_jobapi.exceptions import TrainingError
-from airflow_provider_jobapi.hooks.base import TrainingHook
+from airflow_provider_jobapi.hooks.base import TrainingHook, read_connection, summary
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from airflow.sdk import Connection
 
     from airflow_provider_jobapi.services.base import Handle
@@ -17,14 +18,10 @@ if TYPE_CHECKING:
 
 
 class ModelArtsHook(TrainingHook):
-    """Talks to ModelArts of Huawei Cloud or Open Telekom Cloud.
+    """Run jobs on ModelArts of Huawei Cloud or Open Telekom Cloud. The fields of its connection are described in
+    :class:`~airflow_provider_jobapi.services.modelarts.connection.ModelArtsConnection`.
 
-    The connection's host is the endpoint of ModelArts, its login and password are the IAM user. Its extra holds
-    ``iam_url``, ``domain``, ``project``, ``obs_endpoint``, ``obs_access_key``, ``obs_secret_key`` and ``bucket``, and
-    may hold ``region``, ``prefix``, ``dialect`` (v1 or v2), ``engine``, ``workspace_id``, ``poll_interval`` (seconds),
-    ``verify``, ``ca_bundle``, ``proxy`` and ``timeout`` (seconds).
-
-    :param conn_id: The connection, of the type ``modelarts``.
+    :param conn_id: The id of a connection of the type ``modelarts``.
     """
 
     conn_type = "modelarts"
@@ -39,10 +36,15 @@ class ModelArtsHook(TrainingHook):
         return ModelArtsConnection
 
     @classmethod
-    def build(cls, connection: Connection, patience: float | None = None) -> ModelArtsService:
+    def build(
+        cls,
+        connection: Connection,
+        patience: float | None = None,
+        others: Mapping[str, Connection] | None = None,  # noqa: ARG003 -- ModelArts needs one connection
+    ) -> ModelArtsService:
         """Make the service from the connection.
 
-        :param patience: Seconds for which each request waits for a service that cannot be reached.
+        :param patience: Seconds for which each request is retried while the service cannot be reached.
         :raises ConnectionProblem: naming the field that is wrong.
         """
         from airflow.sdk.log import mask_secret
@@ -50,14 +52,7 @@ class ModelArtsHook(TrainingHook):
         from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
         from airflow_provider_jobapi.services.retry import Retry
 
-        settings = cls.settings_class().of(
-            host=connection.host,
-            port=connection.port,
-            schema=connection.schema,
-            login=connection.login,
-            password=connection.password,
-            extra=connection.extra_dejson,
-        )
+        settings = read_connection(cls.settings_class(), connection)
         mask_secret(settings.obs_secret_key)
         return ModelArtsService(settings, mask=mask_secret, retry=None if patience is None else Retry.lasting(patience))
 
@@ -66,20 +61,16 @@ class ModelArtsHook(TrainingHook):
         return cast("ModelArtsService", self.service)
 
     def delete(self, handle: Handle) -> None:
-        """Delete a job and its log for good; one that is gone is no error. Its files in OBS stay where they are.
+        """Delete a job and its log from ModelArts; one that is gone is no error. Its files in OBS are kept.
 
         :raises JobConflict: when it has not ended.
         """
         self.get_conn().delete(handle)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Try the token, the API and the bucket; one line for each."""
+        """Check the token, the API and the bucket; one line for each."""
         from airflow.sdk.log import mask_secret
 
         from airflow_provider_jobapi.services.modelarts.checks import check
 
-        try:
-            results = check(self.get_conn().connection, mask_secret)
-        except TrainingError as error:
-            return False, str(error)
-        return all(result.ok for result in results), "\n".join(str(result) for result in results)
+        return summary(lambda: check(self.get_conn().connection, mask_secret))

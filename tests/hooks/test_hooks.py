@@ -20,7 +20,8 @@ from airflow.sdk import Connection
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.get_provider_info import get_provider_info
-from airflow_provider_jobapi.hooks.base import TrainingHook, hook_class_for
+from airflow_provider_jobapi.hooks.base import TrainingHook
+from airflow_provider_jobapi.hooks.discovery import hook_class_for
 from airflow_provider_jobapi.hooks.jobapi import JobApiHook
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection, TokenMethod
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
@@ -62,15 +63,28 @@ def test_the_hook_does_everything(hook: JobApiHook, jobapi_server: Server, tmp_p
 def test_the_connection_decides_the_service(jobapi_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     defined(monkeypatch, "training", **jobapi_server.connection)
     defined(monkeypatch, "elsewhere", conn_type="http", host="example.com")
-    assert hook_class_for("jobapi") is JobApiHook
+    assert hook_class_for("jobapi", "training") is JobApiHook
     service = TrainingHook.service_of("training")
     assert isinstance(service, JobApiService)
     assert service.connection.base_url == jobapi_server.url
     assert isinstance(asyncio.run(TrainingHook.async_service_of("training")), JobApiService)
     with pytest.raises(
-        ConnectionProblem, match=r"of the type 'http', which trains nothing; set its type to jobapi or modelarts\."
+        ConnectionProblem, match=r"^Connection elsewhere has type 'http'; expected jobapi or modelarts\.$"
     ):
         TrainingHook.service_of("elsewhere")
+
+
+class OneConnection(TrainingHook):
+    """A hook that was written before hooks could name other connections."""
+
+    @classmethod
+    def build(cls, connection: Any, patience: float | None = None) -> Any:
+        return connection.host, patience
+
+
+def test_a_hook_without_other_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    defined(monkeypatch, "training", conn_type="any", host="example.com")
+    assert OneConnection("training").service == ("example.com", None)
 
 
 def test_a_connection_as_a_uri(jobapi_server: Server) -> None:
@@ -145,7 +159,7 @@ def test_what_the_provider_names_is_there() -> None:
             for module in entry["python-modules"]:
                 import_module(module)
     for entry in info["connection-types"]:
-        found = hook_class_for(entry["connection-type"])
+        found = hook_class_for(entry["connection-type"], "any")
         assert issubclass(found, TrainingHook)
         assert (found.conn_type, found.hook_name) == (entry["connection-type"], entry["hook-name"])
         assert found.conn_name_attr == "conn_id"

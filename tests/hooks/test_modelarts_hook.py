@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone
-from airflow_provider_jobapi.hooks.base import TrainingHook, hook_class_for
+from airflow_provider_jobapi.hooks.base import TrainingHook
+from airflow_provider_jobapi.hooks.discovery import hook_class_for
 from airflow_provider_jobapi.hooks.modelarts import ModelArtsHook
 from airflow_provider_jobapi.services.modelarts import api_session
 from airflow_provider_jobapi.services.modelarts.api_session import ApiSession
@@ -53,7 +54,7 @@ def test_the_hook_does_everything(modelarts: ModelArts, monkeypatch: pytest.Monk
 
 def test_the_connection_decides_the_service(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:
     defined(monkeypatch, modelarts.connection)
-    assert hook_class_for("modelarts") is ModelArtsHook
+    assert hook_class_for("modelarts", "training") is ModelArtsHook
     assert isinstance(TrainingHook.service_of("training"), ModelArtsService)
     assert isinstance(asyncio.run(TrainingHook.async_service_of("training")), ModelArtsService)
 
