@@ -21,8 +21,8 @@ from airflow_provider_jobapi.exceptions import ServiceUnavailable, TrainingError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from airflow_provider_jobapi.cli.jobs import Jobs
     from airflow_provider_jobapi.cli.terminal import Commands
-    from airflow_provider_jobapi.services.jobapi.service import JobApiService
     from airflow_provider_jobapi.training.logs import LogChunk, LogLine
     from airflow_provider_jobapi.training.status import JobState
 
@@ -120,15 +120,14 @@ def _run(options: argparse.Namespace) -> int:
         return USAGE
 
 
-def _service(options: argparse.Namespace) -> JobApiService:
-    from airflow_provider_jobapi.cli.connection import connection_of
-    from airflow_provider_jobapi.services.jobapi.service import JobApiService
-    from airflow_provider_jobapi.services.retry import Retry
+def _jobs(options: argparse.Namespace) -> Jobs:
+    from airflow_provider_jobapi.cli.connection import connect
 
-    return JobApiService(
-        connection_of(options.connection, os.environ),
-        log=log_to_stderr(quiet=options.quiet),
-        retry=None if options.patience is None else Retry.lasting(options.patience),
+    return connect(
+        options.connection,
+        os.environ,
+        log_to_stderr(quiet=options.quiet),
+        patience=options.patience,
         meters=meters(quiet=options.quiet),
     )
 
@@ -137,13 +136,13 @@ def _submit(options: argparse.Namespace) -> int:
     from airflow_provider_jobapi.cli.submission import choose_id, prepare, read_job_file
 
     job_file = read_job_file(options.file)
-    service = _service(options)
+    jobs = _jobs(options)
     tell = _teller(options)
     prepared = prepare(job_file, options.folder, options.connection, tell)
-    chosen = choose_id(service, prepared.job_file, options.id, new=options.new)
+    chosen = choose_id(jobs, prepared.job_file, options.id, new=options.new)
     again = f"--id {chosen.job_id} goes on with it" if options.new else "the same command goes on with it"
     try:
-        submission = service.submit_file(prepared.job_file, prepared.sources, chosen.job_id)
+        jobs.submit(prepared.job_file, prepared.sources, chosen.job_id)
     except ServiceUnavailable as error:
         raise ServiceUnavailable(f"{error} Job {chosen.job_id} may not be submitted yet: {again}.") from None
     except KeyboardInterrupt:
@@ -151,7 +150,7 @@ def _submit(options: argparse.Namespace) -> int:
         raise
     tell(_submitted(chosen.job_id, chosen.state, options))
     print(chosen.job_id, flush=True)
-    return _follow(service, submission.handle, options) if options.follow else 0
+    return _follow(jobs, chosen.job_id, options) if options.follow else 0
 
 
 def _submitted(job_id: str, state: JobState | None, options: argparse.Namespace) -> str:
@@ -164,12 +163,12 @@ def _submitted(job_id: str, state: JobState | None, options: argparse.Namespace)
 def _status(options: argparse.Namespace) -> int:
     from airflow_provider_jobapi.cli.show import details, table
 
-    service = _service(options)
+    jobs = _jobs(options)
     if options.job_id is not None:
-        status = service.status({"job_id": options.job_id})
+        status = jobs.status(options.job_id)
         print(json.dumps(status.to_wire(), indent=2) if options.json else details(status))
         return 0
-    found, more = service.jobs(options.limit)
+    found, more = jobs.list(options.limit)
     if options.json:
         print(json.dumps([each.to_wire() for each in found], indent=2))
     elif found:
@@ -183,30 +182,28 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    service = _service(options)
-    handle = {"job_id": options.job_id}
+    jobs = _jobs(options)
     cursor, state = None, None
     if options.tail is not None or not options.follow:
         kept: deque[LogLine] = deque(maxlen=options.tail)
-        for chunk in service.read_log(handle):
+        for chunk in jobs.read_log(options.job_id):
             cursor, state = chunk.cursor, chunk.state
             if options.tail is None:
                 _print(chunk.lines, options)
             else:
                 kept.extend(chunk.lines)
         _print(kept, options)
-    return _follow(service, handle, options, cursor, state) if options.follow else 0
+    return _follow(jobs, options.job_id, options, cursor, state) if options.follow else 0
 
 
 def _stop(options: argparse.Namespace) -> int:
-    service = _service(options)
-    handle = {"job_id": options.job_id}
-    status = service.status(handle)
+    jobs = _jobs(options)
+    status = jobs.status(options.job_id)
     tell = _teller(options)
     if status.status.ended:
         tell(f"It has ended already. {status.describe()}")
     else:
-        service.stop(handle)
+        jobs.stop(options.job_id)
         tell(f"Job {options.job_id} is told to stop; `jobapi status {options.job_id}` shows when it has.")
     return 0
 
@@ -218,14 +215,14 @@ def _model_get(options: argparse.Namespace) -> int:
 
     if "://" in options.destination:
         raise InvalidJob("DESTINATION is a directory of this machine; FetchSavedModelOperator knows object stores.")
-    model = _service(options).fetch_model({"job_id": options.job_id}, options.destination, options.version)
+    model = _jobs(options).fetch_model(options.job_id, options.destination, options.version)
     print(unquote(urlsplit(model.location).path))
     return 0
 
 
 def _follow(
-    service: JobApiService,
-    handle: dict[str, Any],
+    jobs: Jobs,
+    job_id: str,
     options: argparse.Namespace,
     cursor: Any = None,
     known: JobState | None = None,
@@ -236,7 +233,7 @@ def _follow(
     """
     from airflow_provider_jobapi.cli.follow import follow
 
-    job_id, tell = handle["job_id"], _teller(options)
+    tell = _teller(options)
     told: JobState | None = None
 
     def tell_state(state: JobState | None) -> None:
@@ -252,8 +249,8 @@ def _follow(
     tell_state(known)
     patience = FOLLOW_PATIENCE if options.patience is None else options.patience
     try:
-        asyncio.run(follow(lambda: service.follower(handle), cursor, show, patience=patience, warn=say))
-        status = service.status(handle)
+        asyncio.run(follow(lambda: jobs.follower(job_id), cursor, show, patience=patience, warn=say))
+        status = jobs.status(job_id)
     except KeyboardInterrupt:
         say(f"Job {job_id} goes on: `jobapi logs -f {job_id}` follows it again, `jobapi stop {job_id}` stops it.")
         raise

@@ -19,7 +19,7 @@ from airflow_provider_jobapi.training.status import JobState
 from airflow_provider_jobapi.training.units import size_text
 
 if TYPE_CHECKING:
-    from airflow_provider_jobapi.services.jobapi.service import JobApiService
+    from airflow_provider_jobapi.cli.jobs import Jobs
 
 LARGEST_JOB_FILE = 8 * 1024 * 1024
 """Bytes; the most that a jobAPI reads."""
@@ -103,7 +103,7 @@ class Chosen:
     state: JobState | None
 
 
-def choose_id(service: JobApiService, job_file: JobFile, asked: str | None, *, new: bool) -> Chosen:
+def choose_id(jobs: Jobs, job_file: JobFile, asked: str | None, *, new: bool) -> Chosen:
     """The id under which a job is submitted.
 
     Unless somebody chooses it, it follows from what the job is: who repeats the command finds the job that goes on or
@@ -114,12 +114,12 @@ def choose_id(service: JobApiService, job_file: JobFile, asked: str | None, *, n
     """
 
     def look_up(job_id: str) -> JobState:
-        return service.status({"job_id": job_id}).outlook
+        return jobs.status(job_id).outlook
 
     if new:
         return Chosen(str(uuid.uuid4()), None)
     if asked is None:
-        place = walk(Content(service.connection.client_id, job_file.digest()), look_up)
+        place = walk(Content(jobs.user, job_file.digest()), look_up)
         return Chosen(place.job_id, place.state)
     try:
         return Chosen(asked, look_up(asked))

@@ -5,15 +5,22 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import time
 import uuid
 
 import pytest
 
-from airflow_provider_jobapi.cli.connection import connection_of
+from airflow_provider_jobapi.cli.connection import InAirflow, connection_of
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from tests.harness.command import Command
+from tests.harness.modelarts.double import ModelArts
+from tests.harness.modelarts.fixtures import modelarts, modelarts_shared
+from tests.harness.s3 import s3
 from tests.harness.server import Server
+
+__all__ = ["modelarts", "modelarts_shared", "s3"]
 
 SECRET = "s3cret-that-nobody-sees"
 GIVEN = {"conn_type": "jobapi", "host": "https://jobs.example.com/base", "login": "me", "password": SECRET}
@@ -61,7 +68,7 @@ def test_an_address():
 
 @pytest.mark.parametrize("text", [json.dumps(GIVEN), f"https://me:{SECRET}@jobs.example.com", f"x://{SECRET}@h"])
 def test_a_secret_among_the_arguments_is_refused(text):
-    assert "--connection holds a secret, which everybody on this machine can read there" in refused(text, {})
+    assert "--connection contains a secret, which every user of this machine can read there" in refused(text, {})
 
 
 @pytest.mark.parametrize(
@@ -69,33 +76,44 @@ def test_a_secret_among_the_arguments_is_refused(text):
     [
         ({"host": ""}, "The connection has no host"),
         ({"password": None}, "The connection has no password"),
-        ({"login": 5}, "The login of AIRFLOW_CONN_JOBAPI_DEFAULT is no text."),
-        ({"conn_type": "http"}, "of the type 'http'; the one of a jobAPI is 'jobapi'."),
+        ({"login": 5}, "The login of AIRFLOW_CONN_JOBAPI_DEFAULT is not a text."),
         ({"passwort": SECRET}, "has 'passwort'; a connection has conn_id, conn_type"),
         ({"extra": "[1]"}, "The extra of AIRFLOW_CONN_JOBAPI_DEFAULT is not a JSON object."),
-        ({"extra": [1]}, "an extra that is no object"),
+        ({"extra": [1]}, "an extra that is not an object"),
         ({"extra": {"colour": "red"}}, "The connection's extra has 'colour'"),
-        ({"port": "x"}, "a port that is no number"),
-        ({"port": True}, "a port that is no number"),
+        ({"port": "x"}, "a port that is not a number"),
+        ({"port": True}, "a port that is not a number"),
     ],
 )
 def test_a_field_that_is_wrong(changed, said):
     assert said in refused(None, variable(**changed))
 
 
-@pytest.mark.parametrize("text", [f"jobapi://me:{SECRET}@jobs", f'{{"password": "{SECRET}"', "[" * 100_000, "5", '"x"'])
+@pytest.mark.parametrize("text", [f'{{"password": "{SECRET}"', "[" * 100_000, "5", '"x"'])
 def test_a_variable_that_is_no_json_object(text):
-    assert "is not the JSON that `jobapi client add` prints." in refused(None, {"AIRFLOW_CONN_JOBAPI_DEFAULT": text})
+    assert "is not the JSON of a connection, as `jobapi client add` prints it." in refused(
+        None, {"AIRFLOW_CONN_JOBAPI_DEFAULT": text}
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "said"), [(None, "No such file"), (b"\xff", "not UTF-8"), (b"{", "is not the JSON")]
 )
-def test_a_file_that_is_none(tmp_path, content, said):
+def test_a_file_that_is_no_connection(tmp_path, content, said):
     path = tmp_path / "conn.json"
     if content is not None:
         path.write_bytes(content)
     assert said in refused(str(path), {})
+
+
+def test_a_connection_that_needs_airflow(monkeypatch):
+    other = {"AIRFLOW_CONN_OTHER": json.dumps({"conn_type": "http"})}
+    assert connection_of("other", other) == InAirflow("other")
+    assert connection_of("other", {"AIRFLOW_CONN_OTHER": f"jobapi://me:{SECRET}@jobs"}) == InAirflow("other")
+    assert connection_of("team_b", {}) == InAirflow("team_b")
+    monkeypatch.setitem(sys.modules, "airflow", None)
+    assert "has type 'http'; expected jobapi or modelarts. Other types need Airflow" in refused("other", other)
+    assert "There is no connection: set AIRFLOW_CONN_TEAM_B" in refused("team_b", {})
 
 
 def test_without_any_connection(work):
@@ -103,7 +121,7 @@ def test_without_any_connection(work):
     assert done.code == 2
     assert done.sentence == (
         "There is no connection: set AIRFLOW_CONN_JOBAPI_DEFAULT to the JSON that `jobapi client add` prints, or name "
-        "a file that holds it with --connection FILE."
+        "a file or a connection of Airflow with --connection."
     )
 
 
@@ -115,6 +133,62 @@ def test_the_three_ways_reach_the_server(work, jobapi_server: Server):
     assert bare("status", "--connection", jobapi_server.url, env=client).code == 0
     named = {"AIRFLOW_CONN_OTHER": json.dumps(jobapi_server.connection)}
     assert bare("status", "--connection", "other", env=named).code == 0
+
+
+WITHOUT_AIRFLOW = """
+import sys
+sys.modules["airflow"] = None
+from airflow_provider_jobapi.cli import main
+code = main(sys.argv[1:])
+assert not [name for name in sys.modules if name.startswith("airflow.")]
+sys.exit(code)
+"""
+
+
+def without_airflow(command: Command, *arguments: str) -> str:
+    """Run the command where Airflow cannot be imported; its output."""
+    program = [sys.executable, "-c", WITHOUT_AIRFLOW, *arguments]
+    done = subprocess.run(program, cwd=command.folder, env=command.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_jobapi_without_airflow(command):
+    job_id, *log = without_airflow(command, "submit", "-f", "job.yaml", "files", "--follow").splitlines()
+    assert log == ["begun"]
+    assert job_id in without_airflow(command, "status")
+
+
+def test_modelarts_without_airflow(work, modelarts: ModelArts):
+    command = Command(work, modelarts.connection)
+    (work / "files" / "train.py").write_text("import sys\nprint('begun', *sys.argv[-1:])\n")
+    (work / "job.yaml").write_text("{job: {name: lines, execution: {command: python3 train.py --epochs=5}}}")
+    job_id, *log = without_airflow(command, "submit", "-f", "job.yaml", "files", "--follow").splitlines()
+    assert "begun --epochs=5" in log
+    assert "SUCCESSFUL" in without_airflow(command, "status", job_id)
+    assert "begun --epochs=5" in without_airflow(command, "logs", job_id).splitlines()
+    assert without_airflow(command, "submit", "-f", "job.yaml", "files").strip() == job_id
+    refused = command("status")
+    assert refused.sentence == "This service has no list of a user's jobs; name a JOB_ID."
+
+
+def test_a_command_that_modelarts_cannot_run(work, modelarts: ModelArts):
+    (work / "job.yaml").write_text("{job: {name: lines, execution: {command: make train}}}")
+    refused = Command(work, modelarts.connection)("submit", "-f", "job.yaml", "files", "-q")
+    assert refused.code == 2
+    assert refused.sentence.startswith("The service of this connection runs no shell command; job.execution.command")
+
+
+def test_a_connection_that_airflow_reads(work, jobapi_server: Server, tmp_path):
+    address = jobapi_server.url.removeprefix("http://")
+    uri = f"jobapi://{jobapi_server.client_id}:{jobapi_server.secret}@{address}/http"
+    environment = {"AIRFLOW_HOME": str(tmp_path / "airflow"), "AIRFLOW_CONN_OTHER": uri}
+    done = Command(work, None)("submit", "-f", "job.yaml", "files", "-w", "--connection", "other", env=environment)
+    assert (done.code, done.out.splitlines()[1:]) == (0, ["begun"]), done.err
+    environment["AIRFLOW_CONN_OTHER"] = f"http://me:{SECRET}@jobs"
+    refused = Command(work, None)("status", "--connection", "other", env=environment)
+    assert (refused.code, SECRET in refused.err) == (2, False)
+    assert "Connection other has type 'http'; expected jobapi or modelarts." in refused.err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from uv import find_uv_bin
 
 from tests.harness.airflow import settings
+from tests.harness.command import Command
 
 ROOT = Path(__file__).parents[2]
 PROVIDER = ROOT / "tests" / "external_provider"
@@ -112,3 +113,19 @@ except ConnectionProblem as error:
 def test_a_hook_that_cannot_be_imported(environment: dict[str, str]) -> None:
     said = run(BROKEN, environment)
     assert "Connection folders has type 'folder_training', whose hook cannot be imported; a warning of" in said
+
+
+def test_the_command_line_uses_it(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "airflow").mkdir()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "train.py").write_text("print('begun')\n")
+    (tmp_path / "job.yaml").write_text("{job: {name: lines, execution: {command: python3 train.py}}}")
+    command = Command(tmp_path, None)
+    command.env = environment
+    done = command("submit", "-f", "job.yaml", "files", "--follow", "--connection", "folders")
+    assert done.code == 0, done.err
+    job_id, *log = done.out.splitlines()
+    assert log == ["begun"]
+    status = command("status", job_id, "--connection", "folders")
+    assert "SUCCESSFUL" in status.out
+    assert command("logs", job_id, "--connection", "folders").out == "begun\n"
