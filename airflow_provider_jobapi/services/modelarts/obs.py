@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """OBS, the object store that ModelArts jobs use: access to a bucket, and the model below a job's ``train_url``.
 
-The boot file leaves a list of its files with their SHA-256. OBS has no hashes, so a file that is not on the list (a
-boot file of the user leaves none) is read once to compute its hash.
+The boot file leaves a list of its files with their SHA-256. OBS has no hashes, so to fetch a model, a file that is not
+on the list (a boot file of the user leaves none) is read once more to compute its hash.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ def bucket_and_key(url: str) -> tuple[str, str]:
     return found[1], f"{found[2]}/"
 
 
-def model_files(store: ObjectStore, folder: str) -> dict[ModelFile, str] | None:
+def model_files(store: ObjectStore, folder: str, *, compute_hashes: bool = True) -> dict[ModelFile, str] | None:
     """Return the files of the job's model and the key of each; None if there is no model.
 
     :param folder: The key of the output folder, with a ``/`` at its end.
+    :param compute_hashes: Whether to read files that are not on the boot file's list; else their ``sha256`` is None.
     """
     objects = {each.key.removeprefix(folder): each for each in store.list_objects(folder)}
     listed = _read_list(store, objects.pop(boot.FILES, None))
@@ -70,13 +71,14 @@ def model_files(store: ObjectStore, folder: str) -> dict[ModelFile, str] | None:
         return None
     root = "" if chosen.path == "." else f"{chosen.path}/"
     files = {path: each for path, each in objects.items() if path.startswith(root) and not path.endswith(".keep")}
+
+    def sha256(path: str, key: str) -> Any:
+        if path in known:
+            return known[path].get("sha256")
+        return _sha256(store, key) if compute_hashes else None
+
     return read_listing(
-        {
-            "path": path.removeprefix(root),
-            "key": each.key,
-            "size": each.size,
-            "sha256": known[path].get("sha256") if path in known else _sha256(store, each.key),
-        }
+        {"path": path.removeprefix(root), "key": each.key, "size": each.size, "sha256": sha256(path, each.key)}
         for path, each in files.items()
     )
 

@@ -206,10 +206,10 @@ class ModelArtsService:
             pass
 
     def model(self, handle: Handle) -> Model | None:
-        """Return the model that the job wrote; None if it wrote none."""
+        """Return the model that the job wrote; None if it wrote none. Hashes that OBS does not know are None."""
         from airflow_provider_jobapi.services.files.models import SAVED_MODEL
 
-        keys = self._model_files(handle)[1]
+        keys = self._model_files(handle, compute_hashes=False)[1]
         return None if keys is None else Model(SAVED_MODEL, tuple(keys))
 
     def fetch_model(
@@ -313,13 +313,15 @@ class ModelArtsService:
         """Return the folder of a job's files. It depends on the content, so it has no files of an earlier attempt."""
         return f"{self.connection.prefix}/{job.name}-{job_id}/{digest[:12]}"
 
-    def _model_files(self, handle: Handle) -> tuple[ObjectStore, dict[ModelFile, str] | None]:
+    def _model_files(
+        self, handle: Handle, *, compute_hashes: bool = True
+    ) -> tuple[ObjectStore, dict[ModelFile, str] | None]:
         """Return the bucket of the job's output, and the files of its model there with their keys."""
         from airflow_provider_jobapi.services.modelarts.obs import bucket_and_key, model_files
 
         bucket, folder = bucket_and_key(handle_text(handle, "output"))
         store = self._store(bucket)
-        return store, self._retry.call(lambda: model_files(store, folder), self._log)
+        return store, self._retry.call(lambda: model_files(store, folder, compute_hashes=compute_hashes), self._log)
 
     def _store(self, bucket: str) -> ObjectStore:
         from airflow_provider_jobapi.services.modelarts.obs import store_of

@@ -68,6 +68,13 @@ def test_hashes_of_a_model_without_a_list(tmp_path: Path, listed: bytes | None) 
     }
 
 
+def test_files_can_be_listed_without_reading_them_for_their_hashes(tmp_path: Path) -> None:
+    listed = told(**{"saved_model.pb": {"size": 5, "sha256": "ab" * 32}})
+    store = put(tmp_path, {"saved_model.pb": b"graph", "variables/x": b"1", boot.FILES: listed})
+    found = model_files(store, FOLDER, compute_hashes=False)
+    assert {file.path: file.sha256 for file in found or {}} == {"saved_model.pb": "ab" * 32, "variables/x": None}
+
+
 def test_the_newest_model_by_its_modification_time(tmp_path: Path) -> None:
     listed = {
         "export/1/saved_model.pb": {"size": 1, "sha256": "a" * 64, "modified": 20.0},
