@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors of the double, in the documents' own words (ModelArts API Reference, Appendix, Error Codes).
+"""The errors of the double, with the messages of the API's documents (ModelArts API Reference, Appendix, Error Codes).
 
 Two body shapes exist in the documents and both are used: the training pages of v1 say ``error_message``, the general
 page, the gateway and v2 say ``error_msg``.

@@ -17,7 +17,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "bad_gateway": {"path": r"/v[12]/", "times": 1},  # something in between answers, with HTML
     "refusal": {"path": r"/v[12]/", "status": 400, "code": "3976", "message": "No resources.", "times": 1},
     "slow": {"path": "", "seconds": 1.0, "times": None},
-    # Faults of IAM: what has been issued is void now, maybe since the password is another; a token's life is short.
+    # Faults of IAM: invalid tokens, a changed password, tokens with a short lifetime.
     "expired_token": {"status": 401},
     "new_password": {"password": "another password of the user"},
     "token_life": {"seconds": 86400},
@@ -32,10 +32,10 @@ FAULTS: dict[str, dict[str, Any]] = {
     "late_lines": {"seconds": 1.0, "last": None},
     "preview_limit": {"bytes": 1000},  # v2: how much of a log a preview shows
     "no_log_pages": {},  # v2: a region without logs by page, as Open Telekom Cloud documents it
-    # What the documents leave open or say in two ways (the numbers are those of their contradictions).
+    # Points that the documents leave open or on which they contradict each other.
     "string_numbers": {},  # 2 and 4
     "cursors": {"mode": "exclusive"},  # inclusive, exclusive, half_open: what base_line and end_line mean
-    "directions": {"flipped": True},  # v1 as v2's words are: asc from old to new, desc from new to old
+    "directions": {"flipped": True},  # v1 with the order of v2: asc from old to new, desc from new to old
     "empty_base_line": {"asc": "latest"},  # the reference: always the latest; seen in production: asc is the head
     "separator": {"text": "\n"},  # 5
     "error_key": {"name": "error_msg"},  # 8

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IAM: tokens for names and passwords, as the page on authentication shows it, and what a token is good for."""
+"""IAM: issue tokens for users and passwords, and check the tokens of requests (page "Authentication")."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The logs of the double: what the platform itself writes, and pages of lines by cursor."""
+"""The logs of the double: the lines of the platform, and pages by cursor."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def visible(every: Sequence[Line], late: dict[str, Any] | None, now: float) -> l
 
 @dataclass(frozen=True)
 class Page:
-    """A page: its lines, and what is said of where it begins and ends."""
+    """A page: its lines, and the numbers of its beginning and end."""
 
     lines: list[Line]
     start: str

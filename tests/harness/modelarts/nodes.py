@@ -72,7 +72,7 @@ class Node:
         return code if code is None or code >= 0 else 128 - code
 
     def end(self, grace: float) -> None:
-        """End the process and what it started."""
+        """End the process and its children."""
         if self._process is None:
             return
         if self._process.poll() is None:

@@ -41,7 +41,7 @@ class Server:
         self.iam = Iam(self.settings["account"] | {"url": self.settings["url"]}, self.backend.store, self.faults)
 
     def app(self) -> web.Application:
-        """The routes and what stands around them."""
+        """Return the application with its routes and middlewares."""
         app = web.Application(middlewares=[self.journal, self.inject_fault, self.answer_errors], client_max_size=2**24)
         app.router.add_post("/v3/auth/tokens", self.iam.issue)
         if "v1" in self.settings["dialects"]:

@@ -53,7 +53,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a job: what was asked for (``config`` in v1, the whole body in v2)."""
+    """A version of a job with its request (``config`` in v1, the whole body in v2)."""
 
     key: str
     job: str

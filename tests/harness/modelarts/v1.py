@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The dialect v1 of the double, whose answers say ``is_success`` and whose states are numbers."""
+"""Version 1 of the API: answers with ``is_success``, states as numbers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class V1:
         self._backend = backend
 
     def routes(self) -> list[tuple[str, str, Callable[[web.Request], Awaitable[dict[str, Any]]]]]:
-        """Method, path and what answers it with 200."""
+        """Return method, path and handler of each route."""
         job, version = "/training-jobs/{job}", "/training-jobs/{job}/versions/{version}"
         return [
             ("GET", "/job/resource-specs", self.specs),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""v1: what may stand in ``config`` (Creating a Training Job, table 3), and the run that it makes."""
+"""v1: check ``config`` of a creation (Creating a Training Job, table 3) and make the run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def data_url(config: Fields) -> str:
 
 
 async def run_of(name: str, config: Fields, obs: Obs, faults: Faults) -> dict[str, Any]:
-    """Check a version's config and say what to run.
+    """Check a version's config and return its run.
 
     :raises Refused: It is not as the documents say.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""v1: what the details of a version repeat of what was asked for, with every field of the documents' procedure."""
+"""v1: the details of a version that follow from its request, with every field of the documents' procedure."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class V2:
         self._backend, self._user, self._key = backend, user, key
 
     def routes(self) -> list[tuple[str, str, int, Answer]]:
-        """Method, path, the status of a good answer, and what answers."""
+        """Return method, path, status and handler of each route."""
         job = "/training-jobs/{job}"
         return [
             ("GET", "/training-job-flavors", 200, self.flavors),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""v2: what may stand in the body (CreateTrainingJob, tables 2 to 29), and the run that it makes."""
+"""v2: check the body of a creation (CreateTrainingJob, tables 2 to 29) and make the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HOME = "/home/ma-user/modelarts"
 
 
 async def run_of(body: Fields, obs: Obs, faults: Faults) -> dict[str, Any]:
-    """Check a body and say what to run.
+    """Check a body and return its run.
 
     :raises Refused: It is not as the documents say.
     """

@@ -164,7 +164,7 @@ def test_a_new_token_is_masked_in_a_thread_of_the_event_loop(
         loops.append(asyncio.get_running_loop())
 
     async def ask() -> asyncio.AbstractEventLoop:
-        connection = settings(modelarts, dialect, timeout=29.5)  # one that nobody has a session of
+        connection = settings(modelarts, dialect, timeout=29.5)  # without a cached session
         follower = ModelArtsFollower(connection, handle(path), lambda _token: async_to_sync(here)())
         await follower.read(None)
         return asyncio.get_running_loop()

@@ -38,7 +38,7 @@ def look(
     *,
     final: bool = True,
 ) -> JobLogs:
-    """A look at logs of v2; ``said`` answers a call."""
+    """Read the logs of a v2 job once; ``said`` returns the answer to a call."""
 
     async def send(call: Call, accept: Callable[[Answer], bool] = succeeded) -> Answer:
         answer = said(call)

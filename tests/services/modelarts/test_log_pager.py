@@ -91,8 +91,8 @@ def whole(service: Service) -> list[StampedLine]:
 def services(draw: st.DrawFn) -> Service:
     steps = draw(st.lists(st.sampled_from([1, 1, 2, 10**9]), max_size=60))
     separator = draw(st.sampled_from(["\n", "\n\n"]))
-    # A line may hold what parts lines. How long the very first one is then, no page tells, and nor does one whether an
-    # empty line follows.
+    # A line may contain the separator. The service then gives no page that shows how long the first line is, or whether
+    # an empty line follows.
     plain, framed = ["same", "a", "b", ""], ["same", "a", "b", "x\n\ny", "a\n\na\n\nb"]
     some = st.sampled_from(framed if separator == "\n\n" and draw(st.booleans()) else plain)
     texts = draw(st.lists(some, min_size=len(steps), max_size=len(steps)))

@@ -94,8 +94,7 @@ def test_the_procedure_in_v1(modelarts: ModelArts, tmp_path: Path) -> None:
     assert (specs["method"], specs["path"], specs["query"]) == ("GET", f"{root}/job/resource-specs", train)
     assert (engines["method"], engines["path"], engines["query"]) == ("GET", f"{root}/job/ai-engines", train)
 
-    # Step 4. The name holds our id and the description our mark, by which the job is found again; the places are those
-    # of the job's own folder, and the boot file is ours.
+    # Step 4, with the job id in name and description, the folders of the job, and the provider's boot file.
     folder = f"/{modelarts.bucket}/jobs/jobtest_TF-{walk.job_id}/{_digest(create)}/"
     body = document("create_request")
     body |= {"job_name": f"jobtest_TF-{walk.job_id}", "job_desc": create["body"]["job_desc"]}
@@ -125,7 +124,7 @@ def test_the_procedure_in_v1(modelarts: ModelArts, tmp_path: Path) -> None:
     told = [line.replace("jobtest_TF", handle["name"]) for line in _lines_of_the_procedure()]
     assert [line.partition("length: ")[0] for line in lines] == [line.partition("length: ")[0] for line in told]
 
-    # The output of step 4 is what the user came for.
+    # The output of step 4.
     model = walk.service.fetch_model(handle, tmp_path)
     assert {file.path for file in model.files} == {"saved_model.pb", "variables/variables.index"}
     assert walk.calls() == [("GET", version, {})]
