@@ -11,7 +11,7 @@
     │   └── NoSavedModel        write a SavedModel, or do not fetch one
     ├── JobNotFound             the service never had this job
     ├── JobGone                 the service had it, and its retention is over
-    ├── JobConflict             this id belongs to another job, or the job is not in a state for this
+    ├── JobConflict             this id belongs to another job, or the job's state does not allow this
     ├── ConnectionProblem       fix the connection: its address, its client, its secret, its certificates
     ├── QuotaReached            ask for quota, or free some
     ├── ServiceUnavailable      wait: it is safe to repeat

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from airflow_provider_jobapi.cli import job_commands, server_commands
-from airflow_provider_jobapi.cli.ending import BROKEN_PIPE, INTERRUPTED, USAGE
+from airflow_provider_jobapi.cli.exit_codes import BROKEN_PIPE, INTERRUPTED, USAGE
 from airflow_provider_jobapi.cli.terminal import open_streams, print_anything, say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    :returns: The exit code; see :mod:`airflow_provider_jobapi.cli.ending`.
+    :returns: The exit code; see :mod:`airflow_provider_jobapi.cli.exit_codes`.
     """
     open_streams()
     print_anything()

@@ -14,7 +14,7 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_jobapi.cli.ending import UNAVAILABLE, USAGE, exit_code
+from airflow_provider_jobapi.cli.exit_codes import UNAVAILABLE, USAGE, exit_code
 from airflow_provider_jobapi.cli.terminal import log_to_stderr, meters, say, visible
 from airflow_provider_jobapi.exceptions import ServiceUnavailable, TrainingError
 

@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from airflow_provider_jobapi.cli.ending import USAGE
+from airflow_provider_jobapi.cli.exit_codes import USAGE
 from airflow_provider_jobapi.cli.terminal import say
 
 if TYPE_CHECKING:

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a job file and a folder to a job on the service, once, however often the command is repeated."""
+"""What ``jobapi submit`` sends: the job file, the files of a folder, and an id that a repeated command finds again."""
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_jobapi.cli.folder import read_folder
 from airflow_provider_jobapi.exceptions import InvalidJob, JobNotFound
 from airflow_provider_jobapi.services.files.sources import Source, measure_all
 from airflow_provider_jobapi.training.identity import Content, walk
-from airflow_provider_jobapi.training.job_file import InputFile, JobFile
+from airflow_provider_jobapi.training.job_file import InputFile, JobFile, check_path
 from airflow_provider_jobapi.training.status import JobState
 from airflow_provider_jobapi.training.units import size_text
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 LARGEST_JOB_FILE = 8 * 1024 * 1024
 """Bytes; the most that a jobAPI reads."""
+
+MOST_FILES = 100_000
+"""The most input files of a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,3 +128,61 @@ def choose_id(jobs: Jobs, job_file: JobFile, asked: str | None, *, new: bool) ->
         return Chosen(asked, look_up(asked))
     except JobNotFound:
         return Chosen(asked, None)
+
+
+@dataclass(slots=True)
+class Folder:
+    """What was found in a folder.
+
+    :ivar files: By their path in the folder.
+    :ivar left_out: The paths that were left out; those below them were not looked at.
+    """
+
+    files: dict[str, Path] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def read_folder(root: Path) -> Folder:
+    """Look for the files of a folder.
+
+    :raises InvalidJob: for a folder that cannot be read, and for a file that no job can have.
+    """
+    found = Folder()
+    _walk(root, "", found)
+    if not found.files:
+        raise InvalidJob(f"{root} holds no file for the job; what begins with a dot is left out.")
+    return found
+
+
+def _walk(folder: Path, prefix: str, found: Folder) -> None:
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise InvalidJob(f"The folder {folder} cannot be read: {error.strerror or error}.") from None
+    for entry in ordered:
+        path = f"{prefix}{entry.name}"
+        if entry.name.startswith(".") or entry.name == "__pycache__":
+            found.left_out.append(path)
+        elif entry.is_symlink():
+            raise InvalidJob(f"{entry.path} is a symbolic link; put in its place what it leads to.")
+        elif entry.is_dir():
+            _check(f"{path}/a")
+            _walk(Path(entry.path), f"{path}/", found)
+        elif entry.is_file():
+            _check(path)
+            found.files[path] = Path(entry.path)
+            if len(found.files) > MOST_FILES:
+                raise InvalidJob(f"The folder has more than {MOST_FILES:,} files; pack them into archives.")
+        else:
+            raise InvalidJob(f"{entry.path} is neither a file nor a folder; move it away.")
+
+
+def _check(path: str) -> None:
+    try:
+        check_path(path)
+    except ValueError:  # a name that is not UTF-8 as well
+        raise InvalidJob(
+            f"{path!a} cannot be the name of a job's file: it has at most 1,024 bytes of UTF-8, and no backslashes and "
+            "control characters; give it another one."
+        ) from None

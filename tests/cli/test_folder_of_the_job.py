@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_jobapi.cli import folder as folder_module
-from airflow_provider_jobapi.cli.folder import read_folder
-from airflow_provider_jobapi.cli.submission import prepare
+from airflow_provider_jobapi.cli import submission
+from airflow_provider_jobapi.cli.submission import prepare, read_folder
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.job_file import JobFile
 
@@ -103,7 +102,7 @@ def test_folders_in_folders_without_end(tmp_path):
 
 
 def test_more_files_than_a_job_has(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_module, "MOST_FILES", 3)
+    monkeypatch.setattr(submission, "MOST_FILES", 3)
     make(tmp_path, "1", "2", "3")
     assert len(read_folder(tmp_path).files) == 3
     make(tmp_path, "sub/4")

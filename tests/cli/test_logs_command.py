@@ -242,7 +242,7 @@ def test_a_proxy_says_anything_while_the_service_is_restarted(work):
         answers += [reply({"detail": "no"}, 403)]
         refused = command("logs", "-f", job_id)
     assert refused.code == 2
-    assert "does not let this client do that" in refused.sentence
+    assert "does not permit this client to access" in refused.sentence
 
 
 def test_a_job_that_is_not_there(command):

@@ -282,7 +282,7 @@ def test_a_folder_for_which_the_service_has_no_room(work, tmp_path):
     with running(tmp_path / "root", "--storage-bound", "1MB") as server:
         done = Command(work, server.connection)(*SUBMIT, "-q")
     assert done.code == 2
-    assert "The service has no room for this." in done.sentence
+    assert "The service has no space left for this client." in done.sentence
 
 
 @pytest.mark.parametrize("missing", ["none", "job.yaml"])

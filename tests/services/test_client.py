@@ -110,7 +110,7 @@ def test_a_token_that_is_refused_twice_is_the_connections_fault() -> None:
 def test_no_redirect_is_followed() -> None:
     with Tiny({"GET /": STORAGE}) as other:
         away = {"GET /": Reply(302, {"Location": f"{other.url}/api/v2/storage"})}
-        with Tiny(away) as tiny, pytest.raises(ConnectionProblem, match="no redirect is followed"):
+        with Tiny(away) as tiny, pytest.raises(ConnectionProblem, match="redirects are not followed"):
             client(connection(tiny)).send(contract.storage())
         assert other.asked == []
 

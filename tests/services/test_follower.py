@@ -143,7 +143,7 @@ def test_errors_say_what_to_do(jobapi_server: Server, network: FaultProxy) -> No
     network.next(Canned(429, {"Retry-After": "7"}), Canned(301, {"Location": "http://other.example.com/"}), Canned(200))
     for kind, words in (
         (ServiceUnavailable, "asks for fewer requests"),
-        (ConnectionProblem, "no redirect is followed"),
+        (ConnectionProblem, "redirects are not followed"),
         (BrokenContract, "job-log-next-offset"),
     ):
         with pytest.raises(kind, match=words) as caught:

@@ -16,9 +16,8 @@ from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Mask, lowered
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request
-from airflow_provider_jobapi.services.jobapi.refusals import refusal
+from airflow_provider_jobapi.services.jobapi.errors import error_of_answer, error_of_fault
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
-from airflow_provider_jobapi.services.jobapi.transport import fault
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
@@ -56,7 +55,7 @@ class AsyncClient:
             token = await self._token(mask, refused=token)
             answer = await self._exchange(request, token, wait)
         if not 200 <= answer.status < 300 and answer.status not in accept:
-            raise refusal(request, answer, self.connection.base_url, (token, self.connection.client_secret))
+            raise error_of_answer(request, answer, self.connection.base_url, (token, self.connection.client_secret))
         return answer
 
     async def close(self) -> None:
@@ -109,7 +108,7 @@ class AsyncClient:
                 body = await self._body(response)
                 return Answer(response.status, lowered(response.headers), body, at)
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise fault(error, connection.base_url) from None
+            raise error_of_fault(error, connection.base_url) from None
 
     async def _body(self, response: ClientResponse) -> bytes:
         address = self.connection.base_url

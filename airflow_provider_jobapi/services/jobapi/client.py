@@ -16,7 +16,7 @@ from airflow_provider_jobapi.services.files.sources import Checked
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request
-from airflow_provider_jobapi.services.jobapi.refusals import refusal
+from airflow_provider_jobapi.services.jobapi.errors import error_of_answer, error_of_fault
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
 from airflow_provider_jobapi.services.jobapi.transport import TIMES
 from airflow_provider_jobapi.services.retry import Retry
@@ -87,7 +87,7 @@ class Client:
         try:
             if not 200 <= response.status_code < 300 and response.status_code not in accept:
                 answer = self._answer(response)
-                raise refusal(request, answer, self.connection.base_url, (token, self.connection.client_secret))
+                raise error_of_answer(request, answer, self.connection.base_url, (token, self.connection.client_secret))
             yield response
         finally:
             response.close()
@@ -122,8 +122,6 @@ class Client:
             self._session = None
 
     def _exchange(self, request: Request, token: str, body: Body | None) -> Response:
-        from airflow_provider_jobapi.services.jobapi.transport import fault
-
         connection = self.connection
         session = self._opened()
         data = request.body if body is None else body()
@@ -140,10 +138,10 @@ class Client:
                 stream=True,
             )
         except OSError as error:
-            raise fault(error, connection.base_url) from None
+            raise error_of_fault(error, connection.base_url) from None
         except UnicodeError:
             raise ConnectionProblem(
-                f"{connection.base_url} is not an address that can be called; check the connection's host."
+                f"{connection.base_url} is not a valid address; check the connection's host."
             ) from None
         finally:
             if data is not None and not isinstance(data, bytes):

@@ -15,7 +15,7 @@ from airflow_provider_jobapi.services.files.stores import StoredObject
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client
 from airflow_provider_jobapi.services.jobapi.contract import Request
-from airflow_provider_jobapi.services.jobapi.transport import fault
+from airflow_provider_jobapi.services.jobapi.errors import error_of_fault
 
 if TYPE_CHECKING:
     from requests import Response
@@ -105,7 +105,7 @@ class HttpStore:
             while chunk := response.raw.read(CHUNK):
                 yield chunk
         except Exception as error:  # noqa: BLE001 -- urllib3's, http.client's and ssl's have nothing in common
-            raise fault(error, self._client.connection.base_url) from None
+            raise error_of_fault(error, self._client.connection.base_url) from None
 
 
 def _path(key: str) -> str:

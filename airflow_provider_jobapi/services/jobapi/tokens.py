@@ -16,6 +16,7 @@ from typing import Any
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable
 from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection, TokenMethod
+from airflow_provider_jobapi.services.jobapi.errors import error_of_fault
 from airflow_provider_jobapi.services.jobapi.transport import TIMES
 
 LEEWAY = 60.0
@@ -81,7 +82,7 @@ class TokenSource:
 def _login(connection: JobApiConnection) -> dict[str, Any]:
     from authlib.integrations.requests_client import OAuth2Session
 
-    from airflow_provider_jobapi.services.jobapi.transport import configure, fault
+    from airflow_provider_jobapi.services.jobapi.transport import configure
 
     method = "GET" if connection.token_method is TokenMethod.GET_BASIC else "POST"
     form = connection.token_method is TokenMethod.POST_FORM
@@ -107,7 +108,7 @@ def _login(connection: JobApiConnection) -> dict[str, Any]:
                 )
             )
         except OSError as error:  # every error of requests is one
-            raise fault(error, connection.token_url) from None
+            raise error_of_fault(error, connection.token_url) from None
 
 
 def _checked(response: Any, connection: JobApiConnection) -> Any:

@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import socket
-import ssl
 import threading
 from contextlib import suppress
 from functools import cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable, TrainingError
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.jobapi.errors import error_of_fault
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -72,70 +70,10 @@ def read_bounded(response: Response, limit: int, address: str, seconds: float) -
                 if total > limit:
                     raise BrokenContract(f"{address} sent more than {limit:,} bytes where the contract has less.")
     except Exception as error:  # noqa: BLE001 -- urllib3's, http.client's and ssl's have nothing in common
-        raise fault(error, address) from None
+        raise error_of_fault(error, address) from None
     finally:
         response.close()
     return b"".join(parts)
-
-
-def fault(error: BaseException, address: str) -> TrainingError:
-    """What a fault of a connection means, in one sentence without the words of any library."""
-    if isinstance(error, TrainingError):
-        return error
-    causes = list(_causes(error))
-    if refused := _tls(causes, address):
-        return refused
-    if any("407" in str(cause) for cause in causes if "unnel" in str(cause)):
-        return ConnectionProblem(f"The proxy before {address} wants another user; check the connection's proxy.")
-    if type(error).__name__.startswith(("InvalidURL", "InvalidSchema", "InvalidProxyURL")):
-        return ConnectionProblem(f"{address} is not an address that can be called; check the connection's host.")
-    if isinstance(error, OSError) and "TLS" in str(error) and "invalid path" in str(error):
-        return ConnectionProblem("The connection's CA bundle or client certificate is not where the connection says.")
-    return ServiceUnavailable(f"{address} cannot be reached: {_words(causes)}.{_HINT}")
-
-
-_HINT = " If this lasts, check the connection's host."
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """An error and everything that led to it; the libraries wrap one in the other in three different ways."""
-    found: list[BaseException] = []
-    left: list[object] = [error]
-    while left and len(found) < 20:
-        each = left.pop(0)
-        if isinstance(each, BaseException) and each not in found:
-            found.append(each)
-            left += [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
-    return found
-
-
-def _tls(causes: list[BaseException], address: str) -> ConnectionProblem | None:
-    for cause in causes:
-        # aiohttp's own errors are of these classes too, but without their fields.
-        reason, distrust = str(getattr(cause, "reason", "")), getattr(cause, "verify_message", None)
-        if isinstance(cause, ssl.SSLCertVerificationError) and distrust:
-            return ConnectionProblem(
-                f"The certificate of {address} is not trusted ({distrust}); set the connection's ca_bundle to the "
-                "authority that signed it."
-            )
-        if isinstance(cause, ssl.SSLError) and reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST"}:
-            return ConnectionProblem(f"{address} does not speak TLS; if that is intended, begin the host with http://.")
-        if isinstance(cause, ssl.SSLError) and "ALERT" in reason:
-            return ConnectionProblem(f"{address} refuses our TLS ({reason}); check the connection's client_cert.")
-    return None
-
-
-def _words(causes: list[BaseException]) -> str:
-    for cause in reversed(causes):
-        if isinstance(cause, socket.gaierror):
-            return "its name is not known here"
-    if any("imed out" in str(cause) or isinstance(cause, TimeoutError) for cause in causes):
-        return "it did not answer in time"
-    for cause in reversed(causes):
-        if isinstance(cause, OSError) and cause.errno in errno.errorcode:
-            words = os.strerror(cause.errno or 0)
-            return words[:1].lower() + words[1:]
-    return "the connection broke"
 
 
 class Watchdog:

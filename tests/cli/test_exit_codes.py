@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.cli.ending import exit_code
+from airflow_provider_jobapi.cli.exit_codes import exit_code
 from airflow_provider_jobapi.cli.terminal import visible
 from airflow_provider_jobapi.training.identity import Content
 from airflow_provider_jobapi.training.status import JobStatus

@@ -23,7 +23,7 @@ from airflow_provider_jobapi.exceptions import (
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.contract import Request
-from airflow_provider_jobapi.services.jobapi.refusals import refusal
+from airflow_provider_jobapi.services.jobapi.errors import error_of_answer
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ADDRESS = "https://jobs.example.com"
@@ -37,7 +37,7 @@ def refused(request: Request, status: int, content: Any = None, *secrets: str, *
         key.replace("_", "-"): value for key, value in headers.items()
     }
     body = content if isinstance(content, bytes) else json.dumps(content or {"detail": "The detail."}).encode()
-    return refusal(request, Answer(status, named, body, NOW), ADDRESS, secrets)
+    return error_of_answer(request, Answer(status, named, body, NOW), ADDRESS, secrets)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_a_busy_service_says_when_to_come_back() -> None:
     st.sampled_from([GET, POST, STORAGE]),
 )  # fmt: skip
 def test_any_refusal_is_one_of_our_errors(status: int, body: bytes, headers: dict[str, str], request_: Request) -> None:
-    error = refusal(request_, Answer(status, headers, body, NOW), ADDRESS)
+    error = error_of_answer(request_, Answer(status, headers, body, NOW), ADDRESS)
     assert isinstance(error, TrainingError)
     assert "\n" not in str(error)
     assert len(str(error)) < 1_000
