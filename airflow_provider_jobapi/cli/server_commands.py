@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands of the server: run it, tend its clients, free its disk."""
+"""The commands of the server: run it, manage its clients, free disk space."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def add_commands(commands: Commands) -> None:
 
     for name, run, text, settings in (
         ("serve", _serve, "run the server", ()),
-        ("gc", _gc, "remove what has had its time: old jobs, environments beyond their bound", _GC),
+        ("gc", _gc, "remove jobs whose retention is over and Python environments beyond their bound", _GC),
         ("openapi", _openapi, "print the OpenAPI document", ("root",)),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(room=_run, run=run)
         add_options(command, *settings)
-    _add_client_commands(commands.add_parser("client", help="who may use the server"))
+    _add_client_commands(commands.add_parser("client", help="manage the clients that may use the server"))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -59,9 +59,9 @@ def _add_client_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text, settings in (
         ("add", _client_add, "make a client and print its connection", _CLIENT),
-        ("renew", _client_renew, "give a client another secret and print its connection", _CLIENT),
+        ("renew", _client_renew, "replace a client's secret and print its connection", _CLIENT),
         ("remove", _client_remove, "remove a client with its jobs and objects", ("root",)),
-        ("list", _client_list, "name the clients", ("root",)),
+        ("list", _client_list, "list the clients", ("root",)),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(room=_run, run=run)
@@ -112,7 +112,7 @@ def _client_remove(settings: Settings, options: argparse.Namespace) -> int:
 
     with open_registry(settings) as registry:
         registry.remove(options.client)
-    print(f"The client {options.client!r} is removed with all that was its own.")
+    print(f"The client {options.client!r} was removed with its jobs and objects.")
     return 0
 
 

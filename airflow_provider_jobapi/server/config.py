@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of the server: one table from which the command line, the JOBAPI_* variables and the help are made."""
+"""The settings of the server. The options, the JOBAPI_* variables and the help all come from :class:`Settings`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIZES |= {f"{letter}{unit}": base**power for power, letter in enumerate("kmgt",
 
 
 class SettingsError(Exception):
-    """A setting that the server cannot start with; one sentence that names it and says what to do."""
+    """A setting with which the server cannot start. The message names it and says what to do."""
 
 
 def _text(text: str) -> str:
@@ -74,7 +74,7 @@ def _switch(text: str) -> bool:
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name for name in re.split(r"[,\s]+", text) if name)
     if hidden := [name for name in names if name.startswith("JOBAPI_") or "=" in name]:
-        raise ValueError(f"it is a list of variable names, and {hidden[0]} is none that jobs may see")
+        raise ValueError(f"it is a list of variable names, and {hidden[0]} cannot be passed to jobs")
     return names
 
 
@@ -85,7 +85,8 @@ def _users(text: str) -> tuple[int, int]:
     return int(matched[1]), int(matched[2])
 
 
-def _is(read: Callable[[str], Any], text: str) -> dict[str, Any]:
+def _setting(read: Callable[[str], Any], text: str) -> dict[str, Any]:
+    """The metadata of a setting: the function that reads its text, and its help."""
     return {"read": read, "help": text}
 
 
@@ -93,32 +94,32 @@ def _default_root() -> Path:
     return _path(f"{os.environ.get('XDG_DATA_HOME') or '~/.local/share'}/jobapi")
 
 
-_ROOT = _is(_path, "where everything is kept")
-_HOST = _is(_text, "the address to listen on")
-_PORT = _is(_whole(0, 65_535), "the port to listen on; 0 takes a free one")
-_URL = _is(_text, "the address that clients use where a proxy stands in front, such as https://jobs.example.com")
-_INSECURE = _is(_switch, "listen on an address beyond this machine without TLS")
-_TRUST = _is(_switch, "let several clients share one user id, so that their jobs can read each other's files")
-_USERS = _is(_users, "FIRST-LAST: run each client's jobs under a user id of its own (needs root)")
-_TOKENS = _is(_span, "how long a token is good for")
-_STORAGE = _is(_size, "the most bytes that one client may store")
-_LOG = _is(_size, "the most bytes of one job's log")
-_ENVIRONMENTS = _is(_size, "the most bytes of all Python environments that are kept for later jobs")
-_QUEUE = _is(_whole(1, 100_000), "the most jobs of one client that may wait")
-_RETENTION = _is(_span, "how long an ended job is kept, with its log, its files and its model")
-_GRACE = _is(_span, "the time from SIGTERM to SIGKILL when a job is stopped")
-_ENGINE = _is(_text, "where jobs run: local runs them as processes of this machine")
-_CPUS = _is(_whole(1, 4096), "CPUs that jobs may use together")
-_GPUS = _is(_whole(0, 1024), "GPUs that jobs may use together")
-_MEMORY = _is(_whole(1, 2**31), "megabytes that jobs may use together")
-_PYTHON = _is(_program, "the Python that runs the jobs")
-_JOB_ENV = _is(_names, "names of the server's environment variables that jobs may see")
-_URLS = _is(_switch, "let requirements name addresses")
+_ROOT = _setting(_path, "where everything is kept")
+_HOST = _setting(_text, "the address to listen on")
+_PORT = _setting(_whole(0, 65_535), "the port to listen on; 0 takes a free one")
+_URL = _setting(_text, "the address that clients use where a proxy stands in front, such as https://jobs.example.com")
+_INSECURE = _setting(_switch, "listen on an address beyond this machine without TLS")
+_TRUST = _setting(_switch, "let several clients share one user id, so that their jobs can read each other's files")
+_USERS = _setting(_users, "FIRST-LAST: run each client's jobs under a user id of its own (needs root)")
+_TOKENS = _setting(_span, "how long a token is good for")
+_STORAGE = _setting(_size, "the most bytes that one client may store")
+_LOG = _setting(_size, "the most bytes of one job's log")
+_ENVIRONMENTS = _setting(_size, "the most bytes of all Python environments that are kept for later jobs")
+_QUEUE = _setting(_whole(1, 100_000), "the most jobs of one client that may wait")
+_RETENTION = _setting(_span, "how long an ended job is kept, with its log, its files and its model")
+_GRACE = _setting(_span, "the time from SIGTERM to SIGKILL when a job is stopped")
+_ENGINE = _setting(_text, "where jobs run: local runs them as processes of this machine")
+_CPUS = _setting(_whole(1, 4096), "CPUs that jobs may use together")
+_GPUS = _setting(_whole(0, 1024), "GPUs that jobs may use together")
+_MEMORY = _setting(_whole(1, 2**31), "megabytes that jobs may use together")
+_PYTHON = _setting(_program, "the Python that runs the jobs")
+_JOB_ENV = _setting(_names, "names of the server's environment variables that jobs may see")
+_URLS = _setting(_switch, "let requirements name addresses")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the server is told at its start. Spans are ``timedelta``, sizes are bytes, ``memory`` is megabytes."""
+    """The settings with which the server starts. Sizes are bytes, ``memory`` is megabytes."""
 
     root: Path = field(default_factory=_default_root, metadata=_ROOT)
     host: str = field(default="127.0.0.1", metadata=_HOST)
@@ -144,11 +145,11 @@ class Settings:
 
     @classmethod
     def load(cls, options: Mapping[str, str | None], environ: Mapping[str, str]) -> Self:
-        """Read the settings; an option on the command line wins over its variable.
+        """Read the settings. An option of the command line takes precedence over its variable.
 
-        :param options: Texts by the name of the field; None where the option was not given.
-        :param environ: Where the JOBAPI_* variables are.
-        :raises SettingsError: naming the option or the variable.
+        :param options: The text of each option by the name of its field; None where it was not given.
+        :param environ: The environment with the JOBAPI_* variables.
+        :raises SettingsError: when a value is invalid; the message names the option or the variable.
         """
         values: dict[str, Any] = {}
         for each in fields(cls):
@@ -179,7 +180,7 @@ class Settings:
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Give a parser one option for every setting, or for some of them; all texts, read by :meth:`Settings.load`."""
+    """Add an option for each setting, or for those named; :meth:`Settings.load` reads their texts."""
     for each in fields(Settings):
         if names and each.name not in names:
             continue

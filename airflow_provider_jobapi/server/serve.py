@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``jobapi serve``: the listening process."""
+"""Run the server: ``jobapi serve``."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, ClientRegistry, connection_help
 from airflow_provider_jobapi.server.store.database import Database
 
-_GRACEFUL = 10
-"""Seconds that open requests get when the server ends."""
+_SHUTDOWN_SECONDS = 10
+"""The time that open requests get when the server ends."""
 
-_HEADERS_AT_ALL = 256 * 1024
-"""Bytes of headers after which the connection is cut; below that, ``limits`` answers 431."""
+_HEADER_BYTES = 256 * 1024
+"""The size of a request's headers at which the connection is closed; ``http/limits.py`` answers 431 to smaller ones."""
+
+_OPEN_FILES = 65_536
+"""The limit of open files that the server asks for: each connection and each log that is read needs one."""
 
 
 def serve(settings: Settings) -> int:
-    """Run the server until a signal ends it; answers the exit code.
+    """Run the server until a signal ends it; returns the exit code.
 
     :raises SettingsError: when it cannot start.
     """
@@ -41,7 +44,7 @@ def serve(settings: Settings) -> int:
     logging.getLogger("airflow_provider_jobapi").setLevel(logging.INFO)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # `jobapi gc` may come before the server is up
     signal.signal(signal.SIGTERM, _interrupt)
-    _allow_files()
+    _raise_file_limit()
     layout.prepare_root(settings.root)
     with layout.root_lock(settings.root):
         database = Database(settings.root / "jobapi.sqlite")
@@ -50,7 +53,7 @@ def serve(settings: Settings) -> int:
             with suppress(KeyboardInterrupt):  # uvicorn raises the signal again that ended it
                 return _run(settings, components)
             if going := len(components.registry.placed()):
-                print(f"{going} jobs run on; a server that is started on this root takes them over.")  # noqa: T201
+                print(f"{going} jobs go on; the next server on this root takes them over.")  # noqa: T201
             return 0
         finally:
             database.close()
@@ -64,12 +67,12 @@ def _run(settings: Settings, components: ServerComponents) -> int:
         # h11 bounds the memory of headers; the faster parser does not.
         http=LimitedProtocol,
         ws="none",
-        h11_max_incomplete_event_size=_HEADERS_AT_ALL,
+        h11_max_incomplete_event_size=_HEADER_BYTES,
         access_log=False,
         log_level="warning",
         server_header=False,
         timeout_keep_alive=65,
-        timeout_graceful_shutdown=_GRACEFUL,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     server = _Server(config, components, welcome)
     server.run(sockets=[listener])
@@ -97,10 +100,10 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _allow_files() -> None:
-    """Every client and every log that is read holds a file; the usual 1,024 are few."""
+def _raise_file_limit() -> None:
+    """Raise the limit of open files, which is often 1,024."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536)
+    most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 

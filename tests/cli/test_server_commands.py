@@ -65,7 +65,7 @@ def test_the_first_start_prints_the_connection_and_later_ones_do_not(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_server_well(tmp_path, number):
+def test_a_signal_ends_the_server_with_code_0(tmp_path, number):
     with running(tmp_path / "root") as server:
         before = len(server.log())
         server.process.send_signal(number)
@@ -103,15 +103,15 @@ def test_a_port_that_is_taken_is_named(tmp_path):
         (["client", "renew", "x", "--root", "/none"], "There is no server's root at /none"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_sentence(tmp_path, arguments, said):
+def test_an_invalid_command_is_refused_in_one_sentence(tmp_path, arguments, said):
     assert said in refused(*arguments, env={"JOBAPI_ROOT": str(tmp_path / "root")})
 
 
-def test_a_variable_is_named_as_such():
+def test_an_invalid_variable_is_named():
     assert "JOBAPI_PORT cannot be 'x'" in refused("serve", env={"JOBAPI_PORT": "x"})
 
 
-def test_a_network_address_with_a_word(tmp_path):
+def test_insecure_allows_a_network_address(tmp_path):
     with running(tmp_path / "root", "--host", "0.0.0.0", "--insecure") as server:
         assert server.request("GET", "/api/v2/storage").json()["status"] == "READY"
 
@@ -125,7 +125,7 @@ def test_the_root_is_the_servers_alone(tmp_path):
             assert mode & ~allowed == 0, (path, oct(mode))
 
 
-def test_one_tenant_only_unless_somebody_says_otherwise(tmp_path):
+def test_a_second_client_needs_users_or_trust(tmp_path):
     place = str(tmp_path / "root")
     first = jobapi("client", "add", "one", "--root", place, "--port", "4711")
     assert first.returncode == 0
@@ -147,7 +147,7 @@ def test_one_tenant_only_unless_somebody_says_otherwise(tmp_path):
 def test_clients_with_user_ids_of_their_own(tmp_path):
     place = tmp_path / "root"
     users = ("--root", str(place), "--users", "200000-200001")
-    assert jobapi("client", "add", "one", "--root", str(place)).returncode == 0  # before anybody thought of --users
+    assert jobapi("client", "add", "one", "--root", str(place)).returncode == 0  # before --users is used
     assert jobapi("client", "add", "two", *users).returncode == 0
     database = Database(place / "jobapi.sqlite")
     ClientRegistry(Settings(root=place, users=(200000, 200001)), database).check()  # as at the start of a server
@@ -177,7 +177,7 @@ def test_a_renewed_secret_replaces_the_old_one(tmp_path):
         server.connection["password"] = new
 
 
-def test_a_removed_client_is_out_and_its_files_are_gone(tmp_path):
+def test_a_removed_client_has_no_access_and_no_files(tmp_path):
     with running(tmp_path / "root") as server:
         job_id = server.submit("import time\nwhile True: time.sleep(0.1)\n")
         said = refused("client", "remove", "airflow", "--root", str(server.root))
@@ -203,7 +203,7 @@ def test_a_root_without_its_database_is_left_alone(tmp_path):
     assert (tmp_path / "root" / "clients" / "one" / "data").is_dir()
 
 
-def test_gc_removes_what_has_had_its_time_and_what_a_crash_left(tmp_path):
+def test_gc_removes_old_jobs_and_the_leftovers_of_a_crash(tmp_path):
     with running(tmp_path / "root") as server:
         job_id = server.submit("print(1)", name="old")
         server.wait_for(job_id, timeout=120)
@@ -226,19 +226,19 @@ def gc(server: Server) -> str:
     return jobapi("gc", "--root", str(server.root), "--retention", "1s").stdout
 
 
-def test_gc_tells_a_running_server_to_collect(tmp_path):
+def test_gc_has_a_running_server_collect(tmp_path):
     with running(tmp_path / "root") as server:
         job_id = server.submit("print(1)")
         server.wait_for(job_id, timeout=120)
         answer = jobapi("gc", "--root", str(server.root))
         assert answer.stdout == (
-            f"The server that runs on {server.root} (process {server.process.pid}) was told to collect now.\n"
+            f"The server that runs on {server.root} (process {server.process.pid}) collects now.\n"
         )
         poll(lambda: "environments were removed" in server.log(), 30, "the server to collect")
         assert server.request("GET", f"/api/v2/jobs/{job_id}").status_code == 200
 
 
-def test_retention_is_held_while_the_server_runs(tmp_path):
+def test_a_running_server_removes_old_jobs(tmp_path):
     with running(tmp_path / "root", "--retention", "1s") as server:
         job_id = server.submit("print(1)")
         path = f"/api/v2/jobs/{job_id}"
@@ -246,7 +246,7 @@ def test_retention_is_held_while_the_server_runs(tmp_path):
         assert server.request("GET", "/api/v2/storage/objects").json()["objects"] == []
 
 
-def test_without_the_servers_libraries_it_is_told_what_to_install(tmp_path):
+def test_a_missing_library_is_named_with_what_to_install(tmp_path):
     (tmp_path / "joserfc").mkdir()
     (tmp_path / "sqlalchemy.py").write_text("raise ModuleNotFoundError('no', name='sqlalchemy')")
     answer = jobapi("serve", env={"PYTHONPATH": str(tmp_path)})

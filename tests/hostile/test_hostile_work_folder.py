@@ -250,7 +250,7 @@ print("planted", planted)
 
 def test_the_environments_are_emptied_as_their_owner(served: tuple[Server, Tenant, Tenant]) -> None:
     """uv walks through a cache that jobs may write: with the rights of root it could be led anywhere."""
-    from airflow_provider_jobapi.server.run.environments import _clean_cache
+    from airflow_provider_jobapi.server.run.environment_collection import clean_cache
 
     server, alice, _ = served
     home = server.root / "clients" / alice.client_id / "environments"
@@ -258,7 +258,7 @@ def test_the_environments_are_emptied_as_their_owner(served: tuple[Server, Tenan
     witness = server.root / "bin" / "witness"
     witness.write_text(f'#!/bin/sh\nid -u > "{home}/uv-cache/who"\n')
     witness.chmod(0o755)
-    _clean_cache(str(witness), home)
+    clean_cache(str(witness), home)
     assert int((home / "uv-cache" / "who").read_text()) == (home / "uv-cache").stat().st_uid
 
 

@@ -18,7 +18,7 @@ def load(environ: dict[str, str] | None = None, **options: str) -> Settings:
     return Settings.load(options, environ or {})
 
 
-def test_what_is_not_said_has_a_default():
+def test_settings_have_defaults():
     settings = load()
     assert settings.host == "127.0.0.1"
     assert settings.port == 8787
@@ -83,12 +83,12 @@ def test_a_setting_that_cannot_be_read_is_named(name, text, said):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.1.2.3"])
-def test_this_machine_needs_no_tls(host):
+def test_a_loopback_address_needs_no_tls(host):
     assert load(host=host).host == host
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "jobs.example.com"])
-def test_a_network_needs_tls_or_a_word(host):
+def test_a_network_address_needs_the_insecure_option(host):
     with pytest.raises(SettingsError, match=r"plain text: .*TLS in front, or pass --insecure"):
         load(host=host)
     assert load(host=host, insecure="1").host == host
@@ -101,7 +101,7 @@ def test_users_need_root(monkeypatch):
 
 
 @pytest.mark.parametrize("url", ["jobs.example.com", "ftp://x", "https://", "https://x/?a=b", "https://x y"])
-def test_an_address_that_is_none_is_refused(url):
+def test_an_invalid_url_is_refused(url):
     with pytest.raises(SettingsError, match="--url cannot be"):
         load(url=url)
 
@@ -132,5 +132,5 @@ def test_a_size_in_bytes_is_that_size(size):
 @pytest.mark.parametrize(
     ("size", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (20 * 10**9, "20.0 GB"), (3e12, "3.0 TB")]
 )
-def test_a_size_is_told(size, text):
+def test_a_size_is_formatted(size, text):
     assert config.size_text(size) == text

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Makes one Python environment: the first step of a job, run as the job's own user by the job's own Python.
+r"""Make one Python environment: the first step of a job, run as the job's user by the job's Python.
 
 Standard library only, Python 3.8 and newer. ``python -I -S build_environment.py UV PYTHON REQUIREMENTS TARGET`` makes
-TARGET of the file REQUIREMENTS, unless it is there. It is made under another name and renamed, so it exists exactly
-when it is whole; and under a lock, so that two jobs with the same requirements make it once.
+the environment TARGET from the file REQUIREMENTS, unless it exists. It is made under another name and renamed, so that
+it never exists in part; and under a lock, so that two jobs with the same requirements make it once.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ exit 2
 """
 
 
-def say(text: str) -> None:
-    """Write a line that nobody takes for one of the job."""
+def write_line(text: str) -> None:
+    """Write a line to the job's log, marked as not being the job's own."""
     print("jobapi: " + text, flush=True)  # noqa: T201 -- its output is the job's log
 
 
-def take(lock: Path, waiting: str) -> int:
-    """Hold the lock of an environment.
+def take_lock(lock: Path, waiting: str) -> int:
+    """Lock a file exclusively; returns its handle.
 
-    :param waiting: Said when that takes a while; nothing where it is empty.
+    :param waiting: A line for the log when another process holds the lock; may be empty.
     """
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         if waiting:
-            say(waiting)
+            write_line(waiting)
         fcntl.flock(handle, fcntl.LOCK_EX)
     return handle
 
 
 def build(uv: str, python: str, requirements: Path, target: Path) -> int:
-    """Make the environment; answers the exit code."""
+    """Make the environment; returns the exit code."""
     text = requirements.read_text(encoding="utf-8")
     part = target.with_name(target.name + ".part")
     shutil.rmtree(str(part), ignore_errors=True)
     commands = [[uv, "venv", "--quiet", "--relocatable", "--python", python, str(part)]]
     if text.strip():
-        say("Making the Python environment of requirements.txt.")
+        write_line("Making the Python environment of requirements.txt.")
         commands.append([uv, "pip", "install", "--python", str(part / "bin" / "python"), "-r", str(requirements)])
     for command in commands:
         code = subprocess.call(command)
@@ -76,20 +76,20 @@ def build(uv: str, python: str, requirements: Path, target: Path) -> int:
 
 
 def main(uv: str, python: str, requirements: str, target: str) -> int:
-    """Make the environment unless it is there; answers the exit code."""
+    """Make the environment unless it exists; returns the exit code."""
     listing, place = Path(requirements), Path(target)
     if place.is_dir():
         return 0
     try:
-        worth_telling = listing.stat().st_size > 0
-        waiting = "Another job makes the same Python environment; waiting for it." if worth_telling else ""
-        lock = take(place.with_name(place.name + ".lock"), waiting)
+        has_requirements = listing.stat().st_size > 0
+        waiting = "Another job makes the same Python environment; waiting for it." if has_requirements else ""
+        lock = take_lock(place.with_name(place.name + ".lock"), waiting)
         try:
             return 0 if place.is_dir() else build(uv, python, listing, place)
         finally:
             os.close(lock)
     except OSError as error:
-        say("The Python environment cannot be made: " + str(error) + ".")
+        write_line("The Python environment cannot be made: " + str(error) + ".")
         return 1
 
 

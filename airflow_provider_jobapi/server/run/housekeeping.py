@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is cleared away: jobs whose retention is over, environments beyond their bound, and what a crash left behind."""
+"""Remove jobs whose retention is over, Python environments beyond their bound, and files that a crash left behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Event, Thread
 
 from airflow_provider_jobapi.server.config import Settings, SettingsError
-from airflow_provider_jobapi.server.run import environments
+from airflow_provider_jobapi.server.run.environment_collection import collect
+from airflow_provider_jobapi.server.run.environments import find_uv
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
@@ -20,12 +21,12 @@ from airflow_provider_jobapi.training.units import size_text
 
 log = logging.getLogger(__name__)
 
-_PACE = 3600.0
-"""The most seconds between two collections."""
+_INTERVAL_SECONDS = 3600.0
+"""The most time between two looks for jobs whose retention is over."""
 
 
 class Housekeeper:
-    """Clears away, in a thread of its own while the server runs."""
+    """Remove old jobs in a thread while the server runs, and more on demand."""
 
     def __init__(self, settings: Settings, clients: ClientRegistry, storages: Storages, registry: JobRegistry) -> None:
         self._settings = settings
@@ -33,11 +34,14 @@ class Housekeeper:
         self._storages = storages
         self._registry = registry
         self._wake = Event()
-        self._over = False
+        self._stopping = False
         self._thread = Thread(target=self._run, name="housekeeping", daemon=True)
 
     def sweep(self) -> str:
-        """Remove what no row of the database knows. Only while nobody uses the root but the caller."""
+        """Remove files that no row of the database refers to; returns a sentence about it, or an empty text.
+
+        Only while no request is served: an upload in progress would be removed too.
+        """
         names = [client.client_id for client in self._clients.all()]
         for place in (self._settings.root / "clients").iterdir():
             if place.name not in names:
@@ -49,42 +53,42 @@ class Housekeeper:
         return f"{size_text(freed)} were freed that nothing used." if freed else ""
 
     def expire(self) -> str:
-        """Remove the jobs whose retention is over; says how many."""
+        """Remove the jobs whose retention is over; returns a sentence about it, or an empty text."""
         count = self._registry.expire(self._settings.retention)
         return f"{count} jobs are gone, whose retention was over." if count else ""
 
     def collect(self) -> str:
-        """Remove what has had its time, the environments beyond their bound included; says what that was."""
-        return f"{self.expire()} {environments.collect(self._settings)}".strip()
+        """Remove old jobs and the environments beyond their bound; returns a sentence about it."""
+        return f"{self.expire()} {collect(self._settings, find_uv())}".strip()
 
     def start(self) -> None:
-        """Begin to clear away: jobs from time to time, everything when told so."""
+        """Start the thread. It removes old jobs from time to time, and environments too after :meth:`wake`."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End; waits until the thread is at rest."""
-        self._over = True
+        """Stop the thread and wait for its end."""
+        self._stopping = True
         self._wake.set()
         self._thread.join()
 
     def wake(self) -> None:
-        """Clear away now."""
+        """Remove old jobs and environments now."""
         self._wake.set()
 
     def _run(self) -> None:
-        told = False
-        while not self._over:
+        woken = False
+        while not self._stopping:
             try:
-                if said := self.collect() if told else self.expire():
-                    log.info("%s", said)
+                if message := self.collect() if woken else self.expire():
+                    log.info("%s", message)
             except Exception:
-                log.exception("The housekeeping failed; it goes on at its pace.")
-            told = self._wake.wait(min(_PACE, self._settings.retention.total_seconds()))
+                log.exception("The housekeeping failed; it is tried again later.")
+            woken = self._wake.wait(min(_INTERVAL_SECONDS, self._settings.retention.total_seconds()))
             self._wake.clear()
 
 
 def collect_now(settings: Settings) -> str:
-    """``jobapi gc``: clear away in this process, or tell the server that runs on this root to do so.
+    """Run ``jobapi gc``: collect in this process, or have the server that runs on this root collect.
 
     :raises SettingsError: when neither is possible.
     """
@@ -94,7 +98,7 @@ def collect_now(settings: Settings) -> str:
         with layout.root_lock(settings.root):
             return _collect_alone(settings)
     except layout.RootInUse as held:
-        return _tell_server(settings.root, held.process)
+        return _signal_server(settings.root, held.process)
 
 
 def _collect_alone(settings: Settings) -> str:
@@ -107,13 +111,13 @@ def _collect_alone(settings: Settings) -> str:
         database.close()
 
 
-def _tell_server(place: Path, process: int | None) -> str:
+def _signal_server(root: Path, process: int | None) -> str:
     try:
         if process is None:
-            raise OSError(None, "it does not say its process id")
+            raise OSError(None, "its process id is unknown")
         os.kill(process, signal.SIGUSR1)
     except OSError as error:
         raise SettingsError(
-            f"The server that runs on {place} (process {process}) cannot be told to collect: {error.strerror}."
+            f"The server that runs on {root} (process {process}) cannot be signalled to collect: {error.strerror}."
         ) from None
-    return f"The server that runs on {place} (process {process}) was told to collect now."
+    return f"The server that runs on {root} (process {process}) collects now."

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a job ended: from its exit record, from what it left behind, or from the lack of both."""
+"""Decide how a job ended: from its exit record, or from what its supervisor left behind without one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FAILED = JobState.FAILED
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The end of a job, as the registry takes it."""
+    """The end of a job, with the fields of :meth:`JobRegistry.finish`."""
 
     state: JobState
     reason: Reason | str | None
@@ -34,7 +34,7 @@ class Verdict:
 
 
 def read_record(directory: Path) -> dict[str, Any] | None:
-    """The exit record of a job, or None while there is none."""
+    """Read the exit record of a job; None while it has none."""
     try:
         record: dict[str, Any] = json.loads((directory / "exit.json").read_bytes())
     except FileNotFoundError:
@@ -54,7 +54,7 @@ def read_start(directory: Path) -> datetime | None:
 
 
 def of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> Verdict:
-    """The end that an exit record tells; after exit code 0 the SavedModel is stored first.
+    """Decide from an exit record how a job ended; after exit code 0 its SavedModel is stored first.
 
     :raises OSError: when the work folder cannot be read.
     """
@@ -65,7 +65,7 @@ def of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> Verdi
     }
     reason = record["reason"]
     if reason == Reason.STOPPED and not job.stop_requested_by:
-        message = "The job's supervisor was told to end, as when the machine shuts down, and it ended the job."
+        message = "The job's supervisor received SIGTERM, as when the machine shuts down, and ended the job."
         return Verdict(FAILED, Reason.LOST, message, **known)
     if reason == Reason.STOPPED:
         return Verdict(JobState.STOPPED, reason, record["message"], **known)
@@ -89,23 +89,21 @@ def not_prepared(error: OSError) -> Verdict:
 
 
 def lost(directory: Path) -> Verdict:
-    """The end of a job whose supervisor is gone without a record."""
+    """The end of a job whose supervisor is gone and left no exit record."""
     try:
         lines = (directory / "supervisor.err").read_text(errors="replace").strip().splitlines()
     except OSError:
         lines = []
-    words = f": {lines[-1][:500]}" if lines else "."
+    quoted = f": {lines[-1][:500]}" if lines else "."
     if not (directory / "started").exists():
-        return Verdict(FAILED, Reason.LOST, f"The job's supervisor does not come up{words}")
+        return Verdict(FAILED, Reason.LOST, f"The job's supervisor did not start{quoted}")
     if lines:
-        return Verdict(FAILED, Reason.LOST, f"The job's supervisor failed, and the job with it{words}")
+        return Verdict(FAILED, Reason.LOST, f"The job's supervisor failed, and the job with it{quoted}")
     return Verdict(FAILED, Reason.LOST, "The job's supervisor was killed, and the job with it.")
 
 
 def seal_log(directory: Path) -> None:
-    """Take away the beginning of a record that a killed supervisor did not finish. Nobody has read it: readers see
-    whole records only.
-    """
+    """Cut off the last record where a killed supervisor did not finish it. Readers only ever get whole records."""
     try:
         handle = os.open(directory / "log", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -120,7 +118,7 @@ def seal_log(directory: Path) -> None:
 
 
 def tidy(job: Job) -> None:
-    """Remove what nobody can need after the end: temporary files, and the work folder once its model is stored."""
+    """Remove what is not needed after the end: temporary files, and the work folder once its model is stored."""
     remove_tree(job.directory / "tmp")
     if job.directory.exists() and (record := read_record(job.directory)) and record["reason"] is None:
         remove_tree(job.directory / "work")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_jobapi.server.config import Settings, SettingsError
-from airflow_provider_jobapi.server.run import build_environment, environments
+from airflow_provider_jobapi.server.run import build_environment, environment_collection, environments
 from tests.harness.bench import Bench, bench
 from tests.harness.server import poll
 
@@ -46,7 +46,7 @@ def test_a_job_without_requirements_has_python_and_no_packages(bench):
     assert len(venvs(bench)) == 1
 
 
-def test_requirements_that_cannot_be_installed_fail_with_uvs_words(bench):
+def test_requirements_that_cannot_be_installed_fail_the_job(bench):
     files = {"requirements.txt": "six==99.0\n"}
     job = bench.wait(bench.submit(files=files, command=INSTALL), timeout=120)
     assert (job.state, job.reason) == ("FAILED", "EnvironmentFailed")
@@ -59,7 +59,7 @@ def test_requirements_that_cannot_be_installed_fail_with_uvs_words(bench):
 @pytest.mark.parametrize(
     "command", ["pip3 install numpy", "pip3 install -r other.txt", "env pip install -U pip", "pip3 list", "pip3"]
 )
-def test_pip_does_nothing_but_what_is_done(bench, command):
+def test_pip_refuses_everything_but_the_jobs_own_requirements(bench, command):
     files = {"requirements.txt": "", "other.txt": "numpy\n"}
     job = bench.wait(bench.submit(command=command, files=files))
     assert (job.reason, job.exit_code) == ("NonZeroExit", 2)
@@ -72,8 +72,8 @@ def test_programs_of_packages_are_on_the_path(bench):
     assert job.state == "SUCCESSFUL", bench.log(job)
 
 
-def test_an_environment_that_a_crash_left_half_made_is_made_anew(tmp_path):
-    uv, target = environments._find_uv(), tmp_path / "venv"
+def test_an_environment_that_a_crash_left_incomplete_is_made_again(tmp_path):
+    uv, target = environments.find_uv(), tmp_path / "venv"
     (tmp_path / "requirements.txt").write_text("")
     (tmp_path / "venv.part" / "bin").mkdir(parents=True)
     (tmp_path / "venv.part" / "bin" / "python").write_text("half")
@@ -83,7 +83,7 @@ def test_an_environment_that_a_crash_left_half_made_is_made_anew(tmp_path):
     assert not (tmp_path / "venv.part").exists()
 
 
-def test_the_bound_takes_the_cache_and_then_what_was_not_used_longest(tmp_path):
+def test_a_collection_empties_the_cache_and_then_removes_the_longest_unused(tmp_path):
     with Bench(tmp_path, environment_bound=1) as bench:
         used = bench.submit("import time; print('up', flush=True); time.sleep(60)", files={"requirements.txt": "six\n"})
         bench.wait_for_line(used, "up", timeout=120)
@@ -102,11 +102,11 @@ def test_the_bound_takes_the_cache_and_then_what_was_not_used_longest(tmp_path):
         assert again.state == "SUCCESSFUL"
         bench.registry.request_stop(used.key, "the test")
         bench.wait(used)
-        assert environments.collect(bench.settings).removed == 2
+        assert bench.runner.environments.collect().removed == 2
         assert venvs(bench) == []
 
 
-def test_what_was_used_last_stays(tmp_path):
+def test_the_environment_used_last_is_kept(tmp_path):
     with Bench(tmp_path) as bench:
         first = bench.wait(bench.submit("print(1)", files={"requirements.txt": "# one\n"}))
         second = bench.wait(bench.submit("print(1)", files={"requirements.txt": "# two\n"}))
@@ -117,26 +117,26 @@ def test_what_was_used_last_stays(tmp_path):
         )
         home = locks[0].parent.parent
         shutil.rmtree(home / "uv-cache")
-        whole = environments._size([home])
+        whole = environment_collection._size([home])
         bound = Settings(root=bench.settings.root, environment_bound=whole - 1)
-        assert environments.collect(bound).removed == 1
+        assert environment_collection.collect(bound, environments.find_uv()).removed == 1
         assert venvs(bench) == [locks[1].name]
 
 
-def test_a_python_that_is_none_is_refused_in_one_sentence(tmp_path):
+def test_an_invalid_python_is_refused_in_one_sentence(tmp_path):
     for python in ("/no/such/python", "/bin/false", "/bin/echo"):
         with pytest.raises(SettingsError, match=f"--python {python}"):
             Bench(tmp_path, python=Path(python))
 
 
-def test_the_python_of_a_virtual_environment_means_the_one_it_was_made_of(tmp_path):
-    subprocess.run([environments._find_uv(), "venv", "-q", "--python", sys.executable, tmp_path / "venv"], check=True)
+def test_the_python_of_a_virtual_environment_is_resolved_to_its_base(tmp_path):
+    subprocess.run([environments.find_uv(), "venv", "-q", "--python", sys.executable, tmp_path / "venv"], check=True)
     found = environments.Interpreter.find(tmp_path / "venv" / "bin" / "python")
     assert not found.path.startswith(str(tmp_path))
     assert found.version == ".".join(map(str, sys.version_info[:3]))
 
 
-def test_uv_sees_the_index_and_the_proxy_and_nothing_else_of_the_server(tmp_path):
+def test_uv_gets_only_the_index_and_proxy_variables_of_the_server(tmp_path):
     environ = {
         "UV_INDEX_URL": "https://index",
         "UV_DEFAULT_INDEX": "https://index",
@@ -164,9 +164,9 @@ def test_the_index_of_a_uv_toml_among_the_inputs_is_not_used(bench):
     assert job.state == "SUCCESSFUL", bench.log(job)
 
 
-def test_waiting_for_another_job_that_makes_the_same_environment_is_told(tmp_path):
+def test_the_log_says_that_another_job_makes_the_same_environment(tmp_path):
     (tmp_path / "requirements.txt").write_text("# none\n")
-    uv, target = environments._find_uv(), tmp_path / "venv"
+    uv, target = environments.find_uv(), tmp_path / "venv"
     with (tmp_path / "venv.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         process = subprocess.Popen(

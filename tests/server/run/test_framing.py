@@ -50,7 +50,7 @@ def test_the_lines_do_not_depend_on_how_the_bytes_arrive(data, cuts):
 
 
 @given(NOISE)
-def test_every_line_is_harmless(data):
+def test_no_line_has_control_characters(data):
     for line in lines_of(data):
         assert len(line) <= TEXT_LIMIT
         text = line.decode("utf-8")

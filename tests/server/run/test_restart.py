@@ -42,7 +42,7 @@ def bench(tmp_path):
     bench.__exit__()
 
 
-def test_a_job_goes_on_and_ends_while_nobody_looks(bench, tmp_path):
+def test_a_job_runs_to_its_end_while_no_server_runs(bench, tmp_path):
     counted, gate = tmp_path / "runs", tmp_path / "gate"
     script = (
         COUNT.format(str(counted))
@@ -99,7 +99,7 @@ raise SystemExit(5)"""
     assert runs(counted) == 1
 
 
-def test_a_stop_that_was_asked_for_while_no_runner_was_there_is_done(bench):
+def test_a_stop_request_made_while_no_runner_ran_is_followed(bench):
     job = bench.submit("import time; print('up'); time.sleep(60)")
     first = bench.start_runner()
     bench.wait_for_line(job, "up")
@@ -111,7 +111,7 @@ def test_a_stop_that_was_asked_for_while_no_runner_was_there_is_done(bench):
     assert processes_of(job.directory) == []
 
 
-def test_what_a_supervisor_lost_while_nobody_looked_is_lost(bench):
+def test_a_job_whose_supervisor_died_while_no_runner_ran_is_lost(bench):
     job = bench.submit("import time; print('up'); time.sleep(60)", command="python3 train.py; true")
     first = bench.start_runner()
     bench.wait_for_line(job, "up")
@@ -144,7 +144,7 @@ def test_a_job_that_was_placed_and_did_not_start_runs_exactly_once(bench, tmp_pa
     assert runs(counted) == 1
 
 
-def test_a_crash_while_the_model_is_stored_is_made_good(bench):
+def test_a_model_is_stored_after_a_crash_while_it_was_stored(bench):
     big = WRITE_MODEL + "\nwith open(place / 'variables' / 'data', 'wb') as file: file.truncate(600 * 2**20)"
     job = bench.submit(big)
     first = bench.start_runner()

@@ -36,7 +36,7 @@ def test_a_script_runs_to_its_end(bench):
     assert bench.log(job) == "hello ['--epochs=5']\n"
 
 
-def test_the_saved_model_is_stored_before_success_is_said(bench):
+def test_the_saved_model_is_stored_before_the_job_is_successful(bench):
     job = bench.wait(bench.submit(WRITE_MODEL))
     assert (job.state, job.message) == ("SUCCESSFUL", "The SavedModel is model/1 (2 files, 10 bytes).")
     assert job.model is not None
@@ -206,7 +206,7 @@ def test_a_killed_supervisor_means_lost_and_leaves_nothing_running(bench):
     assert processes_of(job.directory) == []
 
 
-def test_a_machine_that_shuts_down_does_not_mean_that_somebody_stopped_the_job(bench):
+def test_a_supervisor_that_is_ended_by_sigterm_loses_the_job(bench):
     job = bench.submit(WAITS)
     bench.wait_for_line(job, "up")
     os.kill(supervisor_of(job.directory), signal.SIGTERM)
@@ -238,7 +238,7 @@ def test_a_lost_job_has_a_log_of_whole_records(tmp_path):
         assert (job.directory / "log").read_bytes() == b"2026-01-02T03:04:05.678901Z whole\n"
 
 
-def test_a_supervisor_that_never_comes_up_fails_the_job_with_its_words(tmp_path):
+def test_a_supervisor_that_does_not_start_fails_the_job_and_is_quoted(tmp_path):
     bench = Bench(tmp_path)
     job = bench.submit()
     bench.registry.place(job.key)
@@ -246,7 +246,7 @@ def test_a_supervisor_that_never_comes_up_fails_the_job_with_its_words(tmp_path)
     with bench:
         job = bench.wait(job)
         assert (job.state, job.reason) == ("FAILED", "Lost")
-        assert job.message.startswith("The job's supervisor does not come up: ")
+        assert job.message.startswith("The job's supervisor did not start: ")
         assert "cannot be used" in job.message
 
 
@@ -260,7 +260,7 @@ def test_a_work_folder_that_cannot_be_made_fails_the_job(tmp_path):
         assert job.message.startswith("The job could not be prepared on the server: ")
 
 
-def test_many_jobs_at_once_all_come_to_their_end(tmp_path):
+def test_many_jobs_at_once_all_end(tmp_path):
     with Bench(tmp_path, cpus=8) as bench:
         jobs = [bench.submit(f"print({number})") for number in range(20)]
         for number, job in enumerate(jobs):
@@ -268,7 +268,7 @@ def test_many_jobs_at_once_all_come_to_their_end(tmp_path):
             assert bench.log(job) == f"{number}\n"
 
 
-def test_what_nobody_needs_after_the_end_is_removed(bench):
+def test_temporary_files_and_a_stored_models_work_folder_are_removed(bench):
     good, bad = bench.wait(bench.submit(WRITE_MODEL)), bench.wait(bench.submit("raise SystemExit(1)"))
     poll(lambda: not (good.directory / "work").exists(), 5, "the work folder to go")
     poll(lambda: not (bad.directory / "tmp").exists(), 5, "the temporary files to go")
@@ -289,7 +289,7 @@ def test_a_runner_that_was_stopped_leaves_its_jobs_to_the_next(tmp_path):
         assert second.log(job) == "up\ndone\n"
 
 
-def test_a_turn_that_fails_is_not_the_last(bench, monkeypatch, caplog):
+def test_the_runner_goes_on_after_a_turn_that_failed(bench, monkeypatch, caplog):
     failures = iter([OSError("the database is away")])
 
     def once() -> list[object]:

@@ -31,7 +31,7 @@ def script(text: str) -> str:
     return f"exec {PYTHON} -u -c '{text}'"
 
 
-def test_a_job_leaves_its_log_and_a_true_exit_record(supervised):
+def test_a_job_leaves_its_log_and_an_exit_record(supervised):
     job = supervised("echo out; echo err >&2; exit 3", notices=["The image is not run."])
     record = job.record()
     assert record["exit_code"] == 3
@@ -49,7 +49,7 @@ def test_success_has_no_reason(supervised):
     assert (record["exit_code"], record["reason"], record["message"]) == (0, None, "")
 
 
-def test_a_signal_is_told_as_one(supervised):
+def test_the_exit_record_names_the_signal(supervised):
     job = supervised("kill -SEGV $$")
     record = job.record()
     assert (record["exit_code"], record["signal"], record["reason"]) == (128 + 11, 11, "NonZeroExit")
@@ -58,7 +58,7 @@ def test_a_signal_is_told_as_one(supervised):
 
 
 @pytest.mark.parametrize("step", [{"argv": ["/no/such/program"]}, {"argv": ["/bin/true"], "cwd": "/no/such/place"}])
-def test_what_cannot_be_started_is_a_failed_job(supervised, step):
+def test_a_command_that_cannot_be_started_fails_the_job(supervised, step):
     job = supervised(steps=[{"name": "training"} | step])
     record = job.record()
     assert (record["exit_code"], record["reason"]) == (127, "NonZeroExit")
@@ -94,14 +94,14 @@ def test_a_job_never_starts_twice_however_often_it_is_started(supervised):
     assert job.lines() == ["run"]
 
 
-def test_one_that_was_started_and_has_no_record_is_not_started_again(supervised):
+def test_a_started_job_without_a_record_is_not_started_again(supervised):
     job = supervised("echo run", start=False)
     (job.directory / "started").write_text("{}")
     assert job.start().wait(10) == 76
     assert job.lines() == []
 
 
-def test_it_waits_for_whoever_only_looks_whether_it_is_alive(supervised):
+def test_a_supervisor_waits_for_a_server_that_checks_its_lock(supervised):
     job = supervised("echo run", start=False)
     with (job.directory / "lock").open("w") as looking:
         fcntl.flock(looking, fcntl.LOCK_SH)
@@ -119,7 +119,7 @@ def test_a_directory_that_cannot_be_used_starts_nothing(supervised):
     assert not (job.directory / "started").exists()
 
 
-def test_the_lock_is_held_exactly_while_it_lives(supervised):
+def test_the_lock_is_held_from_start_to_end(supervised):
     job = supervised("sleep 60")
     poll((job.directory / "started").exists, 10, "the start")
     assert is_locked(job.directory)
@@ -139,7 +139,7 @@ def test_a_killed_supervisor_takes_the_command_with_it_and_leaves_no_record(supe
 
 
 @linux
-def test_what_a_killed_supervisor_leaves_running_is_found_by_its_mark(supervised):
+def test_processes_of_a_killed_supervisor_are_found_by_their_mark(supervised):
     job = supervised(f"({PYTHON} -c 'import time; time.sleep(60)'; true) & echo up; wait")
     job.wait_for_line("up")
     os.kill(supervisor_of(job.directory), signal.SIGKILL)
@@ -192,11 +192,11 @@ def test_a_job_that_is_stopped_before_it_begins_does_not_begin(supervised):
     assert process.wait(10) == 143
 
 
-def test_an_empty_stop_file_is_a_wish_too(supervised):
+def test_an_empty_stop_file_is_a_stop_request(supervised):
     job = supervised("echo up; sleep 60")
     job.wait_for_line("up")
     (job.directory / "stop").touch()
-    assert job.record()["message"] == "Stopped by somebody."
+    assert job.record()["message"] == "Stopped by a client."
 
 
 def test_sigterm_to_the_supervisor_stops_the_job(supervised):

@@ -107,7 +107,7 @@ def test_a_line_of_fifty_megabytes_and_what_follows_it(supervised):
     assert (job.directory / "log").stat().st_size < 20_000
 
 
-def test_random_bytes_do_no_harm(supervised):
+def test_random_bytes_become_valid_lines(supervised):
     job = supervised("head -c 3000000 /dev/urandom; echo; echo after")
     assert job.record()["exit_code"] == 0
     assert job.lines()[-1] == "after"

@@ -95,7 +95,7 @@ def test_a_full_disk_loses_whole_lines_and_says_how_many(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is mounted, which needs root")
-def test_a_log_on_a_full_file_system_harms_nobody(tmp_path):
+def test_a_log_on_a_full_file_system_does_not_end_the_job(tmp_path):
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(tmp_path)], capture_output=True, check=False
     )

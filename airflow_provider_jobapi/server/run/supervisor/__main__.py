@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The supervisor's beginning and end: the lock, the one start, the steps, the exit record. See ``__init__.py``."""
+"""Start the supervisor: take the lock, mark the job started, run its steps, write the exit record."""
 
 from __future__ import annotations
 
@@ -16,30 +16,37 @@ if __package__:
     from airflow_provider_jobapi.server.run.supervisor import process_tree
     from airflow_provider_jobapi.server.run.supervisor.framing import stamp
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
-    from airflow_provider_jobapi.server.run.supervisor.step import Step, Surroundings
+    from airflow_provider_jobapi.server.run.supervisor.step import Step, StepContext
 else:  # run by its path, isolated from every package
     import process_tree  # type: ignore[import-not-found, no-redef]
     from framing import stamp  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
-    from step import Step, Surroundings  # type: ignore[import-not-found, no-redef]
+    from step import Step, StepContext  # type: ignore[import-not-found, no-redef]
 
 UNUSABLE, ALIVE, STARTED_BEFORE = 74, 75, 76
 
-_RESERVE = 4096
-"""Bytes that are set aside for the exit record at the start, so that a full disk does not swallow it."""
+_RECORD_BYTES = 4096
+"""The size that the exit record has at the start, so that it can be written when the disk is full."""
+
+_MESSAGE_CHARACTERS = 1000
+"""The longest message of an exit record."""
 
 
-class Record:
-    """The exit record, its place on the disk taken in advance."""
+_UNNAMED = "a client"
+"""Who stopped the job, when the stop request does not name it."""
+
+
+class ExitRecord:
+    """The exit record of a job. Its space on the disk is taken in advance."""
 
     def __init__(self, directory: Path) -> None:
         self._new, self._final = directory / "exit.json.new", directory / "exit.json"
         self._file = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.pwrite(self._file, b" " * _RESERVE, 0)
+        os.pwrite(self._file, b" " * _RECORD_BYTES, 0)
         os.fsync(self._file)
 
     def write(self, content: dict[str, Any]) -> None:
-        """Write the record; repeated until it works, since without it nobody would know the job's end."""
+        """Write the record. Repeated until it works, since the job would be taken for lost without it."""
         data = json.dumps(content).encode() + b"\n"
         while True:
             try:
@@ -58,25 +65,25 @@ class Job:
     """The job of one directory.
 
     :raises OSError: when the directory cannot be used.
-    :raises ValueError: when its ``spec.json`` is none.
+    :raises ValueError: when its ``spec.json`` is not JSON.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._spec: dict[str, Any] = json.loads((directory / "spec.json").read_bytes())
         self._log = JobLog(str(directory / "log"), int(self._spec["log_bound"]))
-        self._record = Record(directory)
-        self._told_to_end = False
+        self._record = ExitRecord(directory)
+        self._received_sigterm = False
         self._command_started: float | None = None
 
     def run(self, umask: int) -> int:
-        """Run the steps, leave the exit record, and answer the exit code."""
+        """Run the steps, write the exit record, and return the exit code."""
         began = time.time()
-        surroundings = Surroundings(
+        context = StepContext(
             began=time.monotonic(),
             seconds=self._spec.get("seconds"),
             log=self._log,
-            wakeup=self._listen(),
+            wakeup=self._install_signal_handlers(),
             stop_request=self._stop_request,
             directory=str(self._directory),
             uid=self._spec.get("uid"),
@@ -85,9 +92,9 @@ class Job:
             grace=float(self._spec.get("grace", 30)),
         )
         held = [lock_shared(path) for path in self._spec.get("holds", ())]
-        self._introduce()
-        verdict, peak = self._run_steps(surroundings)
-        verdict["message"] = str(verdict["message"])[:1000]
+        self._log_notices()
+        verdict, peak = self._run_steps(context)
+        verdict["message"] = str(verdict["message"])[:_MESSAGE_CHARACTERS]
         size = self._log.close()
         started = self._command_started or began
         times = {"started": stamp(started).decode(), "finished": stamp(max(started, time.time())).decode()}
@@ -96,7 +103,7 @@ class Job:
             os.close(handle)
         return int(verdict["exit_code"] if verdict["exit_code"] is not None else 128 + signal.SIGTERM)
 
-    def _introduce(self) -> None:
+    def _log_notices(self) -> None:
         for notice in self._spec.get("notices", ()):
             self._log.say(notice)
         if not (process_tree.adopt_orphans() and process_tree.WATCHES):
@@ -104,7 +111,7 @@ class Job:
                 "On this system memory is not watched, and processes that leave the job's group are not ended."
             )
 
-    def _run_steps(self, surroundings: Surroundings) -> tuple[dict[str, Any], int]:
+    def _run_steps(self, context: StepContext) -> tuple[dict[str, Any], int]:
         verdict: dict[str, Any] = {"step": None, "exit_code": 0, "signal": None, "reason": None, "message": ""}
         peak = 0
         steps = self._spec["steps"]
@@ -115,15 +122,15 @@ class Job:
                 return {**verdict, "exit_code": None, "reason": "Stopped", "message": message}, peak
             if spec is steps[-1]:
                 self._command_started = mark_running(self._directory)
-            step = Step(spec, surroundings)
+            step = Step(spec, context)
             verdict = {"step": spec["name"], **step.run()}
             peak = max(peak, step.peak)
             if verdict["reason"]:
                 break
         return verdict, peak
 
-    def _listen(self) -> int:
-        """Let signals wake the supervisor; those that say that it should end are the wish to stop the job."""
+    def _install_signal_handlers(self) -> int:
+        """Make signals wake the supervisor, and SIGTERM stop the job; returns the reading end of a pipe."""
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
@@ -135,22 +142,22 @@ class Job:
         return reading
 
     def _on_sigterm(self, *_: object) -> None:
-        self._told_to_end = True
+        self._received_sigterm = True
 
     def _stop_request(self) -> tuple[str, float] | None:
-        """Who wants the job to end, and the grace in seconds."""
+        """Read who stops the job, and the grace in seconds; None while the job is not to be stopped."""
         grace = float(self._spec.get("grace", 30))
         try:
-            wish = json.loads((self._directory / "stop").read_bytes())
-            return str(wish.get("by") or "somebody"), float(wish.get("grace", grace))
+            request = json.loads((self._directory / "stop").read_bytes())
+            return str(request.get("by") or _UNNAMED), float(request.get("grace", grace))
         except FileNotFoundError:
-            return ("a signal to its supervisor", grace) if self._told_to_end else None
+            return ("a signal to its supervisor", grace) if self._received_sigterm else None
         except (OSError, ValueError, TypeError, AttributeError):
-            return "somebody", grace
+            return _UNNAMED, grace
 
 
 def _sync(directory: Path) -> None:
-    """Bring the names in a directory to the disk."""
+    """Write the names in a directory to the disk."""
     handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -158,13 +165,13 @@ def _sync(directory: Path) -> None:
         os.close(handle)
 
 
-def lock_alone(directory: Path, patience: float = 10.0) -> int | None:
-    """Take the lock of a job's directory; None when another supervisor has it.
+def lock_directory(directory: Path, timeout: float = 10.0) -> int | None:
+    """Lock a job's directory; returns the handle, or None when another supervisor holds the lock.
 
-    Whoever asks whether a supervisor is alive holds the lock for an instant, hence the patience.
+    :param timeout: Seconds to wait for the lock, since a server that checks for a supervisor holds it for an instant.
     """
     handle = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -177,30 +184,30 @@ def lock_alone(directory: Path, patience: float = 10.0) -> int | None:
 
 
 def lock_shared(path: str) -> int:
-    """Keep others from removing what this lock file stands for."""
+    """Take a shared lock on a file, so that what it protects is not removed; returns the handle."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     fcntl.flock(handle, fcntl.LOCK_SH)
     return handle
 
 
 def mark_started(directory: Path) -> None:
-    """Make the file which says that this job is never to be started again.
+    """Make the file that keeps this job from being started again.
 
-    :raises FileExistsError: when it was started before.
+    :raises FileExistsError: when the job was started before.
     """
     handle = os.open(directory / "started", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(handle, json.dumps({"pid": os.getpid(), "time": stamp(time.time()).decode()}).encode())
         os.fsync(handle)
     except OSError:
-        pass  # the name is what counts; the disk may be full
+        pass  # an empty file is enough when the disk is full
     finally:
         os.close(handle)
     _sync(directory)
 
 
 def mark_running(directory: Path) -> float:
-    """Make the file which says that the job's command runs; returns its time in seconds since 1970."""
+    """Make the file that says that the job's command runs; returns its time in seconds since 1970."""
     now, marker = time.time(), directory / "running"
     try:
         incoming = directory / "running.new"
@@ -210,15 +217,15 @@ def mark_running(directory: Path) -> float:
         try:
             marker.touch()  # an empty file is enough, and can be made on a full disk
         except OSError:
-            pass  # the exit record will say it
+            pass  # the exit record will have the time
     return now
 
 
 def main(directory: Path) -> int:
-    """Supervise the job of a directory; answers the exit code."""
+    """Supervise the job of a directory; returns the exit code."""
     umask = os.umask(0o077)
     try:
-        lock = lock_alone(directory)
+        lock = lock_directory(directory)
         if lock is None:
             return ALIVE
         if (directory / "started").exists():

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""From the bytes that a job prints to the lines of its log.
+r"""Split the bytes that a job prints into the lines of its log.
 
-A part of the supervisor and, like it, standard library only, Python 3.8 and newer, and free of I/O. Whatever the pieces
-in which the bytes arrive, the lines are the same: each is valid UTF-8 without newline, carriage return, NUL and other
-control characters (the tab, and the escape sequences that set colours, stay), and is cut where it is too long.
+A part of the supervisor: standard library only, Python 3.8 and newer, and no I/O. The lines do not depend on the pieces
+in which the bytes arrive. Each is valid UTF-8 without newline, carriage return, NUL and other control characters,
+except the tab and the escape sequences that set colours, and is cut where it is too long.
 
-Progress bars overwrite their line again and again. Each overwriting is a *state*; at most one state a second becomes a
-line, and always the last one.
+A progress bar overwrites its line again and again. Each version is a *state*; at most one state a second becomes a
+line, and the last one always does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import time
 
 RECORD_LIMIT = 16 * 1024
-"""The most bytes of one record, its time and its newline included; ``training/logs.py`` has the reading side."""
+"""The most bytes of one record with its time and newline; ``training/logs`` reads with the same limit."""
 
 TEXT_LIMIT = RECORD_LIMIT - len("2026-01-01T00:00:00.000000Z \n")
 CUT = "…"
@@ -41,11 +41,11 @@ def stamp(now: float) -> bytes:
 
 
 def clean(text: str, limit: int = TEXT_LIMIT, *, longer: bool = False) -> bytes:
-    """Make a line harmless.
+    """Remove control characters from a line and cut it to a limit.
 
-    :param text: The line as it was decoded.
-    :param limit: The most bytes of the answer.
-    :param longer: Whether the line went on beyond the text, so that it is cut even where the text fits.
+    :param text: The decoded line.
+    :param limit: The most bytes of the result.
+    :param longer: Whether the line continues after the text, so that it is marked as cut even where the text fits.
     """
     harmless = _UNWANTED.sub(lambda found: found[0] if _COLOUR.fullmatch(found[0]) else "", text)
     line = harmless.encode("utf-8", "replace")
@@ -56,7 +56,7 @@ def clean(text: str, limit: int = TEXT_LIMIT, *, longer: bool = False) -> bytes:
 
 
 class Framer:
-    r"""Makes lines of bytes as they arrive.
+    r"""Split bytes into lines as they arrive.
 
     A bar that prints ``text\r`` has finished a state with each ``\r``; one that prints ``\rtext`` (tqdm, Keras) has its
     last state in front of the newline. A nested tqdm bar prints ``\ntext``, goes up with ``ESC [ A``, and comes down
@@ -77,10 +77,10 @@ class Framer:
         self._new_line()
 
     def feed(self, data: bytes, now: float) -> list[bytes]:
-        """The lines that these bytes complete.
+        """Take bytes and return the lines that they complete.
 
-        :param data: What the job printed, cut anywhere.
-        :param now: A clock in seconds that never goes back; it paces the progress bars.
+        :param data: What the job printed, split anywhere.
+        :param now: The time in seconds of a clock that never goes back; it paces progress bars.
         """
         lines: list[bytes] = []
         text = self._held + self._decoder.decode(data)
@@ -101,7 +101,7 @@ class Framer:
         return lines
 
     def _feed_plain(self, text: str) -> list[bytes]:
-        """The short way for what most jobs print."""
+        """Split a text without progress bars and escape sequences, which is the common case."""
         first, *others = text.split("\n")
         self._append(first, 0, len(first))
         if not others:
@@ -113,7 +113,7 @@ class Framer:
         return lines
 
     def tick(self, now: float) -> list[bytes]:
-        """The state of a progress bar that has stood still for a while and was not shown yet."""
+        """Return the state of a progress bar that was held back, once it is due."""
         if now - self._last < self._pace or not self._progress:
             return []
         lines: list[bytes] = []
@@ -123,7 +123,7 @@ class Framer:
         return lines
 
     def end(self) -> list[bytes]:
-        """The last line, where the job did not end it."""
+        """Return the last line, where it has no newline."""
         rest = self._held + self._decoder.decode(b"", final=True)
         self._append(rest, 0, len(rest))
         self._held, self._ups = "", 0
@@ -150,7 +150,7 @@ class Framer:
         self._ups = 0
 
     def _read(self, *, strip: bool) -> bytes:
-        """The line as it stands; a progress bar pads its states with blanks to cover the one before."""
+        """The current line. Blanks are stripped from a progress bar's states, which pad the state before."""
         text = "".join(self._parts)
         return clean(text.rstrip() if strip else text, longer=self._size > _RAW_LIMIT)
 

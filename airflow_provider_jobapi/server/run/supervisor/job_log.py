@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The log file of a job: records that are only ever appended, a bound, and the last lines kept.
+"""Write the log file of a job: records that are only appended, up to a bound, beyond which the last lines are kept.
 
-A part of the supervisor and, like it, standard library only, Python 3.8 and newer. Nothing that happens to the file
-may harm the job: where the disk is full, lines are lost, and the log says how many as soon as it can.
+A part of the supervisor: standard library only, Python 3.8 and newer. An error of the file never ends the job: when the
+disk is full, lines are lost, and the log says how many as soon as there is room.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ if __package__:
 else:  # beside the supervisor, away from the package
     from framing import Framer, clean, stamp  # type: ignore[import-not-found, no-redef]
 
-VOICE = "jobapi: "
-"""What the supervisor says in the log begins with this, so that nobody takes it for a line of the job."""
+PREFIX = "jobapi: "
+"""The beginning of the supervisor's own lines, which tells them from the job's."""
 
-TAIL = 256 * 1024
-"""The most bytes of last lines that are kept beyond the bound: they hold the traceback."""
+TAIL_BYTES = 256 * 1024
+"""The most bytes of last lines that are kept beyond the bound, since they hold the traceback."""
 
-_MARKERS = 1024
-"""Room for the lines that tell what was left out."""
+_LEAST_BOUND_BYTES = 64 * 1024
+
+_MARKER_BYTES = 1024
+"""Room for the lines that say what was left out."""
 
 
 class JobLog:
-    """Writes a job's log.
+    """The log of a job.
 
     :param path: The file; it is made where it is missing.
     :param bound: The most bytes of the file, at least 64 KiB.
@@ -37,9 +39,9 @@ class JobLog:
     def __init__(self, path: str, bound: int) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._framer = Framer()
-        bound = max(bound, 64 * 1024)
-        self._tail_bound = min(TAIL, bound // 4)
-        self._head_bound = bound - self._tail_bound - _MARKERS
+        bound = max(bound, _LEAST_BOUND_BYTES)
+        self._tail_bound = min(TAIL_BYTES, bound // 4)
+        self._head_bound = bound - self._tail_bound - _MARKER_BYTES
         self._bound = bound
         self.size = os.fstat(self._file).st_size
         self._time = 0.0
@@ -50,26 +52,26 @@ class JobLog:
         self._lost = 0
 
     def feed(self, data: bytes) -> None:
-        """Take what the job printed."""
+        """Append what the job printed."""
         now = self._now()
         self._append(self._framer.feed(data, now), now)
 
     def tick(self) -> None:
-        """Write what only waited for its time to come."""
+        """Append the state of a progress bar that was held back, once it is due."""
         now = self._now()
         self._append(self._framer.tick(now), now)
 
     def end_of_output(self) -> None:
-        """A step is over: the line that it did not end is a line nevertheless."""
+        """Append the last line of a step, also where it has no newline."""
         self._append(self._framer.end(), self._now())
         self._framer = Framer()
 
     def say(self, text: str) -> None:
-        """Write a line of the supervisor's own."""
-        self._append([clean(VOICE + " ".join(text.split()))], self._now())
+        """Append a line of the supervisor's own."""
+        self._append([clean(PREFIX + " ".join(text.split()))], self._now())
 
     def close(self) -> int:
-        """Write what was kept, bring everything to the disk and answer the file's size."""
+        """Append the last lines that were kept, sync the file and return its size."""
         self.end_of_output()
         if self._left_out:
             self._write([self._own(f"{self._left_out:,} lines are left out here; the last ones follow.")])
@@ -88,7 +90,7 @@ class JobLog:
         return self._time
 
     def _own(self, text: str) -> bytes:
-        return stamp(self._time) + b" " + clean(VOICE + text) + b"\n"
+        return stamp(self._time) + b" " + clean(PREFIX + text) + b"\n"
 
     def _append(self, lines: list[bytes], now: float) -> None:
         if not lines:
@@ -100,7 +102,7 @@ class JobLog:
         self._keep(records)
 
     def _fill(self, records: list[bytes]) -> list[bytes]:
-        """Write records up to the bound and answer those that are beyond it."""
+        """Append records up to the bound and return those beyond it."""
         room = self._head_bound - self.size
         count = 0
         for record in records:
@@ -130,7 +132,7 @@ class JobLog:
             self._left_out += 1
 
     def _write(self, records: list[bytes]) -> None:
-        """Append whole records, or none of those that do not fit on the disk."""
+        """Append the records that fit on the disk, each whole or not at all."""
         data = b"".join(records)
         if self._lost:
             data = self._own(f"{self._lost:,} lines are lost here: the disk was full.") + data

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The processes of a job, all of them: whom they descend from, what they hold in memory, and their end.
+"""Find, measure and end all processes of a job.
 
-A part of the supervisor and, like it, standard library only, Python 3.8 and newer. On Linux nothing escapes: orphans
-come to the supervisor (it is their subreaper), daemons included. Elsewhere there is only the process group, and memory
-is not watched; :data:`WATCHES` tells.
+A part of the supervisor: standard library only, Python 3.8 and newer. On Linux every process is found, since orphans
+and daemons become children of the supervisor (their subreaper). On other systems (:data:`WATCHES` is False) there is
+only the process group, and memory is not measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Callable, Iterable  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 WATCHES = sys.platform.startswith("linux") and Path("/proc/self/statm").exists()
-"""Whether processes can be found and their memory seen."""
+"""Whether processes can be found and their memory measured."""
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 36, 38
@@ -39,7 +39,7 @@ _prctl = _find_prctl()
 
 
 def adopt_orphans() -> bool:
-    """Make this process the parent of every orphan below it; answers whether that is possible here."""
+    """Make this process the parent of every orphan below it; returns whether this system can do that."""
     return _prctl is not None and _prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
@@ -102,7 +102,7 @@ _LISTS_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()
 
 
 def descendants(ancestor: int) -> list[int]:
-    """Every process below ``ancestor``, zombies included; without /proc an empty list."""
+    """Find every process below ``ancestor``, zombies included; without /proc an empty list."""
     if not WATCHES:
         return []
     below = None if _LISTS_CHILDREN else _below()
@@ -124,7 +124,7 @@ def resident(processes: Iterable[int]) -> int:
 def proportional(processes: Iterable[int]) -> int:
     """The bytes of memory that the processes hold, what they share counted once (PSS).
 
-    It costs some milliseconds a gigabyte, so it is for making sure and not for watching.
+    It takes some milliseconds a gigabyte, so it is read only when RSS is above the limit.
     """
     total = 0
     for process in processes:
@@ -134,13 +134,13 @@ def proportional(processes: Iterable[int]) -> int:
 
 
 def kills_by_the_kernel() -> int:
-    """How many processes of this machine were ended because its memory was full, as far as the kernel tells."""
+    """Count the processes of this machine that the kernel has killed for lack of memory."""
     counts = [line for line in _read("/proc/vmstat").splitlines() if line.startswith(b"oom_kill ")]
     return int(counts[0].split()[1]) if counts else 0
 
 
 def send(number: int, processes: Iterable[int]) -> None:
-    """Send a signal to each process that is still there."""
+    """Send a signal to each process that still exists."""
     for process in processes:
         try:
             os.kill(process, number)
@@ -149,7 +149,7 @@ def send(number: int, processes: Iterable[int]) -> None:
 
 
 def send_group(number: int, leader: int) -> None:
-    """Send a signal to a process group, if there is one."""
+    """Send a signal to a process group that may have ended."""
     try:
         os.killpg(leader, number)
     except (ProcessLookupError, PermissionError):
@@ -157,14 +157,14 @@ def send_group(number: int, leader: int) -> None:
 
 
 def marked(mark: bytes) -> list[int]:
-    """The processes that were started with this ``NAME=value`` in their environment, as far as we may look."""
+    """Find the processes that have this ``NAME=value`` in their environment, as far as it can be read."""
     candidates = (process for process in _processes() if process != os.getpid())
     return [process for process in candidates if mark in _read(f"/proc/{process}/environ").split(b"\0")]
 
 
-def end_marked(mark: bytes, patience: float = 5.0) -> list[int]:
-    """End every process with this mark; answers those that would not go within ``patience`` seconds."""
-    deadline = time.monotonic() + patience
+def end_marked(mark: bytes, timeout: float = 5.0) -> list[int]:
+    """Kill every process with this mark; returns those that exist after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
     while (left := marked(mark)) and time.monotonic() < deadline:
         send(signal.SIGKILL, left)
         time.sleep(0.02)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One step of a job, from its first process to the end of its last: output, limits, stop, verdict.
+"""Run one step of a job, from its first process to the end of its last: output, limits, stop, result.
 
 A part of the supervisor and, like it, standard library only, Python 3.8 and newer.
 """
@@ -21,35 +21,35 @@ else:  # run by its path, isolated from every package
     import process_tree  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
 
-PACE = 0.2
-"""Seconds between two looks at the stop file and the clock."""
+CHECK_SECONDS = 0.2
+"""Time between two checks of the stop request and the clock."""
 
-MEMORY_PACE = 0.5
-"""Seconds between two looks at the memory."""
+MEMORY_CHECK_SECONDS = 0.5
+"""Time between two checks of the memory."""
 
-LEFTOVER_GRACE = 2.0
-"""The most seconds that processes get which a step left running when it ended."""
+LEFTOVER_GRACE_SECONDS = 2.0
+"""The longest grace of processes that are still running when their step has ended."""
 
-UNKILLABLE = 10.0
-"""Seconds after which a process that survives SIGKILL (in the kernel, on dead hardware) is left to itself."""
+UNKILLABLE_SECONDS = 10.0
+"""Time after which a process that survives SIGKILL (in the kernel, on broken hardware) is given up."""
 
 MARK = "JOB_DIRECTORY"
-"""The environment variable by which every process of a job is known, whoever its parent has become."""
+"""The environment variable that marks every process of a job, also one whose parent has ended."""
 
-READ = 256 * 1024
+READ_BYTES = 256 * 1024
 
 
-class Surroundings(NamedTuple):
+class StepContext(NamedTuple):
     """What the steps of a job share.
 
     :ivar began: When the supervisor began, on the monotonic clock.
     :ivar seconds: The most seconds that all steps may take together, or None.
     :ivar log: The job's log.
     :ivar wakeup: The reading end of the pipe into which every signal writes a byte.
-    :ivar stop_request: Answers who wants the job to end, and the grace in seconds; None where nobody does.
-    :ivar directory: The job's directory; it marks every process of the job.
-    :ivar uid: The user id of the steps, where it is another one.
-    :ivar gid: The group id of the steps, where it is another one.
+    :ivar stop_request: Returns who stops the job, and the grace in seconds; None while the job is not to be stopped.
+    :ivar directory: The job's directory, the value of the mark of every process of the job.
+    :ivar uid: The user id of the steps, or None for the supervisor's own.
+    :ivar gid: The group id of the steps, or None for the supervisor's own.
     :ivar umask: The file mode mask of the steps.
     :ivar grace: Seconds from SIGTERM to SIGKILL.
     """
@@ -67,7 +67,7 @@ class Surroundings(NamedTuple):
 
 
 class Ending:
-    """Why a step is being ended before its time."""
+    """Why a step is ended early, and when SIGKILL follows."""
 
     def __init__(self, reason: str, message: str, grace: float) -> None:
         self.reason = reason
@@ -77,25 +77,25 @@ class Ending:
 
 
 class Step:
-    """One step of the job: its processes from the first to the last."""
+    """One step of a job."""
 
-    def __init__(self, spec: dict[str, Any], around: Surroundings) -> None:
+    def __init__(self, spec: dict[str, Any], context: StepContext) -> None:
         self._spec = spec
-        self._around = around
-        self._log = around.log
+        self._context = context
+        self._log = context.log
         limits = spec.get("limits") or {}
         self._memory: int | None = limits.get("memory")
         self._ending: Ending | None = None
         self._status: int | None = None
         self._main = 0
-        bounds = ((around.began, around.seconds), (time.monotonic(), limits.get("seconds")))
+        bounds = ((context.began, context.seconds), (time.monotonic(), limits.get("seconds")))
         self._time_bounds = [(since, seconds) for since, seconds in bounds if seconds is not None]
         self._next_look = self._next_memory = 0.0
         self._kernel_kills = process_tree.kills_by_the_kernel()
         self.peak = 0
 
     def run(self) -> dict[str, Any]:
-        """Run the step to its end and answer ``exit_code``, ``signal``, ``reason`` and ``message``."""
+        """Run the step to its end; returns ``exit_code``, ``signal``, ``reason`` and ``message``."""
         read_end, write_end = os.pipe()
         os.set_blocking(read_end, False)
         try:
@@ -107,7 +107,7 @@ class Step:
             os.close(write_end)
         with selectors.DefaultSelector() as selector:
             selector.register(read_end, selectors.EVENT_READ, "output")
-            selector.register(self._around.wakeup, selectors.EVENT_READ, "wakeup")
+            selector.register(self._context.wakeup, selectors.EVENT_READ, "wakeup")
             self._watch(selector, read_end)
             self._end_leftovers(selector, read_end)
         os.close(read_end)
@@ -117,18 +117,18 @@ class Step:
         return self._verdict()
 
     def _start(self, output: int) -> None:
-        supervisor, around = os.getpid(), self._around
+        supervisor, context = os.getpid(), self._context
 
         def in_child() -> None:
             for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
                 signal.signal(number, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
             process_tree.offer_to_the_oom_killer()
-            os.umask(around.umask)
-            if around.uid is not None and around.gid is not None:
+            os.umask(context.umask)
+            if context.uid is not None and context.gid is not None:
                 os.setgroups([])
-                os.setgid(around.gid)
-                os.setuid(around.uid)
+                os.setgid(context.gid)
+                os.setuid(context.uid)
                 os.umask(0o077)
                 process_tree.renounce_privileges()
             process_tree.die_with_parent(supervisor)
@@ -136,14 +136,14 @@ class Step:
         process = subprocess.Popen(
             self._spec["argv"],
             cwd=self._spec["cwd"],
-            env={**self._spec["env"], MARK: around.directory},
+            env={**self._spec["env"], MARK: context.directory},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             preexec_fn=in_child,  # noqa: PLW1509 -- there is one thread
             start_new_session=True,
         )
-        process.returncode = 0  # the supervisor reaps, whoever it is
+        process.returncode = 0  # _reap() waits for all processes, so Popen must not
         self._main = process.pid
 
     def _watch(self, selector: selectors.BaseSelector, output: int) -> None:
@@ -153,32 +153,32 @@ class Step:
             now = time.monotonic()
             if now < self._next_look:
                 continue
-            self._next_look = now + PACE
+            self._next_look = now + CHECK_SECONDS
             if self._ending is None:
                 self._ending = self._reason_to_end(now)
                 if self._ending:
                     self._log.say(self._ending.message)
                     self._send(self._ending.first_signal)
-            elif now > self._ending.deadline + UNKILLABLE:
-                self._log.say("A process of the job survives SIGKILL and is left to itself.")
+            elif now > self._ending.deadline + UNKILLABLE_SECONDS:
+                self._log.say("A process of the job survives SIGKILL; the supervisor does not wait for it.")
                 self._status = int(signal.SIGKILL)
             elif now > self._ending.deadline:
                 self._send(signal.SIGKILL)
 
     def _turn(self, selector: selectors.BaseSelector, output: int) -> None:
-        """Wait for something to happen, take the output, reap."""
-        ready = {key.data for key, _ in selector.select(PACE)}
+        """Wait for output, a signal or the next check; take the output and reap ended processes."""
+        ready = {key.data for key, _ in selector.select(CHECK_SECONDS)}
         if "wakeup" in ready:
-            os.read(self._around.wakeup, 4096)
+            os.read(self._context.wakeup, 4096)
         if "output" in ready and not self._take(output):
             selector.unregister(output)
         self._log.tick()
         self._reap()
 
     def _take(self, output: int) -> bool:
-        """Take what was printed; answers whether more may come."""
+        """Take what was printed; returns whether more may come."""
         try:
-            data = os.read(output, READ)
+            data = os.read(output, READ_BYTES)
         except BlockingIOError:
             return False
         self._log.feed(data)
@@ -196,14 +196,14 @@ class Step:
                 self._status = status
 
     def _reason_to_end(self, now: float) -> Ending | None:
-        if request := self._around.stop_request():
+        if request := self._context.stop_request():
             return Ending("Stopped", f"Stopped by {request[0]}.", request[1])
         for since, seconds in self._time_bounds:
             if now - since > seconds:
                 message = f"completionTime is over: the job has run for {seconds:g} s and is ended."
-                return Ending("CompletionTimeExceeded", message, self._around.grace)
+                return Ending("CompletionTimeExceeded", message, self._context.grace)
         if now >= self._next_memory:
-            self._next_memory = now + MEMORY_PACE
+            self._next_memory = now + MEMORY_CHECK_SECONDS
             if self._exceeds_memory():
                 message = (
                     f"Out of memory: the job's processes hold {self.peak / 2**20:,.0f} MB, "
@@ -217,7 +217,7 @@ class Step:
         used = process_tree.resident(processes)
         if self._memory is not None and used > self._memory:
             used = process_tree.proportional(processes)
-            self._next_memory += MEMORY_PACE * 3  # it costs more, and a job that shares much needs it each time
+            self._next_memory += MEMORY_CHECK_SECONDS * 3  # PSS costs more than RSS, so it is read less often
         self.peak = max(self.peak, used)
         return self._memory is not None and used > self._memory
 
@@ -228,15 +228,16 @@ class Step:
             process_tree.send_group(number, self._main)
 
     def _end_leftovers(self, selector: selectors.BaseSelector, output: int) -> None:
-        """End what the step left running, and take what they still print.
+        """End the processes that the step left running, and take what they still print.
 
-        A shell dies of SIGTERM at once, and what it ran may be writing its checkpoint: it has the rest of the grace.
+        A shell ends at once on SIGTERM while its child may be writing a checkpoint, so the child gets the rest of the
+        grace.
         """
         deadline = self._ending.deadline if self._ending else 0.0
         if self._ending is None:
-            deadline = time.monotonic() + min(LEFTOVER_GRACE, self._around.grace)
+            deadline = time.monotonic() + min(LEFTOVER_GRACE_SECONDS, self._context.grace)
             self._send(signal.SIGTERM)
-        while self._has_children() and time.monotonic() < deadline + UNKILLABLE:
+        while self._has_children() and time.monotonic() < deadline + UNKILLABLE_SECONDS:
             if time.monotonic() >= deadline:
                 self._send(signal.SIGKILL)
             self._turn(selector, output)
