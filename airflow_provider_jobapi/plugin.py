@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Airflow's web server, scheduler and workers load from this provider at their start."""
+"""The Airflow plugin that adds the Training tab to the UI. Airflow loads it in each of its processes."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from airflow.plugins_manager import AirflowPlugin
 from airflow_provider_jobapi.links.training import ROUTE
 
 PREFIX = "/jobapi/ui"
-"""Where the API server serves the files of the Training tab."""
+"""The path under which the API server serves the files of the Training tab."""
 
 
 class JobApiPlugin(AirflowPlugin):
-    """The provider's place in the Airflow UI: the Training tab on the page of a task instance."""
+    """The Training tab on the page of a task instance."""
 
     name = "jobapi"
 
     @cached_property
     def fastapi_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The tab's files; only the API server asks for them, and pays for the import."""
+        """The app that serves the tab's files. Only the API server reads this property and imports the app."""
         from airflow_provider_jobapi.ui.files import Files
 
         return [{"name": "jobAPI", "app": Files(), "url_prefix": PREFIX}]
 
     @cached_property
     def react_apps(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        """The tab. Its name is its title, and what its module calls the component."""
+        """The tab. Its name is its title and the name of the component in its module."""
         base = _base_path() + PREFIX
         return [
             {
@@ -43,10 +43,10 @@ class JobApiPlugin(AirflowPlugin):
 
 
 def _base_path() -> str:
-    """The path under which the UI is.
+    """The path of the UI.
 
-    Airflow 3.1 takes a relative address from its own script's place, and later ones from the page's base, so only an
-    absolute path is right for both.
+    Airflow 3.1 resolves a relative address against its own script, and later versions against the page's base, so only
+    an absolute path works in both.
     """
     from urllib.parse import urlsplit
 

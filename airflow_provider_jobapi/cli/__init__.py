@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command ``jobapi``: run training jobs on a service, and run the service.
 
-The commands about jobs know services/ and training/ only, the commands of the server know server/ only; each room is
-imported by the command that needs it, so that ``jobapi status`` is quick and wants no web framework.
+The commands for jobs import services/ and training/, the commands for the server import server/. Each is imported
+by the command that needs it, so that ``jobapi status`` starts fast and needs no web framework. Airflow is imported only
+for a connection that needs it, by an entry point.
 """
 
 from __future__ import annotations
@@ -52,13 +53,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _leave_stdout() -> None:
-    """Nobody reads any more; without this Python would complain when it flushes at its end."""
+    """Redirect stdout after its reader has gone; otherwise Python prints an error when it flushes at its exit."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end_interrupted() -> None:
-    """End of the signal, so that a shell script that called us ends as well and no thread is waited for."""
+    """End by SIGINT itself, so that a shell script that runs the command ends too and no thread is waited for."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -70,7 +70,7 @@ def _command(commands: Commands, name: str, run: Callable[..., int], text: str) 
     parser.add_argument(
         "--connection",
         metavar="X",
-        help="a connection's file, its id (AIRFLOW_CONN_<ID>), or a service's address (its client in "
+        help="a connection's file, its id (in AIRFLOW_CONN_<ID> or in Airflow), or a jobAPI's address (its client in "
         "JOBAPI_CLIENT_ID and JOBAPI_CLIENT_SECRET); by default AIRFLOW_CONN_JOBAPI_DEFAULT",
     )
     parser.add_argument(
