@@ -133,8 +133,8 @@ def test_a_second_client_needs_users_or_trust(tmp_path):
     said = refused("client", "add", "two", "--root", place)
     assert "The clients one, two would share one user id" in said
     assert "--users FIRST-LAST (as root), or pass --trust-all-clients" in said
-    assert "There is a client 'one'" in refused("client", "add", "one", "--root", place)
-    assert "cannot be called 'Two/..'" in refused("client", "add", "Two/..", "--root", place)
+    assert "The client 'one' exists" in refused("client", "add", "one", "--root", place)
+    assert "cannot have the id 'Two/..'" in refused("client", "add", "Two/..", "--root", place)
     assert jobapi("client", "add", "two", "--root", place, "--trust-all-clients").returncode == 0
     assert "would share one user id" in refused("serve", "--root", place, "--port", "0")
     assert jobapi("client", "list", "--root", place).stdout == "one: 0 bytes stored\ntwo: 0 bytes stored\n"
@@ -155,7 +155,7 @@ def test_clients_with_user_ids_of_their_own(tmp_path):
     assert jobapi("client", "list", "--root", str(place)).stdout == (
         "one: 0 bytes stored, user id 200001\ntwo: 0 bytes stored, user id 200000\n"
     )
-    assert "Every user id of --users 200000-200001 is given to a client" in refused("client", "add", "three", *users)
+    assert "All user ids of --users 200000-200001 belong to clients" in refused("client", "add", "three", *users)
     for name, number in (("one", 200001), ("two", 200000)):
         home = place / "clients" / name
         assert (home.stat().st_uid, home.stat().st_gid) == (0, number)
@@ -199,7 +199,7 @@ def test_a_root_without_its_database_is_left_alone(tmp_path):
     assert jobapi("client", "add", "one", "--root", place).returncode == 0
     (tmp_path / "root" / "jobapi.sqlite").unlink()
     for command in (("serve", "--port", "0"), ("client", "add", "one")):
-        assert "no jobapi.sqlite, which knows whose they are" in refused(*command, "--root", place)
+        assert "the database jobapi.sqlite is missing" in refused(*command, "--root", place)
     assert (tmp_path / "root" / "clients" / "one" / "data").is_dir()
 
 

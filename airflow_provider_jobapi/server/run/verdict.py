@@ -77,7 +77,7 @@ def of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> Verdi
     except model_files.ModelNotStored as error:
         return Verdict(FAILED, error.reason, str(error), **known)
     if model is None:
-        return Verdict(JobState.SUCCESSFUL, None, model_files.NONE, **known)
+        return Verdict(JobState.SUCCESSFUL, None, model_files.NO_MODEL, **known)
     return Verdict(JobState.SUCCESSFUL, None, model.message, model=model.content, **known)
 
 

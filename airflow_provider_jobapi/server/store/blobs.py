@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bytes of one client's objects on the disk. Nothing here knows a key: every blob has a random name of its own.
+"""Store the bytes of a client's objects on the disk, in files with random names ("blobs").
 
-Bytes are written to a temporary name, flushed, and renamed; from then on they never change.
+A blob is written under a temporary name, flushed, and renamed. From then on it never changes. ``objects`` knows
+which key it belongs to.
 """
 
 from __future__ import annotations
@@ -19,56 +20,56 @@ from typing import Self
 from airflow_provider_jobapi.server.errors import DiskFull, is_disk_full
 
 PIECE = 2**20
-"""Bytes that are read or written at once."""
+"""Bytes that are read or written at a time."""
 
-_PROBE_GOOD, _PROBE_BAD = 10.0, 1.0
-"""Seconds for which the answer of a probe holds."""
+_REPROBE_WORKING, _REPROBE_FAILING = 10.0, 1.0
+"""Seconds after which a probe that succeeded, or failed, is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """Whether bytes can be written and read, and a sentence about it when not."""
+    """Whether bytes can be written and read, and the reason if not."""
 
     ok: bool
     message: str
 
 
 class Blobs:
-    """The directory with the bytes of one client."""
+    """The directory with the blobs of one client."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._probed = (0.0, ProbeResult(False, ""))
 
     def path(self, blob: str) -> Path:
-        """Where the bytes of a blob are."""
+        """Return the path of a blob."""
         return self._directory / blob[:2] / blob
 
     def open(self, blob: str) -> int:
-        """A file descriptor of a blob, for the caller to close."""
+        """Return a file descriptor of a blob. The caller closes it."""
         return os.open(self.path(blob), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
     def writer(self, allow: Callable[[int], None]) -> BlobWriter:
         """Begin to write a blob.
 
-        :param allow: Told of every number of bytes before they are written; raises where they have no room.
+        :param allow: Called with the number of bytes before they are written; raises if there is no room for them.
         """
         return BlobWriter(self, self._directory / f"{secrets.token_hex(16)}.part", allow)
 
     def link(self, blob: str, place: Path) -> None:
-        """Let the bytes stand at another place as well, however long the blob itself lives."""
+        """Make a hard link to a blob, which keeps the bytes after the blob is deleted."""
         try:
             os.link(self.path(blob), place)
         except PermissionError:  # a file system without hard links
             shutil.copyfile(self.path(blob), place)
 
-    def free(self, blobs: Iterable[str]) -> None:
-        """Remove blobs; what was linked elsewhere stays there."""
+    def delete(self, blobs: Iterable[str]) -> None:
+        """Delete blobs. Links to them keep their bytes."""
         for blob in blobs:
             self.path(blob).unlink(missing_ok=True)
 
     def sweep(self, known: Collection[str]) -> int:
-        """Remove what a crash left behind, and answer how many bytes that freed. Only while nobody writes.
+        """Delete the files that a crash left behind and return how many bytes that freed. Call it while nothing writes.
 
         :param known: The blobs that are in use.
         """
@@ -82,11 +83,11 @@ class Blobs:
         return freed
 
     def probe(self) -> ProbeResult:
-        """Try a write and a read, at most every few seconds."""
+        """Try a write and a read, and remember the result for a few seconds."""
         until, answer = self._probed
         if time.monotonic() >= until:
             answer = self._try()
-            self._probed = (time.monotonic() + (_PROBE_GOOD if answer.ok else _PROBE_BAD), answer)
+            self._probed = (time.monotonic() + (_REPROBE_WORKING if answer.ok else _REPROBE_FAILING), answer)
         return answer
 
     def _try(self) -> ProbeResult:
@@ -99,16 +100,20 @@ class Blobs:
             finally:
                 place.unlink(missing_ok=True)
         except OSError as error:
-            return ProbeResult(False, f"The storage cannot be written: {error.strerror}; tell the server's operator.")
+            return ProbeResult(
+                False, f"The storage cannot be written: {error.strerror}; report it to the server's operator."
+            )
         if not same:
-            return ProbeResult(False, "The storage returned other bytes than were written; tell the server's operator.")
+            return ProbeResult(
+                False, "The storage returned other bytes than were written; report it to the server's operator."
+            )
         return ProbeResult(True, "The storage works")
 
 
 class BlobWriter:
-    """A blob that is being written; a context manager that leaves nothing behind unless it was finished.
+    """Write a blob. As a context manager it removes a blob that was not finished.
 
-    :ivar size: The bytes so far.
+    :ivar size: The bytes that are written so far.
     """
 
     def __init__(self, blobs: Blobs, place: Path, allow: Callable[[int], None]) -> None:
@@ -141,7 +146,7 @@ class BlobWriter:
             raise (DiskFull() if is_disk_full(error) else error) from None
 
     def finish(self) -> str:
-        """Flush the bytes to the disk and answer the name of their blob.
+        """Flush the bytes to the disk and return the name of their blob.
 
         :raises DiskFull: when the disk is full.
         """
@@ -157,7 +162,7 @@ class BlobWriter:
         return blob
 
     def close(self) -> None:
-        """Remove what was not finished."""
+        """Close the file, and remove it if it was not finished."""
         self._file.close()
         self._place.unlink(missing_ok=True)
 

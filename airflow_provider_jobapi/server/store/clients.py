@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who may use the server: the client registry, and the rule that a server without user ids of its own has one tenant.
+"""Register the clients of the server, and allow several only where their jobs cannot read each other's files.
 
-A process can read what its user can read: the database, the key of the tokens, other clients' files. So several clients
-need ``--users``, or somebody who says that they trust each other.
+A job can read what its user can read: the database, the key of the tokens, the files of other clients. So a server with
+several clients needs ``--users``, or ``--trust-all-clients`` for clients that trust each other.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CLIENT_ID = r"[a-z0-9][a-z0-9_-]{0,62}"
 
 @dataclass(frozen=True, slots=True)
 class RegisteredClient:
-    """A client: its id, the hash of its secret, the user id of its jobs where it has its own, the bytes it stores."""
+    """A client: its id, the hash of its secret, the user id of its jobs if it has its own, and the bytes it stores."""
 
     client_id: str
     secret_hash: str
@@ -39,7 +39,7 @@ class RegisteredClient:
     used: int
 
     def accepts(self, secret: str) -> bool:
-        """Whether this is the client's secret; takes the same time for every answer."""
+        """Return whether this is the secret of the client, in constant time."""
         return hmac.compare_digest(_hash(secret), self.secret_hash)
 
 
@@ -51,43 +51,43 @@ class ClientRegistry:
         self._database = database
 
     def all(self) -> list[RegisteredClient]:
-        """Every client, the oldest first."""
+        """Return all clients, the oldest first."""
         with self._database.read() as connection:
             rows = connection.execute(select(clients).order_by(clients.c.created, clients.c.client_id))
             return [RegisteredClient(row.client_id, row.secret_hash, row.uid, row.used) for row in rows]
 
     def find(self, client_id: str) -> RegisteredClient | None:
-        """The client of this id, or None."""
+        """Return the client with this id, or None."""
         with self._database.read() as connection:
             row = connection.execute(select(clients).where(clients.c.client_id == client_id)).one_or_none()
         return None if row is None else RegisteredClient(row.client_id, row.secret_hash, row.uid, row.used)
 
     def add(self, client_id: str) -> str:
-        """Make a client and answer its secret, which is kept nowhere.
+        """Add a client and return its secret, of which the server keeps only a hash.
 
-        :raises SettingsError: when the id is not one, is taken, or the server is for one tenant only.
+        :raises SettingsError: when the id is invalid or taken, or the settings allow one client only.
         """
         if not re.fullmatch(_CLIENT_ID, client_id):
             raise SettingsError(
-                f"A client cannot be called {client_id!r}: its id is made of at most 63 small letters, digits, - and _."
+                f"A client cannot have the id {client_id!r}: it has at most 63 small letters, digits, - and _."
             )
         secret = secrets.token_hex(32)
         with self._database.write() as connection:
             taken = {row.client_id: row.uid for row in connection.execute(select(clients))}
             if client_id in taken:
-                raise SettingsError(f"There is a client {client_id!r}; `jobapi client renew` gives it another secret.")
+                raise SettingsError(f"The client {client_id!r} exists; `jobapi client renew` gives it a new secret.")
             if taken:
                 self._refuse_second_tenant([*taken, client_id])
             uid = self._free_uid({number for number in taken.values() if number is not None})
             values = {"client_id": client_id, "secret_hash": _hash(secret), "uid": uid, "created": datetime.now(UTC)}
             connection.execute(insert(clients).values(values))
-            # Left by an earlier client of this name.
+            # An earlier client of this name may have left files.
             layout.remove_tree(layout.client_directory(self._settings.root, client_id))
             layout.make_client_directory(self._settings.root, client_id, uid)
         return secret
 
     def renew(self, client_id: str) -> str:
-        """Give a client another secret; the old one and its tokens' renewal end with it.
+        """Give a client a new secret. The old one gets no more tokens.
 
         :raises SettingsError: when there is no such client.
         """
@@ -99,21 +99,21 @@ class ClientRegistry:
         return secret
 
     def remove(self, client_id: str) -> None:
-        """Remove a client with all that is its own.
+        """Remove a client with its jobs and its objects.
 
-        :raises SettingsError: when there is no such client, or a job of it has not ended.
+        :raises SettingsError: when there is no such client, or one of its jobs has not ended.
         """
         active = (JobState.PENDING.value, JobState.RUNNING.value)
         with self._database.write() as connection:
             query = select(jobs.c.job_id).where(jobs.c.client_id == client_id, jobs.c.state.in_(active))
-            if going := connection.execute(query).scalars().first():
-                raise SettingsError(f"The job {going} of {client_id!r} has not ended; stop it first.")
+            if active_job := connection.execute(query).scalars().first():
+                raise SettingsError(f"The job {active_job} of {client_id!r} has not ended; stop it first.")
             if not connection.execute(delete(clients).where(clients.c.client_id == client_id)).rowcount:
                 raise SettingsError(f"There is no client {client_id!r}; `jobapi client list` names them.")
         layout.remove_tree(layout.client_directory(self._settings.root, client_id))
 
     def check(self) -> None:
-        """Hold the clients against the settings at the start of the server.
+        """Check the clients against the settings when the server starts, and make their directories.
 
         :raises SettingsError: when several clients would share one user id.
         """
@@ -121,9 +121,9 @@ class ClientRegistry:
         if len(everyone) > 1:
             self._refuse_second_tenant([client.client_id for client in everyone])
         for client in everyone:
-            self._place(client)
+            self._make_directory(client)
 
-    def _place(self, client: RegisteredClient) -> None:
+    def _make_directory(self, client: RegisteredClient) -> None:
         uid = client.uid
         if self._settings.users and uid is None:
             with self._database.write() as connection:
@@ -147,15 +147,15 @@ class ClientRegistry:
         for uid in range(first, last + 1):
             if uid not in taken:
                 return uid
-        raise SettingsError(f"Every user id of --users {first}-{last} is given to a client; widen the range.")
+        raise SettingsError(f"All user ids of --users {first}-{last} belong to clients; give a larger range.")
 
 
 @contextmanager
 def open_registry(settings: Settings, *, make: bool = False) -> Iterator[ClientRegistry]:
-    """The clients of a root, whether or not a server runs on it.
+    """Open the client registry of a root directory, whether or not a server runs on it.
 
-    :param make: Whether the root is made when it is not there.
-    :raises SettingsError: when it is not there.
+    :param make: Whether to make the root directory if it does not exist.
+    :raises SettingsError: when it does not exist.
     """
     path = settings.root / "jobapi.sqlite"
     if make:
@@ -170,7 +170,7 @@ def open_registry(settings: Settings, *, make: bool = False) -> Iterator[ClientR
 
 
 def connection_help(base_url: str, client_id: str, secret: str) -> str:
-    """The Airflow connection of a client: as a command, and as JSON for an environment variable."""
+    """Describe the Airflow connection of a client, as a command and as an environment variable."""
     extra = {"token_url": f"{base_url}/oauth/token"}
     fields = {"conn_type": "jobapi", "host": base_url, "login": client_id, "password": secret, "extra": extra}
     command = (
@@ -182,5 +182,5 @@ def connection_help(base_url: str, client_id: str, secret: str) -> str:
 
 
 def _hash(secret: str) -> str:
-    # One round is enough: the secrets are 256 random bits of ours, and nobody can try them out.
+    # One round is enough, since a secret has 256 random bits.
     return hashlib.sha256(secret.encode()).hexdigest()

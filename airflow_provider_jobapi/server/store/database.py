@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of the server and how it talks to SQLite.
+"""The tables of the server, and its transactions on SQLite.
 
-Every write is one transaction that begins with the write lock (``BEGIN IMMEDIATE``), so what it read stays true until
-its commit. A commit is on the disk when it returns (``synchronous=FULL``).
+Every write is one transaction that begins with the write lock (``BEGIN IMMEDIATE``), so that what it read stays true
+until its commit. A commit is on the disk when it returns (``synchronous=FULL``).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from airflow_provider_jobapi.server.config import SettingsError
 from airflow_provider_jobapi.server.errors import DatabaseBusy, DiskFull, ServerError
 
 VERSION = 3
-_CHANGES = {1: "ALTER TABLE jobs ADD COLUMN storing BIGINT", 2: "ALTER TABLE jobs ADD COLUMN placed BIGINT"}
-"""What makes the tables of a version those of the next."""
+_MIGRATIONS = {1: "ALTER TABLE jobs ADD COLUMN storing BIGINT", 2: "ALTER TABLE jobs ADD COLUMN placed BIGINT"}
+"""The statements that migrate the tables of a version to the next one."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,11 +51,11 @@ class Moment(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """To the database."""
+        """Convert a time for the database."""
         return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """From the database."""
+        """Convert a time from the database."""
         return None if value is None else _EPOCH + timedelta(microseconds=value)
 
 
@@ -67,7 +67,7 @@ clients = Table(
     Column("client_id", String(64), primary_key=True),
     Column("secret_hash", String(64), nullable=False),
     Column("uid", Integer, unique=True),
-    Column("used", BigInteger, nullable=False, default=0),  # the bytes of its objects, and of those its jobs keep
+    Column("used", BigInteger, nullable=False, default=0),  # bytes of its objects, and of the inputs that its jobs keep
     Column("created", Moment, nullable=False),
 )
 
@@ -92,7 +92,7 @@ jobs = Table(
     Column("gpu_ids", JSON, nullable=False, default=list),
     Column("stop_requested_by", String(200)),
     Column("model", JSON(none_as_null=True)),
-    Column("deleted", Moment),  # a tombstone: the id is used for ever
+    Column("deleted", Moment),  # a tombstone, since the id stays used
     Index("jobs_by_id", "client_id", "job_id", unique=True),
     Index("jobs_by_state", "state", "number"),
     sqlite_autoincrement=True,
@@ -117,16 +117,16 @@ inputs = Table(
     Column("path", String(1024), primary_key=True),
     Column("blob", String(32), nullable=False, index=True),
     Column("size", BigInteger, nullable=False),
-    Column("alone", Boolean, nullable=False, default=False),  # the object is gone; the job still has its bytes
+    Column("alone", Boolean, nullable=False, default=False),  # the object is deleted, and only the job has its bytes
     ForeignKeyConstraint(["client_id", "job_id"], ["jobs.client_id", "jobs.job_id"], ondelete="CASCADE"),
 )
 
 
 class Database:
-    """The database file of one root."""
+    """The SQLite database of a root directory."""
 
     def __init__(self, path: Path) -> None:
-        """Open the database and make its tables.
+        """Open the database, and make or migrate its tables.
 
         :raises SettingsError: when a later version of the server made it.
         """
@@ -144,7 +144,7 @@ class Database:
                     f"{VERSION}); use that version, or another --root."
                 )
             for earlier in range(version or VERSION, VERSION):
-                connection.exec_driver_sql(_CHANGES[earlier])
+                connection.exec_driver_sql(_MIGRATIONS[earlier])
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A job as it stands in the database, and what is said of one that does not stand there."""
+"""The record of a job: the row of the database as an object, and its status on the wire."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PREPARING = "Preparing"
 
 
 class JobKey(NamedTuple):
-    """What finds a job: its client and its id."""
+    """The key of a job: its client and its id."""
 
     client_id: str
     job_id: str
@@ -31,10 +31,13 @@ class JobKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as it stands in the database.
+    """A job as recorded in the database.
 
-    ``directory`` is where its inputs, its work folder and its log are; ``model`` is what ``GET …/model`` answers;
-    ``placed`` is when the engine had room for it, ``started`` when its command began.
+    :ivar placed: When the engine had room for it.
+    :ivar started: When its command began.
+    :ivar storing: When its command had ended and the server began to store its model.
+    :ivar model: The answer of ``GET …/model``.
+    :ivar directory: The directory with its inputs, its work folder and its log.
     """
 
     key: JobKey
@@ -59,7 +62,7 @@ class Job:
         return self.job_file.directory(self.key.job_id)
 
     def status(self) -> JobStatus:
-        """The status object that travels."""
+        """Return the status object of the jobAPI contract."""
         return JobStatus(
             job_id=self.key.job_id,
             name=self.job_file.job.name,
@@ -76,7 +79,7 @@ class Job:
 
 
 def job_from_row(row: Row[Any], directory: Path) -> Job:
-    """A job of its row.
+    """Make a job from its row.
 
     :param directory: The root directory of the server.
     """
@@ -101,12 +104,12 @@ def job_from_row(row: Row[Any], directory: Path) -> Job:
 
 
 def is_row_of(key: JobKey) -> ColumnElement[bool]:
-    """The condition that finds the row of a job."""
+    """Return the condition that selects the row of a job."""
     return (jobs.c.client_id == key.client_id) & (jobs.c.job_id == key.job_id)
 
 
 def existing_row(row: Row[Any] | None, key: JobKey) -> Row[Any]:
-    """The row of a job that is there.
+    """Return the row of a job, or raise an error if the job does not exist.
 
     :raises UnknownJob: when there is no row.
     :raises DeletedJob: when the job was deleted.
@@ -119,7 +122,7 @@ def existing_row(row: Row[Any] | None, key: JobKey) -> Row[Any]:
 
 
 def job_of_key(key: str) -> tuple[str, str]:
-    """The job's name and id in an object's key, or empty texts."""
+    """Return the name and the id of the job to whose directory an object belongs, or two empty texts."""
     parts = key.split("/")
     if len(parts) < 3 or parts[0] != "jobs" or len(parts[1]) < 38 or parts[1][-37] != "-":
         return "", ""

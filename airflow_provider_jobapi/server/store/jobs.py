@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The jobs of a server. Every change of state is one guarded transaction, and a used id is never free again."""
+"""Record the jobs of a server. Each change of state is one transaction, and the id of a deleted job stays used."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from airflow_provider_jobapi.server.store.job_record import (
     job_from_row,
     job_of_key,
 )
+from airflow_provider_jobapi.server.store.job_validation import check_requirements_in, check_runnable, choose_inputs
 from airflow_provider_jobapi.server.store.objects import Storages
-from airflow_provider_jobapi.server.store.submission import check_requirements_in, check_runnable, choose_inputs
 from airflow_provider_jobapi.training.job_file import JobFile, directory
 from airflow_provider_jobapi.training.status import JobState, Reason
 
@@ -39,7 +39,7 @@ _ACCEPTED = "Accepted; it starts as soon as there is room for it."
 
 
 class JobRegistry:
-    """All jobs of all clients."""
+    """The jobs of all clients."""
 
     def __init__(self, settings: Settings, database: Database, storages: Storages) -> None:
         self._settings = settings
@@ -50,11 +50,11 @@ class JobRegistry:
         self._listeners: list[Callable[[JobKey], None]] = []
 
     def on_change(self, listener: Callable[[JobKey], None]) -> None:
-        """Let somebody know of every new job and every change, after its commit, in the thread that made it."""
+        """Call a listener after each new job and each change, in the thread that committed it."""
         self._listeners.append(listener)
 
     def submit(self, client_id: str, job_id: str, job_file: JobFile) -> tuple[Job, bool]:
-        """Accept a job, or find that it was accepted before (then the second answer is False).
+        """Accept a job. Return it, and False if it was accepted before.
 
         :raises InvalidJob: when the job is invalid in itself.
         :raises ServerError: ``JobIdTaken``, ``DeletedJob``, ``ResourcesExceeded``, ``MissingInput``, ``ChangedInput``,
@@ -78,7 +78,7 @@ class JobRegistry:
         return self._changed(key), True
 
     def get(self, client_id: str, job_id: str) -> Job:
-        """A job of a client.
+        """Return a job of a client.
 
         :raises UnknownJob: when the client never submitted it.
         :raises DeletedJob: when it was deleted.
@@ -89,11 +89,11 @@ class JobRegistry:
         return self._job(existing_row(row, key))
 
     def state(self, key: JobKey) -> JobState | None:
-        """The state of a job from memory, without any waiting; None where it must be asked with :meth:`get`."""
+        """Return the state of a job from memory, or None where :meth:`get` must read it. Never blocks."""
         return self._states.get(key)
 
     def page(self, client_id: str, limit: int, after: str | None, status: JobState | None) -> list[Job]:
-        """A client's jobs, the newest first.
+        """Return a page of the jobs of a client, the newest first.
 
         :param after: The id of the job after which the page begins.
         :raises UnknownJob: when there is no job with the id ``after``.
@@ -111,11 +111,11 @@ class JobRegistry:
         return [self._job(row) for row in rows]
 
     def waiting(self) -> list[Job]:
-        """The PENDING jobs of all clients that are not placed, in the order of their submission."""
+        """Return the PENDING jobs of all clients that are not placed, in the order of their submission."""
         return self._all(_WAITING)
 
     def placed(self) -> list[Job]:
-        """The jobs of all clients that are placed and have not ended, in the order of their submission."""
+        """Return the jobs of all clients that are placed and have not ended, in the order of their submission."""
         return self._all(jobs.c.state.in_(_ACTIVE) & ~_WAITING)
 
     def set_waiting_reason(self, key: JobKey, message: str, reason: str | None = None) -> None:
@@ -125,7 +125,7 @@ class JobRegistry:
             connection.execute(query.values(message=message, reason=reason))
 
     def set_storing(self, key: JobKey, since: datetime, message: str) -> None:
-        """Say that the command of a RUNNING job has ended well, and that its model is being stored.
+        """Record that the command of a RUNNING job has succeeded and that its model is being stored.
 
         :param since: When the command ended.
         """
@@ -134,7 +134,7 @@ class JobRegistry:
             connection.execute(query.values(message=message, storing=since))
 
     def place(self, key: JobKey, gpu_ids: tuple[int, ...] = (), message: str = "") -> bool:
-        """Record that an engine has room for a waiting job; False when the job does not wait any more.
+        """Record that an engine has room for a waiting job. Return False if the job does not wait any more.
 
         :param gpu_ids: The numbers of the GPUs that the engine granted.
         :param message: What is done until the job runs.
@@ -143,7 +143,7 @@ class JobRegistry:
         return self._move(key, (JobState.PENDING.value,), values, _WAITING)
 
     def start(self, key: JobKey, started: datetime) -> bool:
-        """Record that the command of a placed job runs; False when the job is not PENDING any more.
+        """Record that the command of a placed job runs. Return False if the job is not PENDING any more.
 
         :param started: When the command began.
         """
@@ -162,11 +162,11 @@ class JobRegistry:
         started: datetime | None = None,
         finished: datetime | None = None,
     ) -> bool:
-        """End a job; False when it has ended already.
+        """Record the end of a job. Return False if it has ended already.
 
-        :param model: What ``GET …/model`` answers, for a job that left one.
+        :param model: The answer of ``GET …/model``, for a job with a model.
         :param started: When its command began, for a job that :meth:`start` was not called for.
-        :param finished: When it ended; now, where that is not known better.
+        :param finished: When it ended; by default now.
         """
         values: dict[str, Any] = {"state": state.value, "reason": reason, "message": message, "exit_code": exit_code}
         values |= {"model": model, "finished": finished or datetime.now(UTC)}
@@ -175,9 +175,9 @@ class JobRegistry:
         return self._move(key, _ACTIVE, values)
 
     def request_stop(self, key: JobKey, by: str) -> Job:
-        """Stop a job: at once when it waits, through the runner when it runs; a job that has ended stays as it is.
+        """Stop a job: at once if it waits, through the runner if it is placed. A job that has ended does not change.
 
-        :param by: Who asks.
+        :param by: The client or the person that stops it.
         :raises UnknownJob: when the client never submitted it.
         :raises DeletedJob: when it was deleted.
         """
@@ -190,7 +190,7 @@ class JobRegistry:
         return self.get(*key)
 
     def delete(self, key: JobKey) -> None:
-        """Remove an ended job with its log and its files; its id stays used.
+        """Remove a job that has ended, with its log and its files. Its id stays used.
 
         :raises UnknownJob: when the client never submitted it.
         :raises DeletedJob: when it was deleted before.
@@ -203,16 +203,16 @@ class JobRegistry:
                 detail = f"The job {key.job_id} is {row.state}: stop it first, then delete it."
                 raise JobStillActive(detail)
             place = directory(row.name, key.job_id)
-            freed = storage.release(connection, key.job_id, place)
+            freed = storage.remove_job(connection, key.job_id, place)
             emptied = {"deleted": datetime.now(UTC), "job_file": "", "message": "", "model": None}
             connection.execute(update(jobs).where(is_row_of(key)).values(emptied))
         self._states.pop(key, None)
-        storage.blobs.free(freed)
+        storage.blobs.delete(freed)
         layout.remove_tree(layout.job_directory(self._settings.root, *key))
-        self._tell(key)
+        self._notify(key)
 
     def expire(self, retention: timedelta) -> int:
-        """Remove every job that ended longer ago than its retention; answers how many."""
+        """Remove the jobs that ended longer ago than the retention, and return how many."""
         with self._database.read() as connection:
             before = datetime.now(UTC) - retention
             old = (jobs.c.deleted.is_(None), jobs.c.state.in_(_ENDED), jobs.c.finished < before)
@@ -222,18 +222,19 @@ class JobRegistry:
         return len(keys)
 
     def sweep(self, client_id: str) -> None:
-        """Remove the directories of jobs that are not there: a crash left them behind. Only while nobody submits."""
+        """Remove directories without a job, which a crash left behind. Call it while nothing is submitted."""
         with self._database.read() as connection:
             query = select(jobs.c.job_id).where(jobs.c.client_id == client_id, jobs.c.deleted.is_(None))
-            alive = set(connection.execute(query).scalars())
+            known = set(connection.execute(query).scalars())
         folder = layout.client_directory(self._settings.root, client_id) / "jobs"
         for place in folder.iterdir() if folder.exists() else ():
-            if place.name not in alive:
+            if place.name not in known:
                 layout.remove_tree(place)
 
     def check_write(self, client_id: str) -> Callable[[Connection, str], None]:
-        """The rule for writes to a client's storage: what an active job has been given cannot change, and nothing comes
-        into the directory of a job that is gone.
+        """Return the check for writes to a client's storage.
+
+        It refuses to change the inputs of an active job, and to write into the directory of a deleted job.
         """
 
         def check(connection: Connection, key: str) -> None:
@@ -244,8 +245,8 @@ class JobRegistry:
             if row.deleted is not None:
                 raise DeletedJob(job_id)
             if row.state in _ACTIVE:
-                said = f"{key!r} belongs to the job {job_id}, which is {row.state}: wait until it ends, or stop it."
-                raise JobStillActive(said)
+                detail = f"{key!r} belongs to the job {job_id}, which is {row.state}: wait until it ends, or stop it."
+                raise JobStillActive(detail)
 
         return check
 
@@ -269,18 +270,18 @@ class JobRegistry:
         count = connection.execute(query).scalar_one()
         if count >= self._settings.queue_bound:
             raise QueueFull(
-                f"{count} jobs of this client wait and no more may: submit this one again when some have begun."
+                f"{count} jobs of this client are waiting, which is the limit: submit this one again later."
             )
 
     def _insert(self, connection: Connection, key: JobKey, job_file: JobFile, home: Path) -> None:
         storage, place = self._storages.of(key.client_id), job_file.directory(key.job_id)
-        chosen = choose_inputs(job_file, place, storage.below(connection, place))
+        chosen = choose_inputs(job_file, place, storage.objects_below(connection, place))
         check_requirements_in(chosen, storage.blobs, self._settings)
         values: dict[str, Any] = {"client_id": key.client_id, "job_id": key.job_id, "name": job_file.job.name}
         values |= {"digest": job_file.digest(), "job_file": job_file.canonical().decode(), "gpu_ids": []}
         values |= {"state": JobState.PENDING.value, "message": _ACCEPTED, "submitted": datetime.now(UTC)}
         connection.execute(insert(jobs).values(values))
-        storage.hold(connection, key.job_id, chosen, home / "inputs")
+        storage.keep_inputs(connection, key.job_id, chosen, home / "inputs")
 
     def _move(self, key: JobKey, states: tuple[str, ...], values: dict[str, Any], *also: ColumnElement[bool]) -> bool:
         with self._database.write() as connection:
@@ -292,16 +293,16 @@ class JobRegistry:
 
     def _changed(self, key: JobKey) -> Job:
         job = self.get(*key)
-        self._tell(key)
+        self._notify(key)
         return job
 
     def _remember(self, key: JobKey, state: JobState) -> None:
-        # A reader may come here late with an older state; states only go forward.
+        # A reader may arrive here late with an older state, and states only go forward.
         with self._states_lock:
             if _RANK[state] >= _RANK[self._states.get(key, JobState.PENDING)]:
                 self._states[key] = state
 
-    def _tell(self, key: JobKey) -> None:
+    def _notify(self, key: JobKey) -> None:
         for listener in self._listeners:
             listener(key)
 

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The root directory of a server: what stands where, who may look into it, and that one server only uses it.
+"""The root directory of a server: its paths, its permissions, and the lock that lets only one server use it.
 
 ::
 
     <root>/lock                                  held while a server runs
     <root>/jobapi.sqlite                         clients, jobs, the index of the storage
-    <root>/keys/                                 what signs the tokens
+    <root>/keys/                                 the key that signs the tokens
     <root>/clients/<client>/data/                the bytes of the client's objects
     <root>/clients/<client>/jobs/<job id>/       one job: inputs, work folder, log, exit record
     <root>/clients/<client>/environments/        Python environments
@@ -24,18 +24,18 @@ from airflow_provider_jobapi.server.config import SettingsError
 
 
 def prepare_root(root: Path) -> None:
-    """Make the root directory and what stands in it, for the server's own user alone.
+    """Make the root directory and its folders, readable by the user of the server alone.
 
-    Jobs under user ids of their own must be able to walk through to their work folders, hence 0711.
+    The mode is 0711, since jobs under their own user ids must reach their work folders.
 
-    :raises SettingsError: when it cannot be made, or when its database is lost: all files would be nobody's then, and
-        be swept.
+    :raises SettingsError: when it cannot be made, or when it has files of clients and no database. Without
+        it, the server would remove all files as unknown.
     """
     try:
         if not (root / "jobapi.sqlite").exists() and any((root / "clients").glob("*")):
             raise SettingsError(
-                f"{root} has files of clients and no jobapi.sqlite, which knows whose they are: bring it back, or "
-                "choose another --root."
+                f"{root} has files of clients, but the database jobapi.sqlite is missing: restore it, or choose "
+                "another --root."
             )
         for path, mode in ((root, 0o711), (root / "keys", 0o700), (root / "clients", 0o711)):
             path.mkdir(mode=mode, parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def prepare_root(root: Path) -> None:
 
 
 class RootInUse(SettingsError):
-    """Another server holds the root; ``process`` is its id, where it could be read."""
+    """Another server uses the root directory; ``process`` is its process id, if it could be read."""
 
     def __init__(self, root: Path, process: int | None) -> None:
         super().__init__(
@@ -56,9 +56,9 @@ class RootInUse(SettingsError):
 
 @contextmanager
 def root_lock(root: Path) -> Iterator[None]:
-    """Hold the root for this process.
+    """Lock the root directory for this process.
 
-    :raises RootInUse: when another server holds it.
+    :raises RootInUse: when another server uses it.
     """
     handle = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -75,21 +75,21 @@ def root_lock(root: Path) -> Iterator[None]:
 
 
 def client_directory(root: Path, client_id: str) -> Path:
-    """Where everything of one client stands."""
+    """Return the directory of a client."""
     return root / "clients" / client_id
 
 
 def job_directory(root: Path, client_id: str, job_id: str) -> Path:
-    """Where everything of one job stands."""
+    """Return the directory of a job."""
     return client_directory(root, client_id) / "jobs" / job_id
 
 
 def make_client_directory(root: Path, client_id: str, uid: int | None) -> None:
-    """Make a client's directories.
+    """Make the directories of a client.
 
-    The client's own user may walk through them and owns none, so that no job can put a link in a directory's place.
+    The user of its jobs may pass through them and owns none, so that no job can replace a directory by a link.
 
-    :param uid: The user id of the client's jobs, where it has its own.
+    :param uid: The user id of the client's jobs, if it has its own.
     """
     home = client_directory(root, client_id)
     for path, mode in ((home, 0o710), (home / "data", 0o700), (home / "jobs", 0o710)):
@@ -100,7 +100,7 @@ def make_client_directory(root: Path, client_id: str, uid: int | None) -> None:
 
 
 def make_job_directory(home: Path) -> None:
-    """Make a job's directory, empty; what a crash may have left there goes."""
+    """Make the directory of a job, and remove what a crash may have left there."""
     remove_tree(home)
     home.mkdir(mode=0o710)
     home.chmod(0o710)
@@ -108,11 +108,11 @@ def make_job_directory(home: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory and all that is in it, as far as the system lets us, whatever a job did there.
+    """Remove a directory tree that a job may have changed, as far as the system allows.
 
-    Jobs nest directories deeper than a path may be long, take rights from themselves, and may put a link where a
-    directory was a moment ago. So every directory is moved to the top before it is emptied, and none is entered by a
-    link. One removal at a time: two in the same storage would take the directories out of each other's hands.
+    A job may nest directories deeper than the longest path, remove its own permissions, and replace a directory by a
+    link at any time. So every directory is moved to the top before it is emptied, and no link is followed. Only one
+    removal runs at a time, since two in the same tree would move each other's directories.
     """
     with _removal, suppress(OSError):
         if os.geteuid() != 0:
@@ -132,7 +132,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def _remove_below(name: str, top: int) -> list[str]:
-    """Empty and remove a directory of the top; answers the directories that were in it and are at the top now."""
+    """Remove a directory of the top, and return its subdirectories, which are at the top now."""
     moved: list[str] = []
     with suppress(OSError):
         below = os.open(name, _DIRECTORY, dir_fd=top)
@@ -145,7 +145,7 @@ def _remove_below(name: str, top: int) -> list[str]:
 
 
 def _clear(handle: int, top: int) -> list[str]:
-    """Remove the files of a directory and move its directories to the top; answers their new names."""
+    """Remove the files of a directory, move its subdirectories to the top, and return their new names."""
     moved = []
     with os.scandir(handle) as found:
         entries = list(found)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a successful job leaves behind: its SavedModel is found in the work folder and put into the client's storage.
+"""Find the SavedModel of a successful job in its work folder and copy it to the client's storage.
 
-The work folder is the job's own, so nothing in it is believed: every directory and file is opened step by step from
-the work folder down, no link is followed, and a file of somebody else is not read.
+The job can change its work folder at any time, so nothing in it is trusted: every directory and file is opened step by
+step from the work folder down, no link is followed, and a file of another user is not read.
 """
 
 from __future__ import annotations
@@ -17,32 +17,31 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.server.errors import OutOfSpace, ServerError, is_disk_full
+from airflow_provider_jobapi.server.store.blobs import PIECE
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.objects import ClientStorage
 from airflow_provider_jobapi.training.model import ModelChoice, choose, is_marker
 from airflow_provider_jobapi.training.status import Reason
 from airflow_provider_jobapi.training.units import size_text
 
-NONE = "The job wrote no SavedModel."
+NO_MODEL = "The job wrote no SavedModel."
 
 _OWN_FILES = {"saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"}
 _OWN_FOLDERS = {"variables", "assets", "assets.extra"}
-"""What TensorFlow writes into a SavedModel: all that is taken where it stands among the job's other files."""
+"""The names that TensorFlow writes into a SavedModel. Only they are taken if it lies among other files of the job."""
 
-_JOBS_OWN_DOING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
-
-_PIECE = 2**20
-"""Bytes that are compared at a time."""
+_CAUSED_BY_JOB = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
+"""Errors that the job causes by changing its work folder."""
 
 _DEPTH = 64
-"""Directories deeper than this are not looked into."""
+"""The most nested directories in which a model is searched."""
 
 
 class ModelNotStored(Exception):
-    """The model is there and cannot be stored.
+    """The job has a model that cannot be stored.
 
-    :param reason: The word for the job's status.
-    :param message: One sentence for its owner.
+    :param reason: The reason in the job's status.
+    :param message: One sentence for the user.
     """
 
     def __init__(self, reason: Reason, message: str) -> None:
@@ -52,24 +51,24 @@ class ModelNotStored(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """What ``GET …/model`` answers, and a sentence about it."""
+    """The answer of ``GET …/model``, and a sentence about it."""
 
     content: dict[str, Any]
     message: str
 
 
 def store_model(job: Job, storage: ClientStorage) -> StoredModel | None:
-    """Store the SavedModel of a job, or answer None when it wrote none. Doing it again does no harm.
+    """Store the SavedModel of a job, or return None if it wrote none. It is safe to repeat.
 
     :raises ModelNotStored: when the storage is full, or a file of the model cannot be taken.
-    :raises OSError: when the machine fails; it may work later.
+    :raises OSError: when the machine fails; a repetition may succeed.
     """
     try:
         return _store_model(job, storage)
     except OSError as error:
-        if error.errno not in _JOBS_OWN_DOING:
+        if error.errno not in _CAUSED_BY_JOB:
             raise
-        message = f"The job ran well and its working directory cannot be read: {error.strerror}."
+        message = f"The job succeeded, but its working directory cannot be read: {error.strerror}."
         raise ModelNotStored(Reason.MODEL_UNREADABLE, message) from None
 
 
@@ -92,13 +91,13 @@ def _sentence(choice: ModelChoice, files: list[dict[str, Any]]) -> str:
     text = f"The SavedModel is {where} ({len(files)} files, {size})."
     if choice.others:
         shown = ", ".join(choice.others[:5]) + (", …" if len(choice.others) > 5 else "")
-        text += f" The job wrote others too, which are not kept: {shown}."
+        text += f" Other SavedModels of the job are not kept: {shown}."
     # A name that is not UTF-8 comes from Python with characters that no database takes.
     return text.encode("utf-8", "replace").decode()
 
 
 def _find(work: int, inputs: Path) -> ModelChoice | None:
-    """Choose among the SavedModels that are not simply the job's inputs."""
+    """Choose one of the SavedModels that are not inputs of the job."""
     markers = []
     for path, status in _walk(work, ""):
         if is_marker(path) and stat.S_ISREG(status.st_mode) and not _is_input(work, path, inputs):
@@ -114,16 +113,16 @@ def _is_input(work: int, path: str, inputs: Path) -> bool:
     with given, _opened_file(work, path) as handle, open(handle, "rb", closefd=False) as written:
         if os.fstat(handle).st_size != os.fstat(given.fileno()).st_size:
             return False
-        while piece := written.read(_PIECE):
-            if given.read(_PIECE) != piece:
+        while piece := written.read(PIECE):
+            if given.read(PIECE) != piece:
                 return False
     return True
 
 
 def _model_files(work: int, folder: str) -> list[str]:
-    """The files of a SavedModel, by their paths in the work folder.
+    """Return the paths of the files of a SavedModel in the work folder.
 
-    :raises ModelNotStored: when there is something that is neither a file nor a directory.
+    :raises ModelNotStored: when something in it is neither a file nor a directory.
     """
     files = []
     for path, status in _walk(work, folder, hidden=True):
@@ -134,14 +133,14 @@ def _model_files(work: int, folder: str) -> list[str]:
             kind = "a link" if stat.S_ISLNK(status.st_mode) else "no regular file"
             raise ModelNotStored(
                 Reason.MODEL_UNREADABLE,
-                f"{path!r} in the SavedModel is {kind}; a model is made of files, so copy it there.",
+                f"{path!r} in the SavedModel is {kind}; a model can have files only, so copy the file there.",
             )
         files.append(path)
     return sorted(files)
 
 
 def _store_all(work: int, paths: list[str], prefix: str, storage: ClientStorage) -> list[dict[str, Any]]:
-    """Store all files, or none: half a model would only fill the storage."""
+    """Store all files, or none, since part of a model is useless."""
     stored: list[dict[str, Any]] = []
     try:
         stored.extend(_store(work, path, f"{prefix}/{path}", storage) for path in paths)
@@ -156,25 +155,25 @@ def _store_all(work: int, paths: list[str], prefix: str, storage: ClientStorage)
 def _store(work: int, path: str, key: str, storage: ClientStorage) -> dict[str, Any]:
     try:
         with _opened_file(work, path) as handle:
-            stored = storage.adopt(handle, key)
+            stored = storage.add_file(handle, key)
     except ServerError as error:
         reason = Reason.STORAGE_FULL if isinstance(error, OutOfSpace) else Reason.MODEL_UNREADABLE
-        raise ModelNotStored(reason, f"The job ran well and its model could not be stored. {error.detail}") from None
+        raise ModelNotStored(reason, f"The job succeeded, but its model could not be stored. {error.detail}") from None
     except OSError as error:
         if is_disk_full(error):
-            message = "The job ran well and its model could not be stored: the server's disk is full."
+            message = "The job succeeded, but its model could not be stored: the server's disk is full."
             raise ModelNotStored(Reason.STORAGE_FULL, message) from None
         raise ModelNotStored(
-            Reason.MODEL_UNREADABLE, f"The job ran well and {path!r} of its model cannot be read: {error.strerror}."
+            Reason.MODEL_UNREADABLE, f"The job succeeded, but {path!r} of its model cannot be read: {error.strerror}."
         ) from None
     return {"path": path, "size": stored.size, "sha256": stored.sha256, "key": stored.key}
 
 
 def _walk(work: int, folder: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
-    """Everything below a directory of the work folder that is no directory, without following any link.
+    """Yield everything below a directory of the work folder except directories, without following any link.
 
     :param folder: ``""`` or a path that ends with ``/``.
-    :param hidden: Whether to look into directories whose name begins with a dot: caches hold models of others.
+    :param hidden: Whether to search directories whose name begins with a dot, where caches have models of other jobs.
     """
     waiting = [folder]
     while waiting:
@@ -219,7 +218,7 @@ def _opened_directory(work: int, path: str) -> Iterator[int]:
 
 @contextmanager
 def _opened_file(work: int, path: str) -> Iterator[int]:
-    """Open a regular file of the work folder's owner.
+    """Open a regular file that the owner of the work folder owns.
 
     :raises OSError: when it is something else.
     """
@@ -229,7 +228,7 @@ def _opened_file(work: int, path: str) -> Iterator[int]:
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.fstat(work).st_uid:
-            raise PermissionError(1, "it is not a regular file of the job's own")
+            raise PermissionError(1, "it is not a regular file that the job owns")
         yield handle
     finally:
         os.close(handle)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The http storage: which keys a client's objects have, which bytes they mean, and how many there may be.
+"""Store the objects of the clients: their keys in the database, their bytes in blobs, and the limit of their size.
 
-An object's bytes are whole on the disk before one transaction lets its key mean them. So a reader sees the old object
-or the new one, a crash leaves at worst bytes that no key means, a job can keep its inputs by hard links, and no key is
-ever a path on this machine.
+All bytes of an object are on the disk before one transaction connects them to its key. So a reader gets the old object
+or the new one, a crash leaves at most a blob without a key, a job can keep its inputs by hard links, and a key is never
+a path on this machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WriteCheck = Callable[[Connection, str], None]
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object: its key, its size in bytes, the SHA-256 of its bytes in hex, when it was written, its blob."""
+    """An object: its key, its size in bytes, the SHA-256 of its bytes in hex, when it was written, and its blob."""
 
     key: str
     size: int
@@ -42,18 +42,18 @@ class StoredObject:
 
 
 class ClientStorage:
-    """The objects of one client."""
+    """The storage of one client."""
 
     def __init__(self, settings: Settings, database: Database, client_id: str) -> None:
         self.client_id = client_id
         self.blobs = Blobs(layout.client_directory(settings.root, client_id) / "data")
         self._bound = settings.storage_bound
         self._database = database
-        self._coming = 0
+        self._uploading = 0
         self._lock = Lock()
 
     def head(self, key: str) -> StoredObject:
-        """What is known of an object.
+        """Return the description of an object.
 
         :raises UnknownObject: when there is none.
         :raises InvalidObjectKey: when this cannot be a key.
@@ -66,7 +66,7 @@ class ClientStorage:
         return _stored(row)
 
     def open(self, key: str) -> tuple[StoredObject, int]:
-        """What is known of an object, and a file descriptor of its bytes that the caller closes.
+        """Return the description of an object and a file descriptor of its bytes, which the caller closes.
 
         :raises UnknownObject: when there is none.
         :raises InvalidObjectKey: when this cannot be a key.
@@ -76,15 +76,15 @@ class ClientStorage:
             stored = self.head(key)
             try:
                 return stored, self.blobs.open(stored.blob)
-            except FileNotFoundError:  # replaced between the two
+            except FileNotFoundError:  # replaced after the look-up
                 continue
         raise LostBytes(f"The bytes of {key!r} are missing on the server's disk; upload the object again.")
 
     def writer(self, key: str, size: int = 0, check: WriteCheck | None = None) -> ObjectWriter:
         """Begin to write an object.
 
-        :param size: How many bytes are announced, if they are: what has no room is refused before it comes.
-        :param check: Asked whether the key may change, as again at the end.
+        :param size: The size in bytes, if the client sent it, so that an object without room is refused at once.
+        :param check: Called before the write, and again by :meth:`ObjectWriter.commit`.
         :raises InvalidObjectKey: when this cannot be a key.
         :raises StorageFull: when there is no room.
         :raises ServerError: whatever ``check`` raises.
@@ -95,15 +95,15 @@ class ClientStorage:
                 check(connection, key)
             room = self._bound - self._used(connection)
         if size > room:
-            raise self.full(size, room)
+            raise self.full_error(size, room)
         return ObjectWriter(self, key, room)
 
-    def adopt(self, source: int, key: str, *, sha256: str | None = None, size: int | None = None) -> StoredObject:
-        """Store a copy of a file that is on this machine.
+    def add_file(self, source: int, key: str, *, sha256: str | None = None, size: int | None = None) -> StoredObject:
+        """Store a copy of a file of this machine.
 
-        :param source: An open file descriptor; read from its beginning, left open.
-        :param sha256: What the bytes must be, where the caller knows.
-        :param size: How many they must be.
+        :param source: A file descriptor. The file is read from its start, and left open.
+        :param sha256: The expected SHA-256, if it is known.
+        :param size: The expected bytes, if they are known.
         :raises OutOfSpace: when the client's storage or the disk is full.
         :raises ChangedFile: when these are not the expected bytes.
         """
@@ -119,7 +119,7 @@ class ClientStorage:
     def delete(self, key: str, check: WriteCheck | None = None) -> None:
         """Delete an object.
 
-        :param check: Asked whether the key may change.
+        :param check: Called before the key changes.
         :raises UnknownObject: when there is none.
         :raises InvalidObjectKey: when this cannot be a key.
         :raises ServerError: whatever ``check`` raises.
@@ -128,13 +128,13 @@ class ClientStorage:
         with self._database.write() as connection:
             if check:
                 check(connection, key)
-            freed = self._forget(connection, key)
+            freed = self._remove_key(connection, key)
             if freed is None:
                 raise UnknownObject(key)
-        self.blobs.free([freed])
+        self.blobs.delete([freed])
 
     def page(self, prefix: str, after: str, limit: int) -> tuple[list[StoredObject], str | None]:
-        """Objects in the order of their keys, and the key after which the next page begins, if there is one."""
+        """Return objects sorted by key, and the key after which the next page begins, if there is one."""
         query = select(objects).where(objects.c.client_id == self.client_id, objects.c.key > after)
         if prefix:
             query = query.where(_begins(prefix))
@@ -144,7 +144,7 @@ class ClientStorage:
         return found, found[-1].key if len(rows) > limit else None
 
     def probe(self) -> ProbeResult:
-        """Whether the storage works, and a sentence about it."""
+        """Check whether the storage works, and describe how full it is."""
         probe = self.blobs.probe()
         if not probe.ok:
             return probe
@@ -152,19 +152,19 @@ class ClientStorage:
             used = self._used(connection)
         return ProbeResult(True, f"{probe.message}; {size_text(used)} of {size_text(self._bound)} are used.")
 
-    def below(self, connection: Connection, directory: str) -> dict[str, StoredObject]:
-        """The objects below a directory by their path in it."""
+    def objects_below(self, connection: Connection, directory: str) -> dict[str, StoredObject]:
+        """Return the objects below a directory by their paths in it."""
         query = select(objects).where(objects.c.client_id == self.client_id, _begins(f"{directory}/"))
         return {row.key[len(directory) + 1 :]: _stored(row) for row in connection.execute(query)}
 
-    def hold(
+    def keep_inputs(
         self, connection: Connection, job_id: str, chosen: Sequence[tuple[str, StoredObject]], target: Path
     ) -> None:
-        """Keep objects for a job as they are now: by hard links below a directory, whatever becomes of their keys.
+        """Keep the current bytes of objects for a job, by hard links below a directory.
 
-        :param connection: The transaction that makes the job; it holds the write lock, so that nothing is freed now.
-        :param chosen: Paths below the directory and what stands there.
-        :param target: The directory; made here.
+        :param connection: The transaction that creates the job. It holds the write lock, so no blob is deleted now.
+        :param chosen: The paths below the directory, and their objects.
+        :param target: The directory, which is created.
         """
         target.mkdir(mode=0o700)
         for path, stored in chosen:
@@ -175,10 +175,10 @@ class ClientStorage:
         if rows := [mine | {"path": path, "blob": each.blob, "size": each.size} for path, each in chosen]:
             connection.execute(insert(inputs), rows)
 
-    def release(self, connection: Connection, job_id: str, directory: str) -> list[str]:
-        """Let go of everything of a job; answers the blobs to free after the commit.
+    def remove_job(self, connection: Connection, job_id: str, directory: str) -> list[str]:
+        """Remove the objects and the inputs of a job; returns the blobs to delete after the commit.
 
-        :param directory: The job's directory, whose objects go with it.
+        :param directory: The directory of the job in the storage.
         """
         below = (objects.c.client_id == self.client_id) & _begins(f"{directory}/")
         held = (inputs.c.client_id == self.client_id) & (inputs.c.job_id == job_id)
@@ -190,7 +190,7 @@ class ClientStorage:
         return blobs
 
     def sweep(self) -> int:
-        """Remove bytes that no key means and count what is used; answers the bytes freed. Only while nobody writes."""
+        """Delete blobs without a key, count the used bytes, return the freed bytes. Call it while nothing writes."""
         mine = objects.c.client_id == self.client_id
         with self._database.write() as connection:
             known = set(connection.execute(select(objects.c.blob).where(mine)).scalars())
@@ -200,41 +200,41 @@ class ClientStorage:
         return self.blobs.sweep(known)
 
     def publish(self, stored: StoredObject, check: WriteCheck | None) -> bool:
-        """Let a key mean a finished blob; answers whether the key is new."""
+        """Connect a key to a finished blob and return whether the key is new."""
         try:
             with self._database.write() as connection:
                 if check:
                     check(connection, stored.key)
-                replaced = self._forget(connection, stored.key)
+                replaced = self._remove_key(connection, stored.key)
                 room = self._bound - self._used(connection)
                 if stored.size > room:
-                    raise self.full(stored.size, room)
+                    raise self.full_error(stored.size, room)
                 values: dict[str, Any] = {"client_id": self.client_id, "key": stored.key, "blob": stored.blob}
                 values |= {"size": stored.size, "sha256": stored.sha256, "modified": stored.modified}
                 connection.execute(insert(objects).values(values))
                 self._count(connection, stored.size)
         except BaseException:
-            self.blobs.free([stored.blob])
+            self.blobs.delete([stored.blob])
             raise
         if replaced is not None:
-            self.blobs.free([replaced])
+            self.blobs.delete([replaced])
         return replaced is None
 
-    def expect(self, size: int) -> int:
-        """Count bytes that are on their way, of all uploads together; fewer, where the size is negative."""
+    def count_upload(self, size: int) -> int:
+        """Add to the bytes of all uploads that are not committed, and return their sum. A negative size subtracts."""
         with self._lock:
-            self._coming += size
-            return self._coming
+            self._uploading += size
+            return self._uploading
 
-    def full(self, size: int, room: int) -> StorageFull:
-        """The client's bound is reached."""
+    def full_error(self, size: int, room: int) -> StorageFull:
+        """Make the error for an object that does not fit into the storage."""
         return StorageFull(
             f"The storage has no room for {size_text(size)}: {size_text(max(0, room))} of {size_text(self._bound)} are "
             "free. Delete objects or ended jobs, or ask the server's operator for a larger --storage-bound.",
         )
 
-    def _forget(self, connection: Connection, key: str) -> str | None:
-        """Let a key mean nothing; answers the blob to free after the commit, or None where there was no object."""
+    def _remove_key(self, connection: Connection, key: str) -> str | None:
+        """Remove a key and return the blob to delete after the commit, or None where there was no object."""
         row = connection.execute(select(objects).where(self._is(key))).one_or_none()
         if row is None:
             return None
@@ -257,14 +257,14 @@ class ClientStorage:
 
 
 class ObjectWriter:
-    """An object that is being written; a context manager that leaves nothing behind unless it was committed."""
+    """Write an object. As a context manager it removes an object that was not committed."""
 
     def __init__(self, storage: ClientStorage, key: str, room: int) -> None:
         self._storage = storage
         self._key = key
         self._room = room
-        self._blob = storage.blobs.writer(self._expect)
-        self._expected = 0
+        self._blob = storage.blobs.writer(self._reserve)
+        self._reserved = 0
 
     @property
     def sha256(self) -> str:
@@ -279,9 +279,9 @@ class ObjectWriter:
         self._blob.write(piece)
 
     def commit(self, check: WriteCheck | None = None) -> tuple[StoredObject, bool]:
-        """Let the key mean the bytes; the second answer says whether the key is new.
+        """Connect the key to the bytes and return the object, and whether its key is new.
 
-        :param check: Asked in the same transaction whether the key may change.
+        :param check: Called in the same transaction before the key changes.
         :raises OutOfSpace: when the client's bound is reached or the disk is full.
         :raises ServerError: whatever ``check`` raises.
         """
@@ -290,15 +290,15 @@ class ObjectWriter:
         return stored, self._storage.publish(stored, check)
 
     def close(self) -> None:
-        """Remove what was not committed."""
+        """Remove the bytes that were not committed."""
         self._blob.close()
-        self._storage.expect(-self._expected)
-        self._expected = 0
+        self._storage.count_upload(-self._reserved)
+        self._reserved = 0
 
-    def _expect(self, size: int) -> None:
-        self._expected += size
-        if (coming := self._storage.expect(size)) > self._room:
-            raise self._storage.full(coming, self._room)
+    def _reserve(self, size: int) -> None:
+        self._reserved += size
+        if (uploading := self._storage.count_upload(size)) > self._room:
+            raise self._storage.full_error(uploading, self._room)
 
     def __enter__(self) -> Self:
         return self
@@ -308,7 +308,7 @@ class ObjectWriter:
 
 
 class Storages:
-    """The storages of all clients, one each."""
+    """The storages of all clients."""
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
@@ -316,12 +316,12 @@ class Storages:
         self._storages: dict[str, ClientStorage] = {}
 
     def of(self, client_id: str) -> ClientStorage:
-        """The storage of a client."""
+        """Return the storage of a client."""
         return self._storages.setdefault(client_id, ClientStorage(self._settings, self._database, client_id))
 
 
 def check_key(key: str) -> str:
-    """Check an object's key: it is a relative path, so that every client can have it as a file.
+    """Check the key of an object. It is a relative path, so that every client can download it as a file.
 
     :raises InvalidObjectKey: when it is not.
     """

@@ -265,11 +265,11 @@ def test_a_file_is_adopted_as_it_is_and_held_against_what_is_known(store: Store,
     (tmp_path / "model").write_bytes(b"m" * 3_000)
     handle = os.open(tmp_path / "model", os.O_RDONLY)
     digest = hashlib.sha256(b"m" * 3_000).hexdigest()
-    stored = store.storage.adopt(handle, "model", sha256=digest, size=3_000)
+    stored = store.storage.add_file(handle, "model", sha256=digest, size=3_000)
     assert (stored.sha256, stored.size) == (digest, 3_000)
     for wrong in ({"sha256": "0" * 64}, {"size": 2_999}):
         with pytest.raises(ChangedFile):
-            store.storage.adopt(handle, "other", **wrong)
+            store.storage.add_file(handle, "other", **wrong)
     os.close(handle)
     (tmp_path / "model").write_bytes(b"changed")
     assert store.read("model") == b"m" * 3_000
@@ -354,7 +354,9 @@ def test_a_storage_that_is_not_there_is_not_ready(store: Store):
     shutil.rmtree(store.settings.root / "clients" / "one" / "data")
     probe = store.storage.probe()
     assert not probe.ok
-    assert probe.message == "The storage cannot be written: No such file or directory; tell the server's operator."
+    assert (
+        probe.message == "The storage cannot be written: No such file or directory; report it to the server's operator."
+    )
 
 
 def test_the_trees_of_two_clients_know_nothing_of_each_other(store: Store):

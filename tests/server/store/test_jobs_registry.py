@@ -234,7 +234,7 @@ def test_what_can_never_run_is_refused(registry: JobRegistry, asked, said):
 
 def test_the_queue_of_a_client_is_bounded(registry: JobRegistry):
     keys = [submit(registry) for _ in range(5)]
-    with pytest.raises(QueueFull, match="5 jobs of this client wait"):
+    with pytest.raises(QueueFull, match="5 jobs of this client are waiting"):
         submit(registry)
     assert not registry.submit(*keys[0], job_file())[1]
     registry.place(keys[0])

@@ -99,7 +99,7 @@ def test_the_newest_of_an_estimators_exports_is_taken_and_the_others_are_named(l
     left.model("export/1700000002")
     stored = left.store()
     assert stored.content["path"] == "export/1700000002"
-    assert stored.message.endswith("The job wrote others too, which are not kept: export/1700000001.")
+    assert stored.message.endswith("Other SavedModels of the job are not kept: export/1700000001.")
 
 
 def test_an_input_is_no_model_of_the_job_unless_the_job_changed_it(leave):
@@ -176,7 +176,7 @@ def test_a_file_of_another_user_is_not_read(leave):
     left = leave()
     left.model("model")
     os.chown(left.work / "model" / "saved_model.pb", 12345, 12345)
-    with pytest.raises(ModelNotStored, match="not a regular file of the job's own"):
+    with pytest.raises(ModelNotStored, match="not a regular file that the job owns"):
         left.store()
 
 
@@ -184,7 +184,7 @@ def test_a_full_storage_keeps_no_half_model(leave):
     left = leave(storage_bound=1000)
     left.model("model")
     left.write("model/variables/variables.data", b"x" * 2000)
-    with pytest.raises(ModelNotStored, match="The job ran well and its model could not be stored") as caught:
+    with pytest.raises(ModelNotStored, match="The job succeeded, but its model could not be stored") as caught:
         left.store()
     assert caught.value.reason == "StorageFull"
     assert left.stored() == ["train.py"]
@@ -228,4 +228,4 @@ def swap():
     with Bench(tmp_path) as bench:
         job = bench.wait(bench.submit(script))
         assert (job.state, job.reason) == ("FAILED", "ModelUnreadable"), bench.log(job)
-        assert job.message.startswith("The job ran well and its working directory cannot be read: ")
+        assert job.message.startswith("The job succeeded, but its working directory cannot be read: ")

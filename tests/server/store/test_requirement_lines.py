@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.server.store.requirements import check_requirements
+from airflow_provider_jobapi.server.store.job_validation import check_requirements
 
 GOOD = [
     "tensorflow==2.21.0",
