@@ -63,11 +63,6 @@ class LogChunk:
     complete: bool = False
 
 
-def format_record(time: datetime, text: str) -> bytes:
-    """Return a line as a record; the text must be free of newline, carriage return and NUL."""
-    return f"{stamp(time)} {text}\n".encode()
-
-
 def stamp(time: datetime) -> str:
     """Return the time of a record: RFC 3339 in UTC, with microseconds."""
     return time.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

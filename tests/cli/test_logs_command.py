@@ -118,7 +118,7 @@ def test_ctrl_c_says_that_the_job_goes_on(command, jobapi_server):
 
 
 @pytest.mark.parametrize("follow", [(), ("-f",)])
-def test_nobody_reads_any_more(command, jobapi_server, follow):
+def test_a_closed_pipe_ends_the_command(command, jobapi_server, follow):
     job_id = jobapi_server.submit("for line in range(50_000): print('line', line, 'x' * 20)\n")
     jobapi_server.wait_for(job_id)
     process = subprocess.Popen(
@@ -138,7 +138,7 @@ def test_nobody_reads_any_more(command, jobapi_server, follow):
     process.stderr.close()
 
 
-def test_little_that_nobody_reads(command, jobapi_server):
+def test_a_pipe_that_was_closed_before_the_first_line(command, jobapi_server):
     job_id = jobapi_server.submit()
     jobapi_server.wait_for(job_id)
     reading, writing = os.pipe()
@@ -167,7 +167,7 @@ def test_a_full_disk_is_one_sentence(command, jobapi_server):
     assert ran.stderr == b"jobapi: The output: No space left on device.\n"
 
 
-def test_a_terminal_without_the_characters(command, jobapi_server):
+def test_a_terminal_whose_encoding_lacks_characters(command, jobapi_server):
     job_id = jobapi_server.submit("print('Gr\\u00fc\\u00dfe \\u2713 \\U0001f600')\n")
     jobapi_server.wait_for(job_id)
     done = command("logs", "-f", job_id, env={"PYTHONIOENCODING": "ascii"})
@@ -180,8 +180,8 @@ HOSTILE = "a\x1b]0;owned\x07b\x1b[2J\x1b[31mred\x1b[0m\x9b5mc\x08\u202egpj.exe\x
 
 
 @pytest.mark.parametrize("follow", [(), ("-f",)])
-def test_hostile_lines_do_not_drive_the_terminal(work, follow):
-    """A service that hands through whatever a job prints, as another one than ours may."""
+def test_hostile_lines_do_not_control_the_terminal(work, follow):
+    """A service that passes on whatever a job prints, as services other than `jobapi serve` may."""
     job_id = str(uuid.uuid4())
     status = {"job_id": job_id, "status": "SUCCESSFUL", "name": HOSTILE, "message": HOSTILE}
     page = log_page(f"2026-01-01T00:00:00.000000Z {HOSTILE}\n".encode(), status="SUCCESSFUL", complete=True)
@@ -198,7 +198,7 @@ def test_hostile_lines_do_not_drive_the_terminal(work, follow):
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", listed.out)
 
 
-def test_a_service_that_never_calls_a_log_complete(work, monkeypatch):
+def test_a_log_that_is_never_complete_ends(work, monkeypatch):
     """The log counts as complete after some seconds, which a sitecustomize shortens in the subprocess."""
     job_id = str(uuid.uuid4())
     begin = f"{PAGE.format(job_id)}?offset"
@@ -220,7 +220,7 @@ def test_a_service_that_never_calls_a_log_complete(work, monkeypatch):
     assert (done.code, done.out) == (0, "the only line\n")
 
 
-def test_a_proxy_says_anything_while_the_service_is_restarted(work):
+def test_errors_of_a_proxy_are_waited_for_once_the_service_has_answered(work):
     """403, 404 and a page that is no log are waited for once the service has answered, and refused before."""
     job_id = str(uuid.uuid4())
     line = b"2026-01-01T00:00:00.000000Z line\n"

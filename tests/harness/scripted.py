@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A log follower that says what a test tells it to, for what no real service can be made to say."""
+"""Scripted log followers, for what no real service can be made to send."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ScriptedFollower:
     """Replies to each read with the next step: a chunk, an error to raise, or ``None`` to wait for ever.
 
     :param steps: The steps.
-    :param after_stop: The steps once the job was told to stop.
-    :ivar statuses: What each question for the status is answered with, in the same way; the last one again and again.
+    :param after_stop: The steps after the stop.
+    :ivar statuses: The answers to questions for the status; the last one is repeated.
     """
 
     replayable = True
@@ -100,7 +100,7 @@ class RotatingFollower(ScriptedFollower):
 
 
 class Recorder:
-    """A logger that keeps what Airflow's would write."""
+    """A logger that keeps the records that Airflow's would write."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
@@ -118,7 +118,7 @@ class Recorder:
         self._log("error", event, **fields)
 
     def lines(self, level: str = "info") -> list[str]:
-        """The texts of one level."""
+        """Return the texts of one level."""
         return [record["event"] for record in self.records if record["level"] == level]
 
 
@@ -153,7 +153,7 @@ class ScriptedTrigger(TrainingTrigger):
         return self._log
 
     def events(self) -> list[dict[str, Any]]:
-        """Run to the end; answers the events."""
+        """Run to the end; returns the events."""
 
         async def run() -> list[dict[str, Any]]:
             async with asyncio.timeout(120):

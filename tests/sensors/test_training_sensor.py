@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sensor: it sees another's job to its end, judges it, and never touches it."""
+"""The sensor: it waits for a job of another task, checks its end, and never stops it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def sense(request, connected):
 
 @pytest.fixture
 def goes_on(connected, tmp_path):
-    """A job of somebody else's that runs until the test is over."""
+    """A job of another task that runs until the test is over."""
     job_id = connected.submit(WAITS.format(gate=str(tmp_path / "gate")))
     connected.wait_for(job_id, "RUNNING")
     yield job_id
@@ -70,7 +70,7 @@ def goes_on(connected, tmp_path):
     connected.wait_for(job_id, "SUCCESSFUL")
 
 
-def test_the_result_is_a_trainings(sense, connected):
+def test_the_result_has_the_fields_of_a_training_task(sense, connected):
     job_id = connected.submit()
     one = sense({"job_id": job_id, "status": "…"})
     assert one.run() == RESULT | {"job_id": job_id}
@@ -93,7 +93,7 @@ def test_a_job_that_failed_fails_it_or_skips_it(inline, connected, dag_id):
     assert inline.run(dag_id, {"job": job_id}).states == {"wait": "failed", "soft": "skipped"}
 
 
-def test_its_result_is_what_a_fetch_wants(inline, connected, tmp_path):
+def test_the_fetch_operator_accepts_the_result(inline, connected, tmp_path):
     model = "import os, pathlib\np = pathlib.Path(os.environ['MODEL_DIR'])\np.mkdir(exist_ok=True)\n"
     job_id = connected.submit(model + "(p / 'saved_model.pb').write_bytes(b'of another')\n")
     run = inline.run("sensor_fetch", {"job": job_id, "models": str(tmp_path)})
@@ -102,7 +102,7 @@ def test_its_result_is_what_a_fetch_wants(inline, connected, tmp_path):
     assert (version / "saved_model.pb").read_bytes() == b"of another"
 
 
-def test_a_job_that_failed_is_not_asked_again_and_its_lines_are_quoted(sense, connected):
+def test_a_failed_job_fails_without_a_retry_and_quotes_the_log(sense, connected):
     job_id = connected.submit("print('why'); raise SystemExit(3)")
     with pytest.raises(AirflowFailException, match=r"failed: NonZeroExit, exit code 3\.(.|\n)*why"):
         sense(job_id).run()
@@ -129,7 +129,7 @@ def test_a_job_that_was_stopped_fails_it(sense, connected):
         ("../../health", "The service has no job"),
     ],
 )
-def test_what_is_no_job_is_said_at_once(sense, job, sentence):
+def test_an_invalid_job_fails_at_once(sense, job, sentence):
     one = sense(job)
     with pytest.raises(AirflowFailException, match=sentence) as caught:
         one.sensor.execute(one.context)
@@ -141,23 +141,23 @@ def test_what_is_no_job_is_said_at_once(sense, job, sentence):
 
 
 @pytest.mark.parametrize("timeout", [2, timedelta(seconds=2)])
-def test_the_timeout_is_a_sensors_and_the_job_goes_on(sense, goes_on, timeout):
+def test_the_timeout_raises_a_sensor_timeout_and_the_job_goes_on(sense, goes_on, timeout):
     with pytest.raises(AirflowSensorTimeout, match=r"The timeout of 0:00:02 is over: Job .* is RUNNING and goes on\."):
         sense(goes_on, timeout=timeout).run()
 
 
-def test_the_timeout_skips_where_it_may(inline, goes_on):
+def test_the_timeout_skips_with_soft_fail(inline, goes_on):
     assert inline.run("sensor_timeout", {"job": goes_on}).states == {"wait": "failed", "soft": "skipped"}
 
 
-def test_by_default_it_is_as_patient_as_airflows_sensors(connected, goes_on):
+def test_the_default_timeout_is_that_of_airflow_sensors(connected, goes_on):
     trigger = Sense(goes_on, deferrable=True).defer()
     left = datetime.fromisoformat(trigger.deadline) - datetime.now(UTC)
     assert timedelta(days=6) < left <= timedelta(days=7)
     assert not trigger.stop_on_kill
 
 
-def test_a_service_that_is_gone_for_too_long_is_tried_again(jobapi, monkeypatch):
+def test_a_service_that_is_away_for_too_long_raises_a_retriable_error(jobapi, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(jobapi.connection))
     job_id = jobapi.submit(WAITS.format(gate="/never"))
     sensors = [
@@ -172,7 +172,7 @@ def test_a_service_that_is_gone_for_too_long_is_tried_again(jobapi, monkeypatch)
     jobapi.restart()
 
 
-def test_the_timeout_holds_where_the_service_is_gone(jobapi, monkeypatch):
+def test_the_timeout_holds_while_the_service_is_away(jobapi, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(jobapi.connection))
     job_id = jobapi.submit(WAITS.format(gate="/never"))
     hard, soft = (Sense(job_id, deferrable=True, timeout=3, patience=600, soft_fail=soft) for soft in (False, True))
@@ -189,7 +189,7 @@ def test_the_timeout_holds_where_the_service_is_gone(jobapi, monkeypatch):
     jobapi.restart()
 
 
-def test_killed_on_its_worker_it_leaves_the_job_alone(connected, goes_on):
+def test_a_killed_worker_does_not_stop_the_job(connected, goes_on):
     one = Sense(goes_on, deferrable=True)
     trigger = one.defer()
     one.sensor.on_kill()
@@ -197,7 +197,7 @@ def test_killed_on_its_worker_it_leaves_the_job_alone(connected, goes_on):
     asyncio.run(trigger.on_kill())
 
 
-def test_a_mode_that_makes_no_sense_here_is_refused():
+def test_the_mode_reschedule_is_refused():
     with pytest.raises(ValueError, match="Only 'poke' is acceptable"):
         Sense("j", mode="reschedule")
 
@@ -205,7 +205,7 @@ def test_a_mode_that_makes_no_sense_here_is_refused():
 # The trigger
 
 
-def test_a_deadline_stops_no_job_of_another(monkeypatch):
+def test_the_deadline_does_not_stop_the_job_of_another_task(monkeypatch):
     follower = ScriptedFollower([chunk("a"), None], after_stop=[end("never")])
     soon = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
     trigger = ScriptedTrigger(follower, deadline=soon, limit="timeout of 1", stop_on_kill=False)
@@ -216,7 +216,7 @@ def test_a_deadline_stops_no_job_of_another(monkeypatch):
 
 
 @pytest.mark.parametrize("stop_on_kill", [True, False])
-def test_only_its_own_job_is_stopped_when_a_user_ends_the_task(mocker, stop_on_kill):
+def test_on_kill_stops_the_job_only_with_stop_on_kill(mocker, stop_on_kill):
     mocker.patch("airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", return_value={"r": {}})
     trigger = ScriptedTrigger(ScriptedFollower([]), stop_on_kill=stop_on_kill)
     trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
@@ -229,7 +229,7 @@ def test_only_its_own_job_is_stopped_when_a_user_ends_the_task(mocker, stop_on_k
 
 
 @pytest.mark.parametrize("how", ["failed", "clear"])
-def test_whoever_ends_the_sensor_leaves_the_job_alone(airflow, jobapi_server, goes_on, how):
+def test_the_job_goes_on_when_a_user_ends_the_sensor(airflow, jobapi_server, goes_on, how):
     run_id = airflow.run("sensor", {"job": goes_on})
     place = ("sensor", run_id, "wait")
 
@@ -253,6 +253,6 @@ def test_whoever_ends_the_sensor_leaves_the_job_alone(airflow, jobapi_server, go
         wait_for("the job's line is in the log of the next try", is_followed)
     airflow.api("PATCH", f"dags/sensor/dagRuns/{run_id}", {"state": "failed"})
     airflow.wait_for_state(*place, "failed", "skipped")
-    # Whatever a trigger does about a user's wish, it has done by its end; the fixture then looks at the job.
+    # What a trigger does when a user ends the task, it has done by its end; the fixture then checks the job.
     for attempt in (1, 2) if how == "clear" else (1,):
         wait_for(f"the trigger of try {attempt} has ended", lambda attempt=attempt: trigger_has_ended(attempt))

@@ -13,8 +13,8 @@ from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.training.job_file import JobFile
-from airflow_provider_jobapi.training.logs import format_record
 from airflow_provider_jobapi.training.status import JobState
+from tests.harness.records import format_record
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 JSON = st.recursive(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.training.logs import LogLine, Thinning, Timeline, format_record, parse_records
+from airflow_provider_jobapi.training.logs import LogLine, Thinning, Timeline, parse_records
+from tests.harness.records import format_record
 
 START = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 TEXTS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\n\r\0"), max_size=50)

@@ -20,8 +20,8 @@ LINE = b"x" * 399 + b"\n"
 class Parent:
     """Reads 4 KiB at a time, as a triggerer's parent process does, and is slow about it."""
 
-    def __init__(self, ours: socket.socket, theirs: socket.socket) -> None:
-        self.ours = ours
+    def __init__(self, mine: socket.socket, theirs: socket.socket) -> None:
+        self.mine = mine
         self._theirs = theirs
         self.read = 0
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -30,7 +30,7 @@ class Parent:
         self._thread.start()
 
     def join(self) -> None:
-        self.ours.close()
+        self.mine.close()
         if self._thread.ident is not None:
             self._thread.join(30)
         self._theirs.close()
@@ -43,17 +43,17 @@ class Parent:
 
 @pytest.fixture
 def parent() -> Iterator[Parent]:
-    ours, theirs = socket.socketpair()
+    mine, theirs = socket.socketpair()
     paces._sockets.cache_clear()
-    reader = Parent(ours, theirs)
+    reader = Parent(mine, theirs)
     yield reader
     reader.join()
     paces._sockets.cache_clear()
 
 
-def test_what_is_not_read_is_seen(parent: Parent) -> None:
+def test_unread_bytes_are_counted(parent: Parent) -> None:
     assert unread() == 0
-    parent.ours.sendall(LINE * 10)
+    parent.mine.sendall(LINE * 10)
     assert unread() >= len(LINE) * 10
     parent.start()
     until = time.monotonic() + 10
@@ -68,10 +68,10 @@ def test_a_line_never_waits_for_a_full_socket_and_none_is_unread_at_the_end(pare
         for _ in range(600):
             await pace.step()
             assert unread() <= MOST_UNREAD
-            parent.ours.sendall(LINE)
+            parent.mine.sendall(LINE)
         await pace.drain()
 
-    parent.ours.setblocking(False)  # a write that would wait is an error
+    parent.mine.setblocking(False)  # a write that would wait is an error
     parent.start()
     asyncio.run(write())
     assert unread() == 0
@@ -80,7 +80,7 @@ def test_a_line_never_waits_for_a_full_socket_and_none_is_unread_at_the_end(pare
 def test_while_one_trigger_ends_the_others_write_nothing(parent: Parent) -> None:
     async def both() -> list[str]:
         pace, order = Pace(), []
-        parent.ours.sendall(LINE * 50)
+        parent.mine.sendall(LINE * 50)
 
         async def end() -> None:
             await pace.drain()
@@ -100,8 +100,41 @@ def test_while_one_trigger_ends_the_others_write_nothing(parent: Parent) -> None
     assert asyncio.run(both()) == ["ended", "wrote"]
 
 
-def test_a_parent_that_reads_no_more_does_not_hold_the_end_for_ever(parent: Parent) -> None:
-    parent.ours.sendall(LINE)
+def test_a_parent_that_stops_reading_does_not_block_the_end(parent: Parent) -> None:
+    parent.mine.sendall(LINE)
     begin = time.monotonic()
     asyncio.run(Pace(drain_wait=0.2).drain())
+    assert 0.2 <= time.monotonic() - begin < 5
+
+
+def test_the_pace_holds_the_rate_and_leaves_the_loop_free() -> None:
+    async def run() -> tuple[float, int]:
+        turns = 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.ensure_future(count_turns())
+        pace, begin = Pace(rate=1_000), time.monotonic()
+        await asyncio.gather(*(steps(pace, 150) for _ in range(2)))
+        other.cancel()
+        return time.monotonic() - begin, turns
+
+    async def steps(pace: Pace, count: int) -> None:
+        for _ in range(count):
+            await pace.step()
+
+    seconds, turns = asyncio.run(run())
+    assert seconds >= 0.29
+    assert turns > 10
+
+
+def test_a_socket_of_which_nothing_is_read_does_not_block_lines_for_ever(parent: Parent) -> None:
+    while unread() <= MOST_UNREAD:
+        parent.mine.sendall(LINE)
+    begin = time.monotonic()
+    asyncio.run(Pace(stall_wait=0.2).step())
     assert 0.2 <= time.monotonic() - begin < 5

@@ -137,7 +137,7 @@ def test_the_reader_does_lose_lines_without_the_rule():
     orders=st.lists(st.randoms(use_true_random=False), min_size=3, max_size=3),
     cuts=st.lists(st.integers(0, 300), max_size=2),
 )
-def test_every_line_of_several_logs_once_in_whichever_order_they_came(logs, orders, cuts):
+def test_every_line_of_several_streams_once_in_any_order_of_reading(logs, orders, cuts):
     streams = [
         [
             replace(line, text=f"[node {stream}] {line.text}", stream=stream, streams=len(logs))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trigger by itself: what it shows, how patient it is, when it stops the job and when it does not."""
+"""The trigger with a scripted follower: the lines, outages, the deadline, and when the job is stopped."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import asyncio
 import itertools
 import json
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from airflow.triggers.base import BaseTrigger
 from asgiref.sync import sync_to_async
 
-from airflow_provider_jobapi.exceptions import BrokenContract, JobGone, ServiceUnavailable
+from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, JobGone, ServiceUnavailable
 from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.follow import Limits
 from airflow_provider_jobapi.training.status import JobState
@@ -31,7 +31,7 @@ OVER = {"end": "over", "job_id": "j", "handle": {"job_id": "j"}, "detail": "", "
 
 @pytest.fixture(autouse=True)
 def quick():
-    """No test waits for what only people need."""
+    """Shorten the waits."""
     with retry.testing():
         yield
 
@@ -79,7 +79,7 @@ def test_a_triggerer_of_the_first_versions_reads_what_is_written():
     }
 
 
-def test_contact_lost_is_told_once_and_once_that_it_is_back():
+def test_an_outage_is_reported_once_when_it_begins_and_once_when_it_ends():
     steps = [ServiceUnavailable("No answer."), ConnectionError("gone"), BrokenContract("Bad page."), chunk("a"), end()]
     trigger = ScriptedTrigger(ScriptedFollower(steps))
     assert trigger.events() == [OVER]
@@ -89,12 +89,30 @@ def test_contact_lost_is_told_once_and_once_that_it_is_back():
     assert trigger.recorder.lines() == ["a"]
 
 
-def test_contact_is_lost_where_the_follower_cannot_even_be_opened(mocker):
+def test_a_follower_that_cannot_be_opened_is_an_outage(mocker):
     follower = ScriptedFollower([end("a")])
     trigger = ScriptedTrigger(follower)
     mocker.patch.object(trigger, "_open", side_effect=[ServiceUnavailable("No answer."), follower])
     assert trigger.events() == [OVER]
     assert trigger.recorder.lines() == ["a"]
+
+
+def test_a_refused_connection_is_read_again_and_one_that_is_lost_is_kept():
+    """A person may have corrected the connection."""
+
+    class Counted(ScriptedTrigger):
+        opened = 0
+
+        async def _open(self) -> Any:
+            self.opened += 1
+            return await super()._open()
+
+    follower = ScriptedFollower([chunk("a"), ServiceUnavailable("lost."), ConnectionProblem("refused."), end("b")])
+    trigger = Counted(follower)
+    assert trigger.events() == [OVER]
+    assert trigger.opened == 2
+    assert follower.open == 0
+    assert trigger.recorder.lines() == ["a", "b"]
 
 
 def test_patience_ends():
@@ -103,7 +121,7 @@ def test_patience_ends():
     assert len(trigger.recorder.lines("warning")) == 1
 
 
-def test_patience_begins_anew_with_each_good_answer(monkeypatch):
+def test_each_good_answer_restarts_the_patience(monkeypatch):
     clock = itertools.count(0, 4)
     monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     failures = [ServiceUnavailable("No answer.")] * 2
@@ -112,7 +130,7 @@ def test_patience_begins_anew_with_each_good_answer(monkeypatch):
     assert next(clock) > 40
 
 
-def test_a_read_that_never_comes_back_is_lost_contact():
+def test_a_read_that_never_returns_is_an_outage():
     trigger = ScriptedTrigger(ScriptedFollower([None, end("a")]), limits=Limits(read=0.05))
     assert trigger.events() == [OVER]
     assert "did not answer within 0.05 seconds" in trigger.recorder.lines("warning")[0]
@@ -154,18 +172,18 @@ def test_a_job_that_is_over_is_not_stopped_by_the_deadline():
     assert follower.stops == 0
 
 
-def test_a_deadline_that_passed_while_no_triggerer_was_there_counts():
+def test_a_deadline_that_passed_while_no_triggerer_ran_stops_the_job():
     follower = ScriptedFollower([None], after_stop=[end()])
     assert ScriptedTrigger(follower, deadline=soon(-60)).events()[0]["end"] == "timeout"
 
 
-def test_a_job_that_does_not_end_when_told_to_does_not_hold_the_task():
+def test_a_job_that_ignores_its_stop_does_not_block_the_task():
     follower = ScriptedFollower([], after_stop=[chunk()] * 1_000_000)
     trigger = ScriptedTrigger(follower, deadline=soon(0), limits=Limits(end_of_stopped=0.1))
     assert trigger.events()[0]["end"] == "timeout"
 
 
-def test_a_log_that_is_never_called_complete_does_not_hold_the_task():
+def test_a_log_that_is_never_complete_does_not_block_the_task():
     steps = [chunk("last", state=JobState.FAILED)] + [chunk(state=JobState.FAILED)] * 1_000_000
     trigger = ScriptedTrigger(ScriptedFollower(steps), limits=Limits(complete_log=0.1))
     assert trigger.events() == [OVER]
@@ -186,7 +204,7 @@ def test_a_job_that_is_gone_is_over():
     assert ScriptedTrigger(ScriptedFollower([JobGone("Its retention is over.")])).events() == [OVER]
 
 
-# Who stops the job, and who does not
+# Stopping the job
 
 
 def killed(mocker, *, state: str | None, job: str | None, map_index: int = -1) -> ScriptedFollower:
@@ -215,11 +233,11 @@ def killed(mocker, *, state: str | None, job: str | None, map_index: int = -1) -
         ("deferred", "j", 0),
     ],
 )
-def test_only_a_live_deferral_for_this_very_job_keeps_it_going(mocker, state, job, stopped, map_index):
+def test_a_job_goes_on_only_while_a_deferral_waits_for_it(mocker, state, job, stopped, map_index):
     assert killed(mocker, state=state, job=job, map_index=map_index).stops == stopped
 
 
-def test_not_knowing_is_no_reason_to_stop_a_training(mocker):
+def test_a_job_goes_on_where_the_state_of_the_task_is_unknown(mocker):
     mocker.patch(
         "airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", side_effect=RuntimeError("closed")
     )
@@ -242,7 +260,7 @@ def test_a_stop_that_fails_is_tried_again(mocker):
     assert follower.stops == 1
 
 
-def test_a_kill_outlives_airflows_patience_with_it(mocker):
+def test_a_stop_continues_after_airflow_cancels_on_kill(mocker):
     """Airflow cancels on_kill after 30 seconds; a triggerer that is slow to answer must stop the job none the less."""
     trigger = ScriptedTrigger(ScriptedFollower([]))
     trigger.task_instance = TI
@@ -267,7 +285,7 @@ def test_a_kill_outlives_airflows_patience_with_it(mocker):
     assert not training._KILLS
 
 
-def test_a_stop_that_always_fails_is_given_up_and_said(mocker, monkeypatch):
+def test_a_stop_that_always_fails_is_given_up_and_logged(mocker, monkeypatch):
     monkeypatch.setattr(ScriptedTrigger, "kill_patience", 0.1)
     trigger = ScriptedTrigger(ScriptedFollower([]))
     mocker.patch.object(trigger, "_is_still_wanted", return_value=False)
@@ -292,12 +310,12 @@ def test_before_airflow_3_3_a_cancellation_is_the_only_sign_of_a_kill(monkeypatc
     assert cancelled(mocker, wanted).stops == stops
 
 
-def test_from_airflow_3_3_on_a_cancellation_alone_is_no_kill(monkeypatch, mocker):
+def test_from_airflow_3_3_on_a_cancellation_alone_does_not_stop_the_job(monkeypatch, mocker):
     monkeypatch.setattr(BaseTrigger, "on_kill", lambda _: None, raising=False)
     assert cancelled(mocker, wanted=False).stops == 0
 
 
-def test_the_word_of_a_cancellation_reaches_airflow_whatever_the_follower_waits_for():
+def test_the_message_of_a_cancellation_reaches_airflow_while_a_follower_waits_in_a_thread():
     class Threaded(ScriptedFollower):
         async def read(self, _cursor):
             await sync_to_async(began.set, thread_sensitive=False)()
@@ -337,38 +355,13 @@ def cancelled(mocker, wanted: bool) -> ScriptedFollower:
     return follower
 
 
-# Its parts
-
-
-def test_the_pace_holds_the_rate_and_leaves_the_loop_free():
-    async def run() -> tuple[float, int]:
-        turns = 0
-
-        async def count_turns() -> None:
-            nonlocal turns
-            while True:
-                turns += 1
-                await asyncio.sleep(0)
-
-        other = asyncio.ensure_future(count_turns())
-        pace, begin = Pace(rate=1_000), time.monotonic()
-        await asyncio.gather(*(steps(pace, 150) for _ in range(2)))
-        other.cancel()
-        return time.monotonic() - begin, turns
-
-    async def steps(pace: Pace, count: int) -> None:
-        for _ in range(count):
-            await pace.step()
-
-    seconds, turns = asyncio.run(run())
-    assert seconds >= 0.29
-    assert turns > 10
+# The event
 
 
 @pytest.mark.parametrize(
     "payload", [None, {}, {"status": "success"}, OVER | {"end": "sideways"}, OVER | {"more": 1}, "x"]
 )
-def test_an_event_that_is_not_ours_is_refused(payload):
+def test_a_payload_that_is_not_an_event_is_refused(payload):
     with pytest.raises(BrokenContract, match="which is not an event of TrainingTrigger"):
         TrainingEvent.read(payload)
 

@@ -86,7 +86,7 @@ def test_a_process_writes_no_more_than_its_ration_and_shares_it_fairly(monkeypat
     assert max(keys.values()) - min(keys.values()) <= 1
 
 
-def test_the_pause_grows_with_the_crowd():
+def test_the_pause_grows_with_the_number_of_slots():
     async def test(writer, sink):
         slots = [writer.open(sink, "k") for _ in range(2_000)]
         assert writer.pause() == 100
@@ -97,7 +97,7 @@ def test_the_pause_grows_with_the_crowd():
     run(test)
 
 
-def test_a_closed_slot_is_not_written_and_holds_nobody():
+def test_a_closed_slot_is_not_written_and_blocks_nothing():
     async def test(writer, sink):
         first, second = writer.open(sink, "first"), writer.open(sink, "second")
         for slot in (first, second):
@@ -174,7 +174,7 @@ def impatient(monkeypatch):
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_write_that_never_comes_back_holds_up_nobody_else(caplog):
+def test_a_write_that_never_returns_does_not_block_others(caplog):
     async def test(writer, sink):
         stuck = Stuck()
         first, second = writer.open(stuck, "stuck"), writer.open(sink, "b")
@@ -195,7 +195,7 @@ def test_a_write_that_never_comes_back_holds_up_nobody_else(caplog):
 
 
 @pytest.mark.usefixtures("impatient")
-def test_few_threads_are_left_behind_and_all_come_back():
+def test_few_threads_hang_and_all_of_them_end():
     before = threads()
 
     async def test(writer, sink):

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, read_part
 from airflow_provider_jobapi.server.http.problems import Problem
-from airflow_provider_jobapi.training.logs import RECORD_LIMIT, format_record, parse_records
+from airflow_provider_jobapi.training.logs import RECORD_LIMIT, parse_records
 from airflow_provider_jobapi.training.status import JobState, read_time
 from tests.harness.proxy import FaultProxy
+from tests.harness.records import format_record
 from tests.harness.server import Server, poll, running
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

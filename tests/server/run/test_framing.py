@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from airflow_provider_jobapi.server.run import supervisor
 from airflow_provider_jobapi.server.run.supervisor.framing import RECORD_LIMIT, TEXT_LIMIT, Framer, clean, stamp
 from airflow_provider_jobapi.training import logs
+from tests.harness.records import format_record
 
 PLAIN = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=60)
 TOKENS = [b"\n", b"\r", b"\r\n", b"\x1b", b"\x1b[", b"\x1b[A", b"\x1b[2K", b"\x1b[31m", b"\x1b]0;t\x07", b"\0", b"\x08",
@@ -62,7 +63,7 @@ def test_the_writing_and_the_reading_side_agree():
     assert RECORD_LIMIT == logs.RECORD_LIMIT
     moment = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     record = stamp(moment.timestamp()) + b" text\n"
-    assert record == logs.format_record(moment, "text")
+    assert record == format_record(moment, "text")
 
 
 @pytest.mark.parametrize("length", [TEXT_LIMIT - 1, TEXT_LIMIT, TEXT_LIMIT + 1, 4 * RECORD_LIMIT, 4 * RECORD_LIMIT + 1])
