@@ -29,16 +29,18 @@ class Parameter(NamedTuple):
         uses the parameter.
     :ivar header: What SAP's ``trainingClient`` calls it in ``config``, beside ``name``.
     :ivar json: The structure that may come as JSON text.
+    :ivar templated: Whether Airflow renders templates in it.
     """
 
     name: str
     field: str | None = None
     header: str | None = None
     json: type[dict[str, Any] | list[Any]] | None = None
+    templated: bool = True
 
 
 PARAMETERS = (
-    Parameter("script", "script"),
+    Parameter("script", "script", templated=False),  # ``{{`` is legal Python
     Parameter("job_name", "name", "jobName"),
     Parameter("env", "env", json=list),
     Parameter("arguments", "arguments", json=list),
@@ -47,11 +49,11 @@ PARAMETERS = (
     Parameter("job_resources", "resources", "resources", json=dict),
     Parameter("nodes", "nodes"),
     Parameter("requirements", "requirements"),
-    Parameter("python_major_version", "python_major_version", "pythonMajorVersion"),
+    Parameter("python_major_version", "python_major_version", "pythonMajorVersion", templated=False),
     Parameter("data_input", "data", json=dict),
     Parameter("service_options", "service_options", json=dict),
     Parameter("destination"),
-    Parameter("metric_definitions", json=list),
+    Parameter("metric_definitions", json=list, templated=False),  # so is ``{3}`` in a regular expression
 )
 
 CONNECTION_HEADERS = frozenset({"oauthClientId", "oauthClientSecret", "oauthTokenUrl", "jobAPI"})

@@ -14,11 +14,11 @@ from airflow_provider_jobapi.hooks.base import TrainingHook
 from airflow_provider_jobapi.lineage.mixins import ServiceJob, TrainingInputs, TrainingLineage
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
+from airflow_provider_jobapi.operators.parameters import PARAMETERS, Parameters
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_jobapi.operators.parameters import Parameters
     from airflow_provider_jobapi.operators.placement import Placed, Placement
     from airflow_provider_jobapi.services.base import FetchedModel, Handle, TrainingService
     from airflow_provider_jobapi.training.job import DataSource
@@ -68,10 +68,7 @@ class SubmitTrainingOperator(TrainingLineage):
     :raises JobFailed: when the job failed; with its reason and its last lines.
     """
 
-    template_fields: Sequence[str] = (
-        *("job_name", "image", "env", "completion_time", "job_resources", "requirements", "data_input"),
-        *("service_options", "config", "destination", "arguments", "nodes"),
-    )
+    template_fields: Sequence[str] = (*(each.name for each in PARAMETERS if each.templated), "config")
     # A value that ends in .py or .yaml is a value; Airflow would read a file in its place.
     template_ext: Sequence[str] = ()
     template_fields_renderers = {"env": "json", "job_resources": "json", "config": "json"}  # noqa: RUF012 -- Airflow's
@@ -129,7 +126,6 @@ class SubmitTrainingOperator(TrainingLineage):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit the job, or adopt that of an earlier try, and follow it to its end."""
-        from airflow_provider_jobapi.operators.parameters import Parameters
         from airflow_provider_jobapi.operators.placement import cycle_of, is_unwanted
         from airflow_provider_jobapi.operators.record import record_facts
         from airflow_provider_jobapi.operators.waiting import run_inline
@@ -238,8 +234,6 @@ class SubmitTrainingOperator(TrainingLineage):
     def _fetch(self, service: TrainingService, handle: Handle) -> FetchedModel | None:
         from airflow.sdk import ObjectStoragePath
 
-        from airflow_provider_jobapi.operators.parameters import Parameters
-
         destination = (self._parameters or Parameters.of(self)).destination
         if destination is None:
             return None
@@ -250,7 +244,6 @@ class SubmitTrainingOperator(TrainingLineage):
             raise AirflowFailException(str(error)) from None
 
     def _training_inputs(self) -> TrainingInputs:
-        from airflow_provider_jobapi.operators.parameters import Parameters
 
         given = self._parameters or Parameters.of(self)
         try:

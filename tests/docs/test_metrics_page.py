@@ -16,7 +16,7 @@ from airflow.sdk import DAG
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.training import jobapi_metrics
 from airflow_provider_jobapi.training.metrics.definitions import read_definitions
-from airflow_provider_jobapi.training.metrics.patterns import Habits, readable
+from airflow_provider_jobapi.training.metrics.patterns import LinePatterns, readable
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "metrics.md").read_text()
@@ -28,9 +28,9 @@ LINES = re.findall(
 
 @pytest.mark.parametrize(("line", "before", "metrics", "step"), LINES)
 def test_the_lines_of_the_table_are_recognised(line, before, metrics, step):
-    habits = Habits()
-    habits.read(before)
-    read = habits.read(line.replace("\\|", "|"))
+    patterns = LinePatterns()
+    patterns.read(before)
+    read = patterns.read(line.replace("\\|", "|"))
     assert read.step == (pytest.approx(float(step)) if step else None)
     names = re.findall("`(.*?)`", metrics)
     assert list(read.values) == names or (not names and len(read.values) == {"both": 2, "all three": 3}[metrics])
@@ -40,7 +40,7 @@ def test_what_the_rules_exclude_is_none():
     sentences = re.split(r"[.;]\s", PAGE[PAGE.index("The rules:") : PAGE.index("## Definitions")])
     excluded = [line for said in sentences if said.endswith(" none") for line in re.findall("`(.*?)`", said)]
     assert {"--learning_rate=0.1", "loss=1,234.5", "pid: 33", "pid: 33, port: 80", "losses: 1, 2"} <= set(excluded)
-    assert [line for line in excluded if Habits().read(line).values] == []
+    assert [line for line in excluded if LinePatterns().read(line).values] == []
 
 
 def test_the_table_was_found():

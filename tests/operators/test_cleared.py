@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A clear ends the job of before it, even where no triggerer ever had its trigger."""
+"""A clear ends the job of before it, also where no triggerer ever ran its trigger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from airflow_provider_jobapi.training.identity import Cycle
 from tests.harness.tries import Task
 
 
-def test_the_try_after_a_clear_stops_the_job_of_before_and_trains_anew(connected):
+def test_the_try_after_a_clear_stops_the_job_of_before_and_trains_again(connected):
     task = Task(deferrable=True, env={"GATE": "/never"})
     task.max_tries = 1
     task.submit()

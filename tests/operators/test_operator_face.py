@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operators look like to Airflow: their parameters, their templates, their mapping."""
+"""The operators in Airflow: their parameters, templates and mapping."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rendered(operator, dag_options=None, context=None, **fields):
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_no_parameter_of_ours_is_an_attribute_of_base_operator(operator):
+def test_no_parameter_is_an_attribute_of_base_operator(operator):
     with DAG("d", schedule=None):
         base = BaseOperator(task_id="base")
     taken = set(dir(base)) | set(inspect.signature(BaseOperator.__init__).parameters)
@@ -47,17 +47,17 @@ def test_every_template_field_is_a_parameter(operator):
 def test_what_is_templated_and_what_is_not():
     assert SubmitTrainingOperator.template_fields == (
         "job_name",
-        "image",
         "env",
+        "arguments",
+        "image",
         "completion_time",
         "job_resources",
+        "nodes",
         "requirements",
         "data_input",
         "service_options",
-        "config",
         "destination",
-        "arguments",
-        "nodes",
+        "config",
     )
     assert FetchSavedModelOperator.template_fields == ("conn_id", "job", "destination", "version")
 
@@ -103,7 +103,7 @@ def test_it_maps():
 
 
 @pytest.mark.parametrize("configured", ["True", "False"])
-def test_airflows_own_key_says_whether_it_defers(configured):
+def test_default_deferrable_is_airflows_setting(configured):
     import os
     import subprocess
     import sys
@@ -155,6 +155,6 @@ def test_a_job_is_named_by_its_result_or_its_id(job):
 
 
 @pytest.mark.parametrize("job", [None, "", {}, {"job_id": None}, 5, "{'job_id': '2f'}"])
-def test_what_names_no_job_is_said_so(job):
+def test_a_job_without_an_id_is_refused(job):
     with pytest.raises(InvalidJob, match=r"^job "):
         job_id_of(job)

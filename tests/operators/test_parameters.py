@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a DAG says becomes a training job, or one clear sentence."""
+"""The operator's parameters become a training job, or one clear error."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The facts of a job: what people see of it, whatever its requirements and data are, in a small XCom."""
+"""The facts of a job stay a small XCom, whatever its requirements and data are."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_facts_are_small_and_say_how_much_more_there_is(wide, length):
     assert (2 < len(files) <= 50, rest) == (True, {"more": 3_000 - len(files)})
 
 
-def test_what_fits_is_told_whole():
+def test_what_fits_is_complete():
     lines = [f"package-{number}==1.0" for number in range(100)]
     facts = told("\n".join(lines), [f"file-{number:02}" for number in range(50)])
     assert facts["requirements"] == lines

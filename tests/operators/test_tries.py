@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a try does and how it can end, against the real server. Deferred or not makes no difference."""
+"""The tries of a task and their ends, against the real server, deferred and inline."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_success_with_its_model(task, tmp_path):
     assert (tmp_path / "3" / "variables" / "variables.index").exists()
 
 
-def test_a_failure_tells_the_reason_the_code_and_the_last_twenty_lines(task):
+def test_a_failure_names_the_reason_the_code_and_the_last_twenty_lines(task):
     with pytest.raises(JobFailed) as caught:
         task(env={"LINES": 30, "EXIT": 3}).run()
     assert (caught.value.reason, caught.value.exit_code) == ("NonZeroExit", 3)
@@ -308,7 +308,7 @@ def test_a_fetch_that_could_not_write_is_tried_again(task, tmp_path):
     assert fetch.execute({}).startswith(f"file://{blocked}/")
 
 
-def test_a_retry_after_a_failure_trains_anew(task, connected):
+def test_a_retry_after_a_failure_trains_again(task, connected):
     train = task(env={"EXIT": 1})
     ids = []
     for _ in range(2):
@@ -320,7 +320,7 @@ def test_a_retry_after_a_failure_trains_anew(task, connected):
     assert len(set(ids)) == 2
 
 
-def test_a_retry_after_a_timeout_trains_anew(task):
+def test_a_retry_after_a_timeout_trains_again(task):
     train = task(env={"GATE": "/never"}, timeout=1)
     with pytest.raises(JobStopped):
         train.run()
@@ -329,7 +329,7 @@ def test_a_retry_after_a_timeout_trains_anew(task):
     assert train.run()["job_id"] != first
 
 
-def test_a_clear_trains_anew(task):
+def test_a_clear_trains_again(task):
     train = task()
     first = train.run()["job_id"]
     train.max_tries += 1
@@ -345,7 +345,7 @@ def test_the_time_of_a_job_begins_with_its_submit_whichever_try_looks(deferred, 
     connected.request("POST", f"/api/v2/jobs/{train.job_id}/stop")
 
 
-def test_another_worker_of_the_same_try_was_quicker(deferred, connected, mocker, tmp_path):
+def test_another_worker_of_the_same_try_submitted_first(deferred, connected, mocker, tmp_path):
     train = deferred(env={"GATE": str(tmp_path / "gate")})
     train.submit()
     first = train.job_id
@@ -413,7 +413,7 @@ def test_killed_while_it_follows_inline(connected):
 @pytest.mark.parametrize(
     ("state", "deferred"), [("running", True), (None, True), ("failed", False), ("restarting", False)]
 )
-def test_ended_by_somebody_before_it_defers(connected, mocker, tmp_path, state, deferred):
+def test_ended_by_a_user_before_it_defers(connected, mocker, tmp_path, state, deferred):
     states = {"r": {} if state is None else {"train": state}}
     mocker.patch("airflow.sdk.execution_time.task_runner.RuntimeTaskInstance.get_task_states", return_value=states)
     train = Task(deferrable=True, env={"GATE": str(tmp_path / "gate")})

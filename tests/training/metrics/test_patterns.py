@@ -46,7 +46,7 @@ BOLD = "\x1b[1m100/100\x1b[0m \x1b[32m━━━━━━━━━━━━━━
         (["Epoch 2/5 - loss: 0.5, mae: 3"], {"loss": 0.5, "mae": 3.0}, 2),
     ],
 )
-def test_habits_are_understood(lines, values, step):
+def test_usual_lines_are_understood(lines, values, step):
     patterns = LinePatterns()
     read = [patterns.read(line) for line in lines][-1]
     assert read.values == values

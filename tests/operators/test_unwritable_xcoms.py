@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An Airflow that does not take what is only to be looked at costs no training."""
+"""XComs that are only for people never fail a task when they cannot be written."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from tests.harness.tries import Task
 
 
-class Deaf(Task):
-    """Its Airflow takes no XCom but the job's id, which the guard of a kill needs."""
+class OnlyJobId(Task):
+    """A task whose Airflow takes no XCom but the job's id, which the guard of a kill needs."""
 
     def _push(self, key, value):
         if key != "training_job_id":
@@ -18,8 +18,8 @@ class Deaf(Task):
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_facts_status_and_curves_that_nobody_takes(connected, deferrable, caplog):
-    train = Deaf(script="print('loss=0.5')\n", deferrable=deferrable)
+def test_facts_status_and_metrics_that_cannot_be_written(connected, deferrable, caplog):
+    train = OnlyJobId(script="print('loss=0.5')\n", deferrable=deferrable)
     result = train.run()
     assert (result["status"], result["metrics"]) == ("SUCCESSFUL", {"loss": 0.5})
     assert set(train.xcoms) == {"training_job_id"}
