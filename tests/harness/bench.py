@@ -74,8 +74,8 @@ class Bench:
         if not self.clients.all():
             self.clients.add(CLIENT)
         self.storages = Storages(self.settings, self.database)
-        self.registry = JobRegistry(self.settings, self.database, self.storages)
         engine = make_engine(self.settings)
+        self.registry = JobRegistry(self.settings, self.database, self.storages, engine.capacity)
         self.runner = Runner(self.settings, self.registry, self.storages, self.clients, engine, idle_pause=idle_pause)
 
     def submit(

@@ -37,7 +37,8 @@ def build(settings: Settings, database: Database) -> ServerComponents:
     clients.check()
     key = SigningKey(settings.root / "keys")
     storages = Storages(settings, database)
-    registry = JobRegistry(settings, database, storages)
+    engine = make_engine(settings)
+    registry = JobRegistry(settings, database, storages, engine.capacity)
     return ServerComponents(
         settings=settings,
         clients=clients,
@@ -45,7 +46,7 @@ def build(settings: Settings, database: Database) -> ServerComponents:
         verifier=TokenVerifier(key, clients),
         storages=storages,
         registry=registry,
-        runner=Runner(settings, registry, storages, clients, make_engine(settings)),
+        runner=Runner(settings, registry, storages, clients, engine),
         housekeeper=Housekeeper(settings, clients, storages, registry),
         log_watcher=LogWatcher(),
     )

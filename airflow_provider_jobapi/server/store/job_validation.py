@@ -20,7 +20,7 @@ from airflow_provider_jobapi.server.errors import ChangedInput, MissingInput, Re
 from airflow_provider_jobapi.server.store.blobs import Blobs
 from airflow_provider_jobapi.server.store.objects import StoredObject
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME
-from airflow_provider_jobapi.training.job_file import InputFile, JobFile
+from airflow_provider_jobapi.training.job_file import InputFile, JobFile, Resources
 
 _PYTHON_2 = {
     "python": "python3",
@@ -45,18 +45,16 @@ _IS_A_PATH = "is a path, which means something else for every job; name a packag
 _URL = re.compile(r"^(\w+\+)?\w+://", re.IGNORECASE)
 
 
-def check_runnable(job_file: JobFile, settings: Settings) -> None:
+def check_runnable(job_file: JobFile, capacity: Resources | None) -> None:
     """Refuse a job that this server could never run.
 
-    :raises ResourcesExceeded: when the job asks for more than the server has.
+    :param capacity: The most that one job may ask for; None where the engine's own queue decides.
+    :raises ResourcesExceeded: when the job asks for more than the capacity.
     :raises InvalidJob: when the command calls Python 2.
     """
     wanted = job_file.job.execution.resources
-    for field, asked, has, unit in (
-        ("cpus", wanted.cpus, settings.cpus, "CPUs"),
-        ("gpus", wanted.gpus, settings.gpus, "GPUs"),
-        ("memory", wanted.memory, settings.memory, "MB of memory"),
-    ):
+    for field, unit in (("cpus", "CPUs"), ("gpus", "GPUs"), ("memory", "MB of memory")):
+        asked, has = getattr(wanted, field), getattr(capacity or wanted, field)
         if asked > has:
             raise ResourcesExceeded(
                 f"The job asks for {asked} {unit} and this server has {has}: ask for at most {has}.",

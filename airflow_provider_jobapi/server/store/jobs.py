@@ -26,7 +26,7 @@ from airflow_provider_jobapi.server.store.job_record import (
 )
 from airflow_provider_jobapi.server.store.job_validation import check_requirements_in, check_runnable, choose_inputs
 from airflow_provider_jobapi.server.store.objects import Storages
-from airflow_provider_jobapi.training.job_file import JobFile, directory
+from airflow_provider_jobapi.training.job_file import JobFile, Resources, directory
 from airflow_provider_jobapi.training.status import JobState, Reason
 
 __all__ = ["Job", "JobKey", "JobRegistry"]
@@ -39,10 +39,16 @@ _ACCEPTED = "Accepted; it starts as soon as there is room for it."
 
 
 class JobRegistry:
-    """The jobs of all clients."""
+    """The jobs of all clients.
 
-    def __init__(self, settings: Settings, database: Database, storages: Storages) -> None:
+    :param capacity: The most that one job may ask for; None where the engine's own queue decides.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, storages: Storages, capacity: Resources | None = None
+    ) -> None:
         self._settings = settings
+        self._capacity = capacity
         self._database = database
         self._storages = storages
         self._states: dict[JobKey, JobState] = {}
@@ -63,7 +69,7 @@ class JobRegistry:
         key = JobKey(client_id, job_id)
         if known := self._known(key, job_file):
             return known, False
-        check_runnable(job_file, self._settings)
+        check_runnable(job_file, self._capacity)
         home = layout.job_directory(self._settings.root, *key)
         with self._database.write() as connection:
             if known := self._same(self._row(connection, key), key, job_file):

@@ -25,9 +25,10 @@ from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
 from airflow_provider_jobapi.server.store.jobs import JobKey, JobRegistry
 from airflow_provider_jobapi.server.store.objects import Storages
-from airflow_provider_jobapi.training.job_file import JobFile
+from airflow_provider_jobapi.training.job_file import JobFile, Resources
 from airflow_provider_jobapi.training.status import JobState, Reason
 
+CAPACITY = Resources(cpus=2, gpus=1, memory=4096)
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
@@ -37,7 +38,7 @@ def job_file(name: str = "train", command: str = "true", **more: object) -> JobF
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(root=tmp_path / "root", cpus=2, gpus=1, memory=4096, queue_bound=5)
+    return Settings(root=tmp_path / "root", queue_bound=5)
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def registry(settings: Settings) -> Iterator[JobRegistry]:
     layout.prepare_root(settings.root)
     database = Database(settings.root / "jobapi.sqlite")
     ClientRegistry(settings, database).add("one")
-    yield JobRegistry(settings, database, Storages(settings, database))
+    yield JobRegistry(settings, database, Storages(settings, database), CAPACITY)
     database.close()
 
 
@@ -230,6 +231,12 @@ def test_what_can_never_run_is_refused(registry: JobRegistry, asked, said):
         submit(registry, resources=asked)
     assert error.value.field == f"job.execution.resources.{next(iter(asked))}"
     submit(registry, resources={"cpus": 2, "gpus": 1, "memory": 4096})
+
+
+def test_an_engine_with_a_queue_of_its_own_takes_jobs_of_any_size(settings: Settings, registry: JobRegistry):
+    unbounded = JobRegistry(settings, registry._database, registry._storages)
+    submit(unbounded, resources={"cpus": 4000, "gpus": 100, "memory": 10**9})
+    assert len(unbounded.waiting()) == 1
 
 
 def test_the_queue_of_a_client_is_bounded(registry: JobRegistry):
