@@ -88,9 +88,9 @@ def test_a_model_that_cannot_be_fetched(work, command, jobapi_server):
     (work / "taken" / "1" / "mine").write_text("mine")
     (work / "file").write_text("")
     for words, said in (
-        ((job_id, "taken", "--version", "1"), "holds other files; nothing there was changed. Choose another version"),
+        ((job_id, "taken", "--version", "1"), "holds other files; nothing was changed. Choose another version"),
         ((job_id, "file"), "cannot be written: Not a directory"),
-        ((job_id, "x", "--version", "../up"), "version cannot be '../up'"),
+        ((job_id, "x", "--version", "../up"), "Invalid version '../up'"),
         ((job_id, "s3://bucket/models"), "DESTINATION is a directory of this machine"),
         ((bare, "x"), f"Job {bare} wrote no SavedModel"),
         ((str(uuid.uuid4()), "x"), "The service has no job"),

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.files.sources import CHUNK, Source, Told
+from airflow_provider_jobapi.services.files.sources import CHUNK, OnBytes, Source
 from airflow_provider_jobapi.services.files.stores import StoredObject
 
 
@@ -30,13 +30,13 @@ class LocalStore:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             return StoredObject(key, os.fstat(file.fileno()).st_size, digest)
 
-    def put(self, key: str, source: Source, told: Told) -> None:
+    def put(self, key: str, source: Source, on_bytes: OnBytes) -> None:
         """Keep a file under a key: written beside it, synced, renamed."""
         path = self._root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
         try:
-            with os.fdopen(descriptor, "wb") as target, source.open(told) as file:
+            with os.fdopen(descriptor, "wb") as target, source.open(on_bytes) as file:
                 for chunk in file:
                     target.write(chunk)
                 target.flush()

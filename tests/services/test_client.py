@@ -118,7 +118,7 @@ def test_no_redirect_is_followed() -> None:
 def test_answers_are_bounded() -> None:
     large = Reply(200, {}, b"[" + b"1," * contract.LARGEST_ANSWER)
     bomb = Reply(200, {"Content-Encoding": "gzip"}, zlib.compress(b" " * 2**28, wbits=31))
-    for answer, words in ((large, "sent more than 4,194,304 bytes"), (bomb, "compresses its answers unasked")):
+    for answer, words in ((large, "sent more than 4,194,304 bytes"), (bomb, "sends compressed answers")):
         with Tiny({"GET /": answer}) as tiny, pytest.raises(BrokenContract, match=words):
             client(connection(tiny)).send(contract.storage())
 
@@ -218,7 +218,7 @@ def test_a_client_apart_shares_no_socket() -> None:
         thread.start()
         assert held.wait(10)
         session = asking._session
-        with asking.apart(Retry(total=5)) as other:
+        with asking.isolated(Retry(total=5)) as other:
             assert other.send(contract.stop("1")).status == 200
             assert other._session is not session
         release.set()

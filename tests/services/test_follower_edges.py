@@ -101,10 +101,10 @@ def test_a_log_that_shrank_is_followed_from_its_end(caplog: pytest.LogCaptureFix
     [
         (Reply(416, {"Job-Log-Size": "4000"}), "no record at offset 100 of 4000"),
         (Reply(416), "job-log-size"),
-        (log_page(b"x" * 10), "cannot be"),
+        (log_page(b"x" * 10), "is inconsistent"),
         (log_page(b"no time\n", 100), "without a time"),
         (log_page(format_record(NOW, "cut")[:-1], 100), "cut a log record"),
-        (Reply(200, {"Content-Encoding": "gzip"}, b"x"), "compresses"),
+        (Reply(200, {"Content-Encoding": "gzip"}, b"x"), "sends compressed answers"),
         (Reply(200, {}, b"x" * 5_000_000), "sent more than"),
         (Reply(418), "Unexpected HTTP 418 from"),
     ],

@@ -226,7 +226,7 @@ def test_a_storage_that_becomes_ready_is_waited_for() -> None:
 def test_a_storage_that_does_not_become_ready() -> None:
     for state, message, words in (
         ("PENDING", "The bucket is being made.", r"PENDING, not READY \(The bucket is being made\); wait"),
-        ("ERROR", "No disk.", r"ERROR, not READY \(No disk\); tell the service's operator"),
+        ("ERROR", "No disk.", r"ERROR, not READY \(No disk\); contact the service's operator"),
     ):
         with storage_server({"status": state, "message": message}) as tiny:
             asking = service(tiny)
@@ -250,13 +250,13 @@ def test_the_token_is_never_sent_to_the_endpoint_of_the_storage(job_id: str) -> 
         assert thief.asked == []
 
 
-def test_a_listing_that_goes_round_in_a_circle(job_id: str) -> None:
+def test_a_listing_that_repeats_its_pages(job_id: str) -> None:
     routes = {
         "GET /api/v2/storage": reply({"protocol": "http"}),
         "GET /api/v2/storage/objects": reply({"objects": [], "next": "a"}),
         "GET /api/v2/jobs": reply({"detail": "no"}, 404),
     }
-    with Tiny(routes) as tiny, pytest.raises(BrokenContract, match="circle"):
+    with Tiny(routes) as tiny, pytest.raises(BrokenContract, match="repeats its pages"):
         service(tiny).submit(job(), job_id)
 
 

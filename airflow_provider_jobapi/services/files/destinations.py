@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a fetched SavedModel goes: ``<destination>/<version>/``, so that no reader ever sees half a model.
+"""The destination of a fetched model, ``<destination>/<version>/``, which appears there completely or not at all.
 
-On a file system the model is put together in a hidden directory beside its place and renamed into it. An object store
-has no rename, so ``saved_model.pb``, by which readers know a model, is written last.
+On a file system the model is assembled in a hidden directory beside its destination and renamed. An object store has
+no rename, so the file by which readers recognise a model, such as ``saved_model.pb``, is written last.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from airflow_provider_jobapi.services.files.sources import CHUNK
 from airflow_provider_jobapi.services.files.transfers import Task
 from airflow_provider_jobapi.training.model import is_marker
 
-Bring = Callable[[ModelFile, Path, Callable[[int], None]], None]
-"""Brings one file of the model, verified, into a file of this machine that does not exist yet."""
+Download = Callable[[ModelFile, Path, Callable[[int], None]], None]
+"""Downloads one file of the model, verified, into a local file that does not exist yet."""
 
 Run = Callable[[Sequence[Task]], None]
-"""Does tasks in parallel."""
+"""Runs tasks in parallel."""
 
 
-class Place(Protocol):
+class Destination(Protocol):
     """The directory of one version of a model."""
 
     location: str
@@ -45,12 +45,12 @@ class Place(Protocol):
         :raises JobConflict: when another model is.
         """
 
-    def publish(self, files: Sequence[ModelFile], bring: Bring, run: Run) -> None:
-        """Bring the files, and let readers see all of them or none."""
+    def publish(self, files: Sequence[ModelFile], download: Download, run: Run) -> None:
+        """Download the files; readers see all of them or none."""
 
 
-def place_of(destination: Any, version: str) -> Place:
-    """The place for a version of a model.
+def destination_of(destination: Any, version: str) -> Destination:
+    """Choose the destination for a version of a model.
 
     :param destination: A directory: a path of this machine, or an object with the methods of ``ObjectStoragePath``.
     :param version: The directory's name beneath it; a number, where TensorFlow Serving is to load it.
@@ -58,25 +58,25 @@ def place_of(destination: Any, version: str) -> Place:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", version):
         raise InvalidJob(
-            f"version cannot be {version[:80]!r}: it is a directory's name, such as 1, of letters, digits, '.', '_' "
-            "and '-'.",
+            f"Invalid version {version[:80]!r}: expected the name of a directory, such as 1, of letters, digits, '.', "
+            "'_' and '-'.",
             field="version",
         )
     local = _local(destination)
     if local is not None:
-        return LocalPlace(local, version)
+        return LocalDestination(local, version)
     if isinstance(destination, str) or not all(
         hasattr(destination, name) for name in ("open", "exists", "__truediv__")
     ):
         raise InvalidJob(
-            f"destination cannot be a {type(destination).__name__} of this kind: give a path or an ObjectStoragePath.",
+            f"Invalid destination of type {type(destination).__name__}: expected a path or an ObjectStoragePath.",
             field="destination",
         )
-    return RemotePlace(destination / version)
+    return RemoteDestination(destination / version)
 
 
 def _local(destination: Any) -> Path | None:
-    """The path on this machine, where the destination is one."""
+    """The local path of a destination; None where it is remote."""
     if isinstance(destination, str):
         parts = urlsplit(destination)
         if len(parts.scheme) > 1 and "://" in destination:
@@ -89,7 +89,7 @@ def _local(destination: Any) -> Path | None:
     return Path(destination.path) if protocol in {"", "file", "local"} else None
 
 
-class LocalPlace:
+class LocalDestination:
     """A directory of a file system."""
 
     def __init__(self, destination: Path, version: str) -> None:
@@ -98,25 +98,25 @@ class LocalPlace:
         self.location = self._final.as_uri()
 
     def holds(self, files: Sequence[ModelFile]) -> bool:
-        """Whether exactly these files are there already; every one is read."""
-        with _sentences(self._final):
+        """Whether exactly these files are there already; reads every one."""
+        with _translated_errors(self._final):
             if not self._final.is_dir():
                 if os.path.lexists(self._final):
-                    raise _taken(self.location, "is there and no directory")
+                    raise _conflict(self.location, "exists and is not a directory")
                 return False
             there = {path.relative_to(self._final).as_posix() for path in self._final.rglob("*") if not path.is_dir()}
             if not there:
                 return False
             same = there == {file.path for file in files} and all(self._is_file(file) for file in files)
         if not same:
-            raise _taken(self.location, "holds other files")
+            raise _conflict(self.location, "holds other files")
         return True
 
-    def publish(self, files: Sequence[ModelFile], bring: Bring, run: Run) -> None:
-        """Bring the files into a hidden directory, then rename it.
+    def publish(self, files: Sequence[ModelFile], download: Download, run: Run) -> None:
+        """Download the files into a hidden directory, then rename it.
 
-        Its name follows from what the model is, so that an attempt finds what a dead one had brought. A file comes
-        under a name that no other attempt has and is renamed when it is whole, so that attempts do each other no harm.
+        The directory's name is derived from the model, so that an attempt finds the files of one that was killed. A
+        file is written under a unique name and renamed when it is complete, so that attempts can run at the same time.
         """
         listing = "".join(
             f"{file.path}\0{file.size}\0{file.sha256}\0" for file in sorted(files, key=lambda file: file.path)
@@ -126,31 +126,31 @@ class LocalPlace:
         model = work / "model"
 
         def task(file: ModelFile) -> Task:
-            return Task(file.path, file.size, lambda told: self._one(file, work, bring, told))
+            return Task(file.path, file.size, lambda on_bytes: self._one(file, work, download, on_bytes))
 
-        with _sentences(self._final):
+        with _translated_errors(self._final):
             try:
                 model.mkdir(parents=True, exist_ok=True)
-                _remove_strangers(model, files)
+                _remove_other_files(model, files)
                 run([task(file) for file in files])
                 _sync_directories(model)
                 model.rename(self._final)
                 _sync(self._parent)
             except OSError as error:
-                # Another attempt was quicker, or a directory that is not empty stands there.
+                # Another attempt was faster, or the destination is a directory that is not empty.
                 if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST} or not self.holds(files):
                     raise
             shutil.rmtree(work, ignore_errors=True)
 
-    def _one(self, file: ModelFile, work: Path, bring: Bring, told: Callable[[int], None]) -> None:
-        with _sentences(self._final, lenient=True):
+    def _one(self, file: ModelFile, work: Path, download: Download, on_bytes: Callable[[int], None]) -> None:
+        with _translated_errors(self._final, lenient=True):
             target = work / "model" / file.path
             if _is(target, file):
-                told(file.size)
+                on_bytes(file.size)
                 return
             part = work / f"{uuid.uuid4().hex}.part"
             try:
-                bring(file, part, told)
+                download(file, part, on_bytes)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(target)
             finally:
@@ -160,7 +160,7 @@ class LocalPlace:
         return _is(self._final / file.path, file)
 
 
-class RemotePlace:
+class RemoteDestination:
     """A directory behind an ``ObjectStoragePath``, or any path with its methods."""
 
     def __init__(self, final: Any) -> None:
@@ -168,39 +168,39 @@ class RemotePlace:
         self.location = str(final)
 
     def holds(self, files: Sequence[ModelFile]) -> bool:
-        """Whether exactly these files are there already; what a dead attempt left does not count."""
-        with _sentences(self.location):
+        """Whether exactly these files are there already; files of an attempt that was killed do not count."""
+        with _translated_errors(self.location):
             there = {_relative(path, self._final) for path in self._final.rglob("*") if path.is_file()}
-            strangers = there - {file.path for file in files}
+            others = there - {file.path for file in files}
             if not there & _written_last(files) and not any(is_marker(path) and "/" not in path for path in there):
-                if strangers:
-                    raise _taken(self.location, f"holds {min(strangers)}, which is no part of this model")
+                if others:
+                    raise _conflict(self.location, f"holds {min(others)}, which is not a file of this model")
                 return False
-            if strangers or not all(self._is_file(file) for file in files):
-                raise _taken(self.location, "holds another model")
+            if others or not all(self._is_file(file) for file in files):
+                raise _conflict(self.location, "holds another model")
             return True
 
-    def publish(self, files: Sequence[ModelFile], bring: Bring, run: Run) -> None:
-        """Write every other file first and the one by which readers know a model last."""
+    def publish(self, files: Sequence[ModelFile], download: Download, run: Run) -> None:
+        """Write the file by which readers recognise a model last."""
         last = [file for file in files if file.path in _written_last(files)]
         first = [file for file in files if file not in last]
         with (
-            _sentences(self.location),
+            _translated_errors(self.location),
             tempfile.TemporaryDirectory(prefix="jobapi-", ignore_cleanup_errors=True) as folder,
         ):
 
             def task(file: ModelFile) -> Task:
-                return Task(file.path, file.size, lambda told: self._one(file, Path(folder), bring, told))
+                return Task(file.path, file.size, lambda on_bytes: self._one(file, Path(folder), download, on_bytes))
 
             if first:
                 run([task(file) for file in first])
             run([task(file) for file in last])
 
-    def _one(self, file: ModelFile, folder: Path, bring: Bring, told: Callable[[int], None]) -> None:
-        """By way of a local file: what is wrong is known before a byte of it is written."""
+    def _one(self, file: ModelFile, folder: Path, download: Download, on_bytes: Callable[[int], None]) -> None:
+        """Copy a file by way of a local one, so that it is verified before a byte is written."""
         part = folder / uuid.uuid4().hex
         try:
-            bring(file, part, told)
+            download(file, part, on_bytes)
             target = self._final / file.path
             if hasattr(target.parent, "mkdir"):
                 target.parent.mkdir(parents=True, exist_ok=True)
@@ -218,16 +218,16 @@ class RemotePlace:
 
 
 @contextmanager
-def _sentences(place: object, *, lenient: bool = False) -> Iterator[None]:
-    """What went wrong with the destination, as one of our errors.
+def _translated_errors(place: object, *, lenient: bool = False) -> Iterator[None]:
+    """Turn an OSError at the destination into an error of the provider.
 
-    :param lenient: Leave alone what only says that another attempt was quicker.
+    :param lenient: Leave ENOENT as it is: another attempt was faster.
     """
     try:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise QuotaReached(f"There is no room left for {place}: free some, then try again.") from None
+            raise QuotaReached(f"There is no space left for {place}; free some and try again.") from None
         if lenient and error.errno == errno.ENOENT:
             raise
         raise InvalidJob(
@@ -235,8 +235,8 @@ def _sentences(place: object, *, lenient: bool = False) -> Iterator[None]:
         ) from None
 
 
-def _taken(location: str, how: str) -> JobConflict:
-    return JobConflict(f"{location} {how}; nothing there was changed. Choose another version, or remove it.")
+def _conflict(location: str, how: str) -> JobConflict:
+    return JobConflict(f"{location} {how}; nothing was changed. Choose another version, or remove it.")
 
 
 def _relative(path: Any, root: Any) -> str:
@@ -261,13 +261,13 @@ def _has_hash(opened: Any, file: ModelFile) -> bool:
 
 
 def _written_last(files: Sequence[ModelFile]) -> set[str]:
-    """The paths that are written last, whose presence says that a model is whole: where there is one, its marker."""
+    """The paths that are written last, so that their presence means that the model is complete."""
     markers = {file.path for file in files if is_marker(file.path) and "/" not in file.path}
     return markers or {max(file.path for file in files)}
 
 
-def _remove_strangers(model: Path, files: Iterable[ModelFile]) -> None:
-    """Whatever stands in the work directory and is not of the model would be published with it."""
+def _remove_other_files(model: Path, files: Iterable[ModelFile]) -> None:
+    """Remove the files in the work directory that are not of the model; they would be published with it."""
     known = {file.path for file in files}
     for path in model.rglob("*"):
         if not path.is_dir() and path.relative_to(model).as_posix() not in known:

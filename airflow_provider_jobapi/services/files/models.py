@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract, NoSavedModel
 from airflow_provider_jobapi.services.base import FetchedModel, ModelFile
-from airflow_provider_jobapi.services.files.destinations import Place
+from airflow_provider_jobapi.services.files.destinations import Destination
 from airflow_provider_jobapi.services.files.stores import ObjectStore
 from airflow_provider_jobapi.services.files.transfers import Meters, download, run
 from airflow_provider_jobapi.services.retry import Retry
@@ -103,7 +103,7 @@ def no_model(job_id: str) -> NoSavedModel:
 def fetch(
     job_id: str,
     keys: Mapping[ModelFile, str],
-    place: Place,
+    place: Destination,
     store_of: Callable[[], ObjectStore],
     retry: Retry,
     log: logging.Logger,
@@ -128,7 +128,7 @@ def fetch(
     title = f"Fetching the model of job {job_id}"
     place.publish(
         files,
-        lambda file, target, told: download(store, keys[file], file, target, retry, told),
+        lambda file, target, on_bytes: download(store, keys[file], file, target, retry, on_bytes),
         lambda tasks: run(title, tasks, log, meters),
     )
     return FetchedModel(place.location, files)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the bytes of a job's file come from: a text, bytes, or a path; measured first, sent later."""
+"""The input files of a job before the upload: a text, bytes, or a path, with size and SHA-256."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from airflow_provider_jobapi.training.job import DataSource
 from airflow_provider_jobapi.training.job_file import InputFile
 
 CHUNK = 1024 * 1024
-"""Bytes of a file that are in memory at a time."""
+"""Bytes of a file that are held in memory at a time."""
 
-Told = Callable[[int], None]
-"""Told the bytes that have just been moved; may raise to end the move."""
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes that were just transferred; may raise to end the transfer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file that is ready to be sent.
+    """A file that is ready for its upload.
 
-    :ivar open: Opens it at its beginning, as often as an upload needs; given the function that counts its bytes.
+    :ivar open: Opens it at its beginning, once for each attempt; takes the function that counts its bytes.
     """
 
     name: str
     size: int
     sha256: str
-    open: Callable[[Told], Checked]
+    open: Callable[[OnBytes], VerifiedReader]
 
     def as_input(self) -> InputFile:
-        """The file as a job names it."""
+        """The file as an input of a job file."""
         return InputFile(path=self.name, size=self.size, sha256=self.sha256)
 
 
 def measure_all(files: Mapping[str, DataSource]) -> dict[str, Source]:
-    """Measure files, by their path in the working directory of a job.
+    """Measure the files of a job.
+
+    :param files: By their path in the job's working directory.
 
     :raises InvalidJob: when one cannot be read.
     """
@@ -46,7 +48,7 @@ def measure_all(files: Mapping[str, DataSource]) -> dict[str, Source]:
 
 
 def measure(name: str, data: DataSource) -> Source:
-    """Learn size and SHA-256 of a file by reading it once, with bounded memory.
+    """Determine size and SHA-256 of a file by reading it once, in chunks.
 
     :raises InvalidJob: when it cannot be read.
     """
@@ -60,7 +62,7 @@ def measure(name: str, data: DataSource) -> Source:
     except OSError as error:
         raise _unreadable(name, data, error) from None
     sha256 = digest.hexdigest()
-    return Source(name, size, sha256, lambda told: Checked(opened(), name, sha256, size, told))
+    return Source(name, size, sha256, lambda on_bytes: VerifiedReader(opened(), name, sha256, size, on_bytes))
 
 
 def _opener(name: str, data: DataSource) -> Callable[[], BinaryIO]:
@@ -69,7 +71,7 @@ def _opener(name: str, data: DataSource) -> Callable[[], BinaryIO]:
             data = data.encode()
         except UnicodeEncodeError:
             raise InvalidJob(
-                f"{name} holds characters that UTF-8 does not have; give it as bytes.", field=name
+                f"{name} holds characters that cannot be encoded in UTF-8; pass it as bytes.", field=name
             ) from None
     if isinstance(data, bytes):
         content = data
@@ -78,23 +80,23 @@ def _opener(name: str, data: DataSource) -> Callable[[], BinaryIO]:
     return lambda: cast("BinaryIO", path.open("rb"))
 
 
-class Checked:
-    """A file that is read once more and must be what it was when it was measured.
+class VerifiedReader:
+    """Reads a measured file again and fails where its content has changed.
 
-    A file that changes while it is sent must not become a job's input under the wrong hash; the error comes before the
-    last bytes are given away, so that no store takes the object for whole.
+    A file that changes during the upload must not become an input under the wrong hash. The error is raised before the
+    last bytes are returned, so that no store accepts the object as complete.
 
-    :raises InvalidJob: from ``read``, when the content is another one.
+    :raises InvalidJob: from ``read``, when the content has changed.
     """
 
-    def __init__(self, file: BinaryIO, name: str, sha256: str, size: int, told: Told) -> None:
+    def __init__(self, file: BinaryIO, name: str, sha256: str, size: int, on_bytes: OnBytes) -> None:
         self._file = file
         self._name = name
         self._sha256 = sha256
         self._left = size
         self._size = size
         self._digest = hashlib.sha256()
-        self._told = told
+        self._on_bytes = on_bytes
 
     def __len__(self) -> int:
         return self._size
@@ -110,7 +112,7 @@ class Checked:
             yield chunk
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, or all that are left."""
+        """Return the next bytes, or all that are left."""
         if size < 0:
             return b"".join(self)
         wanted = min(size, self._left)
@@ -124,10 +126,10 @@ class Checked:
         over = not self._left and (self._digest.hexdigest() != self._sha256 or bool(self._file.read(1)))
         if short or over:
             raise InvalidJob(
-                f"{self._name} changed while it was being uploaded; try again when nobody writes it.",
+                f"{self._name} changed during the upload; try again when nothing writes to it.",
                 field=self._name,
             )
-        self._told(len(chunk))
+        self._on_bytes(len(chunk))
         return chunk
 
     def close(self) -> None:

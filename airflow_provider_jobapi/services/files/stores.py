@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One small interface over the places where files of jobs are kept: S3, a local directory, and the jobAPI itself.
+"""The interface of object stores that keep the files of jobs, and S3.
 
-(The jobAPI's own storage is in ``services/jobapi/http_store.py``.) Every store knows the SHA-256 of what it holds, so
-that nothing is sent twice: S3 keeps it in the object's metadata, a directory computes it.
+The storage of a jobAPI is in ``services/jobapi/http_store.py``. Every store knows the SHA-256 of its objects, so that
+nothing is uploaded twice; in S3 it is in the object's metadata.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, QuotaReached, ServiceUnavailable
-from airflow_provider_jobapi.services.files.sources import CHUNK, Source, Told
+from airflow_provider_jobapi.services.files.sources import CHUNK, OnBytes, Source
 
 if TYPE_CHECKING:
     from obstore.store import S3Store as ObstoreS3
 
 PART = 8 * 1024 * 1024
-"""The least bytes of one part of a large upload to S3; four parts of a file are on their way at a time."""
+"""Bytes, at the least, of one part of a large upload to S3; four parts of a file are uploaded at a time."""
 
 _PARTS = 10_000 - 100
-"""S3 knows at most 10,000 parts of an object."""
+"""Parts of an object, at the most; the limit of S3 is 10,000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class StoredObject:
     """An object of a store.
 
     :ivar size: In bytes.
-    :ivar sha256: In hex; None where the store would have to be asked again.
-    :ivar modified: When it was written, in Unix time, where a listing tells it.
+    :ivar sha256: In hex; None where only a ``head`` returns it.
+    :ivar modified: Unix time of the last write, in a listing; 0 where it is not known.
     """
 
     key: str
@@ -42,25 +42,28 @@ class StoredObject:
 
 
 class ObjectStore(Protocol):
-    """Where files are kept under keys such as ``jobs/train-1234/train.py``. Safe for threads.
+    """Keeps files under keys such as ``jobs/train-1234/train.py``. Safe for threads.
 
-    Every method raises :class:`ServiceUnavailable` where it is worth trying again.
+    Every method raises :class:`ServiceUnavailable` for what may work later.
     """
 
     def head(self, key: str) -> StoredObject | None:
-        """What is under a key, with its SHA-256 where it is known."""
+        """Return the object of a key, with its SHA-256 where it is known; None where there is none."""
 
-    def put(self, key: str, source: Source, told: Told) -> None:
-        """Keep a file under a key; nobody ever sees half of it."""
+    def put(self, key: str, source: Source, on_bytes: OnBytes) -> None:
+        """Upload a file; readers see all of it or nothing.
+
+        :param on_bytes: Called with the bytes that were sent.
+        """
 
     def read(self, key: str, start: int) -> AbstractContextManager[tuple[int, Iterator[bytes]]]:
-        """Open an object: the offset where the bytes begin, and the bytes.
+        """Open an object; returns the offset at which the bytes begin, and the bytes.
 
-        :param start: Where to begin; a store that cannot begins at 0 and says so.
+        :param start: The offset to begin at; a store without ranges begins at 0.
         """
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
-        """Everything under keys that begin with ``prefix``."""
+        """List the objects whose key begins with ``prefix``."""
 
 
 def endpoint_url(endpoint: str) -> str:
@@ -70,15 +73,15 @@ def endpoint_url(endpoint: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class S3Access:
-    """How to come to a bucket.
+    """The bucket of an S3 server, and the credentials for it.
 
-    :ivar url: The endpoint; empty for the one of AWS for the region.
-    :ivar access_key: Empty for what the environment or the machine gives.
+    :ivar url: The endpoint; empty for AWS.
+    :ivar access_key: Empty for the credentials of the environment or the machine.
     :ivar roots: PEM text of authorities to trust besides the public ones.
-    :ivar timeout: Seconds of silence after which a request is given up.
-    :ivar unsigned: Whether requests are signed without their bodies, as Huawei's OBS alone takes them.
-    :ivar giver: Who gave the bucket and the keys, for the sentences of errors.
-    :ivar advice: What to do where they are refused.
+    :ivar timeout: Seconds without a byte after which a request fails.
+    :ivar unsigned: Whether requests are signed without their bodies, as Huawei's OBS requires.
+    :ivar keys_from: Where bucket and keys come from, for error messages.
+    :ivar advice: What to do where they are refused, for error messages.
     """
 
     url: str
@@ -92,8 +95,8 @@ class S3Access:
     proxy: str | None = field(default=None, repr=False)
     timeout: float = 30.0
     unsigned: bool = False
-    giver: str = "the service"
-    advice: str = "tell the service's operator"
+    keys_from: str = "the service"
+    advice: str = "contact the service's operator"
 
 
 class S3Store:
@@ -104,7 +107,7 @@ class S3Store:
         self._store = obstore_of(access)
 
     def head(self, key: str) -> StoredObject | None:
-        """What is under a key; its SHA-256 is in the object's metadata, where we wrote it."""
+        """Return the object of a key; its SHA-256 is in the metadata that ``put`` writes."""
         import obstore
 
         with self._errors(key):
@@ -114,12 +117,12 @@ class S3Store:
                 return None
             return StoredObject(key, found.meta["size"], _metadata(found.attributes))
 
-    def put(self, key: str, source: Source, told: Told) -> None:
-        """Keep a file under a key, in parts where it is large."""
+    def put(self, key: str, source: Source, on_bytes: OnBytes) -> None:
+        """Upload a file, in parts where it is large."""
         import obstore
 
         attributes: Any = {"Content-Type": "application/octet-stream", "sha256": source.sha256}
-        with self._errors(key), source.open(told) as file:
+        with self._errors(key), source.open(on_bytes) as file:
             if source.size <= PART:
                 obstore.put(self._store, key, file.read(), attributes=attributes, use_multipart=False)
                 return
@@ -128,7 +131,7 @@ class S3Store:
 
     @contextmanager
     def read(self, key: str, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:  # noqa: ARG002 -- see below
-        """Open an object, always at 0: obstore goes on by itself after a break, and some servers know no ranges."""
+        """Open an object, always at 0: obstore resumes by itself, and some servers have no ranges."""
         import obstore
 
         with self._errors(key):
@@ -139,7 +142,7 @@ class S3Store:
             yield 0, (bytes(chunk) for chunk in found.stream(min_chunk_size=CHUNK))
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
-        """Everything under keys that begin with ``prefix``; S3 lists no hashes."""
+        """List the objects whose key begins with ``prefix``; S3 lists no hashes."""
         import obstore
 
         with self._errors(prefix):
@@ -156,8 +159,8 @@ class S3Store:
             yield
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
             raise ConnectionProblem(
-                f"The storage {place} refuses {key} to the keys that {self._access.giver} gave{_code(error)}; "
-                f"{self._access.advice}."
+                f"The storage {place} denies access to {key} with the keys from {self._access.keys_from}"
+                f"{_code(error)}; {self._access.advice}."
             ) from None
         except (exceptions.BaseError, FileNotFoundError) as error:
             raise _s3_error(error, self._access, place, key) from None
@@ -214,12 +217,12 @@ def _client_options(access: S3Access) -> dict[str, Any]:
 
 
 def _for_an_older_obstore(options: dict[str, Any], error: ValueError) -> None:
-    """Do without what obstore knows since 0.10 or so; an older Airflow's constraints may hold it below."""
+    """Remove the options that obstore before 0.10 does not have; the constraints of older Airflow versions pin it."""
     if "Invalid key" not in str(error):
         raise error
     if "root_certificate" in options:
         raise ConnectionProblem(
-            "The installed obstore takes no CA bundle for S3; upgrade obstore, or add the authority to the system's."
+            "The installed obstore has no option for a CA bundle; upgrade it, or add the authority to the system's."
         )
     if options.pop("read_timeout", None):
         options["timeout"] = timedelta(hours=1)
@@ -231,11 +234,11 @@ def _s3_error(error: Exception, access: S3Access, place: str, key: str) -> Excep
         return ConnectionProblem(f"The storage has no bucket {place}{_code(error)}; {access.advice}.")
     if "InvalidAccessKeyId" in text or "SignatureDoesNotMatch" in text:
         return ConnectionProblem(
-            f"The storage {place} refuses the keys that {access.giver} gave{_code(error)}; {access.advice}."
+            f"The storage {place} refuses the keys from {access.keys_from}{_code(error)}; {access.advice}."
         )
     if "AuthorizationHeaderMalformed" in text or "redirect without LOCATION" in text:
         return ConnectionProblem(
-            f"The storage {place} is of another region than is named{_code(error)}; {access.advice}."
+            f"The storage {place} is not in region {access.region!r}{_code(error)}; {access.advice}."
         )
     if "certificate" in text.lower():
         return ConnectionProblem(
@@ -243,12 +246,12 @@ def _s3_error(error: Exception, access: S3Access, place: str, key: str) -> Excep
             "that signed it."
         )
     if "507 " in text or "QuotaExceeded" in text or "EntityTooLarge" in text:
-        return QuotaReached(f"The storage {place} has no room for {key}{_code(error)}.")
+        return QuotaReached(f"The storage {place} has no space left for {key}{_code(error)}.")
     return ServiceUnavailable(f"The storage {place} cannot serve {key} now{_code(error)}.")
 
 
 def _code(error: Exception) -> str:
-    """S3's own word for an error, which stands deep in a long text."""
+    """The error code of S3, found in the text of an obstore error."""
     import re
 
     found = re.search(r"<Code>(\w{1,60})</Code>", str(error)) or re.search(r"message: \"([\w ]{1,60})\"", str(error))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many files at once: parallel, bounded in memory, each repeated by itself after a break, told at a humane pace."""
+"""Parallel uploads and downloads with bounded memory, a retry for each file, and progress in the log."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from typing import Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.base import ModelFile
-from airflow_provider_jobapi.services.files.sources import Source, Told
+from airflow_provider_jobapi.services.files.sources import OnBytes, Source
 from airflow_provider_jobapi.services.files.stores import ObjectStore, StoredObject
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.units import size_text
 
 THREADS = 8
-"""Files that are on their way at a time; with their chunks some tens of megabytes, whatever the files' sizes."""
+"""Files that are transferred at a time; their chunks need some tens of megabytes, whatever the files' sizes."""
 
 PACE = 5.0
-"""The least seconds from one line about the progress to the next."""
+"""Seconds, at the least, from one progress line to the next."""
 
 
 class Cancelled(TrainingError):
-    """Another file of the same transfer has failed; never seen outside of it."""
+    """Another file of the same transfer has failed; never leaves this module."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to move.
+    """One file to transfer.
 
-    :ivar move: Moves it; told the function that counts its bytes.
+    :ivar move: Transfers it; called with the function that counts its bytes.
     """
 
     name: str
     size: int
-    move: Callable[[Told], None]
+    move: Callable[[OnBytes], None]
 
 
 class Meter(Protocol):
     """Shows how far a transfer is; called by one thread."""
 
     def show(self, moved: int) -> None:
-        """So many bytes have moved; told some twice a second. A repeated attempt counts its bytes again."""
+        """Show the number of bytes so far, about twice a second. A repeated attempt counts its bytes again."""
 
     def close(self, *, done: bool) -> None:
         """The transfer is done, or has failed."""
@@ -59,11 +59,11 @@ Meters = Callable[[str, int, int], Meter]
 
 
 def run(title: str, tasks: Sequence[Task], log: logging.Logger, meters: Meters | None = None) -> None:
-    """Move all files in parallel.
+    """Transfer all files in parallel.
 
-    :param title: What it is, for people, such as ``Uploading the files of job 1234``.
-    :param meters: What shows how far it is; lines in the log, where nothing else does.
-    :raises TrainingError: the first error; the other files are told to stop.
+    :param title: What is done, such as ``Uploading the files of job 1234``.
+    :param meters: Makes the meter that shows the progress; by default lines in the log.
+    :raises TrainingError: the first error; the other transfers are cancelled.
     """
     size = sum(task.size for task in tasks)
     meter = LogMeter(title, len(tasks), size, log) if meters is None else meters(title, len(tasks), size)
@@ -73,7 +73,7 @@ def run(title: str, tasks: Sequence[Task], log: logging.Logger, meters: Meters |
         futures = [executor.submit(_moved, task, progress) for task in tasks]
         _follow(futures, progress, meter)
     except BaseException:
-        # A signal handler may have raised; whoever waits for us shall not wait for the rest of a large file.
+        # A signal handler may have raised; the rest of a large file must not delay it.
         progress.cancelled.set()
         executor.shutdown(wait=False, cancel_futures=True)
         meter.close(done=False)
@@ -103,7 +103,7 @@ def _follow(futures: Iterable[Future[None]], progress: _Progress, meter: Meter) 
 
 
 class _Progress:
-    """Counts the bytes of many threads, and ends them all when one has failed."""
+    """Counts the bytes of all threads, and cancels them when one has failed."""
 
     def __init__(self, title: str) -> None:
         self.bytes = 0
@@ -113,21 +113,21 @@ class _Progress:
         self._lock = threading.Lock()
 
     def moved(self, size: int) -> None:
-        """Count bytes; ends the transfer of this file when another has failed."""
+        """Count bytes; raises :class:`Cancelled` when another file has failed."""
         with self._lock:
             self.bytes += size
         if self.cancelled.is_set():
             raise Cancelled(self._title)
 
     def fail(self, error: BaseException) -> None:
-        """Keep the first error, and let no other file go on."""
+        """Keep the first error, and cancel the other files."""
         with self._lock:
             self.error = self.error or error
         self.cancelled.set()
 
 
 class LogMeter:
-    """Tells how far a transfer is by lines of a log, at a humane pace."""
+    """Logs the progress of a transfer every :data:`PACE` seconds."""
 
     def __init__(self, title: str, count: int, size: int, log: logging.Logger) -> None:
         self._title = title
@@ -137,7 +137,7 @@ class LogMeter:
         self._started = self._told = time.monotonic()
 
     def show(self, moved: int) -> None:
-        """One line, where the last was long enough ago."""
+        """Log a line, unless the last one is too recent."""
         now = time.monotonic()
         if now - self._told >= PACE:
             self._told = now
@@ -146,7 +146,7 @@ class LogMeter:
             self._log.info(f"{self._title}: {part:.0%} of {size_text(self._size)}, {rate} a second.")
 
     def close(self, *, done: bool) -> None:
-        """The last line, unless an error says more."""
+        """Log the last line, unless the transfer has failed."""
         if done:
             seconds = time.monotonic() - self._started
             files = "1 file" if self._count == 1 else f"{self._count:,} files"
@@ -162,7 +162,7 @@ def upload(
     title: str,
     meters: Meters | None = None,
 ) -> None:
-    """Bring files into a directory of a store; those that it has already are left out.
+    """Upload files into a directory of a store; files that are there already are skipped.
 
     :param sources: By their path in the directory.
     :param meters: As for :func:`run`.
@@ -170,14 +170,14 @@ def upload(
     there = retry.call(lambda: {each.key: each for each in store.list_objects(f"{directory}/")}, log)
 
     def task(key: str, source: Source) -> Task:
-        def once(told: Told) -> None:
-            told(0)
+        def once(on_bytes: OnBytes) -> None:
+            on_bytes(0)
             if _same(store, there.get(key), source):
-                told(source.size)
+                on_bytes(source.size)
             else:
-                store.put(key, source, told)
+                store.put(key, source, on_bytes)
 
-        return Task(key, source.size, lambda told: retry.call(lambda: once(told), log))
+        return Task(key, source.size, lambda on_bytes: retry.call(lambda: once(on_bytes), log))
 
     run(title, [task(f"{directory}/{path}", source) for path, source in sources.items()], log, meters)
 
@@ -191,18 +191,18 @@ def _same(store: ObjectStore, there: StoredObject | None, source: Source) -> boo
     return there.sha256 == source.sha256
 
 
-def download(store: ObjectStore, key: str, file: ModelFile, target: Path, retry: Retry, told: Told) -> None:
-    """Bring one object into a file of this machine, verified and synced. A break goes on where it was, if it can.
+def download(store: ObjectStore, key: str, file: ModelFile, target: Path, retry: Retry, on_bytes: OnBytes) -> None:
+    """Download one object into a local file, verified and synced; after a break it resumes where the store can.
 
-    :param file: What the object must be.
+    :param file: The expected size and SHA-256.
     :param target: A file that does not exist yet.
-    :raises BrokenContract: when the object is not what it must be.
+    :raises BrokenContract: when the object differs.
     """
     with target.open("xb") as out:
         received = _Received(file)
 
         def once() -> None:
-            told(0)
+            on_bytes(0)
             with store.read(key, received.size) as (start, chunks):
                 if start != received.size:
                     out.seek(0)
@@ -211,9 +211,11 @@ def download(store: ObjectStore, key: str, file: ModelFile, target: Path, retry:
                 for chunk in chunks:
                     received.add(chunk)
                     out.write(chunk)
-                    told(len(chunk))
+                    on_bytes(len(chunk))
             if received.size < file.size:
-                raise ServiceUnavailable(f"The storage broke off {file.path} after {received.size:,} bytes.")
+                raise ServiceUnavailable(
+                    f"The download of {file.path} ended after {received.size:,} of {file.size:,} bytes."
+                )
 
         retry.call(once)
         received.verify()
@@ -222,28 +224,34 @@ def download(store: ObjectStore, key: str, file: ModelFile, target: Path, retry:
 
 
 class _Received:
-    """What has come of a file so far."""
+    """The bytes of a file that were received so far."""
 
     def __init__(self, file: ModelFile) -> None:
         self._file = file
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew."""
+        """Start again at the first byte."""
         self.size = 0
         self._digest = hashlib.sha256()
 
     def add(self, chunk: bytes) -> None:
-        """Take in the next bytes, and no more than there may be."""
+        """Add the next bytes.
+
+        :raises BrokenContract: when there are more than the file has.
+        """
         self.size += len(chunk)
         self._digest.update(chunk)
         if self.size > self._file.size:
-            raise BrokenContract(f"The storage sends more of {self._file.path} than the service named.")
+            raise BrokenContract(f"The storage sent more than the {self._file.size:,} bytes of {self._file.path}.")
 
     def verify(self) -> None:
-        """Check that the file is whole and the one that was named."""
+        """Check the SHA-256, where it is known.
+
+        :raises BrokenContract: when it differs.
+        """
         if self._file.sha256 is not None and self._digest.hexdigest() != self._file.sha256:
             raise BrokenContract(
-                f"The storage's {self._file.path} is not the one that the service named: its SHA-256 differs. Nothing "
-                "was kept; try again, and tell the service's operator if it stays so."
+                f"The SHA-256 of {self._file.path} in the storage differs from the one that the service listed. "
+                "Nothing was kept; try again, and report it to the service's operator if it happens again."
             )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The triggerer's side: one session and one login at a time for all followers of a connection in an event loop."""
+"""The HTTP client of the triggerer: one session and one login for all followers of a connection in an event loop."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class AsyncClient:
     async def send(
         self, request: Request, mask: Mask, *, wait: float = 0.0, accept: frozenset[int] = frozenset()
     ) -> Answer:
-        """Send a request once; only a token that is refused is replaced and the request sent again.
+        """Send a request once; where the token is refused, once more with a new one.
 
         :param wait: Seconds for which the service may hold the request, on top of the connection's timeout.
         :raises TrainingError: for every answer that is not a success, by what it asks of the user.
@@ -67,7 +67,7 @@ class AsyncClient:
     async def _token(self, mask: Mask, refused: str | None = None) -> str:
         token = self._tokens.cached()
         if token is None or token == refused:
-            # One login for all who wait for it; a follower that is cancelled does not take it away from the others.
+            # One login for all followers that wait for it; one that is cancelled does not cancel it for the others.
             if self._login is None or self._login.done():
                 self._login = asyncio.create_task(asyncio.to_thread(self._tokens.token, refused))
                 self._login.add_done_callback(_retrieve_error)
@@ -75,7 +75,7 @@ class AsyncClient:
         if token != self._masked:
             from asgiref.sync import sync_to_async
 
-            # Airflow's masker may speak to its supervisor, which it can from this kind of thread only.
+            # Airflow's masker may call its supervisor, which works from this kind of thread only.
             await sync_to_async(mask)(token)
             self._masked = token
         return token
@@ -113,7 +113,9 @@ class AsyncClient:
     async def _body(self, response: ClientResponse) -> bytes:
         address = self.connection.base_url
         if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
-            raise BrokenContract(f"{address} compresses its answers unasked; a proxy on the way may be doing it.")
+            raise BrokenContract(
+                f"{address} sends compressed answers that were not requested; a proxy in between may compress them."
+            )
         parts: list[bytes] = []
         total = 0
         async for part in response.content.iter_any():
@@ -126,11 +128,11 @@ class AsyncClient:
     async def _opened(self) -> ClientSession:
         async with self._opening:
             if self._session is None:
-                # In a thread: the first import takes a third of a second, for which every trigger would stand still.
+                # In a thread: the first import takes a third of a second, which would block every trigger.
                 aiohttp = await asyncio.to_thread(import_module, "aiohttp")
                 context = await asyncio.to_thread(self.connection.ssl_context)
                 self._proxy = await asyncio.to_thread(self.connection.proxy_for, self.connection.base_url)
-                # Every long poll holds a socket; beyond half of what the process may open, polls wait for each other.
+                # Every long poll holds a socket; beyond half of the process's limit of open files, polls queue.
                 files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
                 session: ClientSession = aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(ssl=context, limit=max(64, files // 2)),

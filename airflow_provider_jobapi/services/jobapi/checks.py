@@ -16,7 +16,7 @@ def check(service: JobApiService) -> list[CheckResult]:
 
     API and storage are checked only where there is a token.
     """
-    quick = service.impatient()
+    quick = service.without_retry()
     connection = service.connection
 
     def token() -> str:

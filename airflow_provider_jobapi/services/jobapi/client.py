@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's side: sends requests, repeats what may be repeated, logs in again once, never follows a redirect."""
+"""The HTTP client of a worker: sends requests, repeats them, renews the token once, follows no redirect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.files.sources import Checked
+from airflow_provider_jobapi.services.files.sources import VerifiedReader
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request
@@ -28,17 +28,17 @@ THREADS = 8
 """Connections that are kept open for parallel transfers."""
 
 Mask = Callable[[str], Any]
-"""Told each secret that was not in the connection, so that logs can hide it."""
+"""Called with each secret that is not in the connection, so that logs can mask it."""
 
-Body = Callable[[], Checked | bytes]
+Body = Callable[[], VerifiedReader | bytes]
 """Opens the body of a request."""
 
 
 class Client:
     """Sends requests to one jobAPI. Safe for threads.
 
-    :param tokens: Where the token comes from.
-    :param mask: Told each new token.
+    :param tokens: The source of tokens.
+    :param mask: Called with each new token.
     :param retry: How a request is repeated while the service is unavailable; every request of the contract may be.
     """
 
@@ -67,7 +67,7 @@ class Client:
         return self._retry.call(lambda: self.send_once(request), self._log)
 
     def send_once(self, request: Request) -> Answer:
-        """Send a request once; only a token that is refused is replaced and the request sent again."""
+        """Send a request once; where the token is refused, once more with a new one."""
         with self.open(request) as response:
             return self._answer(response)
 
@@ -75,7 +75,7 @@ class Client:
     def open(self, request: Request, body: Body | None = None, accept: Collection[int] = ()) -> Iterator[Response]:
         """Send a request once and leave the body of the answer to the caller.
 
-        :param body: Opens what is sent, anew for each time it is.
+        :param body: Opens the body; called for each time that the request is sent.
         :param accept: What counts as a success besides 200 to 299.
         """
         token = self.token()
@@ -93,7 +93,7 @@ class Client:
             response.close()
 
     def token(self, refused: str | None = None) -> str:
-        """A good token of this connection, known to the masker."""
+        """Return a valid token, which the masker knows."""
         token = self._tokens.token(refused)
         if token != self._masked:
             self._mask(token)
@@ -101,11 +101,11 @@ class Client:
         return token
 
     @contextmanager
-    def apart(self, retry: Retry) -> Iterator[Client]:
-        """A client like this one that shares no socket with it.
+    def isolated(self, retry: Retry) -> Iterator[Client]:
+        """A copy of this client with sockets of its own, for signal handlers; a context manager.
 
-        A signal handler interrupts whatever the main thread is doing, which may be holding the lock of the connection
-        pool; taking it again in the handler would never end.
+        A signal handler may interrupt the main thread while it holds the lock of the connection pool; taking that lock
+        in the handler would block for ever.
         """
         connection = replace(self.connection, timeout=min(self.connection.timeout, retry.total / 2))
         other = Client(connection, self._tokens, self._mask, retry=retry, log=self._log)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a jobAPI is asked and what its answers mean. Pure: the worker's side and the triggerer's differ only in I/O.
+"""The requests to a jobAPI and the parsing of its answers. Pure: worker and triggerer differ only in their I/O.
 
-A service is not trusted to be right: an answer of another shape than the contract's is a :class:`BrokenContract`.
+A service is not trusted: an answer of another shape than the contract's is a :class:`BrokenContract`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Request:
     """One request, as a value.
 
     :ivar path: The path below the API's own, quoted.
-    :ivar subject: What it is about, for the sentences of errors, such as ``job 1234``.
+    :ivar subject: What is requested, for error messages, such as ``job 1234``.
     """
 
     method: str
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """Where the files of jobs are kept, and the keys to it.
+    """The storage of the jobs' files, and its credentials.
 
     :ivar protocol: ``s3``, or ``http`` for the storage that the jobAPI is itself.
     """
@@ -67,7 +67,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Log lines and what the service told with them."""
+    """Log lines, and the state of log and job that came with them."""
 
     lines: tuple[LogLine, ...]
     next_offset: int
@@ -87,26 +87,26 @@ def submit(job_id: str, job_file: JobFile) -> Request:
 
 
 def status(job_id: str) -> Request:
-    """Ask where a job stands."""
+    """Request a job's status."""
     return Request("GET", _job(job_id), f"job {job_id}")
 
 
 def stop(job_id: str) -> Request:
-    """Ask to stop a job."""
+    """Request the stop of a job."""
     return Request("POST", _job(job_id, "stop"), f"job {job_id}")
 
 
 def jobs(limit: int) -> Request:
-    """Ask for the newest jobs of the client."""
+    """Request the newest jobs of the client."""
     return Request("GET", "/jobs", "the jobs", params={"limit": str(limit)})
 
 
 def log_page(job_id: str, offset: int, *, limit: int = PAGE, wait: int = 0, known: JobState | None = None) -> Request:
-    """Ask for the log from an offset on.
+    """Request the log from an offset on.
 
     :param limit: The most bytes.
-    :param wait: Seconds for which the service may hold the request until there is news.
-    :param known: The state that we know; another one is news.
+    :param wait: Seconds for which the service may hold the request until there are lines or the state changes.
+    :param known: The state that is known already.
     """
     params = {"offset": str(offset), "limit": str(limit)}
     if known is not None and known is not JobState.UNKNOWN:
@@ -121,31 +121,33 @@ def log_page(job_id: str, offset: int, *, limit: int = PAGE, wait: int = 0, know
 
 
 def model(job_id: str) -> Request:
-    """Ask for the model that the job left."""
+    """Request the listing of the job's model."""
     return Request("GET", _job(job_id, "model"), f"the model of job {job_id}")
 
 
 def storage() -> Request:
-    """Ask where the files of jobs are kept."""
+    """Request the storage of the jobs' files."""
     return Request("GET", "/storage", "the storage")
 
 
 def read_status(answer: Answer, job_id: str) -> JobStatus:
     """Read a status object.
 
-    :raises BrokenContract: when it is none, or another job's.
+    :raises BrokenContract: when the answer is not one, or another job's.
     """
     read = _status(_object(answer, "status"), f"status of job {job_id}")
     if read.job_id not in {"", job_id}:
-        raise BrokenContract(f"The service was asked for job {job_id} and spoke of job {sentence(read.job_id, 60)}.")
+        raise BrokenContract(
+            f"The service returned the status of job {sentence(read.job_id, 60)} instead of job {job_id}."
+        )
     return read.model_copy(update={"job_id": job_id})
 
 
 def _status(content: Mapping[str, Any], what: str) -> JobStatus:
-    told = {name: value for name, value in content.items() if value is not None}
-    told.setdefault("job_id", told.pop("id", ""))
+    values = {name: value for name, value in content.items() if value is not None}
+    values.setdefault("job_id", values.pop("id", ""))
     try:
-        read = JobStatus.model_validate(told)
+        read = JobStatus.model_validate(values)
     except ValidationError as error:
         where = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise BrokenContract(f"The service's {what} has no usable {where}.") from None
@@ -158,18 +160,18 @@ def _status(content: Mapping[str, Any], what: str) -> JobStatus:
 def read_job_page(answer: Answer) -> tuple[list[JobStatus], bool]:
     """Read a page of the client's jobs, the newest first, and whether there are more.
 
-    :raises BrokenContract: when it is none.
+    :raises BrokenContract: when the answer is not one.
     """
     found = read_jobs(answer)
     if not all(isinstance(each, dict) for each in found):
-        raise BrokenContract("The service's list of jobs holds something that is no status object.")
+        raise BrokenContract("The service's list of jobs holds an entry that is not a status object.")
     return [_status(each, "list of jobs") for each in found], bool(_object(answer, "list of jobs").get("next"))
 
 
 def read_jobs(answer: Answer) -> list[Any]:
     """Read a page of the client's jobs.
 
-    :raises BrokenContract: when it is none.
+    :raises BrokenContract: when the answer is not one.
     """
     found = _object(answer, "list of jobs").get("jobs")
     if not isinstance(found, list):
@@ -178,7 +180,7 @@ def read_jobs(answer: Answer) -> list[Any]:
 
 
 def read_skew(answer: Answer) -> timedelta:
-    """Our clock minus the service's; zero where the service does not tell its time."""
+    """The clock of this machine minus the service's; zero where the service does not send its time."""
     try:
         theirs = datetime.fromisoformat(answer.headers.get("job-time", ""))
         return answer.at - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
@@ -192,12 +194,12 @@ def read_log_page(answer: Answer, offset: int) -> LogPage:
     :raises BrokenContract: when its offsets, its size or its records cannot be true.
     """
     if len(answer.body) > PAGE:
-        raise BrokenContract(f"The service sent {len(answer.body):,} bytes of log where {PAGE:,} are the most.")
+        raise BrokenContract(f"The service sent {len(answer.body):,} bytes of log; at most {PAGE:,} are allowed.")
     next_offset, size = _count(answer, "job-log-next-offset"), _count(answer, "job-log-size")
     if next_offset != offset + len(answer.body) or size < next_offset:
         raise BrokenContract(
             f"The service sent {len(answer.body)} bytes of log from offset {offset} and says that they end at "
-            f"{next_offset} of {size}; that cannot be."
+            f"{next_offset} of {size}, which is inconsistent."
         )
     word = answer.headers.get("job-status")
     state = None if word is None else JobState.read(word)
@@ -207,18 +209,18 @@ def read_log_page(answer: Answer, offset: int) -> LogPage:
 
 
 def read_size(answer: Answer) -> int:
-    """The size of a log that does not reach to where we asked (a 416)."""
+    """The size of a log that ends before the requested offset (HTTP 416)."""
     return _count(answer, "job-log-size")
 
 
 def read_storage(answer: Answer) -> Storage:
-    """Read where the files of jobs are kept. SAP's service says endpoint and keys only: that is S3 over TLS."""
+    """Read the storage of the jobs' files. SAP's service sends endpoint and keys only, which means S3 over TLS."""
     content = _object(answer, "storage")
 
     def text(name: str, default: str = "") -> str:
         value = content.get(name)
         if not isinstance(value, str | None):
-            raise BrokenContract(f"The service's storage has a {name} that is no text.")
+            raise BrokenContract(f"The service's storage has a {name} that is not a text.")
         return value or default
 
     read = Storage(
@@ -232,7 +234,7 @@ def read_storage(answer: Answer) -> Storage:
         message=sentence(text("message")),
     )
     if read.protocol not in {"s3", "http"}:
-        raise BrokenContract(f"The service's storage speaks {read.protocol[:40]!r}; http and s3 are the contract.")
+        raise BrokenContract(f"The service's storage has the protocol {read.protocol[:40]!r}; expected http or s3.")
     return read
 
 
@@ -245,7 +247,7 @@ _S3_FIELDS = {
 
 
 def check_s3(storage: Storage, url: str) -> None:
-    """Check the coordinates of an S3 storage; the library that gets them does not.
+    """Check the fields of an S3 storage, which obstore does not.
 
     :param url: The endpoint as a URL.
     :raises BrokenContract: when they are not complete or cannot be.
@@ -258,10 +260,12 @@ def check_s3(storage: Storage, url: str) -> None:
     except ValueError:
         usable = False
     if not usable or re.search(r"[^\x21-\x7e]|[\\\"<>^`{|}]|@", url):
-        raise BrokenContract(f"The service's storage has the endpoint {sentence(url, 80)!r}, which is no address.")
+        raise BrokenContract(
+            f"The service's storage has the endpoint {sentence(url, 80)!r}, which is not a valid address."
+        )
     for name, allowed in _S3_FIELDS.items():
         if not re.fullmatch(allowed, getattr(storage, name)):
-            raise BrokenContract(f"The service's storage is S3 with a {name} that none can have.")
+            raise BrokenContract(f"The service's storage is S3 with an invalid {name}.")
 
 
 def read_model(answer: Answer) -> tuple[str | None, list[dict[str, Any]]] | None:

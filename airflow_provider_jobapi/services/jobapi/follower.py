@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows one job from the triggerer by long polls; one request carries the log's news and the job's state."""
+"""Follows one job from the triggerer by long polls; each answer holds new log lines and the job's state."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from airflow_provider_jobapi.training.status import JobState, JobStatus
 log = logging.getLogger(__name__)
 
 LEAST_INTERVAL = 0.2
-"""Seconds from one request of a job to its next, at the least."""
+"""Seconds between two requests of a job, at the least."""
 
 QUIET_INTERVAL = 1.0
-"""The same for a service that answers at once although there is no news, as one does that knows no long poll."""
+"""Seconds between two requests, at the least, to a service without long polls."""
 
 MOST_REQUESTS = 1_000
-"""Requests a second that all followers of a process send together, at the most."""
+"""Requests a second of all followers of a process together, at the most."""
 
 STOP = Retry(total=6.0, attempts=3, longest_wait=2.0)
 """How the request to stop a job is repeated; short, since the trigger repeats it as a whole."""
 
 
 class _Crowd:
-    """How many followers this process has, in whichever event loops."""
+    """Counts the followers of this process in all event loops."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -46,7 +46,7 @@ class _Crowd:
             self._count += number
 
     def interval(self) -> float:
-        """Seconds from request to request of each one, so that all together keep the pace."""
+        """Seconds between two requests of one follower, so that all together keep the rate."""
         return max(LEAST_INTERVAL, self._count / MOST_REQUESTS)
 
 
@@ -56,8 +56,8 @@ _crowd = _Crowd()
 class JobApiFollower:
     """Follows one job; see :class:`~airflow_provider_jobapi.services.base.LogFollower`.
 
-    :param tokens: Where the token comes from; asked in a thread.
-    :param mask: Told each new token.
+    :param tokens: The source of tokens; called in a thread.
+    :param mask: Called with each new token.
     """
 
     replayable = True
@@ -73,7 +73,7 @@ class JobApiFollower:
         self._state: JobState | None = None
 
     async def __aenter__(self) -> Self:
-        """Join the others that follow jobs of this connection."""
+        """Join the client that all followers of this connection share."""
         self._client = async_client.join(self._connection, self._tokens)
         _crowd.add(1)
         return self
@@ -81,16 +81,16 @@ class JobApiFollower:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave them."""
+        """Leave the client."""
         left, self._client = self._client, None
         if left is not None:
             _crowd.add(-1)
             await async_client.leave(left)
 
     async def read(self, cursor: Any) -> LogChunk:
-        """The lines after the cursor, ``{"offset": bytes}``; waits for news up to 25 seconds.
+        """Return the lines after the cursor, ``{"offset": bytes}``; waits for new ones up to 25 seconds.
 
-        A read that was cancelled is repeated by reading at the same cursor again.
+        A read that was cancelled is repeated at the same cursor.
 
         :raises ServiceUnavailable: when it is worth trying again.
         :raises ConnectionProblem: when the service refuses the connection.
@@ -113,7 +113,7 @@ class JobApiFollower:
         return LogChunk(page.lines, {"offset": page.next_offset}, page.state, page.complete)
 
     async def status(self) -> JobStatus:
-        """Where the job stands; asked once, in the pace of the reads, and whoever is patient asks again."""
+        """Return the job's status; one request, at the rate of the reads."""
         await self._joined().prepare(self._mask)
         await self._pace()
         answer = await self._joined().send(contract.status(self._job_id), self._mask)
@@ -134,9 +134,7 @@ class JobApiFollower:
             self._next = time.monotonic() + _crowd.interval()
 
     def _shrunk(self, size: int, offset: int) -> LogChunk:
-        """The log is shorter than what was read of it: a machine that lost power had not written all of it.
-
-        What is left of it has been read, so the only sensible thing is to go on at its end.
+        """Go on at the end of a log that has become shorter: a server that lost power had not written all of it.
 
         :raises BrokenContract: when the log is long enough, and the offset was refused none the less.
         """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The storage that a jobAPI is itself: objects under ``/storage/objects``, with the same token as everything else."""
+"""The object store of a jobAPI: ``/storage/objects``, with the token of the connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.files.sources import CHUNK, Source, Told
+from airflow_provider_jobapi.services.files.sources import CHUNK, OnBytes, Source
 from airflow_provider_jobapi.services.files.stores import StoredObject
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client
@@ -31,8 +31,7 @@ _MOST_PAGES = 1_000
 class HttpStore:
     """The objects of one client on a jobAPI.
 
-    It is always asked at the connection's own address: the endpoint of the storage answer could send our token
-    elsewhere.
+    Requests go to the connection's own address; the endpoint in the storage answer could redirect the token.
 
     :param page: The most objects of one page of a listing.
     """
@@ -42,17 +41,17 @@ class HttpStore:
         self._limit = str(page)
 
     def head(self, key: str) -> StoredObject | None:
-        """What is under a key; its SHA-256 is the ETag."""
+        """Return the object of a key; its SHA-256 is the ETag."""
         with self._client.open(Request("HEAD", _path(key), f"the file {key}"), accept=(404,)) as response:
             if response.status_code == 404:
                 return None
             size, tag = response.headers.get("Content-Length", ""), response.headers.get("ETag", "").strip('"')
             if not size.isdecimal():
-                raise BrokenContract(f"The service does not say how large {key} is.")
+                raise BrokenContract(f"The service returned no size for {key}.")
             return StoredObject(key, int(size), tag if len(tag) == 64 else None)
 
-    def put(self, key: str, source: Source, told: Told) -> None:
-        """Keep a file under a key; the service checks its SHA-256."""
+    def put(self, key: str, source: Source, on_bytes: OnBytes) -> None:
+        """Upload a file; the service checks its SHA-256."""
         digest = base64.b64encode(bytes.fromhex(source.sha256)).decode()
         request = Request(
             "PUT",
@@ -61,7 +60,7 @@ class HttpStore:
             headers={"Content-Type": "application/octet-stream", "Content-Digest": f"sha-256=:{digest}:"},
         )
         # requests sends a file without bytes in chunks, which says nothing about its length.
-        with self._client.open(request, lambda: source.open(told) if source.size else b""):
+        with self._client.open(request, lambda: source.open(on_bytes) if source.size else b""):
             pass
 
     @contextmanager
@@ -74,7 +73,7 @@ class HttpStore:
             yield start if response.status_code == 206 else 0, self._chunks(response)
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
-        """Everything under keys that begin with ``prefix``."""
+        """List the objects whose key begins with ``prefix``."""
         after: str | None = None
         left = MOST_OBJECTS
         for _ in range(_MOST_PAGES):
@@ -86,7 +85,7 @@ class HttpStore:
             if following is None:
                 return
             if after is not None and following <= after:
-                raise BrokenContract("The service's listing of the storage goes round in a circle.")
+                raise BrokenContract("The service's listing of the storage repeats its pages.")
             if left < 0:
                 break
             after = following

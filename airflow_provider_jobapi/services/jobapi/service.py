@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A jobAPI as a :class:`~airflow_provider_jobapi.services.base.TrainingService`."""
+"""The jobAPI service: submits, finds, stops jobs, reads their logs, fetches their models."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STOP = Retry(total=10.0, attempts=5)
-"""A stop is asked for while a worker is being killed, which has seconds left."""
+"""The retry of a stop request, which a worker sends while it is being killed and has seconds left."""
 
 LONGEST_TAIL = 30.0
-"""Seconds that a log is read for its last lines; the contract reads a log from its beginning."""
+"""Seconds, at the most, for reading a log to its last lines; the contract has no way to read from the end."""
 
 
 class JobApiService:
-    """Runs jobs on a jobAPI. Opens nothing before it is used.
+    """Runs jobs on a jobAPI. Opens no connection before it is used.
 
-    :param connection: Where, and as whom.
-    :param mask: Told each secret that was not in the connection, a token or a key, so that logs can hide it.
-    :param log: Where transfers tell how far they are.
+    :param connection: The address, and the client's credentials.
+    :param mask: Called with each secret that is not in the connection, a token or a key, so that logs can mask it.
+    :param log: Gets the progress of transfers.
     :param retry: How a call is repeated while the service is unavailable.
-    :param meters: What shows how far a transfer is, in place of lines in the log.
+    :param meters: Makes the meter that shows the progress of a transfer, in place of lines in the log.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class JobApiService:
         return f"{type(self).__name__}({self.connection.base_url!r})"
 
     def token(self) -> str:
-        """A good token of this connection."""
+        """Return a valid token of this connection."""
         return self._retry.call(self._client.token, self._log)
 
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
-        """Upload what differs and submit the job; the same id is the same job.
+        """Upload the files that differ and submit the job; the same id is the same job.
 
         :raises InvalidJob: for what a jobAPI server cannot do: service options, several nodes, a job without a script.
         :raises JobConflict: when the id belongs to a job with another content.
@@ -92,9 +92,9 @@ class JobApiService:
         return self.submit_file(job.job_file(each.as_input() for each in sources.values()), sources, job_id)
 
     def submit_file(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str) -> Submission:
-        """Upload what differs and submit a job file; the same id is the same job.
+        """Upload the files that differ and submit a job file; the same id is the same job.
 
-        The job is looked up first: a job that is there needs no files, and the files of an active one are not touched.
+        The job is looked up first: a job that exists needs no files, and those of an active job must not change.
 
         :param sources: The files that the job file names as its inputs, by their path.
         :raises JobConflict: when the id belongs to a job with another content.
@@ -108,7 +108,7 @@ class JobApiService:
                     self._upload(directory, sources, job_id)
                 return replace(self._submission(request, job_id), inputs=job_file.job.inputs or ())
             except JobConflict as error:
-                # Between our look and our request another worker submitted this job, or changed its files.
+                # Another worker has submitted this job, or changed its files, since the look-up.
                 if there:
                     raise
                 conflict = error
@@ -123,12 +123,12 @@ class JobApiService:
         return self._submission(contract.status(job_id), job_id)
 
     def status(self, handle: Handle) -> JobStatus:
-        """Where the job stands."""
+        """Return the job's status."""
         job_id = _job_id(handle)
         return contract.read_status(self._client.send(contract.status(job_id)), job_id)
 
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
-        """The last lines of the job's log, at most ``count``; none when the log cannot be read."""
+        """Return the last lines of the job's log, ``count`` at most; empty when the log cannot be read."""
         lines: deque[str] = deque(maxlen=max(0, count))
         until = time.monotonic() + LONGEST_TAIL
         try:
@@ -141,7 +141,7 @@ class JobApiService:
         return tuple(lines)
 
     def read_log(self, handle: Handle) -> Iterator[LogChunk]:
-        """The log as far as it goes now, in parts; where the last one ends, a follower can go on."""
+        """Read the log up to its current end, in chunks; a follower can continue at the last one's cursor."""
         job_id, offset, size = _job_id(handle), 0, None
         while size is None or offset < size:
             page = contract.read_log_page(self._client.send(contract.log_page(job_id, offset)), offset)
@@ -152,15 +152,15 @@ class JobApiService:
             offset = page.next_offset
 
     def jobs(self, limit: int) -> tuple[list[JobStatus], bool]:
-        """The newest jobs of the client, and whether there are more.
+        """Return the newest jobs of the client, and whether there are more.
 
-        :param limit: How many, at the most; 1,000 are the service's own bound.
+        :param limit: The most jobs; the service's own limit is 1,000.
         """
         return contract.read_job_page(self._client.send(contract.jobs(limit)))
 
     def stop(self, handle: Handle) -> None:
         """Ask the service to stop the job; may be called from a signal handler."""
-        with self._client.apart(STOP) as client:
+        with self._client.isolated(STOP) as client:
             client.send(contract.stop(_job_id(handle)))
 
     def model(self, handle: Handle) -> Model | None:
@@ -176,7 +176,7 @@ class JobApiService:
         :raises NoSavedModel: when the job left no model, or none of this kind.
         :raises JobConflict: when the job has not ended, or another model is there.
         """
-        from airflow_provider_jobapi.services.files.destinations import place_of
+        from airflow_provider_jobapi.services.files.destinations import destination_of
         from airflow_provider_jobapi.services.files.models import check_kind, fetch, no_model
 
         job_id = _job_id(handle)
@@ -185,38 +185,38 @@ class JobApiService:
             raise no_model(job_id)
         model, keys = found
         check_kind(job_id, kind, model.kind)
-        place = place_of(destination, self._version(handle) if version is None else str(version))
+        place = destination_of(destination, self._version(handle) if version is None else str(version))
         return fetch(job_id, keys, place, self._store, self._retry, self._log, self._meters)
 
     def follower(self, handle: Handle) -> JobApiFollower:
-        """A follower of this job for the triggerer."""
+        """Return a follower of this job for the triggerer."""
         from airflow_provider_jobapi.services.jobapi.follower import JobApiFollower
 
         return JobApiFollower(self.connection, tokens_of(self.connection), _job_id(handle), self._mask)
 
     def storage(self) -> Storage:
-        """Where the files of jobs are kept, once the service calls it ready.
+        """Return the storage of the jobs' files.
 
-        :raises ServiceUnavailable: when it is not ready, with the service's own words.
+        :raises ServiceUnavailable: when it is not ready, with the service's message.
         """
         return self._retry.call(self._ready_storage, self._log)
 
-    def impatient(self) -> JobApiService:
-        """The same service, asked once and with a short timeout: for a person who waits."""
+    def without_retry(self) -> JobApiService:
+        """Return a copy with a short timeout and without retries, for checks whose answer a person waits for."""
         connection = replace(self.connection, timeout=min(10.0, self.connection.timeout))
         return JobApiService(connection, mask=self._mask, log=self._log, retry=Retry(attempts=1))
 
     def probe(self) -> None:
-        """Ask the API for anything.
+        """Check that the API answers.
 
         :raises TrainingError: when it does not answer as a jobAPI.
         """
         contract.read_jobs(self._client.send(contract.jobs(1)))
 
     def probe_storage(self) -> Storage:
-        """Ask for the storage and look into it.
+        """Check that the storage is ready and can be listed.
 
-        :raises TrainingError: when it is not ready, or cannot be looked into.
+        :raises TrainingError: when it is not ready, or cannot be listed.
         """
         storage = self.storage()
         next(iter(self._open(storage).list_objects("jobs/")), None)
@@ -239,7 +239,7 @@ class JobApiService:
             self._mask(storage.secret_key)
         if storage.state != "READY":
             said = f" ({storage.message.rstrip('.')})" if storage.message else ""
-            advice = "wait and run the task again" if storage.state == "PENDING" else "tell the service's operator"
+            advice = "wait and run the task again" if storage.state == "PENDING" else "contact the service's operator"
             raise ServiceUnavailable(f"The service's storage is {storage.state[:40]}, not READY{said}; {advice}.")
         return storage
 
@@ -270,10 +270,10 @@ class JobApiService:
         return True
 
     def _version(self, handle: Handle) -> str:
-        """The Unix time at which the job ended, as TensorFlow Serving's examples number their versions."""
+        """The Unix time at which the job ended, which TensorFlow Serving's examples use as version."""
         ended = self.status(handle).finish_time
         if ended is None:
-            raise BrokenContract(f"The service does not say when job {_job_id(handle)} ended; pass a version.")
+            raise BrokenContract(f"The status of job {_job_id(handle)} has no finish time; pass a version.")
         return str(max(1, int(ended.timestamp())))
 
 
@@ -299,9 +299,9 @@ def check_supported(job: TrainingJob) -> None:
 
 
 def s3_store(connection: JobApiConnection, storage: Storage) -> ObjectStore:
-    """The S3 bucket that the service told, reached in the way that the connection says.
+    """Return the S3 bucket of the storage, with the TLS and proxy settings of the connection.
 
-    :raises BrokenContract: when the service told half of what is needed, or what cannot be.
+    :raises BrokenContract: when the storage's fields are incomplete or invalid.
     """
     from airflow_provider_jobapi.services.files.stores import S3Access, S3Store, endpoint_url
 

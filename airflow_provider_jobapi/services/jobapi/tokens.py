@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens of a connection: one source for each connection and process, for the worker and the triggerer alike.
+"""OAuth2 tokens by client credentials: one source for each connection and process, for workers and triggerers.
 
-Authlib fetches them (client credentials). It is synchronous, so the triggerer asks in a thread.
+Authlib fetches them. It is synchronous, so the triggerer calls it in a thread.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from airflow_provider_jobapi.services.jobapi.errors import error_of_fault
 from airflow_provider_jobapi.services.jobapi.transport import TIMES
 
 LEEWAY = 60.0
-"""Seconds before its end from which a token is no longer used; a quarter of its life, where that is less."""
+"""Seconds before its expiry from which a token is no longer used; a quarter of its lifetime, where that is less."""
 
 _LARGEST = 64 * 1024
 
 
 class TokenSource:
-    """Gives the token of one connection, fetching one where there is none that is good. Safe for threads.
+    """Keeps the token of one connection, and fetches a new one where it has expired. Safe for threads.
 
-    The lock may be taken again by the thread that holds it: ``on_kill`` runs in a signal handler, in the middle of
-    whatever the main thread was doing.
+    The lock is reentrant: ``on_kill`` runs in a signal handler, which may interrupt the thread that holds it.
     """
 
     def __init__(self, connection: JobApiConnection) -> None:
@@ -42,14 +41,14 @@ class TokenSource:
         return f"{type(self).__name__}({self._connection!r})"
 
     def cached(self) -> str | None:
-        """The token if it is good, at once and without a request."""
+        """Return the token if it is valid, without a request; None otherwise."""
         return self._token if time.monotonic() < self._good_until else None
 
     def token(self, refused: str | None = None) -> str:
-        """A good token.
+        """Return a valid token.
 
-        :param refused: The token that the service has just refused. A thousand followers are refused at the same
-            time when a token ends early, and one login is enough for all.
+        :param refused: The token that the service has just refused, which is not returned again. One login serves all
+            followers that were refused at the same time.
         :raises ConnectionProblem: when the token server refuses this client, or is not where the connection says.
         :raises ServiceUnavailable: when it cannot be reached.
         """
@@ -112,7 +111,7 @@ def _login(connection: JobApiConnection) -> dict[str, Any]:
 
 
 def _checked(response: Any, connection: JobApiConnection) -> Any:
-    """Read the answer of the token server, bounded, and tell apart what Authlib would not."""
+    """Read the answer of the token server with a limit, and raise the errors that Authlib does not distinguish."""
     from airflow_provider_jobapi.services.jobapi.transport import read_bounded
 
     body = read_bounded(response, _LARGEST, connection.token_url, TIMES * connection.timeout)
@@ -121,13 +120,13 @@ def _checked(response: Any, connection: JobApiConnection) -> Any:
     if status == 429 or status >= 500:
         answer = Answer(status, {key.lower(): value for key, value in response.headers.items()}, b"", datetime.now(UTC))
         raise ServiceUnavailable(
-            f"The token server {url} cannot serve now: it answered {status}.", retry_after=answer.retry_after()
+            f"The token server {url} is unavailable (HTTP {status}).", retry_after=answer.retry_after()
         )
     if 300 <= status < 400:
-        raise ConnectionProblem(f"{url} redirects; set the connection's token_url to the address that answers.")
+        raise ConnectionProblem(f"{url} redirects; set the connection's token_url to the final address.")
     if status in {404, 405}:
         raise ConnectionProblem(
-            f"There is no token server at {url} that takes {connection.token_method}; check the connection's host, "
+            f"There is no token server at {url} for {connection.token_method}; check the connection's host, "
             "token_url and token_method."
         )
     if not _is_object(body):
@@ -145,22 +144,22 @@ def _is_object(body: bytes) -> bool:
 
 
 def _no_token(url: str) -> BrokenContract:
-    return BrokenContract(f"What {url} answers is no OAuth2 token; check the connection's token_url.")
+    return BrokenContract(f"The answer of {url} is not an OAuth2 token; check the connection's token_url.")
 
 
 def _read(content: dict[str, Any], url: str) -> tuple[str, float]:
     token, kind, lifetime = (content.get(name) for name in ("access_token", "token_type", "expires_in"))
     # A token becomes a header; a line break in it would become a header of its own.
     if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]{1,16384}", token):
-        raise BrokenContract(f"{url} answered without an access_token that can be used.")
+        raise BrokenContract(f"The answer of {url} has no valid access_token.")
     if str(kind or "bearer").lower() != "bearer":
-        raise BrokenContract(f"{url} gives tokens of the type {sentence(kind, 40)!r}; Bearer is the contract.")
+        raise BrokenContract(f"{url} issues tokens of the type {sentence(kind, 40)!r}; expected Bearer.")
     try:
         seconds = 300.0 if lifetime is None else float(lifetime)
     except (TypeError, ValueError, OverflowError):
         seconds = float("nan")
     if not 0 < seconds < 10**9:
-        raise BrokenContract(f"{url} gives a token that is good for {sentence(lifetime, 40)!r} seconds.")
+        raise BrokenContract(f"{url} issues tokens with the invalid expires_in {sentence(lifetime, 40)!r}.")
     return token, seconds
 
 
@@ -169,7 +168,7 @@ _sources_lock = threading.RLock()
 
 
 def tokens_of(connection: JobApiConnection) -> TokenSource:
-    """The one source of this connection in this process. A changed connection is another one."""
+    """Return the source of this connection in this process; an edited connection has a new one."""
     with _sources_lock:
         if connection not in _sources:
             while len(_sources) >= 64:  # connections that were edited leave their sources behind

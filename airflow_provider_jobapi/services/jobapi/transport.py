@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The worker's HTTP sessions: TLS, proxy, limits of time and size, and the errors of their faults."""
+"""The HTTP sessions of a worker: TLS, proxy, and limits of time and size."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ without end, would hold a worker for ever.
 
 
 def configure(session: Session, connection: JobApiConnection, url: str, threads: int = 1) -> None:
-    """Give a session what the connection says.
+    """Configure a session from the connection.
 
-    The environment is not left to requests: a netrc file would replace our token, and REQUESTS_CA_BUNDLE would win over
-    the connection's own bundle.
+    ``trust_env`` is off: a netrc file would replace the token, and REQUESTS_CA_BUNDLE the connection's own bundle.
     """
     from http.cookiejar import DefaultCookiePolicy
 
@@ -54,12 +53,14 @@ def configure(session: Session, connection: JobApiConnection, url: str, threads:
 
 
 def read_bounded(response: Response, limit: int, address: str, seconds: float) -> bytes:
-    """Read a body of at most ``limit`` bytes, in at most so many seconds.
+    """Read a body with a limit of bytes and of seconds.
 
-    :raises BrokenContract: when it is longer, or compressed although nobody asked for that.
+    :raises BrokenContract: when it is longer, or compressed without a request for that.
     """
     if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
-        raise BrokenContract(f"{address} compresses its answers unasked; a proxy on the way may be doing it.")
+        raise BrokenContract(
+            f"{address} sends compressed answers that were not requested; a proxy in between may compress them."
+        )
     parts: list[bytes] = []
     total = 0
     try:
@@ -68,7 +69,7 @@ def read_bounded(response: Response, limit: int, address: str, seconds: float) -
                 parts.append(part)
                 total += len(part)
                 if total > limit:
-                    raise BrokenContract(f"{address} sent more than {limit:,} bytes where the contract has less.")
+                    raise BrokenContract(f"{address} sent more than {limit:,} bytes in one answer.")
     except Exception as error:  # noqa: BLE001 -- urllib3's, http.client's and ssl's have nothing in common
         raise error_of_fault(error, address) from None
     finally:
@@ -110,7 +111,7 @@ class Watchdog:
 
 
 def socket_of(raw: Any) -> socket.socket | None:
-    """The socket from which the body of an answer comes.
+    """Return the socket of an answer.
 
     :param raw: ``Response.raw`` of requests.
     """

@@ -38,7 +38,7 @@ def store_of(connection: ModelArtsConnection, bucket: str) -> S3Store:
             proxy=connection.proxy_for(connection.obs_url),
             timeout=connection.timeout,
             unsigned=True,
-            giver="the connection",
+            keys_from="the connection",
             advice="check the connection's obs_endpoint, obs_access_key, obs_secret_key, bucket and region",
         )
     )

@@ -220,7 +220,7 @@ class ModelArtsService:
         :raises NoSavedModel: if the job wrote no model.
         :raises JobConflict: if the job has not ended, or the destination has another model.
         """
-        from airflow_provider_jobapi.services.files.destinations import place_of
+        from airflow_provider_jobapi.services.files.destinations import destination_of
         from airflow_provider_jobapi.services.files.models import check_kind, fetch, no_model
 
         job_id = _job_id(handle)
@@ -229,7 +229,7 @@ class ModelArtsService:
         store, keys = self._model_files(handle)
         if keys is None:
             raise no_model(job_id)
-        target = place_of(destination, ended if version is None else str(version))
+        target = destination_of(destination, ended if version is None else str(version))
         return fetch(job_id, keys, target, lambda: store, self._retry, self._log, self._meters)
 
     def follower(self, handle: Handle) -> LogFollower:

@@ -239,7 +239,7 @@ def test_an_object_store_that_holds_something_else(api: tuple[ModelApi, Any], me
     place = memory
     (place / "1").mkdir(parents=True, exist_ok=True)
     (place / "1/notes.txt").write_bytes(b"mine")
-    with pytest.raises(JobConflict, match=r"notes\.txt, which is no part of this model; nothing there was changed"):
+    with pytest.raises(JobConflict, match=r"notes\.txt, which is not a file of this model; nothing was changed"):
         asking.fetch_model(HANDLE, place, "1")
     asking.fetch_model(HANDLE, place, "2")
     (place / "2/variables/variables.index").write_bytes(b"other" * 1000)
@@ -309,11 +309,11 @@ def test_another_model_in_the_place_is_left_alone(api: tuple[ModelApi, Any], tmp
     for change in changes:
         change()
         changed = tree(tmp_path)
-        with pytest.raises(JobConflict, match=r"holds other files; nothing there was changed\. Choose another version"):
+        with pytest.raises(JobConflict, match=r"holds other files; nothing was changed\. Choose another version"):
             asking.fetch_model(HANDLE, tmp_path, "1")
         assert tree(tmp_path) == changed != before
     (tmp_path / "2").write_text("a file")
-    with pytest.raises(JobConflict, match="no directory"):
+    with pytest.raises(JobConflict, match="not a directory"):
         asking.fetch_model(HANDLE, tmp_path, "2")
     (tmp_path / "3").mkdir()
     asking.fetch_model(HANDLE, tmp_path, "3")
@@ -367,14 +367,14 @@ def test_a_job_that_has_not_ended(jobapi_server: Server, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("version", ["../1", "", ".hidden", "a/b", "x" * 101, "1\n"])
 def test_a_version_is_one_directorys_name(api: tuple[ModelApi, Any], tmp_path: Path, version: str) -> None:
-    with pytest.raises(InvalidJob, match="version cannot be") as caught:
+    with pytest.raises(InvalidJob, match="Invalid version") as caught:
         api[1].fetch_model(HANDLE, tmp_path, version)
     assert caught.value.field == "version"
 
 
 @pytest.mark.parametrize("place", [None, 5, "s3://bucket/models", ""])
 def test_a_destination_that_is_none(api: tuple[ModelApi, Any], place: Any) -> None:
-    with pytest.raises(InvalidJob, match="destination cannot be") as caught:
+    with pytest.raises(InvalidJob, match="Invalid destination") as caught:
         api[1].fetch_model(HANDLE, place, "1")
     assert caught.value.field == "destination"
 
@@ -395,7 +395,7 @@ def test_a_disk_that_is_full(api: tuple[ModelApi, Any], tmp_path: Path, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr("airflow_provider_jobapi.services.files.transfers.os.fsync", full)
-        with pytest.raises(QuotaReached, match=f"no room left for {tmp_path}/1: free some, then try again"):
+        with pytest.raises(QuotaReached, match=f"no space left for {tmp_path}/1; free some and try again"):
             asking.fetch_model(HANDLE, tmp_path, "1")
     assert not (tmp_path / "1").exists()
     asking.fetch_model(HANDLE, tmp_path, "1")

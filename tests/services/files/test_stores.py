@@ -140,7 +140,7 @@ def test_a_file_that_changes_while_it_is_sent_is_not_kept(
     source = measure("data.bin", path)
     for changed in (b"b" * size, b"a" * (size - 1), b"a" * (size + 1)):
         path.write_bytes(changed)
-        with pytest.raises(InvalidJob, match=r"data\.bin changed while it was being uploaded"):
+        with pytest.raises(InvalidJob, match=r"data\.bin changed during the upload"):
             store.put(f"{prefix}/a", source, lambda _: None)
     assert store.head(f"{prefix}/a") is None
 
@@ -199,7 +199,7 @@ def test_s3_that_cannot_be_reached(s3: S3) -> None:
 def test_s3_keys_that_are_refused(s3: S3, prefix: str) -> None:
     for changes in ({"secret_key": "wrong-secret"}, {"access_key": "nobody"}):
         store = S3Store(access(s3, **changes))
-        with pytest.raises(ConnectionProblem, match="keys that the service gave") as caught:
+        with pytest.raises(ConnectionProblem, match="keys from the service") as caught:
             keep(store, f"{prefix}/a", "x")
         assert "wrong-secret" not in str(caught.value)
         assert "wrong-secret" not in repr(access(s3, **changes))

@@ -78,7 +78,7 @@ def nothing_is_left(double: ModelArts, job_id: str) -> None:
         (
             {"obs_secret_key": "another"},
             (
-                "The storage {obs}/data refuses jobs/created/{id}.json to the keys that the connection gave "
+                "The storage {obs}/data denies access to jobs/created/{id}.json with the keys from the connection "
                 f"(SignatureDoesNotMatch); {STORAGE}"
             ),
         ),

@@ -106,7 +106,7 @@ def test_obs_of_another_region_is_not_retried(status: int, body: str) -> None:
         ]
         for ask in ways:
             obs.next(Canned(status, body=body.encode()))
-            with pytest.raises(ConnectionProblem, match=r"is of another region.*obs_endpoint.*bucket and region\.$"):
+            with pytest.raises(ConnectionProblem, match=r"is not in region .*obs_endpoint.*bucket and region\.$"):
                 ask()
         assert len(obs.seen) == len(ways)
 
