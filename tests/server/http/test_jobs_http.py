@@ -52,7 +52,7 @@ def listed(path: str, content: bytes) -> dict:
     return {"path": path, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def test_a_job_is_told_in_the_fields_of_the_seed(server: Server, waiting):
+def test_the_status_object_has_the_documented_fields(server: Server, waiting):
     status = server.status(waiting)
     assert set(status) == STATUS
     assert (status["job_id"], status["name"], status["status"]) == (waiting, "waiting", "PENDING")
@@ -62,7 +62,7 @@ def test_a_job_is_told_in_the_fields_of_the_seed(server: Server, waiting):
 
 
 @pytest.mark.parametrize("kind", ["yaml", "json", "untyped", "odd"])
-def test_a_job_file_is_taken_as_yaml_and_as_json_whatever_its_type_says(server: Server, busy, kind):
+def test_a_job_file_is_accepted_as_yaml_and_as_json_with_any_content_type(server: Server, busy, kind):
     document = job(env=[{"name": "A", "value": 5}])
     text = json.dumps(document) if kind == "json" else yaml.safe_dump(document)
     types = {"yaml": "application/yaml", "json": "application/json", "odd": "multipart/form-data"}
@@ -122,7 +122,7 @@ def test_racing_submits_make_one_job(server: Server, busy):
         (b"job: {name: x, execution: {command: y, resources: {gpus: 9}}}", "job.execution.resources.gpus", "9 GPUs"),
     ],
 )
-def test_a_wrong_job_is_refused_and_its_field_named(server: Server, text, field, said):
+def test_an_invalid_job_is_refused_and_the_error_names_the_field(server: Server, text, field, said):
     job_id = str(uuid.uuid4())
     answer = server.request("POST", f"{JOBS}/{job_id}", data=text)
     assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
@@ -134,7 +134,7 @@ def test_a_wrong_job_is_refused_and_its_field_named(server: Server, text, field,
 @pytest.mark.parametrize(
     "job_id", ["x", "1B4E28BA-2FA1-11D2-883F-0016D3CCA427", "1b4e28ba2fa111d2883f0016d3cca427", "%7B%7D"]
 )
-def test_an_id_that_is_no_uuid_is_refused(server: Server, job_id):
+def test_an_id_that_is_not_a_uuid_is_refused(server: Server, job_id):
     for method, path in (
         ("POST", ""),
         ("GET", ""),
@@ -148,7 +148,7 @@ def test_an_id_that_is_no_uuid_is_refused(server: Server, job_id):
         assert answer.json()["field"] == "job_id"
 
 
-def test_named_inputs_must_be_there_as_named(server: Server, busy):
+def test_named_inputs_must_be_in_the_storage_with_their_size_and_hash(server: Server, busy):
     job_id = str(uuid.uuid4())
     place = f"jobs/test-{job_id}"
     document = json.dumps(job(inputs=[listed("train.py", b"good"), listed("data/x.csv", b"1,2")]))
@@ -175,7 +175,7 @@ def test_named_inputs_must_be_there_as_named(server: Server, busy):
     server.request("POST", f"{JOBS}/{job_id}/stop")
 
 
-def test_inputs_that_cannot_stand_side_by_side_are_refused(server: Server):
+def test_an_input_that_would_be_the_directory_of_another_is_refused(server: Server):
     job_id = str(uuid.uuid4())
     server.put(f"jobs/test-{job_id}/a", "1")
     server.put(f"jobs/test-{job_id}/a/b", "2")
@@ -217,7 +217,7 @@ def test_the_queue_is_bounded(server: Server, busy):
         server.request("POST", f"{JOBS}/{job_id}/stop")
 
 
-def test_a_running_job_is_stopped_and_says_by_whom(server: Server, busy):
+def test_a_running_job_is_stopped_and_its_message_names_the_client(server: Server, busy):
     assert server.request("DELETE", f"{JOBS}/{busy}").status_code == 409
     assert server.request("GET", f"{JOBS}/{busy}/model").status_code == 409
     answer = server.request("POST", f"{JOBS}/{busy}/stop")
@@ -228,7 +228,7 @@ def test_a_running_job_is_stopped_and_says_by_whom(server: Server, busy):
     assert server.request("POST", f"{JOBS}/{busy}/stop").json() == status
 
 
-def test_a_deleted_job_is_gone_and_its_id_used(server: Server):
+def test_a_deleted_job_is_gone_and_its_id_stays_used(server: Server):
     job_id = server.submit("print('hello')", name="short")
     status = server.wait_for(job_id, "SUCCESSFUL", timeout=120)
     assert status["exitCode"] == 0

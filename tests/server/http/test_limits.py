@@ -27,7 +27,7 @@ def exchange(server: Server, *pieces: bytes) -> str:
         return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
-def test_a_body_that_says_it_is_too_large_is_not_read(server: Server):
+def test_a_body_whose_content_length_is_too_large_is_not_read(server: Server):
     head = f"POST /api/v2/jobs/{uuid.uuid4()} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token()}\r\n"
     answer = exchange(server, f"{head}Content-Length: {BODY_LIMIT + 1}\r\nExpect: 100-continue\r\n\r\n".encode())
     assert answer.startswith("HTTP/1.1 413 ")  # and not 100 Continue
@@ -93,7 +93,7 @@ def test_headers_without_an_end_are_cut_off(server: Server):
         b"GET / HTTP/1.1\r\nA B\r\n\r\n",
     ],
 )
-def test_what_is_no_http_does_no_harm(server: Server, request_bytes):
+def test_invalid_http_does_no_harm(server: Server, request_bytes):
     assert "Traceback" not in exchange(server, request_bytes)
     assert server.request("GET", "/healthz").status_code == 200
 

@@ -33,7 +33,7 @@ def path(tmp_path_factory):
 
 @settings(max_examples=150)
 @given(TEXTS, st.integers(1, 40_000), st.binary(max_size=50), st.sampled_from([JobState.RUNNING, JobState.FAILED]))
-def test_whoever_follows_gets_every_whole_record_once(path: Path, texts, limit, half, state):
+def test_reading_on_from_each_next_offset_yields_every_record_once(path: Path, texts, limit, half, state):
     records = [format_record(NOON, text) for text in texts]
     whole, half = b"".join(records), half.replace(b"\n", b"")
     path.write_bytes(whole + half)
@@ -52,7 +52,7 @@ def test_whoever_follows_gets_every_whole_record_once(path: Path, texts, limit, 
 
 @settings(max_examples=150)
 @given(TEXTS, st.integers(0, 100_000))
-def test_only_where_a_record_begins_is_an_offset(path: Path, texts, offset):
+def test_only_the_start_of_a_record_is_a_valid_offset(path: Path, texts, offset):
     records = [format_record(NOON, text) for text in texts]
     path.write_bytes(b"".join(records))
     starts = {sum(map(len, records[:count])) for count in range(len(records) + 1)}
@@ -79,7 +79,7 @@ def test_a_link_is_not_followed(path: Path):
         read_part(link, 0, 10, JobState.RUNNING)
 
 
-def test_the_longest_record_is_given_though_less_was_wanted(path: Path):
+def test_one_record_is_returned_even_if_it_is_longer_than_the_limit(path: Path):
     text = "x" * (RECORD_LIMIT - 29)
     path.write_bytes(format_record(NOON, text) * 2)
     assert len(read_part(path, 0, 1, JobState.RUNNING).body) == RECORD_LIMIT
@@ -135,7 +135,7 @@ def pool():
         yield made
 
 
-def test_an_answer_without_news_comes_at_once_unless_one_waits(gated: Gated):
+def test_an_answer_without_news_is_immediate_without_a_wait(gated: Gated):
     begin = time.monotonic()
     answer = gated.read()
     assert time.monotonic() - begin < 10
@@ -176,7 +176,7 @@ def test_a_new_line_ends_the_wait(gated: Gated, pool):
         ("", None),
     ],
 )
-def test_a_preference_is_read_or_left_aside(gated: Gated, preferred, applied):
+def test_a_preference_is_read_or_ignored(gated: Gated, preferred, applied):
     answer = gated.server.request(
         "GET", gated.path, params={"offset": gated.offset}, headers={"Prefer": preferred}, timeout=15
     )
@@ -190,12 +190,12 @@ def test_a_wait_is_at_most_25_seconds(gated: Gated):
 
 
 @pytest.mark.parametrize("params", [{"offset": -1}, {"offset": "x"}, {"limit": 0}, {"known": "Running"}])
-def test_a_wrong_parameter_is_refused(gated: Gated, params):
+def test_an_invalid_parameter_is_refused(gated: Gated, params):
     answer = gated.server.request("GET", gated.path, params=params)
     assert (answer.status_code, answer.json()["field"]) == (422, next(iter(params)))
 
 
-def test_an_offset_that_is_none_is_refused_with_the_size(gated: Gated):
+def test_an_invalid_offset_is_refused_with_the_size_of_the_log(gated: Gated):
     size = gated.server.request("GET", gated.path).headers["job-log-size"]
     for offset in (1, int(size) - 1, int(size) + 1, 2**53):
         answer = gated.server.request(
@@ -206,14 +206,14 @@ def test_an_offset_that_is_none_is_refused_with_the_size(gated: Gated):
         assert answer.json()["type"] == "/problems/offset"
 
 
-def test_a_limit_gives_whole_records(gated: Gated):
+def test_an_answer_within_a_limit_has_whole_records(gated: Gated):
     log = gated.server.request("GET", gated.path).content
     answer = gated.server.request("GET", gated.path, params={"limit": 1})
     assert answer.content == log[: log.index(b"\n") + 1]
     assert answer.headers["job-log-size"] == str(len(log))
 
 
-def test_a_status_that_is_not_the_known_one_ends_the_wait(gated: Gated):
+def test_a_status_other_than_the_known_one_ends_the_wait(gated: Gated):
     begin = time.monotonic()
     answer = gated.server.request(
         "GET", gated.path, params={"offset": gated.offset, "known": "PENDING"}, headers={"Prefer": "wait=20"}
@@ -252,7 +252,7 @@ def test_a_waiting_job_that_is_stopped_ends_the_wait(server: Server, pool):
         server.wait_for(each)
 
 
-def test_many_can_wait_while_others_are_served(server: Server):
+def test_many_requests_wait_while_others_are_answered(server: Server):
     job_id = server.submit("import time\nwhile True: time.sleep(0.1)\n")
     server.wait_for(job_id, "RUNNING")
     path = f"/api/v2/jobs/{job_id}/logs"
@@ -269,7 +269,7 @@ def test_many_can_wait_while_others_are_served(server: Server):
     server.wait_for(job_id)
 
 
-def test_a_server_that_ends_wakes_those_who_wait(tmp_path, pool):
+def test_the_shutdown_of_the_server_ends_the_waits(tmp_path, pool):
     with running(tmp_path / "root", "--grace", "1s") as server:
         job_id = server.submit("import time\nwhile True: time.sleep(0.1)\n")
         server.wait_for(job_id, "RUNNING")
@@ -288,6 +288,6 @@ def test_a_server_that_ends_wakes_those_who_wait(tmp_path, pool):
         assert server.status(job_id)["status"] == "RUNNING"
 
 
-def test_the_log_of_a_job_that_is_not_there(server: Server):
+def test_the_log_of_an_unknown_or_deleted_job_is_refused(server: Server):
     answer = server.request("GET", f"/api/v2/jobs/{uuid.uuid4()}/logs", headers={"Prefer": "wait=25"}, timeout=15)
     assert answer.status_code == 404

@@ -35,7 +35,7 @@ def raw_authorization(server: Server, value: bytes) -> str:
 
 
 @pytest.mark.parametrize("way", ["get", "post", "form"])
-def test_a_token_is_given_in_all_three_ways(server: Server, way):
+def test_all_three_ways_to_ask_for_a_token_work(server: Server, way):
     secret = {"client_id": server.client_id, "client_secret": server.secret}
     answer = {
         "get": lambda: requests.get(server.token_url, params=GRANT, auth=(server.client_id, server.secret), timeout=30),
@@ -53,13 +53,13 @@ def test_a_token_is_given_in_all_three_ways(server: Server, way):
     assert seen.status_code == 200
 
 
-def test_authlibs_client_understands_the_endpoint(server: Server):
+def test_the_client_of_authlib_gets_a_token(server: Server):
     session = OAuth2Session(server.client_id, server.secret, token_endpoint=server.token_url)
     session.fetch_token(grant_type="client_credentials")
     assert session.get(f"{server.url}/api/v2/jobs", timeout=30).status_code == 200
 
 
-def test_an_unknown_client_and_a_wrong_secret_are_told_alike(server: Server):
+def test_an_unknown_client_and_a_wrong_secret_get_the_same_answer_in_every_way(server: Server):
     unknown = requests.post(server.token_url, data=GRANT, auth=("nobody", "x"), timeout=30)
     wrong = requests.post(server.token_url, data=GRANT, auth=(server.client_id, "x"), timeout=30)
     form = requests.post(server.token_url, data=GRANT | {"client_id": "nobody", "client_secret": "x"}, timeout=30)
@@ -72,13 +72,13 @@ def test_an_unknown_client_and_a_wrong_secret_are_told_alike(server: Server):
         }
 
 
-def test_a_secret_in_the_query_is_not_read(server: Server):
+def test_a_secret_in_the_query_is_ignored(server: Server):
     secret = {"client_id": server.client_id, "client_secret": server.secret}
     assert requests.get(server.token_url, params=GRANT | secret, timeout=30).status_code == 401
 
 
 @pytest.mark.parametrize("fields", [{}, {"grant_type": "password"}, {"grant_type": "authorization_code"}])
-def test_another_grant_is_refused(server: Server, fields):
+def test_an_unsupported_grant_is_refused(server: Server, fields):
     answer = requests.post(server.token_url, data=fields, auth=(server.client_id, server.secret), timeout=30)
     assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
 
@@ -95,17 +95,17 @@ def test_another_grant_is_refused(server: Server, fields):
         b"",
     ],
 )
-def test_a_header_that_cannot_be_read_is_refused_and_does_no_harm(server: Server, value):
+def test_an_unreadable_authorization_header_is_refused(server: Server, value):
     assert raw_authorization(server, value).startswith("HTTP/1.1 401 ")
 
 
-def test_a_body_that_is_no_form_is_refused(server: Server):
+def test_a_body_that_is_not_a_form_is_refused(server: Server):
     for body in (b"\xff\xfe", b"&".join([b"a=1"] * 1000), b'{"grant_type": "client_credentials"}'):
         answer = requests.post(server.token_url, data=body, auth=(server.client_id, server.secret), timeout=30)
         assert (answer.status_code, answer.json()["error"]) == (400, "unsupported_grant_type")
 
 
-def test_a_call_without_a_token_is_told_where_to_get_one(server: Server):
+def test_a_request_without_a_token_is_answered_with_the_address_of_the_token_endpoint(server: Server):
     for header in ({}, {"Authorization": "Basic eDp5"}, {"Authorization": "Bearer "}):
         answer = requests.get(f"{server.url}/api/v2/storage", headers=header, timeout=30)
         assert answer.status_code == 401
@@ -124,7 +124,7 @@ def ask(server: Server, token: str) -> requests.Response:
     return requests.get(f"{server.url}/api/v2/jobs", headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
 
-def test_a_token_is_one_of_rfc_9068(server: Server):
+def test_a_token_follows_rfc_9068(server: Server):
     header, claims, key = claims_and_key(server)
     assert header == {"alg": "ES256", "typ": "at+jwt", "kid": key.kid}
     assert claims["sub"] == claims["client_id"] == "airflow"
@@ -180,7 +180,7 @@ def test_a_token_that_another_key_signed_is_refused(server: Server):
         assert ask(server, token).status_code == 401
 
 
-def test_an_expired_token_is_refused_though_it_was_good(tmp_path):
+def test_a_remembered_token_is_refused_after_it_expires(tmp_path):
     with running(tmp_path / "root", "--token-lifetime", "6s") as server:
         token = server.token()
         assert ask(server, token).status_code == 200
@@ -197,7 +197,7 @@ def test_a_token_outlives_the_server(tmp_path):
         assert ask(server, token).status_code == 200
 
 
-def test_nobody_else_can_read_the_key_and_no_secret_is_kept(server: Server):
+def test_the_key_is_private_and_no_secret_is_written_to_the_disk(server: Server):
     key = server.root / "keys" / "token-key.json"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700

@@ -30,7 +30,7 @@ def document():
     return json.loads(DOCUMENT.read_text())
 
 
-def test_the_server_says_that_it_works(server: Server):
+def test_the_health_check_works(server: Server):
     answer = requests.get(f"{server.url}/healthz", timeout=30)
     assert (answer.status_code, answer.json()) == (200, {"status": "ok", "version": __version__})
     assert "server" not in answer.headers
@@ -47,7 +47,7 @@ def test_the_server_says_that_it_works(server: Server):
         ("BREW", "/healthz", 405),
     ],
 )
-def test_what_is_not_there_is_told_as_a_problem(server: Server, method, path, status):
+def test_an_unknown_path_or_method_is_a_problem(server: Server, method, path, status):
     answer = server.request(method, path)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     problem = answer.json()
@@ -57,7 +57,7 @@ def test_what_is_not_there_is_told_as_a_problem(server: Server, method, path, st
     assert status != 405 or answer.headers["allow"]
 
 
-def test_a_fault_says_nothing_of_the_inside_and_is_found_in_the_log(tmp_path):
+def test_an_internal_error_reveals_no_details_and_is_in_the_log(tmp_path):
     with running(tmp_path / "root") as server:
         server.token()
         server.request("GET", "/api/v2/jobs")
@@ -75,7 +75,7 @@ def test_a_fault_says_nothing_of_the_inside_and_is_found_in_the_log(tmp_path):
     assert health.status_code == 200
 
 
-def test_a_database_that_is_held_is_told_as_busy(tmp_path):
+def test_a_locked_database_is_reported_as_busy(tmp_path):
     with running(tmp_path / "root") as server:
         server.token()
         database = sqlite3.connect(server.root / "jobapi.sqlite", isolation_level=None)
@@ -90,7 +90,7 @@ def test_a_database_that_is_held_is_told_as_busy(tmp_path):
         assert server.request("PUT", "/api/v2/storage/objects/x", data=b"x").status_code == 201
 
 
-def test_the_document_is_the_servers_own(server: Server, document):
+def test_the_committed_document_is_the_one_that_the_server_serves(server: Server, document):
     printed = subprocess.run(
         [sys.executable, "-m", "airflow_provider_jobapi.cli", "openapi"], capture_output=True, check=True, text=True
     ).stdout
@@ -104,7 +104,7 @@ def operations(document):
             yield path, method, operation
 
 
-def test_every_call_is_described(document):
+def test_every_route_is_described(document):
     names = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(names) == len(set(names)) == 16
     for path, method, operation in operations(document):
@@ -119,7 +119,7 @@ def test_every_call_is_described(document):
                 assert schema == {"$ref": "#/components/schemas/ProblemBody"}
 
 
-def test_all_but_the_token_and_the_health_need_a_token(server: Server, document):
+def test_all_routes_except_token_and_health_need_a_token(server: Server, document):
     flow = document["components"]["securitySchemes"]["clientCredentials"]["flows"]["clientCredentials"]
     assert flow["tokenUrl"] == "/oauth/token"
     for path, method, operation in operations(document):
@@ -139,7 +139,7 @@ def resolver(document):
     return validate
 
 
-def test_the_answers_are_as_described(server: Server, document):
+def test_the_answers_match_their_schemas(server: Server, document):
     validate = resolver(document)
     server.put("some/file", "x")
     validate(server.request("GET", "/api/v2/storage").json(), "Storage")

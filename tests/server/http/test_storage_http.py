@@ -36,7 +36,7 @@ def digest_header(content: bytes) -> str:
     return f"sha-256=:{base64.b64encode(hashlib.sha256(content).digest()).decode()}:"
 
 
-def test_the_storage_is_ready_and_says_where(server: Server):
+def test_the_storage_is_ready_and_has_an_address(server: Server):
     answer = server.request("GET", "/api/v2/storage").json()
     message = answer.pop("message")
     assert answer == {
@@ -52,7 +52,7 @@ def test_the_storage_is_ready_and_says_where(server: Server):
     assert message.endswith(" of 40.0 MB are used.")
 
 
-def test_behind_a_proxy_the_endpoint_is_the_proxys(tmp_path):
+def test_the_endpoint_is_the_address_of_the_proxy_where_one_is_configured(tmp_path):
     with running(tmp_path / "root", "--url", "https://jobs.example.com/x/") as server:
         endpoint = server.request("GET", "/api/v2/storage").json()["endpoint"]
     assert endpoint == "https://jobs.example.com/x/api/v2/storage"
@@ -60,7 +60,7 @@ def test_behind_a_proxy_the_endpoint_is_the_proxys(tmp_path):
     assert server.token_url == "https://jobs.example.com/x/oauth/token"
 
 
-def test_an_object_goes_there_and_back(server: Server, folder):
+def test_an_object_is_written_and_read(server: Server, folder):
     content = bytes(range(256)) * 9_000
     first = server.request("PUT", f"{OBJECTS}/{folder}/a b/ü.bin", data=content)
     sha256 = hashlib.sha256(content).hexdigest()
@@ -82,7 +82,7 @@ def test_an_object_goes_there_and_back(server: Server, folder):
 
 
 @pytest.mark.parametrize("header", ["Content-Digest", "Repr-Digest"])
-def test_announced_bytes_are_checked(server: Server, folder, header):
+def test_bytes_are_checked_against_the_digest_header(server: Server, folder, header):
     key = f"{OBJECTS}/{folder}/x"
     good = server.request("PUT", key, data=b"right", headers={header: f"md5=:x:, {digest_header(b'right')}"})
     assert good.status_code == 201
@@ -110,7 +110,7 @@ def ranged(server: Server):
 
 @settings(max_examples=60)
 @given(st.one_of(st.none(), st.integers(0, 1200)), st.one_of(st.none(), st.integers(0, 1200)))
-def test_a_range_is_that_part(ranged: Server, first, last):
+def test_a_range_returns_that_part(ranged: Server, first, last):
     asked = f"bytes={'' if first is None else first}-{'' if last is None else last}"
     answer = ranged.request("GET", f"{OBJECTS}/ranged", headers={"Range": asked})
     if first is None:
@@ -129,12 +129,12 @@ def test_a_range_is_that_part(ranged: Server, first, last):
 
 
 @pytest.mark.parametrize("asked", ["bytes=0-1,5-6", "lines=1-2", "bytes=a-b", "0-1", "bytes", "bytes=-"])
-def test_a_range_that_is_not_understood_is_left_aside(ranged: Server, asked):
+def test_a_range_that_is_not_understood_is_ignored(ranged: Server, asked):
     answer = ranged.request("GET", f"{OBJECTS}/ranged", headers={"Range": asked})
     assert (answer.status_code, answer.content) == (200, CONTENT)
 
 
-def test_a_download_goes_on_only_with_the_same_object(ranged: Server):
+def test_a_download_is_continued_only_with_the_same_object(ranged: Server):
     tag = ranged.request("HEAD", f"{OBJECTS}/ranged").headers["etag"]
     same = ranged.request("GET", f"{OBJECTS}/ranged", headers={"Range": "bytes=990-", "If-Range": tag})
     other = ranged.request("GET", f"{OBJECTS}/ranged", headers={"Range": "bytes=990-", "If-Range": '"x"'})
@@ -169,7 +169,7 @@ def test_a_list_with_a_wrong_parameter_is_refused(server: Server, params):
     "key", ["%2e%2e/x", "a/%2e%2e/x", "a//b", "%2fetc/passwd", "a/", "", "a%0Ab", "a%00", "a%5Cb", "x" * 300]
 )
 @pytest.mark.parametrize("method", ["PUT", "GET", "HEAD", "DELETE"])
-def test_a_key_that_is_no_harmless_path_is_refused(server: Server, method, key):
+def test_a_key_that_is_not_a_safe_path_is_refused(server: Server, method, key):
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         head = f"{method} {OBJECTS}/{key} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token()}\r\n"
         connection.sendall(f"{head}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
@@ -177,7 +177,7 @@ def test_a_key_that_is_no_harmless_path_is_refused(server: Server, method, key):
     assert answer.startswith("HTTP/1.1 422 ")
 
 
-def test_a_full_storage_says_how_full_and_what_to_do(server: Server, folder):
+def test_the_error_of_a_full_storage_has_its_size_and_what_to_do(server: Server, folder):
     server.put(f"{folder}/a", b"x" * 30_000_000)
     announced = server.request("PUT", f"{OBJECTS}/{folder}/b", data=b"x" * 20_000_000)
     streamed = server.request("PUT", f"{OBJECTS}/{folder}/b", data=iter([b"x" * 1_000_000] * 20))
@@ -195,7 +195,7 @@ def parts(server: Server) -> list[str]:
     return [path.name for path in (server.root / "clients" / "airflow" / "data").glob("*.part")]
 
 
-def test_an_upload_that_breaks_off_leaves_the_old_object(server: Server, folder):
+def test_an_interrupted_upload_keeps_the_old_object(server: Server, folder):
     server.put(f"{folder}/x", b"old")
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         head = f"PUT {OBJECTS}/{folder}/x HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token()}\r\n"
@@ -205,7 +205,7 @@ def test_an_upload_that_breaks_off_leaves_the_old_object(server: Server, folder)
     assert server.request("GET", f"{OBJECTS}/{folder}/x").content == b"old"
 
 
-def test_while_an_object_is_written_readers_see_the_old_one_whole(server: Server, folder):
+def test_readers_get_the_whole_old_object_while_it_is_replaced(server: Server, folder):
     key = f"{OBJECTS}/{folder}/x"
     contents = {bytes([number]) * 400_000 for number in range(6)}
     server.request("PUT", key, data=b"\0" * 400_000)
@@ -226,7 +226,7 @@ def test_while_an_object_is_written_readers_see_the_old_one_whole(server: Server
     assert set(seen) <= contents
 
 
-def test_bytes_that_are_missing_on_the_disk_are_no_riddle(server: Server, folder):
+def test_the_error_for_bytes_missing_on_the_disk_names_the_object(server: Server, folder):
     server.put(f"{folder}/x", b"x" * 77)
     data = server.root / "clients" / "airflow" / "data"
     blob = next(path for path in data.rglob("*") if path.is_file() and path.stat().st_size == 77)

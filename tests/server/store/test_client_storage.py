@@ -101,7 +101,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     made.database.close()
 
 
-def test_what_was_put_is_read(store: Store):
+def test_an_object_is_read_as_it_was_written(store: Store):
     store.put("a/b.txt", b"hello")
     assert store.read("a/b.txt") == b"hello"
     store.put("a/b.txt", b"")
@@ -125,12 +125,12 @@ def test_a_key_that_could_not_be_a_file_is_refused(key):
 
 
 @pytest.mark.parametrize("key", ["a", "ä/ö/ü.txt", "a b", "a+b%20c", "-rf", "x" * 255, "/".join(["x" * 200] * 5), "…"])
-def test_every_other_key_is_a_key(store: Store, key):
+def test_every_relative_path_is_a_valid_key(store: Store, key):
     store.put(key, key.encode())
     assert store.read(key) == key.encode()
 
 
-def test_a_reader_keeps_what_it_began_to_read(store: Store):
+def test_a_reader_keeps_its_object_when_it_is_replaced_and_deleted(store: Store):
     store.put("a", b"old")
     _, handle = store.storage.open("a")
     store.put("a", b"new")
@@ -139,7 +139,7 @@ def test_a_reader_keeps_what_it_began_to_read(store: Store):
         assert file.read() == b"old"
 
 
-def test_what_is_not_committed_leaves_nothing(store: Store):
+def test_an_object_that_is_not_committed_leaves_nothing(store: Store):
     store.put("a", b"old")
     with store.storage.writer("a") as writer:
         writer.write(b"x" * 1000)
@@ -161,7 +161,7 @@ def test_a_commit_that_is_refused_leaves_nothing(store: Store):
     assert len(store.files()) == 1
 
 
-def test_a_page_goes_on_where_the_last_one_ended(store: Store):
+def test_pages_return_every_object_once_in_order(store: Store):
     keys = sorted(["a/1", "a/2", "a/ü", "a/😀", "a0", "b", "B"], key=lambda key: key.encode())
     for key in keys:
         store.put(key, b"")
@@ -176,7 +176,7 @@ def test_a_page_goes_on_where_the_last_one_ended(store: Store):
     assert store.storage.page("zzz", "", 4) == ([], None)
 
 
-def test_the_bound_holds_for_one_object_and_for_all(store: Store):
+def test_the_storage_bound_holds_for_one_object_and_for_all(store: Store):
     with pytest.raises(StorageFull) as announced:
         store.storage.writer("a", BOUND + 1)
     with pytest.raises(StorageFull) as sent, store.storage.writer("a") as writer:
@@ -200,7 +200,7 @@ def test_an_object_can_be_replaced_while_the_storage_is_full_by_a_smaller_one(st
     assert store.used() == 10
 
 
-def test_uploads_that_come_together_share_the_bound(store: Store):
+def test_concurrent_uploads_share_the_bound(store: Store):
     writers = [store.storage.writer(f"k{number}") for number in range(4)]
     for writer in writers[:3]:
         writer.write(b"x" * (BOUND // 3))
@@ -211,7 +211,7 @@ def test_uploads_that_come_together_share_the_bound(store: Store):
     store.put("a", b"x" * BOUND)
 
 
-def test_an_upload_that_began_before_another_ended_is_bounded_too(store: Store):
+def test_an_upload_that_began_before_another_one_was_committed_is_bounded(store: Store):
     with store.storage.writer("late") as late:
         store.put("early", b"x" * (BOUND * 6 // 10))
         late.write(b"x" * (BOUND * 6 // 10))
@@ -221,7 +221,7 @@ def test_an_upload_that_began_before_another_ended_is_bounded_too(store: Store):
     assert len(store.files()) == 1
 
 
-def test_a_job_keeps_its_inputs_whatever_becomes_of_the_objects(store: Store):
+def test_a_job_keeps_its_inputs_when_the_objects_change(store: Store):
     store.put(f"jobs/train-{JOB}/train.py", b"as it was")
     store.put(f"jobs/train-{JOB}/data/x.csv", b"1,2")
     store.submit()
@@ -233,7 +233,7 @@ def test_a_job_keeps_its_inputs_whatever_becomes_of_the_objects(store: Store):
     assert store.used() == store.held() == len(b"as it was" + b"too late" + b"1,2")
 
 
-def test_everything_of_a_job_goes_with_it(store: Store):
+def test_deleting_a_job_deletes_its_objects_and_files(store: Store):
     store.put("other", b"stays")
     store.put(f"jobs/train-{JOB}/train.py", b"one")
     store.submit()
@@ -248,7 +248,7 @@ def test_everything_of_a_job_goes_with_it(store: Store):
     assert len(store.files()) == 2
 
 
-def test_what_a_crash_left_is_swept_and_what_is_used_counted(store: Store):
+def test_a_sweep_removes_files_of_a_crash_and_counts_the_used_bytes(store: Store):
     store.put("a", b"12345")
     store.storage.writer("b").write(b"half")  # and then the power went
     with store.storage.writer("c") as writer:
@@ -261,7 +261,7 @@ def test_what_a_crash_left_is_swept_and_what_is_used_counted(store: Store):
     assert store.read("a") == b"12345"
 
 
-def test_a_file_is_adopted_as_it_is_and_held_against_what_is_known(store: Store, tmp_path: Path):
+def test_a_file_is_copied_and_compared_with_the_expected_size_and_hash(store: Store, tmp_path: Path):
     (tmp_path / "model").write_bytes(b"m" * 3_000)
     handle = os.open(tmp_path / "model", os.O_RDONLY)
     digest = hashlib.sha256(b"m" * 3_000).hexdigest()
@@ -289,7 +289,7 @@ OPERATIONS = st.lists(
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(OPERATIONS)
-def test_what_is_used_is_always_what_is_held(tmp_path_factory, operations):
+def test_the_used_bytes_are_always_the_stored_bytes(tmp_path_factory, operations):
     store = Store(tmp_path_factory.mktemp("held") / "root")
     ids = [JOB[:-1] + str(number) for number in range(3)]
     for what, path, number, size in operations:
@@ -329,7 +329,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_a_full_disk_is_told_and_nothing_is_kept(small_disk: Path):
+def test_a_full_disk_is_an_error_and_nothing_is_kept(small_disk: Path):
     store = Store(small_disk / "root", bound=10**9)
     store.put("a", b"a" * 1_000_000)
     with pytest.raises(DiskFull):
@@ -350,7 +350,7 @@ def test_a_full_disk_is_told_and_nothing_is_kept(small_disk: Path):
     store.database.close()
 
 
-def test_a_storage_that_is_not_there_is_not_ready(store: Store):
+def test_a_storage_without_its_directory_is_not_ready(store: Store):
     shutil.rmtree(store.settings.root / "clients" / "one" / "data")
     probe = store.storage.probe()
     assert not probe.ok
@@ -359,7 +359,7 @@ def test_a_storage_that_is_not_there_is_not_ready(store: Store):
     )
 
 
-def test_the_trees_of_two_clients_know_nothing_of_each_other(store: Store):
+def test_the_storages_of_two_clients_are_separate(store: Store):
     store.settings.__dict__["trust_all_clients"] = True
     ClientRegistry(store.settings, store.database).add("two")
     other: ClientStorage = store.storages.of("two")

@@ -87,7 +87,7 @@ def test_jobs_wait_in_the_order_of_their_submission(registry: JobRegistry):
     assert [job.key for job in registry.page("one", 2, keys[3].job_id, None)] == [keys[2], keys[1]]
 
 
-def test_a_job_goes_its_way(registry: JobRegistry):
+def test_a_job_goes_through_its_states(registry: JobRegistry):
     key = submit(registry)
     assert registry.place(key, (0,), "The inputs are being copied.")
     job = registry.get(*key)
@@ -109,7 +109,7 @@ def test_a_job_goes_its_way(registry: JobRegistry):
     assert registry.placed() == registry.waiting() == []
 
 
-def test_an_ended_job_stays_as_it_is(registry: JobRegistry):
+def test_an_ended_job_does_not_change(registry: JobRegistry):
     key = submit(registry)
     assert registry.finish(key, JobState.FAILED, reason=Reason.LOST, message="lost")
     before = registry.get(*key)
@@ -121,7 +121,7 @@ def test_an_ended_job_stays_as_it_is(registry: JobRegistry):
     assert registry.request_stop(key, by="somebody") == before
 
 
-def test_a_running_job_is_not_started_again_nor_explained(registry: JobRegistry):
+def test_a_running_job_is_not_started_twice_and_has_no_waiting_reason(registry: JobRegistry):
     key = submit(registry)
     assert not registry.start(key, NOON)  # it is not placed
     start(registry, key)
@@ -178,7 +178,7 @@ def test_another_job_under_the_id_is_refused(registry: JobRegistry):
 
 
 @pytest.mark.parametrize("content", ["the same", "another"])
-def test_a_used_id_is_never_free(registry: JobRegistry, content):
+def test_the_id_of_a_deleted_job_stays_used(registry: JobRegistry, content):
     key = submit(registry)
     registry.finish(key, JobState.FAILED)
     registry.delete(key)
@@ -195,7 +195,7 @@ def test_a_used_id_is_never_free(registry: JobRegistry, content):
     assert registry.state(key) is None
 
 
-def test_a_job_that_goes_cannot_be_deleted(registry: JobRegistry):
+def test_an_active_job_cannot_be_deleted(registry: JobRegistry):
     key = submit(registry)
     for state in ("PENDING", "RUNNING"):
         with pytest.raises(JobStillActive, match=f"is {state}: stop it first"):
@@ -204,7 +204,7 @@ def test_a_job_that_goes_cannot_be_deleted(registry: JobRegistry):
             start(registry, key)
 
 
-def test_a_client_sees_only_its_own(registry: JobRegistry):
+def test_a_client_sees_only_its_own_jobs(registry: JobRegistry):
     key = submit(registry)
     stranger = JobKey("two", key.job_id)
     for ask in (
@@ -226,7 +226,7 @@ def test_a_client_sees_only_its_own(registry: JobRegistry):
         ({"memory": 5000}, "5000 MB of memory and this server has 4096"),
     ],
 )
-def test_what_can_never_run_is_refused(registry: JobRegistry, asked, said):
+def test_a_job_that_needs_more_than_the_server_has_is_refused(registry: JobRegistry, asked, said):
     with pytest.raises(ResourcesExceeded, match=said) as error:
         submit(registry, resources=asked)
     assert error.value.field == f"job.execution.resources.{next(iter(asked))}"
@@ -248,7 +248,7 @@ def test_the_queue_of_a_client_is_bounded(registry: JobRegistry):
     submit(registry)
 
 
-def test_of_racing_submits_one_makes_the_job(registry: JobRegistry):
+def test_one_of_racing_submits_creates_the_job(registry: JobRegistry):
     job_id = str(uuid.uuid4())
     barrier, answers = threading.Barrier(8), []
 
@@ -265,7 +265,7 @@ def test_of_racing_submits_one_makes_the_job(registry: JobRegistry):
     assert len(registry.waiting()) == 1
 
 
-def test_of_racing_moves_one_wins(registry: JobRegistry):
+def test_one_of_racing_state_changes_wins(registry: JobRegistry):
     key = submit(registry)
     start(registry, key)
     barrier, answers = threading.Barrier(8), []
@@ -286,7 +286,7 @@ def test_of_racing_moves_one_wins(registry: JobRegistry):
     assert registry.state(key) is job.state
 
 
-def test_whoever_listens_hears_every_change_after_it_is_true(registry: JobRegistry):
+def test_listeners_are_called_after_every_committed_change(registry: JobRegistry):
     heard: list[tuple[JobKey, JobState | None]] = []
     registry.on_change(lambda key: heard.append((key, registry.state(key))))
     key = submit(registry)
@@ -321,7 +321,7 @@ def test_only_what_ended_long_ago_expires(registry: JobRegistry):
         registry.get(*old)
 
 
-def test_everything_is_there_again_after_a_restart(registry: JobRegistry, settings: Settings):
+def test_jobs_are_the_same_after_a_restart(registry: JobRegistry, settings: Settings):
     key = submit(registry, resources={"cpus": 2, "gpus": 1}, completionTime="20h")
     start(registry, key, (0,))
     registry.request_stop(key, by="client one")
@@ -346,7 +346,7 @@ def test_a_running_job_of_an_earlier_version_is_placed(registry: JobRegistry, se
     database.close()
 
 
-def test_what_a_crash_left_of_a_submit_is_swept_and_does_no_harm(registry: JobRegistry, settings: Settings):
+def test_the_directory_of_a_submit_that_crashed_is_removed(registry: JobRegistry, settings: Settings):
     key = submit(registry)
     lost = layout.job_directory(settings.root, "one", str(uuid.uuid4()))
     (lost / "inputs").mkdir(parents=True)
@@ -368,7 +368,7 @@ def test_a_database_of_a_later_version_is_refused(registry: JobRegistry, setting
         Database(settings.root / "jobapi.sqlite")
 
 
-def test_the_database_of_an_earlier_version_is_brought_to_this_one(registry: JobRegistry, settings: Settings):
+def test_the_database_of_an_earlier_version_is_migrated(registry: JobRegistry, settings: Settings):
     key = submit(registry)
     with registry._database.write() as connection:
         for column in ("storing", "placed"):

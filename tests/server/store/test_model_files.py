@@ -59,13 +59,13 @@ def leave(tmp_path):
         bench.database.close()
 
 
-def test_a_job_that_wrote_none(leave):
+def test_a_job_without_a_model_stores_none(leave):
     left = leave()
     left.write("checkpoint/model.ckpt")
     assert left.store() is None
 
 
-def test_files_sizes_hashes_and_places(leave):
+def test_a_stored_model_lists_paths_sizes_hashes_and_keys(leave):
     left = leave()
     left.model("model/1")
     stored = left.store()
@@ -102,7 +102,7 @@ def test_the_newest_of_an_estimators_exports_is_taken_and_the_others_are_named(l
     assert stored.message.endswith("Other SavedModels of the job are not kept: export/1700000001.")
 
 
-def test_an_input_is_no_model_of_the_job_unless_the_job_changed_it(leave):
+def test_an_input_is_not_a_model_unless_the_job_changed_it(leave):
     left = leave({"base/saved_model.pb": b"given"})
     assert left.store() is None
     left.write("base/saved_model.pb", b"tuned")
@@ -131,7 +131,7 @@ def test_caches_are_not_searched(leave):
 
 
 @pytest.mark.parametrize("way", ["folder", "file"])
-def test_a_link_to_a_model_elsewhere_is_no_model(leave, tmp_path, way):
+def test_a_link_to_a_model_is_not_a_model(leave, tmp_path, way):
     left = leave()
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "saved_model.pb").write_bytes(b"secret")
@@ -145,7 +145,7 @@ def test_a_link_to_a_model_elsewhere_is_no_model(leave, tmp_path, way):
 
 
 @pytest.mark.parametrize("kind", ["link", "linked folder", "pipe"])
-def test_what_is_no_file_in_a_model_cannot_be_stored(leave, kind):
+def test_a_model_with_anything_but_files_cannot_be_stored(leave, kind):
     left = leave()
     left.model("model")
     place = left.work / "model" / "variables" / "odd"
@@ -160,7 +160,7 @@ def test_what_is_no_file_in_a_model_cannot_be_stored(leave, kind):
 
 
 @pytest.mark.parametrize("name", [b"new\nline", b"back\\slash", b"\xff\xfe"])
-def test_a_file_name_that_no_client_could_have_cannot_be_stored(leave, name):
+def test_a_file_name_that_is_not_a_valid_key_cannot_be_stored(leave, name):
     left = leave()
     left.model("model")
     Path(os.fsdecode(os.fsencode(left.work / "model") + b"/" + name)).write_bytes(b"x")
@@ -180,7 +180,7 @@ def test_a_file_of_another_user_is_not_read(leave):
         left.store()
 
 
-def test_a_full_storage_keeps_no_half_model(leave):
+def test_a_full_storage_keeps_no_part_of_a_model(leave):
     left = leave(storage_bound=1000)
     left.model("model")
     left.write("model/variables/variables.data", b"x" * 2000)
@@ -190,7 +190,7 @@ def test_a_full_storage_keeps_no_half_model(leave):
     assert left.stored() == ["train.py"]
 
 
-def test_very_deep_folders_do_no_harm(leave):
+def test_very_deep_folders_are_not_searched(leave):
     left = leave()
     handle = os.open(left.work, os.O_RDONLY)
     for _ in range(1500):
@@ -216,7 +216,7 @@ def test_a_job_whose_model_has_no_room_fails_with_that_reason(tmp_path):
 
 
 @pytest.mark.parametrize("away", ["shutil.rmtree(here)", "os.rename(here, here + '.gone')", "swap()"])
-def test_a_job_that_takes_its_work_folder_away_comes_to_an_end(tmp_path, away):
+def test_a_job_that_removes_its_work_folder_ends(tmp_path, away):
     script = f"""
 import os, shutil
 here = os.getcwd()

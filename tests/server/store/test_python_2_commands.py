@@ -32,7 +32,7 @@ from airflow_provider_jobapi.training.job import TrainingJob
         ("", None),
     ],
 )
-def test_a_call_of_python_2_is_found_where_the_shell_would_find_it(command, word):
+def test_a_call_of_python_2_is_found_where_the_shell_would_run_it(command, word):
     assert python_2_word(command) == word
 
 

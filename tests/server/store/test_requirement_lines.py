@@ -24,7 +24,7 @@ def test_packages_versions_markers_hashes_and_comments_are_installed(lines, allo
     check_requirements("\n".join(lines), allow_urls)
 
 
-def test_continued_lines_are_one():
+def test_continued_lines_are_joined():
     check_requirements("six==1.17.0 \\\n  --hash=sha256:aa \\\n  --hash=sha256:bb\nnumpy")
 
 
@@ -51,7 +51,7 @@ def test_continued_lines_are_one():
     ],
 )
 @pytest.mark.parametrize("allow_urls", [False, True])
-def test_other_lines_are_refused_whatever_the_server_allows(line, because, allow_urls):
+def test_other_lines_are_always_refused(line, because, allow_urls):
     with pytest.raises(InvalidJob, match=because) as caught:
         check_requirements(f"numpy\n\n{line}\n", allow_urls)
     assert "requirements.txt, line 3" in str(caught.value)
@@ -61,7 +61,7 @@ def test_other_lines_are_refused_whatever_the_server_allows(line, because, allow
 @pytest.mark.parametrize(
     "line", ["git+https://example.com/six", "https://example.com/six.whl", "six @ https://example.com/s.whl"]
 )
-def test_addresses_need_the_servers_permission(line):
+def test_addresses_are_refused_unless_the_server_allows_them(line):
     with pytest.raises(InvalidJob, match="--allow-requirement-urls"):
         check_requirements(line)
     check_requirements(line, allow_urls=True)
