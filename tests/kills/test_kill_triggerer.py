@@ -7,6 +7,7 @@ import itertools
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -38,7 +39,7 @@ def begun(stage: Stage, dag_id: str = "kills_plain") -> tuple[Training, str]:
 
 
 def marked(training: Training) -> int:
-    """How many lines the bookmark has."""
+    """The number of lines in the kept position."""
     try:
         return int(training.xcom("training_log")["lines"])
     except AssertionError:  # there is none yet
@@ -60,20 +61,32 @@ def test_row_3_the_triggerer_is_killed_in_mid_log_whatever_the_services_clock_sa
     kill_the_triggerer_twice(stage, [begun(stage, f"kills_{clock}") for clock in ("plain", "ahead", "behind")])
 
 
-def test_row_3_a_log_that_is_not_merged_has_the_lines_of_the_last_seconds_twice(stage: Stage) -> None:
+NOT_REPLAYABLE = """
+from airflow_provider_jobapi.services.jobapi.follower import JobApiFollower
+JobApiFollower.replayable = False
+"""
+
+
+@pytest.mark.parametrize("kept", ["lines", "cursor"])
+def test_row_3_a_triggerer_goes_on_at_the_position_that_the_one_before_kept(
+    stage: Stage, kept: str, tmp_path: Path
+) -> None:
+    """Lines are counted for logs that do not merge; the cursor is kept where the service's log cannot be replayed."""
     triggerer = stage.cluster.triggerers[0]
-    with triggerer.setting(AIRFLOW__JOBAPI__LOG_RESUME="cursor"):
+    (tmp_path / "sitecustomize.py").write_text(NOT_REPLAYABLE)
+    settings = {"lines": {"AIRFLOW__JOBAPI__LOG_RESUME": "cursor"}, "cursor": {"PYTHONPATH": str(tmp_path)}}
+    with triggerer.setting(**settings[kept]):
         triggerer.end()
         stage.cluster.start_triggerer(0)
         training, job = begun(stage)
         parts = []
         for _ in range(2):
-            wait_for("the bookmark is kept", lambda: marked(training) > 20, 30)
+            wait_for("the position is kept", lambda: marked(training) > 20, 90)
             sure, shown = marked(training), len(training.shown(job))
             triggerer.kill()
             parts.append((sure, training.numbered(triggerer)))
             stage.cluster.start_triggerer(0)
-            training.wait_for_lines(job, shown + 60)
+            training.wait_for_lines(job, shown + 60, seconds=180)
         training.finish(job)
         training.wait("success")
         parts.append((0, training.numbered(triggerer)))
@@ -82,7 +95,7 @@ def test_row_3_a_log_that_is_not_merged_has_the_lines_of_the_last_seconds_twice(
 
     lines = training.lines(job)
     for (sure, before), (_, after) in itertools.pairwise(parts):
-        assert sure <= lines.index(f"line {after[0]}"), "what the bookmark has is not written again"
+        assert sure <= lines.index(f"line {after[0]}"), "lines before the kept position are not written again"
         assert after[0] <= before[-1] + 3, "nothing is lost"
     training.check_lines(job, 1)
     assert training.check("SUCCESSFUL") == [job]
