@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     Model = TypeVar("Model", bound=ConnectionSettings)
 
 
+DEFAULT_CONN_ID = "jobapi_default"
+"""The connection of operators, sensor and assets where a DAG names none."""
+
+
 class TrainingHook(BaseHook):
     """Base of the hooks for services that run training jobs.
 

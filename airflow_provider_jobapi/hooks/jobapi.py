@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from airflow_provider_jobapi.hooks.base import TrainingHook, read_connection, summary
+from airflow_provider_jobapi.hooks.base import DEFAULT_CONN_ID, TrainingHook, read_connection, summary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ class JobApiHook(TrainingHook):
 
     conn_type = "jobapi"
     hook_name = "jobAPI"
-    default_conn_name = "jobapi_default"
+    default_conn_name = DEFAULT_CONN_ID
 
     @classmethod
     def settings_class(cls) -> type[JobApiConnection]:

@@ -41,9 +41,9 @@ def create_asset(*, conn_id: str | None = None, job_name: str, extra: dict[str, 
     """
     from airflow.sdk import Asset
 
-    from airflow_provider_jobapi.hooks.base import TrainingHook
+    from airflow_provider_jobapi.hooks.base import DEFAULT_CONN_ID
 
-    conn_id = conn_id or TrainingHook.default_conn_name
+    conn_id = conn_id or DEFAULT_CONN_ID
     return Asset(uri=f"{SCHEME}://{conn_id}/{job_name}", extra=extra)
 
 

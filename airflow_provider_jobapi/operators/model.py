@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.exceptions import InvalidJob, JobGone, NoSavedModel
-from airflow_provider_jobapi.hooks.base import TrainingHook
+from airflow_provider_jobapi.hooks.base import DEFAULT_CONN_ID, TrainingHook
 from airflow_provider_jobapi.lineage.mixins import FetchLineage, ServiceJob
 from airflow_provider_jobapi.links.model import ModelLink
 
@@ -38,7 +38,7 @@ class FetchSavedModelOperator(FetchLineage):
     def __init__(
         self,
         *,
-        conn_id: str = TrainingHook.default_conn_name,
+        conn_id: str = DEFAULT_CONN_ID,
         job: Mapping[str, Any] | str,
         destination: str | ObjectStoragePath,
         version: str | None = None,

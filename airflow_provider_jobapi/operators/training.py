@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi._airflow import AirflowFailException, conf
 from airflow_provider_jobapi.exceptions import InvalidJob, JobStopped, NoSavedModel, ServiceUnavailable
-from airflow_provider_jobapi.hooks.base import TrainingHook
+from airflow_provider_jobapi.hooks.base import DEFAULT_CONN_ID
 from airflow_provider_jobapi.lineage.mixins import ServiceJob, TrainingInputs, TrainingLineage
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
@@ -78,7 +78,7 @@ class SubmitTrainingOperator(TrainingLineage):
     def __init__(
         self,
         *,
-        conn_id: str = TrainingHook.default_conn_name,
+        conn_id: str = DEFAULT_CONN_ID,
         script: str | Path | ObjectStoragePath | None = None,
         job_name: str | None = None,
         env: Sequence[Mapping[str, Any]] | Mapping[str, Any] | str | None = None,

@@ -17,7 +17,7 @@ from airflow_provider_jobapi._airflow import (
     conf,
 )
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobGone, JobNotFound, TrainingError
-from airflow_provider_jobapi.hooks.base import TrainingHook
+from airflow_provider_jobapi.hooks.base import DEFAULT_CONN_ID, TrainingHook
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
 from airflow_provider_jobapi.operators.model import job_id_of
@@ -60,7 +60,7 @@ class TrainingSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        conn_id: str = TrainingHook.default_conn_name,
+        conn_id: str = DEFAULT_CONN_ID,
         job: Mapping[str, Any] | str,
         patience: timedelta | float = 600.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),

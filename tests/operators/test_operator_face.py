@@ -13,6 +13,7 @@ from airflow.sdk import DAG, BaseOperator, ObjectStoragePath
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator, job_id_of
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+from airflow_provider_jobapi.sensors.training import TrainingSensor
 
 OPERATORS = [SubmitTrainingOperator, FetchSavedModelOperator]
 
@@ -36,6 +37,11 @@ def test_no_parameter_is_an_attribute_of_base_operator(operator):
     taken = set(dir(base)) | set(inspect.signature(BaseOperator.__init__).parameters)
     # default_args reach every operator, so a name that means something there must not mean another thing here.
     assert not parameters(operator) & taken
+
+
+@pytest.mark.parametrize("operator", [*OPERATORS, TrainingSensor])
+def test_the_default_connection(operator):
+    assert inspect.signature(operator.__init__).parameters["conn_id"].default == "jobapi_default"
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
