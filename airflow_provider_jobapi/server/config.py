@@ -81,7 +81,7 @@ def _names(text: str) -> tuple[str, ...]:
 def _users(text: str) -> tuple[int, int]:
     matched = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text)
     if matched is None or not 0 < int(matched[1]) <= int(matched[2]):
-        raise ValueError("it is a range of user ids above 0 that nobody else uses, such as 200000-200099")
+        raise ValueError("it is a range of user ids above 0 that no other account uses, such as 200000-200099")
     return int(matched[1]), int(matched[2])
 
 

@@ -63,9 +63,9 @@ class Supervised:
         """Wait until a line of the log is this text."""
         poll(lambda: text in self.lines(), timeout, f"the line {text!r} in the log")
 
-    def stop(self, **wish: Any) -> None:
+    def stop(self, **request: Any) -> None:
         """Ask the supervisor to end the job."""
-        (self.directory / "stop.new").write_text(json.dumps({"by": "a test"} | wish))
+        (self.directory / "stop.new").write_text(json.dumps({"by": "a test"} | request))
         (self.directory / "stop.new").rename(self.directory / "stop")
 
     def end(self) -> None:
