@@ -4,12 +4,12 @@
 ====  ===========================================================================================
 code  meaning
 ====  ===========================================================================================
-0     the job was successful; or the command, which waited for none, did what it was asked
+0     the job was successful; without a job to wait for, the command was
 1     the job failed and did not end by itself (out of memory, out of time, lost, …)
 2     the command line, the job file, the folder or the connection is wrong, or the service refuses
-69    the service cannot be reached, or not for longer than the patience (``EX_UNAVAILABLE``)
-130   Ctrl-C: the command ended, the job goes on (as a shell tells the end by SIGINT)
-141   nobody reads the output any more (SIGPIPE)
+69    the service is unavailable, or was for longer than ``--patience`` (``EX_UNAVAILABLE``)
+130   Ctrl-C: the command ended, the job goes on (SIGINT)
+141   the reader of the output has closed it (SIGPIPE)
 143   the job was stopped (SIGTERM)
 else  the job's own exit code, which may be one of these numbers, too
 ====  ===========================================================================================
@@ -31,11 +31,11 @@ STOPPED = 143
 
 
 def exit_code(status: JobStatus) -> int:
-    """The exit code that tells this end."""
+    """Return the exit code for the end of a job."""
     from airflow_provider_jobapi.training.status import JobState, Reason
 
     if status.status is JobState.FAILED:
-        # Whom a limit has killed ends by a signal, and its code would say that somebody stopped it.
+        # A job that was killed by a limit ends by a signal; its own code would look like a stop.
         return _own(status.exit_code) if status.reason in {None, Reason.NON_ZERO_EXIT} else FAILED
     return {JobState.SUCCESSFUL: 0, JobState.STOPPED: STOPPED}.get(status.status, UNAVAILABLE)
 
@@ -43,5 +43,5 @@ def exit_code(status: JobStatus) -> int:
 def _own(code: int | None) -> int:
     if not code:
         return FAILED
-    # A negative code is a signal's; a process of ours has one byte.
+    # A negative code is a signal; an exit code is one byte.
     return (128 - code if code < 0 else code) % 256 or FAILED

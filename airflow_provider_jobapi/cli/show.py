@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the status of jobs is shown to people."""
+"""The status of jobs as text for a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from airflow_provider_jobapi.training.status import JobStatus
 
 
 def details(status: JobStatus) -> str:
-    """One job in some lines, times in the zone of this machine."""
+    """Format one job, a line for each field; times are in the time zone of this machine."""
     rows = {
         "job": status.job_id,
         "name": status.name,
@@ -27,7 +27,7 @@ def details(status: JobStatus) -> str:
 
 
 def table(statuses: Iterable[JobStatus]) -> str:
-    """A line a job, below a line of titles."""
+    """Format jobs as a table, one line each."""
     rows = [("JOB", "STATUS", "SUBMITTED", "TOOK", "NAME")]
     for each in statuses:
         cells = (each.job_id, each.status.value, _moment(each.submission_time), _span(each), each.name)
@@ -48,7 +48,7 @@ def _moment(moment: datetime | None) -> str:
 
 
 def _span(status: JobStatus) -> str:
-    """How long the job ran, or has run so far by its own times."""
+    """How long the job ran; empty until it has ended."""
     if status.start_time is None or status.finish_time is None:
         return ""
     return str(max(timedelta(), timedelta(seconds=round((status.finish_time - status.start_time).total_seconds()))))

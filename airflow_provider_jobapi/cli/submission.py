@@ -61,7 +61,7 @@ def prepare(job_file: JobFile, folder: str | None, connection: str | None, tell:
     """Make the files of a folder the inputs of a job; where its file names inputs, exactly these.
 
     :param connection: What names the connection; a file of a secret must not become one of a job.
-    :param tell: Told what the job gets.
+    :param tell: Called with a message about the files of the job.
     :raises InvalidJob: for a folder or a file that cannot be used.
     """
     if folder is None:
@@ -132,10 +132,10 @@ def choose_id(jobs: Jobs, job_file: JobFile, asked: str | None, *, new: bool) ->
 
 @dataclass(slots=True)
 class Folder:
-    """What was found in a folder.
+    """The files of a folder.
 
     :ivar files: By their path in the folder.
-    :ivar left_out: The paths that were left out; those below them were not looked at.
+    :ivar left_out: The paths that were left out, without those below them.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -143,7 +143,7 @@ class Folder:
 
 
 def read_folder(root: Path) -> Folder:
-    """Look for the files of a folder.
+    """List the files of a folder that become the job's inputs: not hidden ones, not ``__pycache__``.
 
     :raises InvalidJob: for a folder that cannot be read, and for a file that no job can have.
     """

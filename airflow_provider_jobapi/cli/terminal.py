@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a person sees: sentences on stderr, data on stdout, a bar for what takes long.
+"""Output on a terminal: messages on stderr, data on stdout, a progress bar for transfers.
 
-Lines of a job are data of somebody else. A terminal obeys control characters, so none reaches it.
+The lines of a job are not trusted: no control character of theirs reaches the terminal.
 """
 
 from __future__ import annotations
@@ -20,58 +20,64 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001 -- argparse has no other name for it
 
 _COLOUR = re.compile(r"\x1b\[[0-9;:]{0,60}m")
-_DRIVES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def open_streams() -> None:
-    """Put something in the place of a stream that is closed, whose number the next file would get."""
+    """Open /dev/null for each closed standard stream; otherwise the next file would get its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 -- open until the command ends
 
 
 def print_anything() -> None:
-    """Let no character that the terminal does not have end the command."""
+    """Escape the characters that the encoding of the terminal does not have, instead of an error."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def visible(text: object) -> str:
-    r"""A text that a terminal shows and does not obey: colours are left out, a control character is shown as ``\x1b``.
+    r"""Make a text safe for a terminal: colours are removed, a control character is shown as ``\x1b``.
 
-    The characters that turn the direction of writing count as such.
+    So are the characters that change the direction of writing.
     """
-    return _DRIVES.sub(lambda found: found[0].encode("unicode_escape").decode(), _COLOUR.sub("", str(text)))
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), _COLOUR.sub("", str(text)))
 
 
 def say(text: str) -> None:
-    """Tell something about the command itself."""
+    """Print a message of the command on stderr."""
     print(f"jobapi: {visible(text)}", file=sys.stderr, flush=True)
 
 
 def log_to_stderr(*, quiet: bool) -> logging.Logger:
-    """Where the services tell what they do: sentences on stderr."""
+    """Set up the logger of the package, whose records become messages on stderr.
+
+    :param quiet: Whether only warnings and errors are shown.
+    """
     log = logging.getLogger("airflow_provider_jobapi")
-    log.handlers = [_Sayer()]
+    log.handlers = [_StderrHandler()]
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else logging.INFO)
     return log
 
 
-class _Sayer(logging.Handler):
+class _StderrHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage())
 
 
 def meters(*, quiet: bool) -> Meters | None:
-    """What shows how far a transfer is: a bar, where a person looks at a terminal, and otherwise lines."""
+    """Choose the progress of transfers: a bar on a terminal, None for log lines elsewhere.
+
+    :param quiet: Whether nothing is shown.
+    """
     if quiet:
-        return _Nothing
+        return _NoMeter
     return _Bar if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else None
 
 
-class _Nothing:
+class _NoMeter:
     def __init__(self, *_about: object) -> None:
         pass
 
@@ -83,7 +89,7 @@ class _Nothing:
 
 
 class _Bar:
-    """A bar on stderr."""
+    """A progress bar on stderr."""
 
     def __init__(self, title: str, _count: int, size: int) -> None:
         from rich import progress

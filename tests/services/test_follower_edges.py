@@ -18,9 +18,9 @@ from airflow_provider_jobapi.services.jobapi import async_client, follower
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.follower import JobApiFollower
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource, tokens_of
-from airflow_provider_jobapi.training.logs import format_record
 from tests.harness.client import connection
 from tests.harness.follow import follow, following, log_page, read_once
+from tests.harness.records import format_record
 from tests.harness.server import Server
 from tests.harness.tiny import Asked, Reply, Tiny, reply
 from tests.harness.tls import Authority
