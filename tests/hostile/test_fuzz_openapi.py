@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every route of the OpenAPI document, asked with what fits its schemas and with what does not."""
+"""Fuzz every route of the OpenAPI document with data that fits its schemas and data that does not."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _QUIET = {
 
 
 _IDS = [str(uuid.uuid5(uuid.NAMESPACE_OID, f"fuzz {number}")) for number in range(8)]
-"""Ids of which the first is a job that waits, the second one that was stopped, the third one that was deleted."""
+"""Ids of a waiting job, a stopped job and a deleted job."""
 
 
 _turns = itertools.count()
@@ -84,14 +84,16 @@ def _ask(case: schemathesis.Case, server: Server, token: str, tally: Counter[str
 
 @_SCHEMA.parametrize()
 @settings(max_examples=12, derandomize=True, **_QUIET)
-def test_every_route_bears_what_it_is_asked(case, held: Held, alice: Tenant, jobs: None, tally: Counter[str]) -> None:
+def test_no_route_fails_on_generated_requests(case, held: Held, alice: Tenant, jobs: None, tally: Counter[str]) -> None:
     _ask(case, held.server, alice.token, tally)
 
 
 @pytest.mark.slow
 @_SCHEMA.parametrize()
 @settings(max_examples=150, **_QUIET)
-def test_every_route_bears_much_more(case, held: Held, alice: Tenant, jobs: None, tally: Counter[str]) -> None:
+def test_no_route_fails_on_many_generated_requests(
+    case, held: Held, alice: Tenant, jobs: None, tally: Counter[str]
+) -> None:
     _ask(case, held.server, alice.token, tally)
 
 

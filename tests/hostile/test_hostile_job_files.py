@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Job files that are bombs, riddles and lies, and names that want to be paths. On the real server, where nothing runs."""
+"""Malicious job files, and names that try to be paths, on a real server that runs no job."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in REFUSED.items()])
-def test_a_job_file_that_is_a_riddle_gets_one_sentence(body: str | bytes, alice: Tenant, tally: Counter[str]) -> None:
+def test_a_malformed_job_file_is_refused_in_one_sentence(body: str | bytes, alice: Tenant, tally: Counter[str]) -> None:
     started = time.monotonic()
     answer = alice.request(
         "POST", f"/api/v2/jobs/{uuid.uuid4()}", data=body.encode() if isinstance(body, str) else body
@@ -159,7 +159,7 @@ CLIMBING = [
 
 
 @pytest.mark.parametrize("path", CLIMBING, ids=[repr(path)[:30] for path in CLIMBING])
-def test_no_key_is_a_path(path: str, held: Held, alice: Tenant, tally: Counter[str]) -> None:
+def test_a_key_cannot_be_used_as_a_path(path: str, held: Held, alice: Tenant, tally: Counter[str]) -> None:
     before = _tree(held.server.root)
     place = f"/api/v2/storage/objects/{quote(path, safe='')}"
     for method in ("PUT", "GET", "HEAD", "DELETE"):
@@ -173,7 +173,7 @@ def test_no_key_is_a_path(path: str, held: Held, alice: Tenant, tally: Counter[s
 
 
 @pytest.mark.parametrize("path", CLIMBING, ids=[repr(path)[:30] for path in CLIMBING])
-def test_no_input_is_a_path_beyond_the_work_folder(path: str, alice: Tenant, tally: Counter[str]) -> None:
+def test_an_input_cannot_be_a_path_outside_of_the_work_folder(path: str, alice: Tenant, tally: Counter[str]) -> None:
     job = {"name": "a", "execution": {"command": "true"}, "inputs": [{"path": path, "size": 1, "sha256": "0" * 64}]}
     answer = alice.request("POST", f"/api/v2/jobs/{uuid.uuid4()}", data=json.dumps({"job": job}))
     assert answer.status_code == 422
@@ -184,7 +184,7 @@ def test_no_input_is_a_path_beyond_the_work_folder(path: str, alice: Tenant, tal
 @pytest.mark.parametrize(
     "name", ["", *CLIMBING, ".hidden", "-rf", "a b", "a/b", "$(id)", "`id`", "a;b", "a\n", "名", "a" * 101]
 )
-def test_no_name_is_a_path(name: str, held: Held, alice: Tenant, tally: Counter[str]) -> None:
+def test_a_job_name_cannot_be_used_as_a_path(name: str, held: Held, alice: Tenant, tally: Counter[str]) -> None:
     before = _tree(held.server.root)
     body = json.dumps({"job": {"name": name, "execution": {"command": "true"}}})
     answer = alice.request("POST", f"/api/v2/jobs/{uuid.uuid4()}", data=body)
@@ -212,7 +212,9 @@ def test_no_name_is_a_path(name: str, held: Held, alice: Tenant, tally: Counter[
     ],
 )
 @pytest.mark.parametrize("rest", ["", "/logs", "/model", "/stop"])
-def test_no_id_is_a_path(job_id: str, rest: str, held: Held, alice: Tenant, tally: Counter[str]) -> None:
+def test_a_job_id_cannot_be_used_as_a_path(
+    job_id: str, rest: str, held: Held, alice: Tenant, tally: Counter[str]
+) -> None:
     real = uuid.uuid4()
     before = _tree(held.server.root)
     given = job_id.format(id=real, ID=str(real).upper(), hex=real.hex)
@@ -224,7 +226,7 @@ def test_no_id_is_a_path(job_id: str, rest: str, held: Held, alice: Tenant, tall
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A B", "A\nB", "A\0", "1A", "名", "$(id)", "A" * 201, "A-\n"])
-def test_no_variable_has_a_name_that_is_more_than_one(name: str, alice: Tenant, tally: Counter[str]) -> None:
+def test_the_name_of_a_variable_cannot_define_several(name: str, alice: Tenant, tally: Counter[str]) -> None:
     job = {"name": "a", "env": [{"name": name, "value": "x"}], "execution": {"command": "true"}}
     answer = alice.request("POST", f"/api/v2/jobs/{uuid.uuid4()}", data=json.dumps({"job": job}))
     assert (answer.status_code, answer.json()["field"]) == (422, "job.env[0].name")
@@ -232,6 +234,6 @@ def test_no_variable_has_a_name_that_is_more_than_one(name: str, alice: Tenant, 
 
 
 def _tree(root: Path) -> set[str]:
-    """Everything that stands below a root, but the passing files of its database."""
+    """Return all files below a root directory, except the temporary files of its database."""
     found = {os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names}  # noqa: PTH118
     return {path for path in found if "jobapi.sqlite" not in path}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients that want what belongs to another one, and clients that race for one id."""
+"""Clients that try to reach what belongs to other clients, and clients that race for one id."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.hostile.tenants import Held, Tenant
 
 @dataclass
 class Prey:
-    """An ended job of Alice's with a log, files and a model, and who is after it."""
+    """An ended job of Alice with a log, files and a model, and the client that attacks it."""
 
     server: Server
     alice: Tenant
@@ -46,7 +46,7 @@ def prey(two_tenants: tuple[Server, Tenant, Tenant]) -> Prey:
     ("method", "rest"),
     [("GET", ""), ("GET", "/logs"), ("GET", "/model"), ("POST", "/stop"), ("DELETE", "")],
 )
-def test_the_job_of_another_client_is_not_there(method: str, rest: str, prey: Prey) -> None:
+def test_the_job_of_another_client_is_unknown(method: str, rest: str, prey: Prey) -> None:
     theirs = prey.mallory.request(method, f"/api/v2/jobs/{prey.job_id}{rest}")
     never = prey.mallory.request(method, f"/api/v2/jobs/{uuid.uuid4()}{rest}")
     assert theirs.status_code == never.status_code == 404
@@ -58,7 +58,7 @@ def test_the_job_of_another_client_is_not_there(method: str, rest: str, prey: Pr
     assert prey.alice.status(prey.job_id)["status"] == "SUCCESSFUL"
 
 
-def test_no_offset_and_no_wait_opens_the_log_of_another_client(prey: Prey) -> None:
+def test_the_log_of_another_client_cannot_be_read_at_any_offset_or_wait(prey: Prey) -> None:
     place = f"/api/v2/jobs/{prey.job_id}/logs"
     assert "the secret recipe" in prey.alice.request("GET", place).text
     for query in ("?offset=0", "?offset=10", "?offset=0&known=RUNNING", "?limit=1"):
@@ -68,7 +68,7 @@ def test_no_offset_and_no_wait_opens_the_log_of_another_client(prey: Prey) -> No
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-def test_the_objects_of_another_client_are_not_there(method: str, prey: Prey) -> None:
+def test_the_objects_of_another_client_are_unknown(method: str, prey: Prey) -> None:
     for key in prey.keys:
         assert prey.mallory.request(method, f"/api/v2/storage/objects/{key}").status_code == 404
         other = f"../../{prey.alice.client_id}/data/{key}"
@@ -76,7 +76,7 @@ def test_the_objects_of_another_client_are_not_there(method: str, prey: Prey) ->
         assert prey.alice.request("GET", f"/api/v2/storage/objects/{key}").status_code == 200
 
 
-def test_lists_hold_what_is_ones_own_only(prey: Prey) -> None:
+def test_lists_have_only_the_clients_own_jobs_and_objects(prey: Prey) -> None:
     assert prey.mallory.put("mine", b"x").status_code in {200, 201}
     for query in ("", "?prefix=jobs/", "?after=", "?prefix=%00", "?prefix=%F4%8F%BF%BF"):
         listed = prey.mallory.request("GET", f"/api/v2/storage/objects{query}").json()["objects"]
@@ -85,7 +85,7 @@ def test_lists_hold_what_is_ones_own_only(prey: Prey) -> None:
     assert prey.mallory.request("GET", f"/api/v2/jobs?after={prey.job_id}").status_code == 404
 
 
-def test_a_write_under_the_keys_of_another_client_changes_nothing_of_theirs(prey: Prey) -> None:
+def test_a_write_under_the_keys_of_another_client_does_not_change_its_objects(prey: Prey) -> None:
     for key in prey.keys:
         before = prey.alice.request("GET", f"/api/v2/storage/objects/{key}").content
         assert prey.mallory.put(key, b"poisoned").status_code == 201
@@ -107,7 +107,7 @@ Outcome = Counter[int]
 
 
 def race(count: int, attempt: Callable[[int], requests.Response]) -> list[requests.Response]:
-    """Let as many attempts begin at the same time as can."""
+    """Start attempts at the same time."""
     barrier = threading.Barrier(count)
 
     def run(number: int) -> requests.Response:
@@ -127,7 +127,7 @@ def sessions() -> Iterator[list[requests.Session]]:
 
 
 def _race_for_one_id(tenants: list[Tenant], sessions: list[requests.Session], commands: list[str]) -> None:
-    """Everybody submits under one id at the same time, over connections that are open already."""
+    """Submit under one id from all clients at the same time, over open connections."""
     job_id = str(uuid.uuid4())
     bodies = [json.dumps({"job": {"name": "race", "execution": {"command": command}}}) for command in commands]
     runners = len(tenants)
@@ -156,7 +156,7 @@ def _send(session: requests.Session, tenant: Tenant, job_id: str, body: str) -> 
 
 
 def _count_jobs(held: Held, name: str = "race") -> Counter[str]:
-    """How many jobs stand in the server's database, by client: what is really there, whatever the answers said."""
+    """Count the jobs of each client in the database of the server."""
     with closing(sqlite3.connect(f"file:{held.server.root / 'jobapi.sqlite'}?mode=ro", uri=True)) as database:
         rows = database.execute("select client_id, count(*) from jobs where name = ? group by client_id", (name,))
         return Counter(dict(rows.fetchall()))
@@ -192,7 +192,7 @@ def test_a_thousand_races_for_one_id_make_one_job_each(
     _races(held, alice, mallory, sessions, 1_000, tally)
 
 
-def test_submit_stop_and_delete_at_the_same_time_leave_one_truth(
+def test_concurrent_submit_stop_and_delete_leave_a_consistent_job(
     alice: Tenant, sessions: list[requests.Session], tally: Counter[str]
 ) -> None:
     for _ in range(10):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens that this server never gave, and questions to the token endpoint that mean no good."""
+"""Forged tokens, and malicious requests to the token endpoint."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Claims = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def key(held: Held) -> ECKey:
-    """The server's own key, as a thief would have it: what is tested is that the key is not all that counts."""
+    """Return the signing key of the server, as if it were stolen, to test the other checks of a token."""
     return ECKey.import_key(json.loads((held.server.root / "keys" / "token-key.json").read_text()))
 
 
 @pytest.fixture
 def claims(alice: Tenant) -> Claims:
-    """What stands in a good token of Alice's."""
+    """Return the claims of a valid token of Alice."""
     return dict(json.loads(_unpadded(alice.token.split(".")[1])))
 
 
@@ -65,20 +65,22 @@ def _refused(held: Held, token: str | bytes, tally: Counter[str]) -> None:
     tally["hostile tokens"] += 1
 
 
-def test_a_token_with_all_that_a_good_one_has_is_good(held: Held, key: ECKey, claims: Claims) -> None:
+def test_a_token_with_all_valid_claims_is_accepted(held: Held, key: ECKey, claims: Claims) -> None:
     # Without this, everything below could be refused for a reason of the test's own.
     assert _ask(held, _signed(key, claims | {"jti": "another"})).status_code == 200
 
 
 @pytest.mark.parametrize("word", ["none", "None", "NONE", "nOnE", ""])
 @pytest.mark.parametrize("signature", ["", "kept", "AA"])
-def test_a_token_without_a_signature(word: str, signature: str, held: Held, alice: Tenant, tally: Counter[str]) -> None:
+def test_a_token_without_a_signature_is_refused(
+    word: str, signature: str, held: Held, alice: Tenant, tally: Counter[str]
+) -> None:
     header, payload, real = alice.token.split(".")
     changed = json.loads(_unpadded(header)) | {"alg": word}
     _refused(held, f"{_part(changed)}.{payload}.{real if signature == 'kept' else signature}", tally)
 
 
-def test_a_token_signed_with_the_public_key_as_a_password(
+def test_a_token_signed_with_the_public_key_as_a_password_is_refused(
     held: Held, key: ECKey, claims: Claims, tally: Counter[str]
 ) -> None:
     public = key.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -95,7 +97,9 @@ def test_a_token_signed_with_the_public_key_as_a_password(
             _refused(held, f"{signed}.{_part(signature)}", tally)
 
 
-def test_a_token_signed_with_another_key(held: Held, key: ECKey, claims: Claims, tally: Counter[str]) -> None:
+def test_a_token_signed_with_another_key_is_refused(
+    held: Held, key: ECKey, claims: Claims, tally: Counter[str]
+) -> None:
     other = ECKey.generate_key("P-256", {"kid": key.kid})
     _refused(held, _signed(other, claims), tally)
     # The key that the token brings along, or says where it is.
@@ -122,13 +126,15 @@ def _raw(signature: bytes) -> bytes:
 @pytest.mark.parametrize(
     "kid", ["", "../../../../dev/null", "' OR 1=1 --", "/etc/passwd", "a\0b", 1, [], {}, None, "x" * 5000]
 )
-def test_a_token_that_names_another_key(kid: Any, held: Held, key: ECKey, claims: Claims, tally: Counter[str]) -> None:
+def test_a_token_that_names_another_key_is_refused(
+    kid: Any, held: Held, key: ECKey, claims: Claims, tally: Counter[str]
+) -> None:
     header = {"alg": "ES256", "typ": "at+jwt", "kid": kid}
     _refused(held, _by_hand(key, header, claims), tally)
 
 
 def _by_hand(key: ECKey, header: Any, claims: Any) -> str:
-    """Signed with the server's key, whatever stands in it."""
+    """Return a token with any header and claims, signed with the key of the server."""
     signed = f"{_part(header)}.{_part(claims)}"
     return f"{signed}.{_part(_raw(key.private_key.sign(signed.encode(), _ecdsa())))}"
 
@@ -162,7 +168,7 @@ _NOW = int(time.time())
         pytest.param({"client_id": "a" * 10_000}, id="long-client"),
     ],
 )
-def test_a_token_of_the_right_key_and_wrong_words(
+def test_a_token_with_the_right_key_and_wrong_claims_is_refused(
     change: Claims, held: Held, key: ECKey, claims: Claims, tally: Counter[str]
 ) -> None:
     changed = {
@@ -179,7 +185,7 @@ def test_a_token_of_the_right_key_and_wrong_words(
     ],
     ids=str,
 )  # fmt: skip
-def test_a_token_of_the_right_key_and_another_kind(
+def test_a_token_with_the_right_key_and_another_header_is_refused(
     header: dict[str, Any], held: Held, key: ECKey, claims: Claims, tally: Counter[str]
 ) -> None:
     full = {"alg": "ES256", "typ": "at+jwt", "kid": key.kid} | header
@@ -192,7 +198,9 @@ def test_a_token_of_the_right_key_and_another_kind(
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_a_token_with_one_bit_changed_or_cut(part: int, held: Held, alice: Tenant, tally: Counter[str]) -> None:
+def test_a_token_with_one_bit_changed_or_cut_is_refused(
+    part: int, held: Held, alice: Tenant, tally: Counter[str]
+) -> None:
     parts = alice.token.split(".")
     raw = bytearray(_unpadded(parts[part]))
     for position in (0, len(raw) // 2, len(raw) - 1):
@@ -204,7 +212,7 @@ def test_a_token_with_one_bit_changed_or_cut(part: int, held: Held, alice: Tenan
 
 
 @pytest.mark.parametrize("opened", [b"[" * 15_000, b'{"a":' * 4_000, b"[]", b"1", b"null", b'"a"', b"\xff\xfe", b""])
-def test_a_token_whose_parts_are_no_objects(
+def test_a_token_whose_parts_are_not_objects_is_refused(
     opened: bytes, held: Held, key: ECKey, claims: Claims, tally: Counter[str]
 ) -> None:
     _refused(held, f"{_part(opened)}.{_part(claims)}.AA", tally)
@@ -218,7 +226,7 @@ def test_a_token_whose_parts_are_no_objects(
         alphabet=st.characters(min_codepoint=33, max_codepoint=255, exclude_characters="\x7f\x85\xa0"), max_size=200
     )
 )
-def test_no_text_is_a_token(held: Held, tally: Counter[str], token: str) -> None:
+def test_random_text_is_refused_as_a_token(held: Held, tally: Counter[str], token: str) -> None:
     answer = _ask(held, token.encode("latin-1"))
     assert answer.status_code == 401
     tally["hostile tokens"] += 1
@@ -240,7 +248,7 @@ def test_no_text_is_a_token(held: Held, tally: Counter[str], token: str) -> None
     ),
     method=st.sampled_from(["GET", "POST"]),
 )
-def test_no_question_to_the_token_endpoint_makes_it_fail(
+def test_no_request_makes_the_token_endpoint_fail(
     held: Held, tally: Counter[str], body: bytes, authorization: bytes | None, method: str
 ) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -259,7 +267,7 @@ def test_no_question_to_the_token_endpoint_makes_it_fail(
     tally["hostile questions for a token"] += 1
 
 
-def test_a_secret_in_the_address_is_not_taken(held: Held, alice: Tenant) -> None:
+def test_a_secret_in_the_address_is_ignored(held: Held, alice: Tenant) -> None:
     query = {"grant_type": "client_credentials", "client_id": alice.client_id, "client_secret": alice.secret}
     answer = requests.get(f"{held.server.url}/oauth/token", params=query, timeout=20)
     assert answer.status_code == 401

@@ -33,7 +33,7 @@ def _authorization(tenant: Tenant) -> bytes:
     return f"Authorization: Bearer {tenant.token}\r\n".encode()
 
 
-def test_the_probe_itself_works(port: int) -> None:
+def test_valid_requests_over_a_raw_socket_work(port: int) -> None:
     assert statuses(port, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n" + LAST) == [200, 200]
 
 
@@ -58,7 +58,7 @@ def test_the_probe_itself_works(port: int) -> None:
         pytest.param(b"Transfer-Encoding : chunked\r\n", id="space-before-colon"),
     ],
 )
-def test_a_body_whose_end_can_be_read_in_two_ways_is_refused(framing: bytes, port: int, alice: Tenant) -> None:
+def test_a_body_with_an_ambiguous_length_is_refused(framing: bytes, port: int, alice: Tenant) -> None:
     smuggled = b"GET /api/v2/jobs HTTP/1.1\r\n" + HOST + _authorization(alice) + b"\r\n"
     assert statuses(port, TOKEN + framing + b"\r\n0\r\n\r\n" + smuggled + LAST) == [400]
 
@@ -82,7 +82,7 @@ def test_a_body_whose_end_can_be_read_in_two_ways_is_refused(framing: bytes, por
         pytest.param(TOKEN + b"Transfer-Encoding: chunked\r\n\r\n" + b"F" * 21 + b"\r\nx", id="chunk-beyond-64-bits"),
     ],
 )
-def test_what_is_no_http_is_refused_and_the_connection_closed(request_bytes: bytes, port: int) -> None:
+def test_invalid_http_is_refused_and_the_connection_closed(request_bytes: bytes, port: int) -> None:
     assert statuses(port, request_bytes + LAST) == [400]
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_http_is_refused_and_the_connection_closed(request_bytes: byt
         pytest.param(TOKEN + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", id="the-same-length-twice"),
     ],
 )
-def test_what_http_lets_a_server_read_leniently_is_read_once_and_in_one_way(request_bytes: bytes, port: int) -> None:
+def test_a_request_that_may_be_read_leniently_is_read_once_and_in_one_way(request_bytes: bytes, port: int) -> None:
     # RFC 9112, 2.2 (a bare LF), 5.2 (obs-fold) and 6.3 (equal lengths).
     answers = statuses(port, request_bytes + LAST)
     assert len(answers) == 2
@@ -116,14 +116,14 @@ def test_what_http_lets_a_server_read_leniently_is_read_once_and_in_one_way(requ
         ),
     ],
 )
-def test_what_is_http_and_not_ours_gets_an_honest_no(request_bytes: bytes, expected: int, port: int) -> None:
+def test_unsupported_http_is_refused_with_the_right_status(request_bytes: bytes, expected: int, port: int) -> None:
     first, last = exchange(port, request_bytes + LAST)
     assert (first.status, last.status) == (expected, 200)
     assert b"secret" not in first.body
     assert first.status < 400 or first.headers["content-type"] == "application/problem+json"
 
 
-def test_an_upgrade_to_a_websocket_is_no_way_around_the_limits(port: int) -> None:
+def test_an_upgrade_to_a_websocket_does_not_avoid_the_limits(port: int) -> None:
     upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     data = b"GET /api/v2/jobs HTTP/1.1\r\n" + HOST + upgrade + b"Sec-WebSocket-Version: 13\r\n\r\n"
     assert statuses(port, data + LAST)[0] == 401
@@ -135,7 +135,7 @@ def test_headers_without_end_are_cut_off(port: int) -> None:
     assert set(answers) <= {400, 431}
 
 
-def test_a_declared_body_that_is_too_large_is_refused_before_it_comes(port: int, alice: Tenant) -> None:
+def test_a_body_with_a_too_large_content_length_is_refused_before_it_is_sent(port: int, alice: Tenant) -> None:
     head = f"POST /api/v2/jobs/{uuid.uuid4()} HTTP/1.1\r\n".encode() + HOST + _authorization(alice)
     first, *_ = exchange(port, head + b"Content-Length: 99999999999\r\nConnection: close\r\n\r\n")
     assert first.status == 413
@@ -151,7 +151,7 @@ def test_a_declared_body_that_is_too_large_is_refused_before_it_comes(port: int,
         (b"GET /nothing", 404),
     ],
 )
-def test_a_body_without_end_is_cut_off_and_held_by_nobody(
+def test_a_body_without_end_is_cut_off_and_not_kept_in_memory(
     line: bytes, expected: int, held: Held, alice: Tenant, tally: Counter[str]
 ) -> None:
     process = psutil.Process(held.server.process.pid)
@@ -165,7 +165,7 @@ def test_a_body_without_end_is_cut_off_and_held_by_nobody(
     tally["bodies without end"] += 1
 
 
-def test_a_client_that_goes_away_in_mid_body_is_no_fault_of_the_server(held: Held, alice: Tenant) -> None:
+def test_a_client_that_disconnects_in_mid_body_causes_no_error_in_the_log(held: Held, alice: Tenant) -> None:
     head = f"POST /api/v2/jobs/{uuid.uuid4()} HTTP/1.1\r\n".encode() + HOST + _authorization(alice)
     printed = len(held.server.log())
     for _ in range(5):
@@ -180,7 +180,7 @@ def test_a_client_that_goes_away_in_mid_body_is_no_fault_of_the_server(held: Hel
     assert "Traceback" not in held.server.log()[printed:]
 
 
-def test_three_hundred_slow_clients_keep_nobody_waiting(held: Held, alice: Tenant, tally: Counter[str]) -> None:
+def test_three_hundred_slow_clients_do_not_delay_others(held: Held, alice: Tenant, tally: Counter[str]) -> None:
     begun = [
         b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: ",
         TOKEN + b"Content-Length: 1000\r\n\r\ngrant_type=",
@@ -205,7 +205,7 @@ def test_three_hundred_slow_clients_keep_nobody_waiting(held: Held, alice: Tenan
 
 
 @pytest.mark.slow
-def test_headers_that_never_end_are_given_up(port: int) -> None:
+def test_a_connection_whose_headers_never_end_is_closed(port: int) -> None:
     stopped = threading.Event()
 
     def trickle(connection: socket.socket) -> None:
@@ -226,7 +226,7 @@ def test_headers_that_never_end_are_given_up(port: int) -> None:
         assert trickling.exception() is None or isinstance(trickling.exception(), OSError)
 
 
-def test_requests_in_a_row_on_one_connection_are_answered_in_their_order(port: int, alice: Tenant) -> None:
+def test_pipelined_requests_are_answered_in_order(port: int, alice: Tenant) -> None:
     one = b"GET /api/v2/jobs/%s HTTP/1.1\r\n" + HOST + _authorization(alice) + b"\r\n"
     ids = [str(uuid.uuid4()) for _ in range(30)]
     answers = exchange(port, b"".join(one % job_id.encode() for job_id in ids) + LAST)

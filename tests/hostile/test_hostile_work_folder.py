@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a job does to the machine that runs it: jobs of two clients under user ids of their own, which needs root."""
+"""Hostile jobs on the machine that runs them: jobs of two clients under their own user ids, which needs root."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _TELL = "\nprint('FOUND ' + json.dumps(found))\n"
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A root that every user may walk through; pytest's own folders are closed to them."""
+    """Return a root directory that every user may enter, unlike pytest's own folders."""
     folder = Path(tempfile.mkdtemp(prefix="jobapi-users-"))
     folder.chmod(0o755)
     yield folder
@@ -64,7 +64,7 @@ def served(place: Path) -> Iterator[tuple[Server, Tenant, Tenant]]:
 
 @pytest.fixture(scope="module")
 def victim(served: tuple[Server, Tenant, Tenant]) -> dict[str, Any]:
-    """An ended job of Alice's, whose directory stays since it failed."""
+    """Return an ended job of Alice, whose directory stays since it failed."""
     ended = served[1].run("open('result.txt', 'w').write('the secret recipe')\nraise SystemExit(3)")
     assert ended["exitCode"] == 3, ended
     return ended
@@ -77,7 +77,7 @@ def _found(tenant: Tenant, body: str, **more: Any) -> dict[str, str]:
     return dict(json.loads(line[6:]))
 
 
-def test_a_job_reads_and_writes_nothing_that_is_not_its_own(
+def test_a_job_can_only_read_and_write_its_own_files(
     served: tuple[Server, Tenant, Tenant], victim: dict[str, Any], tally: Counter[str]
 ) -> None:
     server, alice, mallory = served
@@ -119,7 +119,7 @@ attempt("list jobs", lambda: os.listdir({str(own)!r}))
     tally["attempts of a job at what is not its own"] += len(found)
 
 
-def test_a_job_has_no_power_over_processes(served: tuple[Server, Tenant, Tenant], tally: Counter[str]) -> None:
+def test_a_job_cannot_signal_other_processes(served: tuple[Server, Tenant, Tenant], tally: Counter[str]) -> None:
     server, _, mallory = served
     body = f"""
 import ctypes, signal
@@ -155,7 +155,7 @@ attempt("sudo", lambda: os.posix_spawn("/usr/bin/sudo", ["sudo", "-n", "true"], 
     tally["attempts of a job at what is not its own"] += len(found)
 
 
-def test_a_job_inherits_nothing(served: tuple[Server, Tenant, Tenant]) -> None:
+def test_a_job_inherits_no_variables_and_files_of_the_server(served: tuple[Server, Tenant, Tenant]) -> None:
     _, _, mallory = served
     body = """
 status = dict(line.split(":\\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\\t" in line)
@@ -182,7 +182,7 @@ found["cwd"] = os.getcwd()
     assert found["cwd"].endswith("/work")
 
 
-def test_what_a_job_leaves_running_is_ended(served: tuple[Server, Tenant, Tenant]) -> None:
+def test_processes_that_a_job_leaves_running_are_ended(served: tuple[Server, Tenant, Tenant]) -> None:
     _, _, mallory = served
     word = f"left-{uuid.uuid4().hex}"
     ended = mallory.run(f"""
@@ -208,10 +208,10 @@ time.sleep(1)
     poll(lambda: not left(), 10, "what the job left running to be ended")
 
 
-def test_a_job_cannot_lead_the_server_out_of_the_work_folder_of_the_next(
+def test_a_job_cannot_make_the_server_write_outside_of_a_work_folder_by_links(
     served: tuple[Server, Tenant, Tenant], place: Path, tally: Counter[str]
 ) -> None:
-    """Root fills the work folder of a job while another job of the same user lies in wait with links."""
+    """Another job of the same user puts links into a work folder while root fills it."""
     server, alice, _ = served
     target = place / "of-root"
     target.write_text("intact")
@@ -248,8 +248,8 @@ print("planted", planted)
     tally["files that root copied under attack"] += len(names)
 
 
-def test_the_environments_are_emptied_as_their_owner(served: tuple[Server, Tenant, Tenant]) -> None:
-    """uv walks through a cache that jobs may write: with the rights of root it could be led anywhere."""
+def test_environments_are_removed_under_their_owners_user_id(served: tuple[Server, Tenant, Tenant]) -> None:
+    """uv walks through a cache that jobs may write. As root it could be made to delete other files."""
     from airflow_provider_jobapi.server.run.environment_collection import clean_cache
 
     server, alice, _ = served
@@ -294,7 +294,7 @@ _STORED = {"a-loop", "a-device-like-name", "a-long-name", "thousands-of-models",
 
 
 @pytest.mark.parametrize("what", sorted(_LEAVINGS))
-def test_whatever_a_job_leaves_behind_it_ends_and_goes(
+def test_a_job_ends_and_is_removed_with_any_files_that_it_leaves(
     what: str, served: tuple[Server, Tenant, Tenant], tally: Counter[str]
 ) -> None:
     server, _, mallory = served
@@ -337,12 +337,12 @@ def deep(levels):
 
 
 def requests_work(tenant: Tenant) -> bool:
-    """Whether the server still answers."""
+    """Check that the server still answers."""
     return tenant.request("GET", "/api/v2/jobs").status_code == 200
 
 
-def test_the_server_starts_again_whatever_jobs_have_left(served: tuple[Server, Tenant, Tenant]) -> None:
-    """Last in this file: the folders of jobs that nobody knows are removed at the start."""
+def test_the_server_starts_again_with_any_files_that_jobs_left(served: tuple[Server, Tenant, Tenant]) -> None:
+    """Must be the last test of this file: the start removes the folders of unknown jobs."""
     server, _, mallory = served
     stray = server.root / "clients" / mallory.client_id / "jobs" / str(uuid.uuid4())
     stray.mkdir()

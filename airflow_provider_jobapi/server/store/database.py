@@ -41,6 +41,12 @@ VERSION = 3
 _MIGRATIONS = {1: "ALTER TABLE jobs ADD COLUMN storing BIGINT", 2: "ALTER TABLE jobs ADD COLUMN placed BIGINT"}
 """The statements that migrate the tables of a version to the next one."""
 
+_LOCK_TIMEOUT = 5
+"""Seconds that a transaction waits for the lock of another one."""
+
+_CONNECTION_TIMEOUT = 10
+"""Seconds that a request waits for a free connection to the database."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -131,7 +137,11 @@ class Database:
         :raises SettingsError: when a later version of the server made it.
         """
         self._engine = create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": 5}, pool_size=10, max_overflow=50, pool_timeout=10
+            f"sqlite:///{path}",
+            connect_args={"timeout": _LOCK_TIMEOUT},
+            pool_size=10,
+            max_overflow=50,
+            pool_timeout=_CONNECTION_TIMEOUT,
         )
         event.listen(self._engine, "connect", _on_connect)
         event.listen(self._engine, "begin", _on_begin)
@@ -152,7 +162,7 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a transaction that holds the write lock from its beginning.
 
-        :raises DatabaseBusy: when another transaction holds the lock for more than 5 seconds.
+        :raises DatabaseBusy: when another transaction holds the lock for too long.
         :raises DiskFull: when the disk is full.
         """
         with _server_errors(), self._engine.begin() as connection:
@@ -189,7 +199,7 @@ def _server_error(text: str) -> ServerError | None:
 
 def _on_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # the driver must not begin transactions of its own
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={_LOCK_TIMEOUT * 1000}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
