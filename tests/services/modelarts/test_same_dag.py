@@ -54,12 +54,19 @@ def test_a_failed_script_is_a_failed_task(inline, served, capfd):
     assert "so it is" in said.partition("The last lines of its log:")[2]
 
 
-@pytest.mark.parametrize("dialect", ["v1", "v2"])
 @pytest.mark.parametrize(
-    ("ends", "said"),
+    ("dialect", "ends", "said"),
     [
-        ("DELETE", ("(ModelArts.2775: Training job (ID: ", "it was deleted. A retry of the task starts a new job.")),
-        ("stop", (" was stopped: on ModelArts (", "), which does not report by whom. Clear the task to train again.")),
+        (
+            "v1",
+            "DELETE",
+            ("(ModelArts.2775: Training job (ID: ", "it was deleted. A retry of the task starts a new job."),
+        ),
+        (
+            "v2",
+            "stop",
+            (" was stopped: on ModelArts (", "), which does not report by whom. Clear the task to train again."),
+        ),
     ],
 )
 def test_a_job_is_stopped_or_deleted_while_the_task_waits(inline, modelarts, monkeypatch, capfd, dialect, ends, said):
@@ -72,8 +79,6 @@ def test_a_job_is_stopped_or_deleted_while_the_task_waits(inline, modelarts, mon
         job = next(each["path"] for each in new() if "log" in each["path"]).split("/log")[0].split("/tasks")[0]
         if ends == "DELETE":
             Caller(modelarts).ok("DELETE", job.split("/versions")[0])
-        elif dialect == "v1":
-            Caller(modelarts).ok("POST", f"{job}/stop")
         else:
             Caller(modelarts).ok("POST", f"{job}/actions", {"action_type": "terminate"})
 
