@@ -107,9 +107,9 @@ def test_a_connection_with_an_error_names_the_field(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_test_button_has_one_line_for_each(hook: JobApiHook) -> None:
-    good, said = hook.test_connection()
-    assert good, said
-    lines = said.split("\n")
+    ok, message = hook.test_connection()
+    assert ok, message
+    lines = message.split("\n")
     assert [line.split(":")[0] for line in lines] == ["Token", "API", "Storage"]
     assert all(": ok, " in line for line in lines)
 
@@ -117,11 +117,11 @@ def test_the_test_button_has_one_line_for_each(hook: JobApiHook) -> None:
 def test_the_test_button_says_what_is_wrong(jobapi_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {**jobapi_server.connection, "password": "another-secret"}
     defined(monkeypatch, "training", **wrong)
-    good, said = JobApiHook("training").test_connection()
-    assert not good
-    assert said.startswith("Token: not ok, ")
-    assert "another-secret" not in said
-    assert len(said.split("\n")) == 1
+    ok, message = JobApiHook("training").test_connection()
+    assert not ok
+    assert message.startswith("Token: not ok, ")
+    assert "another-secret" not in message
+    assert len(message.split("\n")) == 1
 
     routes = {
         "GET /api/v2/jobs": reply({"jobs": [], "next": None}),
@@ -129,10 +129,10 @@ def test_the_test_button_says_what_is_wrong(jobapi_server: Server, monkeypatch: 
     }
     with Tiny(routes) as tiny:
         defined(monkeypatch, "training", conn_type="jobapi", host=tiny.url, login="me", password="word")
-        good, said = JobApiHook("training").test_connection()
+        ok, message = JobApiHook("training").test_connection()
         assert tiny.count("storage") == 1
-    assert not good
-    token, api, storage = said.split("\n")
+    assert not ok
+    token, api, storage = message.split("\n")
     assert token.startswith("Token: ok")
     assert api.startswith("API: ok")
     assert (
@@ -141,9 +141,9 @@ def test_the_test_button_says_what_is_wrong(jobapi_server: Server, monkeypatch: 
 
     with Tiny({"GET /": Reply(200, {"Content-Type": "text/html"}, b"<html>")}) as tiny:
         defined(monkeypatch, "training", conn_type="jobapi", host=tiny.url, login="me", password="word")
-        good, said = JobApiHook("training").test_connection()
-    assert not good
-    assert "API: not ok" in said
+        ok, message = JobApiHook("training").test_connection()
+    assert not ok
+    assert "API: not ok" in message
 
 
 def test_the_provider_keeps_airflows_schema() -> None:

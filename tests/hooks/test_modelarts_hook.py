@@ -70,9 +70,9 @@ def test_a_connection_with_an_error_names_the_field(modelarts: ModelArts, monkey
 def test_the_test_button_has_one_line_for_each(
     modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch, dialect: str
 ) -> None:
-    good, said = defined(monkeypatch, modelarts.connection_for(dialect)).test_connection()
-    assert good, said
-    assert [line.split(":")[0] for line in said.split("\n")] == ["Token", "API", "Storage"]
+    ok, message = defined(monkeypatch, modelarts.connection_for(dialect)).test_connection()
+    assert ok, message
+    assert [line.split(":")[0] for line in message.split("\n")] == ["Token", "API", "Storage"]
 
 
 @pytest.mark.parametrize(
@@ -87,12 +87,12 @@ def test_the_test_button_has_one_line_for_each(
 def test_the_test_button_says_what_is_wrong(
     modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch, extra: dict[str, str], subject: str, said: str
 ) -> None:
-    good, told = defined(monkeypatch, modelarts.connection, **extra).test_connection()
-    assert not good
-    (line,) = [line for line in told.split("\n") if "not ok" in line]
+    ok, message = defined(monkeypatch, modelarts.connection, **extra).test_connection()
+    assert not ok
+    (line,) = [line for line in message.split("\n") if "not ok" in line]
     assert line.startswith(f"{subject}: not ok")
     assert said in line
-    assert "another-secret" not in told
+    assert "another-secret" not in message
 
 
 def test_without_keystoneauth1(modelarts: ModelArts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ class FolderService:
 
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
         """Write the job's files and start its script."""
-        place, log = self._folder / job_id, self._logs / f"{job_id}.log"
+        place, log = self._folder / job_id, self.log({"job_id": job_id})
         with suppress(FileExistsError):
             place.mkdir(parents=True)
             for name, content in job.files().items():
@@ -49,7 +49,7 @@ class FolderService:
         """Find a job by its id."""
         if not (self._folder / job_id).is_dir():
             raise JobNotFound(f"{self._folder} has no job {job_id}.")
-        return Submission({"job_id": job_id, "log": str(self._logs / f"{job_id}.log")}, timedelta())
+        return Submission({"job_id": job_id}, timedelta())
 
     def status(self, handle: Handle) -> JobStatus:
         """Get the status of a job."""
@@ -70,9 +70,13 @@ class FolderService:
         """Get the time at which a job's process was started."""
         return datetime.fromtimestamp((self._folder / handle["job_id"] / "pid").stat().st_mtime, UTC)
 
+    def log(self, handle: Handle) -> Path:
+        """The file of a job's log."""
+        return self._logs / f"{handle['job_id']}.log"
+
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
         """Get the last lines of a job's log."""
-        return tuple(Path(handle["log"]).read_text().splitlines()[-count:])
+        return tuple(self.log(handle).read_text().splitlines()[-count:])
 
     def stop(self, handle: Handle) -> None:
         """Stop a job."""
@@ -140,7 +144,7 @@ class FolderFollower:
         """Read the lines after the cursor."""
         status = await self.status()
         begin = cursor or 0
-        content = await asyncio.to_thread(Path(self._handle["log"]).read_bytes)
+        content = await asyncio.to_thread(self._service.log(self._handle).read_bytes)
         end = content.rfind(b"\n") + 1
         if end <= begin and not status.status.ended:
             await asyncio.sleep(POLL_INTERVAL)
