@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
@@ -169,10 +170,8 @@ class TrainingHook(BaseHook):
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
         """The fields of the extra in the form of Airflow 3.1."""
-        from airflow_provider_jobapi.hooks._widgets import widgets
-
         model = cls.settings_class()
-        return {} if model is None else widgets(model)
+        return {} if model is None else form_widgets(model)
 
 
 def make_service(hook: type[TrainingHook], connection: Connection, patience: float | None = None) -> TrainingService:
@@ -218,3 +217,32 @@ def summary(check: Callable[[], Sequence[CheckResult]]) -> tuple[bool, str]:
     except TrainingError as error:
         return False, str(error)
     return all(result.ok for result in results), "\n".join(str(result) for result in results)
+
+
+_FORM_LIBRARIES = ("flask_appbuilder.fieldwidgets", "flask_babel", "wtforms", "wtforms.validators")
+"""Airflow 3.1 installs these libraries, or replaces them by mocks while it reads the form."""
+
+
+def form_widgets(connection: type[ConnectionSettings]) -> dict[str, Any]:
+    """Make the form fields of a connection by key; empty where the form's libraries are not installed."""
+    try:
+        fab, babel, wtforms, validators = (import_module(name) for name in _FORM_LIBRARIES)
+    except ImportError:
+        return {}
+
+    made: dict[str, Any] = {}
+    for name, field in connection.conn_fields().items():
+        schema = field["schema"]
+        if schema.get("format") == "password":
+            kind, widget = wtforms.PasswordField, fab.BS3PasswordFieldWidget
+        else:
+            kinds = {"boolean": (wtforms.BooleanField, None), "integer": (wtforms.IntegerField, fab.BS3TextFieldWidget)}
+            kind, widget = kinds.get(schema["type"][0], (wtforms.StringField, fab.BS3TextFieldWidget))
+        made[name] = kind(
+            babel.lazy_gettext(field["label"]),
+            validators=[validators.Optional(), *([validators.any_of(schema["enum"])] if "enum" in schema else [])],
+            description=field["description"],
+            default=schema.get("default"),
+            **({"widget": widget()} if widget else {}),
+        )
+    return made

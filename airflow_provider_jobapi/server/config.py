@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from airflow_provider_jobapi.server import machine
-from airflow_provider_jobapi.training.hosts import is_loopback
 from airflow_provider_jobapi.training.units import read_span, size_text
+from airflow_provider_jobapi.training.validation import is_loopback
 
 _SIZES = {"": 1, "b": 1}
 _SIZES |= {f"{letter}{unit}": base**power for power, letter in enumerate("kmgt", 1)

@@ -11,9 +11,8 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from airflow_provider_jobapi.training.digest import digest_of
 from airflow_provider_jobapi.training.job import TrainingJob
-from airflow_provider_jobapi.training.job_file import InputFile
+from airflow_provider_jobapi.training.job_file import InputFile, digest_of
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobStatus
 

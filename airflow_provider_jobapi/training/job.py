@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 from pydantic import BeforeValidator, Field
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.training.digest import digest_of
 from airflow_provider_jobapi.training.job_file import (
     NAME,
     EnvVar,
@@ -21,6 +20,7 @@ from airflow_provider_jobapi.training.job_file import (
     JobSpec,
     Resources,
     check_path,
+    digest_of,
 )
 from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_duplicates, validated
 

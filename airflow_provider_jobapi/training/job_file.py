@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
@@ -234,3 +235,14 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         refuse_duplicates("The job file", [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         return super().construct_mapping(node, deep=deep)
+
+
+def digest_of(files: Iterable[tuple[str, str]]) -> str:
+    r"""The SHA-256, in hex, of the lines ``<name>\0<sha256>\n``, sorted, of some files.
+
+    It depends on names and contents alone, and can be computed from what ``sha256sum`` prints.
+
+    :param files: The name and the SHA-256, in hex, of each.
+    """
+    lines = sorted(f"{name}\0{sha256}\n".encode("utf-8", "surrogateescape") for name, sha256 in files)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
