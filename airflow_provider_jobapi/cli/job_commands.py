@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.training.status import JobState
 
 FOLLOW_PATIENCE = 600.0
-"""Seconds for which a service that does not answer is waited for while a job is followed; as of the operator."""
+"""Seconds to wait for an unavailable service while a job is followed; the operator's default."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -74,9 +74,9 @@ def _command(commands: Commands, name: str, run: Callable[..., int], text: str) 
         "JOBAPI_CLIENT_ID and JOBAPI_CLIENT_SECRET); by default AIRFLOW_CONN_JOBAPI_DEFAULT",
     )
     parser.add_argument(
-        "--patience", type=_span, metavar="SPAN", help="how long a service that does not answer is waited for, as 10m"
+        "--patience", type=_span, metavar="SPAN", help="how long to wait for a service that is unavailable, such as 10m"
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress, only what is wrong")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print only errors and warnings")
     return parser
 
 
@@ -88,13 +88,13 @@ def _job_id(text: str) -> str:
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no job id, which is a UUID") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a job id; expected a UUID") from None
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
     def read(text: str) -> int:
         if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} to {most}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} to {most}")
         return int(text)
 
     return read
@@ -105,7 +105,9 @@ def _span(text: str) -> float:
 
     span = read_span(text)
     if span is None and text.strip() != "0":
-        raise argparse.ArgumentTypeError(f"{text!r} is no span of time, such as 10m or a number of seconds")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a duration; expected one such as 10m, or a number of seconds"
+        )
     return 0.0 if span is None else span.total_seconds()
 
 
@@ -137,7 +139,7 @@ def _submit(options: argparse.Namespace) -> int:
 
     job_file = read_job_file(options.file)
     jobs = _jobs(options)
-    tell = _teller(options)
+    tell = _message_printer(options)
     prepared = prepare(job_file, options.folder, options.connection, tell)
     chosen = choose_id(jobs, prepared.job_file, options.id, new=options.new)
     again = f"--id {chosen.job_id} goes on with it" if options.new else "the same command goes on with it"
@@ -173,7 +175,7 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps([each.to_wire() for each in found], indent=2))
     elif found:
         print(table(found))
-    tell = _teller(options)
+    tell = _message_printer(options)
     if not found:
         tell("This client has no job on the service.")
     elif more:
@@ -199,12 +201,12 @@ def _logs(options: argparse.Namespace) -> int:
 def _stop(options: argparse.Namespace) -> int:
     jobs = _jobs(options)
     status = jobs.status(options.job_id)
-    tell = _teller(options)
+    tell = _message_printer(options)
     if status.status.ended:
         tell(f"It has ended already. {status.describe()}")
     else:
         jobs.stop(options.job_id)
-        tell(f"Job {options.job_id} is told to stop; `jobapi status {options.job_id}` shows when it has.")
+        tell(f"Job {options.job_id} is asked to stop; `jobapi status {options.job_id}` shows when it has.")
     return 0
 
 
@@ -233,7 +235,7 @@ def _follow(
     """
     from airflow_provider_jobapi.cli.follow import follow
 
-    tell = _teller(options)
+    tell = _message_printer(options)
     told: JobState | None = None
 
     def tell_state(state: JobState | None) -> None:
@@ -272,5 +274,5 @@ def _print(lines: Iterable[LogLine], options: argparse.Namespace) -> None:
     sys.stdout.flush()
 
 
-def _teller(options: argparse.Namespace) -> Callable[[str], None]:
+def _message_printer(options: argparse.Namespace) -> Callable[[str], None]:
     return (lambda _: None) if options.quiet else say

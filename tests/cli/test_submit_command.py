@@ -79,7 +79,7 @@ def test_a_job_that_is_stopped_ends_the_command_with_143(work, command, jobapi_s
         job_id = following.out.split()[0]
         stopped = command("stop", job_id)
         assert stopped.code == 0
-        assert f"Job {job_id} is told to stop" in stopped.err
+        assert f"Job {job_id} is asked to stop" in stopped.err
         assert stopped.out == ""
         done = following.wait()
     assert done.code == 143
