@@ -106,7 +106,7 @@ def test_a_model_of_a_job_that_goes_on(command, jobapi_server):
     job_id = jobapi_server.submit("import time\ntime.sleep(600)")
     done = command("model", "get", job_id, "x")
     assert done.code == 2
-    assert "ask for its model when it has ended" in done.sentence
+    assert "get its model after it has ended" in done.sentence
     assert command("stop", job_id, "--quiet").err == ""
     jobapi_server.wait_for(job_id, "STOPPED")
 
@@ -116,7 +116,7 @@ def test_a_model_of_a_job_that_goes_on(command, jobapi_server):
     [
         ((), "the following arguments are required: COMMAND"),
         (("submit",), "the following arguments are required: -f/--file"),
-        (("status", "12"), "'12' is not a job id, which is a UUID"),
+        (("status", "12"), "'12' is not a job id; expected a UUID"),
         (("logs",), "the following arguments are required: JOB_ID"),
         (("logs", "--tail", "-1", str(uuid.uuid4())), "'-1' is not a whole number from 0"),
         (("status", "--limit", "0"), "'0' is not a whole number from 1 to 1000"),
