@@ -17,7 +17,6 @@ from typing import Any, Self
 
 from airflow_provider_jobapi.server import machine
 from airflow_provider_jobapi.training.units import read_span, size_text
-from airflow_provider_jobapi.training.validation import is_loopback
 
 _SIZES = {"": 1, "b": 1}
 _SIZES |= {f"{letter}{unit}": base**power for power, letter in enumerate("kmgt", 1)
@@ -168,6 +167,9 @@ class Settings:
         return settings
 
     def _check(self) -> None:
+        # Imported late: it brings pydantic, which `jobapi --help` does not need.
+        from airflow_provider_jobapi.training.validation import is_loopback
+
         if not (self.insecure or is_loopback(self.host)):
             raise SettingsError(
                 f"--host {self.host} would send secrets over the network in plain text: listen on 127.0.0.1 and put a "
