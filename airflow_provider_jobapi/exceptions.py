@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors of this provider, told apart by what the user must do.
+"""The errors of this provider, distinguished by what the user has to do.
 
 ::
 
@@ -7,7 +7,7 @@
     ├── InvalidJob              fix the job: a field, a file name, a requirement
     ├── JobEnded                the job ran and its end is not what was asked for
     │   ├── JobFailed           fix the script or its limits; holds the reason, the exit code, the last log lines
-    │   ├── JobStopped          somebody stopped it, or its time was over
+    │   ├── JobStopped          a user or a limit stopped it
     │   └── NoSavedModel        write a SavedModel, or do not fetch one
     ├── JobNotFound             the service never had this job
     ├── JobGone                 the service had it, and its retention is over

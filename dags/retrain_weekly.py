@@ -3,7 +3,7 @@
 
 A run that is late, by a backfill or a catch-up, trains on what was known in its own week and writes that week's
 version: what the week itself would have given. TensorFlow Serving, which takes the highest version, is not set back.
-Where Airflow has partitions, from 3.2 on, each week is one. A run that takes longer than half a day is told of.
+With Airflow 3.2 and later each week is a partition. A run that takes longer than half a day raises an alert.
 """
 
 from __future__ import annotations

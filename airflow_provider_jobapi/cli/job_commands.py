@@ -139,8 +139,8 @@ def _submit(options: argparse.Namespace) -> int:
 
     job_file = read_job_file(options.file)
     jobs = _jobs(options)
-    tell = _message_printer(options)
-    prepared = prepare(job_file, options.folder, options.connection, tell)
+    say = _message_printer(options)
+    prepared = prepare(job_file, options.folder, options.connection, say)
     chosen = choose_id(jobs, prepared.job_file, options.id, new=options.new)
     again = f"--id {chosen.job_id} goes on with it" if options.new else "the same command goes on with it"
     try:
@@ -150,7 +150,7 @@ def _submit(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         say(f"Interrupted before job {chosen.job_id} was known to be submitted: {again}, `jobapi stop` ends it.")
         raise
-    tell(_submitted(chosen.job_id, chosen.state, options))
+    say(_submitted(chosen.job_id, chosen.state, options))
     print(chosen.job_id, flush=True)
     return _follow(jobs, chosen.job_id, options) if options.follow else 0
 
@@ -158,8 +158,8 @@ def _submit(options: argparse.Namespace) -> int:
 def _submitted(job_id: str, state: JobState | None, options: argparse.Namespace) -> str:
     if state is None:
         return f"Job {job_id} is submitted."
-    anew = "another --id trains it anew" if options.id else "--new trains it once more"
-    return f"Job {job_id} was submitted before and is {state}; {anew}."
+    advice = "use another --id to train it again" if options.id else "use --new to train it again"
+    return f"Job {job_id} was submitted before and is {state}; {advice}."
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -175,11 +175,11 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps([each.to_wire() for each in found], indent=2))
     elif found:
         print(table(found))
-    tell = _message_printer(options)
+    say = _message_printer(options)
     if not found:
-        tell("This client has no job on the service.")
+        say("This client has no job on the service.")
     elif more:
-        tell(f"These are the newest {len(found)}; --limit shows more.")
+        say(f"These are the newest {len(found)}; --limit shows more.")
     return 0
 
 
@@ -201,12 +201,12 @@ def _logs(options: argparse.Namespace) -> int:
 def _stop(options: argparse.Namespace) -> int:
     jobs = _jobs(options)
     status = jobs.status(options.job_id)
-    tell = _message_printer(options)
+    say = _message_printer(options)
     if status.status.ended:
-        tell(f"It has ended already. {status.describe()}")
+        say(f"It has ended already. {status.describe()}")
     else:
         jobs.stop(options.job_id)
-        tell(f"Job {options.job_id} is asked to stop; `jobapi status {options.job_id}` shows when it has.")
+        say(f"Job {options.job_id} is asked to stop; `jobapi status {options.job_id}` shows when it has.")
     return 0
 
 
@@ -229,20 +229,20 @@ def _follow(
     cursor: Any = None,
     known: JobState | None = None,
 ) -> int:
-    """Show the log after the cursor to the end of the job, and answer the exit code that tells the end.
+    """Show the log after the cursor until the job ends, and return the exit code for its end.
 
     :param known: The state that came with the cursor.
     """
     from airflow_provider_jobapi.cli.follow import follow
 
-    tell = _message_printer(options)
-    told: JobState | None = None
+    say = _message_printer(options)
+    last: JobState | None = None
 
     def tell_state(state: JobState | None) -> None:
-        nonlocal told
-        if state not in {None, told} and not state.ended:
-            tell(f"Job {job_id} is {state}.")
-        told = state
+        nonlocal last
+        if state not in {None, last} and not state.ended:
+            say(f"Job {job_id} is {state}.")
+        last = state
 
     def show(chunk: LogChunk) -> None:
         _print(chunk.lines, options)
@@ -260,7 +260,7 @@ def _follow(
         raise ServiceUnavailable(
             f"{error} Job {job_id} may go on: `jobapi logs -f {job_id}` follows it again."
         ) from None
-    tell(status.describe())
+    say(status.describe())
     return exit_code(status)
 
 

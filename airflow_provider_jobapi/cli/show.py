@@ -43,7 +43,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 def _moment(moment: datetime | None) -> str:
     try:
         return "" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError):  # a service may tell any year
+    except (OverflowError, ValueError):  # a service may answer with any year
         return str(moment)
 
 

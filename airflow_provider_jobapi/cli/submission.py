@@ -57,11 +57,11 @@ def read_job_file(path: str) -> JobFile:
         raise InvalidJob(f"{path}: {error}", field=error.field) from None
 
 
-def prepare(job_file: JobFile, folder: str | None, connection: str | None, tell: Callable[[str], None]) -> Prepared:
+def prepare(job_file: JobFile, folder: str | None, connection: str | None, say: Callable[[str], None]) -> Prepared:
     """Make the files of a folder the inputs of a job; where its file names inputs, exactly these.
 
     :param connection: What names the connection; a file of a secret must not become one of a job.
-    :param tell: Called with a message about the files of the job.
+    :param say: Called with a message about the files of the job.
     :raises InvalidJob: for a folder or a file that cannot be used.
     """
     if folder is None:
@@ -77,7 +77,7 @@ def prepare(job_file: JobFile, folder: str | None, connection: str | None, tell:
     size = sum(path.stat().st_size for path in chosen.values())
     files = "1 file" if len(chosen) == 1 else f"{len(chosen):,} files"
     left_out = f"; left out: {_some(found.left_out)}" if found.left_out else ""
-    tell(f"The job gets {files} of {folder}, {size_text(size)}{left_out}.")
+    say(f"The job gets {files} of {folder}, {size_text(size)}{left_out}.")
     sources = measure_all(chosen)
     for file in named or ():
         if sources[file.path].as_input() != file:
@@ -109,10 +109,10 @@ class Chosen:
 def choose_id(jobs: Jobs, job_file: JobFile, asked: str | None, *, new: bool) -> Chosen:
     """The id under which a job is submitted.
 
-    Unless somebody chooses it, it follows from what the job is: who repeats the command finds the job that goes on or
-    was successful, and trains anew where it failed, was stopped, or is gone.
+    By default it follows from the content of the job: repeating the command finds the job that is active or was
+    successful, and submits another one where it failed, was stopped, or is gone.
 
-    :param asked: The id that somebody chose.
+    :param asked: The id that the user chose.
     :param new: Whether the job is to be trained once more in any case.
     """
 

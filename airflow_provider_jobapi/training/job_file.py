@@ -120,7 +120,7 @@ class Execution(Strict):
         default="", alias="resourcePlanId", max_length=200, description="a plan's name, recorded only"
     )
     retries: int = Field(
-        default=0, ge=0, le=0, strict=True, description="0: whoever submits the job repeats it, under the next id"
+        default=0, ge=0, le=0, strict=True, description="0: the client repeats a job itself, under the next id"
     )
 
 

@@ -14,7 +14,7 @@ __all__ = ["End", "TrainingEvent"]
 
 @dataclass(frozen=True, slots=True)
 class TrainingEvent:
-    """What the trigger tells the task: small, and free of secrets, since Airflow logs it.
+    """The trigger's message to its task: small, and free of secrets, since Airflow logs it.
 
     :ivar end: Why following the job ended.
     :ivar job_id: The job.

@@ -71,7 +71,7 @@ class TaskLog:
     async def open(self, ti: Any, follower: LogFollower) -> Cursor:
         """Find out where the log stands; returns the cursor to read from.
 
-        :param ti: The task instance; None where there is none, as on a worker, whose log nobody continues.
+        :param ti: The task instance; None where there is none, as on a worker, whose log is not continued.
         """
         self._keeps_cursor = not follower.replayable
         if ti is None or not (self._is_wanted() or self._keeps_cursor):

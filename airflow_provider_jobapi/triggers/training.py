@@ -213,7 +213,7 @@ class TrainingTrigger(BaseTrigger):
             return
         try:
             await stop_job(self._open, patience=self.kill_patience, warn=self.log.warning)
-        except Exception as error:  # noqa: BLE001 -- there is nobody to raise it to
+        except Exception as error:  # noqa: BLE001 -- no caller could handle it
             self.log.error(f"Job {self.job_id} could not be stopped: {describe(error)}")  # noqa: TRY400
         else:
             self.log.info(f"Job {self.job_id} was asked to stop.")

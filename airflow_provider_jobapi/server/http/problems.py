@@ -47,7 +47,7 @@ TITLES = {
 class ProblemBody(BaseModel):
     """An error: RFC 9457 problem details."""
 
-    type: str = Field(description="`about:blank`, or `/problems/<word>` for the errors that programs tell apart")
+    type: str = Field(description="`about:blank`, or `/problems/<word>` for the errors that programs distinguish")
     title: str = Field(description="what kind of error it is")
     status: int = Field(description="the HTTP status")
     detail: str = Field(description="one sentence: what happened and what to do")

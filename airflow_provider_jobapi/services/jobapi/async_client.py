@@ -145,7 +145,7 @@ class AsyncClient:
 
 
 def _retrieve_error(login: asyncio.Task[str]) -> None:
-    """Retrieve a login's error where all who waited for it are gone; asyncio reports one that nobody retrieved."""
+    """Retrieve a login's error where no caller waits for it any more; asyncio reports one that is not retrieved."""
     if not login.cancelled():
         login.exception()  # noqa: LOG004 -- a task, not a logger
 

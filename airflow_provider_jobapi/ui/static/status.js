@@ -33,10 +33,10 @@ export function understand(read) {
     if (key !== "return_value" || jobId !== null) ignored.push(key);
     return null;
   };
-  const [facts, status, told, result] = KEYS.slice(1).map(own);
+  const [facts, status, metrics, result] = KEYS.slice(1).map(own);
   const view = { ti, jobId, facts, status, result, ignored, kind: kindOf(read, jobId) };
-  view.metrics = view.kind === "cleared" ? new Map() : readMetrics(told);
-  view.leftOut = told?.left_out > 0 ? told.left_out : 0;
+  view.metrics = view.kind === "cleared" ? new Map() : readMetrics(metrics);
+  view.leftOut = metrics?.left_out > 0 ? metrics.left_out : 0;
   view.tries = readTries(read.store, view.kind === "cleared" ? null : jobId);
   view.now = nowOf(read, facts, status);
   view.state = stateOf(view);
@@ -166,7 +166,7 @@ function trainingOf({ ti, state, status, facts }) {
   const message = text(status?.message);
   if (state === "left") {
     return ti.state === "success"
-      ? ["Ended", "idle", `The task was marked success while its job was running${facts ? "; the job was told to stop" : ""}.`]
+      ? ["Ended", "idle", `The task was marked success while its job was running${facts ? "; the job was asked to stop" : ""}.`]
       : ["Failed", "bad", "The task ended before its job did."];
   }
   if (state === null) return ["Submitted", "active", "The job was submitted; its first status has not been read yet."];

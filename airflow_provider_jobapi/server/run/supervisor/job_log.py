@@ -17,7 +17,7 @@ else:  # beside the supervisor, away from the package
     from framing import Framer, clean, stamp  # type: ignore[import-not-found, no-redef]
 
 PREFIX = "jobapi: "
-"""The beginning of the supervisor's own lines, which tells them from the job's."""
+"""How the supervisor's own lines begin, by which they differ from the job's."""
 
 TAIL_BYTES = 256 * 1024
 """The most bytes of last lines that are kept beyond the bound, since they hold the traceback."""
