@@ -60,8 +60,8 @@ def test_follow_shows_the_log_and_ends_with_the_jobs_code(work, command, code):
     job_id, *lines = done.out.splitlines()
     assert lines == ["line 0", "line 1", "line 2"]
     assert done.code == code
-    state = f"FAILED (NonZeroExit, exit code {code})" if code else "SUCCESSFUL (exit code 0)"
-    assert f"Job {job_id} is {state}: " in done.err
+    ending = f"failed: NonZeroExit, exit code {code}. " if code else "was successful: exit code 0. "
+    assert f"Job {job_id} (lines) {ending}" in done.err
 
 
 def test_a_job_that_fails_without_a_code_of_its_own(work, command):
