@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -129,10 +131,12 @@ def _type_of(text: str) -> str | None:
 
 
 def _ask_airflow(conn_id: str, patience: float | None) -> tuple[TrainingService, str]:
-    for entry_point in entry_points(group=GROUP):
-        read: Callable[[str, float | None], tuple[TrainingService, str] | None] = entry_point.load()
-        if (found := read(conn_id, patience)) is not None:
-            return found
+    # Airflow writes its warnings to standard output, where a script expects the job's id and nothing else.
+    with redirect_stdout(sys.stderr):
+        for entry_point in entry_points(group=GROUP):
+            read: Callable[[str, float | None], tuple[TrainingService, str] | None] = entry_point.load()
+            if (found := read(conn_id, patience)) is not None:
+                return found
     raise ConnectionProblem(_missing(f"AIRFLOW_CONN_{conn_id.upper()}"))
 
 

@@ -168,7 +168,7 @@ class Settings:
 
     def _check(self) -> None:
         # Imported late: it brings pydantic, which `jobapi --help` does not need.
-        from airflow_provider_jobapi.training.validation import is_loopback
+        from airflow_provider_jobapi.training.hosts import is_loopback
 
         if not (self.insecure or is_loopback(self.host)):
             raise SettingsError(

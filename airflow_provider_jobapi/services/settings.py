@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
-from airflow_provider_jobapi.training.validation import is_loopback
+from airflow_provider_jobapi.training.hosts import is_loopback
 
 Reader = Callable[[str, Any], Any]
 """Takes the key and the value; answers the value to use, or raises :class:`ConnectionProblem`."""

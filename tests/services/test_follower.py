@@ -171,7 +171,7 @@ def test_all_followers_of_a_connection_share_one_session(jobapi_server: Server) 
     async def run() -> Any:
         async with following(settings, job_id) as one, following(settings, job_id) as two:
             await asyncio.gather(one.read(None), two.read(None))
-            assert one._channel is two._channel
+            assert one._joined() is two._joined()
             session = one._joined()._session
         assert session is not None
         assert session.closed

@@ -151,7 +151,7 @@ def test_hostile_names_and_numbers_are_only_shown(open_tab, told):
     expect(tab.root.get_by_role("article")).to_have_count(1)
     for sentence in ("loss is NaN at step 0.", "loss is Infinity at step 2.", "loss is −Infinity at step 4."):
         expect(tab.chart("loss")).to_contain_text(sentence)
-    expect(tab.chart("loss").locator(".jt-strange")).to_have_count(3)
+    expect(tab.chart("loss").locator(".jt-marks")).to_have_count(3)
     assert "NaN" not in tab.chart("loss").locator(".jt-line path").get_attribute("d")
     expect(tab.root.get_by_role("region", name="Why it failed")).to_contain_text(HOSTILE[0])
 

@@ -102,7 +102,9 @@ def test_unreadable_storage_is_an_error(modelarts: ModelArts, dialect: str, job_
 def test_invalid_tombstone(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
     for written in ("no JSON", "[]", "{}", '{"handle": {"job_id": "another"}, "sha256": ""}'):
         modelarts.put(f"/{modelarts.bucket}/jobs/created/{job_id}.json", written)
-        with pytest.raises(BrokenContract, match=f"jobs/created/{job_id}.json of OBS does not name .* delete it"):
+        with pytest.raises(
+            BrokenContract, match=f"jobs/created/{job_id}.json of the storage is not the tombstone of job .*; delete it"
+        ):
             modelarts_service.find(job_id)
 
 
