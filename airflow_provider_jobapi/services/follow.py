@@ -218,12 +218,13 @@ class _Following:
         if self._job_ended and not self.timed_out:
             await asyncio.Event().wait()  # the reading ends by itself
         if deadline.stop:
-            self.timed_out = True  # before the stop: the reading may see its effect before the stop is answered
+            # Both before the stop: the reading may see its effect, and end, before the stop is answered.
+            self.timed_out = True
+            self._warn(f"The {deadline.limit} is over; the job is being stopped.")
             try:
                 await stop_job(self._open, patience=self._patience, warn=lambda _: None)
             except Exception as error:  # noqa: BLE001 -- as for a read: the worker looks at the job again
                 return Followed(End.UNREACHABLE, error)
-            self._warn(f"The {deadline.limit} is over; the job was asked to stop.")
             if self._read_timeout is not None and not self._read_timeout.expired():
                 self._interrupted = True
                 self._read_timeout.reschedule(0)
