@@ -159,7 +159,7 @@ def data_files(inputs: Iterable[InputFile]) -> tuple[InputFile, ...]:
 
 
 def data_version(inputs: Iterable[InputFile]) -> str | None:
-    """The SHA-256 over the names and hashes of the job's data files; None where there are none."""
+    """The SHA-256 over the names and hashes of the job's data files, or None when the job has no data files."""
     files = [(file.path, file.sha256) for file in data_files(inputs)]
     return digest_of(files) if files else None
 
