@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from tests.harness.airflow import Airflow
-from tests.harness.server import running
+from tests.harness.server import AS_ROOT, running
 
 DAG = "train_and_fetch"
 TASKS = ("prepare", "train", "fetch", "evaluate")
@@ -49,7 +49,7 @@ def _interrupt(*_: object) -> None:
 
 def _show(folder: Path, models: Path) -> int:
     say("Starting a jobAPI server.")
-    with running(folder / "jobapi", "--grace", "5s") as server:
+    with running(folder / "jobapi", "--grace", "5s", *AS_ROOT) as server:
         say(f"It answers at {server.url}. Starting Airflow, which takes half a minute.")
         with Airflow(folder / "airflow", Path(__file__).parents[1] / "dags") as airflow:
             airflow.connect("jobapi_default", server.connection)

@@ -100,6 +100,7 @@ _URL = _setting(_text, "the address that clients use where a proxy stands in fro
 _INSECURE = _setting(_switch, "listen on an address beyond this machine without TLS")
 _TRUST = _setting(_switch, "let several clients share one user id, so that their jobs can read each other's files")
 _USERS = _setting(_users, "FIRST-LAST: run each client's jobs under a user id of its own (needs root)")
+_AS_ROOT = _setting(_switch, "let jobs run as root where the server does and --users does not give them other user ids")
 _TOKENS = _setting(_span, "how long a token is good for")
 _STORAGE = _setting(_size, "the most bytes that one client may store")
 _LOG = _setting(_size, "the most bytes of one job's log")
@@ -127,6 +128,7 @@ class Settings:
     insecure: bool = field(default=False, metadata=_INSECURE)
     trust_all_clients: bool = field(default=False, metadata=_TRUST)
     users: tuple[int, int] | None = field(default=None, metadata=_USERS)
+    jobs_as_root: bool = field(default=False, metadata=_AS_ROOT)
     token_lifetime: timedelta = field(default=timedelta(hours=1), metadata=_TOKENS)
     storage_bound: int = field(default=20 * 10**9, metadata=_STORAGE)
     log_bound: int = field(default=100 * 10**6, metadata=_LOG)
@@ -179,6 +181,18 @@ class Settings:
             raise SettingsError("--users needs root, since each client's jobs run under a user id of their own.")
         if self.url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", self.url):
             raise SettingsError(f"--url cannot be {self.url!r}: it is an address such as https://jobs.example.com.")
+
+    def check_user_of_jobs(self) -> None:
+        """Check that no job runs as root unless the settings allow it.
+
+        :raises SettingsError: when the server's user is root, and neither ``users`` nor ``jobs_as_root`` is set.
+        """
+        if os.geteuid() == 0 and not (self.users or self.jobs_as_root):
+            raise SettingsError(
+                "The server runs as root, and each job would run as root, too: start it as another user, give the jobs "
+                "of each client a user id of their own with --users FIRST-LAST, or pass --jobs-as-root where jobs may "
+                "do everything on this machine, such as in a container of their own."
+            )
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pwd
 import resource
 import shlex
 import signal
@@ -39,6 +40,7 @@ def serve(settings: Settings) -> int:
 
     :raises SettingsError: when it cannot start.
     """
+    settings.check_user_of_jobs()
     os.umask(0o077)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("airflow_provider_jobapi").setLevel(logging.INFO)
@@ -131,6 +133,7 @@ def _url(listener: socket.socket) -> str:
 def _welcome(settings: Settings, clients: ClientRegistry, address: str) -> str:
     url = settings.url.rstrip("/") or address
     place = f"jobAPI server {__version__} listens at {address}; its files are below {settings.root}."
+    place += f"\n{_user_of_jobs(settings)}"
     if names := [client.client_id for client in clients.all()]:
         renew = f"`jobapi client renew {names[0]} --root {shlex.quote(str(settings.root))}`"
         return f"{place}\nClients: {', '.join(names)}. A lost secret is replaced by {renew}."
@@ -138,4 +141,27 @@ def _welcome(settings: Settings, clients: ClientRegistry, address: str) -> str:
     return (
         f"{place}\n\nThis is its first start: the client {FIRST_CLIENT!r} was made, and its secret is shown this once. "
         f"Give Airflow the connection:\n\n{help_text}"
+    )
+
+
+def _user_of_jobs(settings: Settings) -> str:
+    """One line that says as whom jobs run, and what they can read of one another."""
+    if settings.users:
+        first, last = settings.users
+        return (
+            f"The jobs of each client run under a user id of its own ({first}-{last}) and cannot read the files of "
+            "other clients or of the server."
+        )
+    if os.geteuid() == 0:
+        return (
+            "Jobs run as root (--jobs-as-root): each job can read and change the files, variables and secrets of every "
+            "other job, of the server and of this machine."
+        )
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        name = f"user id {os.geteuid()}"
+    return (
+        f"Jobs run as {name}, the server's own user: each job can read and change the files, variables and secrets of "
+        "every other job and of the server; started as root with --users, the server separates its clients."
     )

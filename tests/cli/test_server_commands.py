@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from airflow_provider_jobapi.cli import main
-from airflow_provider_jobapi.server.config import Settings
+from airflow_provider_jobapi.server.config import Settings, SettingsError
+from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
 from tests.harness.server import Server, poll, running
@@ -25,7 +26,7 @@ def jobapi(*arguments: str, env: dict[str, str] | None = None) -> subprocess.Com
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("JOBAPI_")]:
             patch.delenv(name)
-        for name, value in (env or {}).items():
+        for name, value in {"JOBAPI_JOBS_AS_ROOT": "1", **(env or {})}.items():
             patch.setenv(name, value)
         if arguments[0] == "serve":
             command = [sys.executable, "-m", "airflow_provider_jobapi.cli", *arguments]
@@ -105,6 +106,36 @@ def test_a_port_that_is_taken_is_named(tmp_path):
 )
 def test_an_invalid_command_is_refused_in_one_sentence(tmp_path, arguments, said):
     assert said in refused(*arguments, env={"JOBAPI_ROOT": str(tmp_path / "root")})
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is refused")
+def test_root_without_users_refuses_to_run_jobs_unless_an_option_says_so(tmp_path):
+    place = tmp_path / "root"
+    said = refused("serve", "--root", str(place), "--port", "0", env={"JOBAPI_JOBS_AS_ROOT": ""})
+    assert "The server runs as root, and each job would run as root, too" in said
+    assert "--users FIRST-LAST" in said
+    assert "pass --jobs-as-root" in said
+    assert not place.exists()  # so that another user can be given it
+    with running(place, "--jobs-as-root") as server:
+        assert "Jobs run as root (--jobs-as-root): each job can read and change the files" in server.log()
+
+
+@pytest.mark.parametrize(
+    ("root", "users", "as_root", "runs"),
+    [(True, None, False, False), (True, None, True, True), (True, (2, 3), False, True), (False, None, False, True)],
+)
+def test_who_may_run_jobs(tmp_path, monkeypatch, root, users, as_root, runs):
+    monkeypatch.setattr("os.geteuid", lambda: 0 if root else 1000)
+    settings = Settings(root=tmp_path, users=users, jobs_as_root=as_root)
+    with contextlib.nullcontext() if runs else pytest.raises(SettingsError, match="pass --jobs-as-root"):
+        make_engine(settings)
+
+
+def test_the_start_says_what_jobs_can_read_of_one_another(tmp_path):
+    with running(tmp_path / "root") as server:
+        lines = [line for line in server.log().splitlines() if line.startswith("Jobs run as ")]
+        assert len(lines) == 1
+        assert "the files, variables and secrets of every other job" in lines[0]
 
 
 def test_an_invalid_variable_is_named():

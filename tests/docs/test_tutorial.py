@@ -81,6 +81,7 @@ def test_the_tutorial_word_by_word(tmp_path):
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         # The ports of a machine on which something else may run; a reader has them free.
         "JOBAPI_PORT": str(jobapi),
+        "JOBAPI_JOBS_AS_ROOT": "1",  # as the page says, for a machine where the tests run as root
         "AIRFLOW__API__PORT": str(api),
         "AIRFLOW__API__BASE_URL": f"http://localhost:{api}",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://localhost:{api}/execution/",

@@ -65,6 +65,7 @@ class Bench:
                 "cpus": 4,
                 "memory": 8_000,
                 "python": Path(sys.executable),
+                "jobs_as_root": os.geteuid() == 0,
             }
             | settings
         )

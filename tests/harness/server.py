@@ -38,6 +38,8 @@ import yaml
 
 T = TypeVar("T")
 START_TIMEOUT = 30.0
+AS_ROOT = ("--jobs-as-root",) if os.geteuid() == 0 else ()
+"""The option without which a server of root refuses to run jobs."""
 
 
 class Server:
@@ -96,6 +98,7 @@ class Server:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("JOBAPI_")}
         command = [sys.executable, "-m", "airflow_provider_jobapi.cli", "serve"]
         command += ["--root", str(self.root), "--port", str(self.port), *self.options]
+        command += () if {"--users", *AS_ROOT} & set(self.options) else AS_ROOT
         self.output.parent.mkdir(parents=True, exist_ok=True)
         with self.output.open("ab") as output:
             begin = output.tell()

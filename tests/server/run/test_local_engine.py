@@ -35,7 +35,7 @@ def state(engine: Engine, job: Supervised) -> EngineState:
 
 
 def test_the_settings_name_the_engine():
-    settings = Settings(root=Path("/nowhere"), engine="local", cpus=3, gpus=1, memory=500)
+    settings = Settings(root=Path("/nowhere"), engine="local", cpus=3, gpus=1, memory=500, jobs_as_root=True)
     engine = make_engine(settings)
     assert isinstance(engine, LocalEngine)
     assert engine.capacity == Resources(cpus=3, gpus=1, memory=500)

@@ -13,7 +13,7 @@ from airflow_provider_jobapi.training.job_file import Resources
 def make_engine(settings: Settings) -> Engine:
     """Make the engine that the settings name.
 
-    :raises SettingsError: when there is no such engine.
+    :raises SettingsError: when there is no such engine, or it cannot run jobs with these settings.
     """
     make = _ENGINES.get(settings.engine)
     if make is None:
@@ -24,6 +24,7 @@ def make_engine(settings: Settings) -> Engine:
 def _make_local(settings: Settings) -> Engine:
     from airflow_provider_jobapi.server.run.engines.local import LocalEngine
 
+    settings.check_user_of_jobs()
     return LocalEngine(Resources(cpus=settings.cpus, gpus=settings.gpus, memory=settings.memory))
 
 
