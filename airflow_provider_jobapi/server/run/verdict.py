@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,14 @@ def of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> Verdi
 
     :raises OSError: when the work folder cannot be read.
     """
+    end = _end_of_record(job, record, storage)
+    lost_lines = record.get("lost_lines")  # supervisors of earlier servers did not count them
+    if not lost_lines:
+        return end
+    return replace(end, message=f"{end.message} {lost_lines:,} lines of its log are lost: the disk was full.".strip())
+
+
+def _end_of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> Verdict:
     known = {
         "exit_code": record["exit_code"],
         "started": datetime.fromisoformat(record["started"]),

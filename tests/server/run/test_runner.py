@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_jobapi.server.run import preparation
+from airflow_provider_jobapi.server.run import preparation, verdict
 from airflow_provider_jobapi.server.run.engines.local import is_locked
 from airflow_provider_jobapi.server.run.supervisor import process_tree
 from airflow_provider_jobapi.server.store import layout
@@ -51,6 +51,26 @@ def test_a_failing_script_fails_with_its_exit_code(bench):
     assert (job.state, job.reason, job.exit_code, job.storing) == ("FAILED", "NonZeroExit", 3, None)
     assert job.message == "The command ended with exit code 3."
     assert bench.log(job) == "oh\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("", "The job wrote no SavedModel. 1,353 lines of its log are lost: the disk was full."),
+        ("exit(3)", "The command ended with exit code 3. 1,353 lines of its log are lost: the disk was full."),
+    ],
+)
+def test_the_status_says_how_many_lines_of_the_log_are_lost(bench, script, message):
+    job = bench.wait(bench.submit(script))
+    if job.state == "SUCCESSFUL":  # its work folder goes when its end is recorded
+        poll(lambda: not (job.directory / "work").exists(), 10, "the work folder to be removed")
+        (job.directory / "work").mkdir()
+    record = verdict.read_record(job.directory) or {}
+    assert record["lost_lines"] == 0
+    assert "lost" not in job.message
+    assert verdict.of_record(job, {**record, "lost_lines": 1353}, bench.storages.of("airflow")).message == message
+    del record["lost_lines"]  # as supervisors of earlier servers wrote it
+    assert verdict.of_record(job, record, bench.storages.of("airflow")).message == job.message
 
 
 def test_stop_reaches_a_running_job(bench):

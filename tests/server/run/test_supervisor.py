@@ -304,6 +304,31 @@ def test_the_exit_record_is_written_though_the_job_filled_the_disk(tmp_path):
         subprocess.run(["umount", str(place)], check=True)
 
 
+@root_only
+def test_lines_that_a_full_disk_lost_are_counted_in_the_log_and_in_the_exit_record(tmp_path):
+    place = tmp_path / "small"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
+    print_400 = 'i=0; while [ $i -lt 400 ]; do echo "epoch $i $(printf %0100d 0)"; i=$((i+1)); done'
+    fill = f"until [ -s {place}/job/started ]; do sleep 0.05; done; cat /dev/zero > filler 2>/dev/null; {print_400}"
+    job = Supervised(place / "job", [{"name": "training", "argv": ["/bin/sh", "-c", fill]}])
+    try:
+        job.start()
+        record = job.record()
+        lines = job.lines()
+        kept = [line for line in lines if line.startswith("epoch ")]
+        assert record["exit_code"] == 0
+        assert record["lost_lines"] == 400 - len(kept) > 0
+        assert lines[-1] == f"jobapi: {record['lost_lines']:,} lines are lost here: the disk was full."
+    finally:
+        job.end()
+        subprocess.run(["umount", str(place)], check=True)
+
+
 def test_what_the_job_uses_is_held_while_it_runs(supervised, tmp_path):
     held = tmp_path / "held"
     held.touch()

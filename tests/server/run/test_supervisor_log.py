@@ -94,6 +94,42 @@ def test_a_full_disk_loses_whole_lines_and_says_how_many(tmp_path):
     assert lines[-2:] == [f"jobapi: {100 - len(second)} lines are lost here: the disk was full.", "third"]
 
 
+FULL_TO_THE_END = """
+import os, resource, signal, sys
+sys.path.insert(0, sys.argv[2])
+from airflow_provider_jobapi.server.run.supervisor import job_log
+log = job_log.JobLog(sys.argv[1], 64 * 1024)
+reserve = sys.argv[1] + ".reserve"
+assert os.stat(reserve).st_blocks * 512 >= 8192
+for number in range(int(sys.argv[3])):
+    log.feed(b"first %d\\n" % number)
+full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (log.size + 30, resource.RLIM_INFINITY))
+full()
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for number in range(300):
+    log.feed(b"second %d\\n" % number)
+def unlink(path, free=os.unlink):
+    free(path)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (log.size + 8192, resource.RLIM_INFINITY))
+os.unlink = unlink  # the room of the reserve is given back
+assert log.close() == os.path.getsize(sys.argv[1])
+assert not os.path.exists(reserve)
+print(log.lost)
+"""
+
+
+@pytest.mark.parametrize("before", [100, 5000])
+def test_what_a_disk_that_stays_full_loses_is_counted_and_said(tmp_path, before):
+    """With 5,000 lines the log is beyond its bound, so that the lines kept in memory are among those that are lost."""
+    path = tmp_path / "log"
+    command = [sys.executable, "-c", FULL_TO_THE_END, str(path), str(Path(__file__).parents[3]), str(before)]
+    printed = subprocess.run(command, check=True, timeout=60, capture_output=True, text=True)
+    lost, lines = int(printed.stdout), texts(path)
+    own = [line for line in lines if line.startswith("jobapi: ")]
+    assert lines[-1] == own[-1] == f"jobapi: {lost:,} lines are lost here: the disk was full."
+    assert lost + len(lines) - len(own) == before + 300
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is mounted, which needs root")
 def test_a_log_on_a_full_file_system_does_not_end_the_job(tmp_path):
     mounted = subprocess.run(
@@ -106,7 +142,10 @@ def test_a_log_on_a_full_file_system_does_not_end_the_job(tmp_path):
         for number in range(10_000):
             log.feed(b"a line of the job, number %d\n" % number)
         assert log.close() <= 128 * KILOBYTE
-        assert len(texts(tmp_path / "log")) > 1000
+        kept = texts(tmp_path / "log")
+        assert len(kept) > 1000
+        assert log.lost == 10_000 - len(kept[:-1])
+        assert kept[-1] == f"jobapi: {log.lost:,} lines are lost here: the disk was full."
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 

@@ -26,12 +26,13 @@ be copied to any machine. The files in DIRECTORY:
     ``{"time": "…"}``, made when the job's command begins; the exit record's ``started`` is the same time. Empty where
     the disk was full.
 ``log``
-    The records of the job's output.
+    The records of the job's output. Beside it, ``log.reserve`` keeps room for its last line.
 ``stop``
     The stop request, ``{"by": "…", "grace": 30}``, written by the engine. An empty file is a stop request too.
 ``exit.json``
     The exit record ``{"step", "exit_code", "signal", "reason", "message", "started", "finished", "peak_memory",
-    "log_size"}``, written under another name and renamed: it exists exactly when the job is over.
+    "log_size", "lost_lines"}``, written under another name and renamed: it exists exactly when the job is over.
+    ``lost_lines`` counts the lines of the log that could not be written, since the disk was full.
 
 The supervisor exits with the job's exit code (128 + n for signal n), with 75 when another supervisor is alive, with 76
 when the job was started before, and with 74 when the directory cannot be used.

@@ -98,7 +98,7 @@ class Job:
         size = self._log.close()
         started = self._command_started or began
         times = {"started": stamp(started).decode(), "finished": stamp(max(started, time.time())).decode()}
-        self._record.write({**verdict, **times, "peak_memory": peak, "log_size": size})
+        self._record.write({**verdict, **times, "peak_memory": peak, "log_size": size, "lost_lines": self._log.lost})
         for handle in held:
             os.close(handle)
         return int(verdict["exit_code"] if verdict["exit_code"] is not None else 128 + signal.SIGTERM)

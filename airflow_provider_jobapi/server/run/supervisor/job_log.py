@@ -2,7 +2,8 @@
 """Write the log file of a job: records that are only appended, up to a bound, beyond which the last lines are kept.
 
 A part of the supervisor: standard library only, Python 3.8 and newer. An error of the file never ends the job: when the
-disk is full, lines are lost, and the log says how many as soon as there is room.
+disk is full, lines are lost, and the log says how many as soon as there is room: at the latest when it is closed, in
+the room of a reserve that was written when it was opened.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import collections
 import os
 import time
+from pathlib import Path
 
 if __package__:
     from airflow_provider_jobapi.server.run.supervisor.framing import Framer, clean, stamp
@@ -27,17 +29,27 @@ _LEAST_BOUND_BYTES = 64 * 1024
 _MARKER_BYTES = 1024
 """Room for the lines that say what was left out."""
 
+_RESERVE_BYTES = 8 * 1024
+"""The room for the last line about lost lines: two blocks of a disk, since a line may reach into the next one."""
+
+_LAST_LINE_TRIES, _LAST_LINE_PAUSE_SECONDS = 20, 0.1
+"""How often the last line is tried, since another job may take the room of the reserve before it is written."""
+
 
 class JobLog:
     """The log of a job.
 
     :param path: The file; it is made where it is missing.
     :param bound: The most bytes of the file, at least 64 KiB.
+    :ivar size: The bytes of the file.
+    :ivar lost: How many lines could not be written and are in no file.
     :raises OSError: when the file cannot be opened. No other method raises.
     """
 
     def __init__(self, path: str, bound: int) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._reserve = path + ".reserve"
+        _take_room(self._reserve)
         self._framer = Framer()
         bound = max(bound, _LEAST_BOUND_BYTES)
         self._tail_bound = min(TAIL_BYTES, bound // 4)
@@ -49,7 +61,8 @@ class JobLog:
         self._tail: collections.deque[bytes] = collections.deque()
         self._tail_size = 0
         self._left_out = 0
-        self._lost = 0
+        self._unsaid = 0
+        self.lost = 0
 
     def feed(self, data: bytes) -> None:
         """Append what the job printed."""
@@ -74,10 +87,10 @@ class JobLog:
         """Append the last lines that were kept, sync the file and return its size."""
         self.end_of_output()
         if self._left_out:
-            self._write([self._own(f"{self._left_out:,} lines are left out here; the last ones follow.")])
+            marker = self._own(f"{self._left_out:,} lines are left out here; the last ones follow.")
+            self._write([marker], lines=self._left_out)
         self._write(list(self._tail))
-        if self._lost:
-            self._write([])
+        self._say_what_is_lost()
         try:
             os.fsync(self._file)
         except OSError:
@@ -131,23 +144,40 @@ class JobLog:
             self._tail_size -= len(self._tail.popleft())
             self._left_out += 1
 
-    def _write(self, records: list[bytes]) -> None:
-        """Append the records that fit on the disk, each whole or not at all."""
+    def _say_what_is_lost(self) -> None:
+        """Append the line about lost lines, in the room of the reserve where the disk is still full."""
+        try:
+            Path(self._reserve).unlink()
+        except OSError:
+            pass
+        for _ in range(_LAST_LINE_TRIES):
+            if not self._unsaid:
+                return
+            self._write([])
+            if self._unsaid:
+                time.sleep(_LAST_LINE_PAUSE_SECONDS)
+
+    def _write(self, records: list[bytes], lines: int | None = None) -> None:
+        """Append the records that fit on the disk, each whole or not at all.
+
+        :param lines: How many lines are lost when not all of the records fit; by default, as many as do not fit.
+        """
         data = b"".join(records)
-        if self._lost:
-            data = self._own(f"{self._lost:,} lines are lost here: the disk was full.") + data
+        notice = self._own(f"{self._unsaid:,} lines are lost here: the disk was full.") if self._unsaid else b""
+        data = notice + data
         written = 0
         try:
             while written < len(data):
                 written += os.write(self._file, data[written:])
-            self._lost = 0
+            self._unsaid = 0
         except OSError:
-            whole = data.rfind(b"\n", 0, written) + 1
-            self._truncate(self.size + whole)
-            had_marker = bool(self._lost) and whole > 0
-            missing = data.count(b"\n", whole)
-            self._lost = missing if had_marker else self._lost + missing - (1 if self._lost else 0)
-            written = whole
+            written = data.rfind(b"\n", 0, written) + 1
+            self._truncate(self.size + written)
+            missing = data.count(b"\n", max(written, len(notice))) if lines is None else lines
+            if notice and written:
+                self._unsaid = 0
+            self._unsaid += missing
+            self.lost += missing
         self.size += written
 
     def _truncate(self, size: int) -> None:
@@ -155,3 +185,18 @@ class JobLog:
             os.ftruncate(self._file, size)
         except OSError:
             pass
+
+
+def _take_room(path: str) -> None:
+    """Write a file whose room is given back when it is needed. Its bytes are random, so no disk compresses them.
+
+    :raises OSError: when there is no room.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        data = os.urandom(_RESERVE_BYTES)
+        while data:
+            data = data[os.write(handle, data) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
