@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_jobapi._airflow import AirflowFailException
+from airflow_provider_jobapi._airflow import AirflowFailException, AirflowTaskTimeout
 from airflow_provider_jobapi.exceptions import InvalidJob, JobConflict, JobStopped, TrainingError
 from airflow_provider_jobapi.hooks.base import TrainingHook
+from airflow_provider_jobapi.operators.termination import Termination
 from airflow_provider_jobapi.training.identity import Cycle, Place, walk
-from airflow_provider_jobapi.triggers.task_state import state_of
+from airflow_provider_jobapi.triggers.task_state import is_ended, state_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class PlacingInterrupted(BaseException):
-    """Ends an upload or a submit from the SIGTERM handler; no ``except Exception`` on the way may catch it."""
+    """Ends an upload or a submit of a job that nobody wants; no ``except Exception`` on the way may catch it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +54,24 @@ class Placement:
     :param conn_id: The connection.
     :param patience: Seconds for which each request waits for a service that cannot be reached.
     :param log: The task's logger.
+    :param ti: The task instance.
     :ivar handle: The job, once it is known.
-    :ivar killed: Whether Airflow has asked this process to end the task.
     """
 
-    def __init__(self, conn_id: str, patience: float, log: Any) -> None:
+    def __init__(self, conn_id: str, patience: float, log: Any, ti: Any) -> None:
         self.handle: Handle | None = None
-        self.killed = False
         self._conn_id = conn_id
         self._patience = patience
         self._log = log
         self._cycle: Cycle | None = None
         self._placing = False
         self._service: TrainingService | None = None
+        self._termination = Termination(ti, log, self._stop_unwanted)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether this process was asked to end a task that nobody wants any more."""
+        return self._termination.unwanted
 
     def service(self, *, patient: bool = True) -> TrainingService:
         """The service of the connection.
@@ -92,15 +101,29 @@ class Placement:
         return placed
 
     def kill(self) -> None:
-        """Stop the job from the SIGTERM handler, perhaps within a running event loop.
+        """Stop the job when a limit of the task has passed; in the SIGTERM handler, when nobody wants the task.
 
-        :raises PlacingInterrupted: while the job is being placed. Which job to stop is not known yet, and a submit may
-            be on its way; :meth:`place` stops it.
+        :raises PlacingInterrupted: while an unwanted job is being placed. Which job to stop is not known yet, and a
+            submit may be on its way; :meth:`place` stops it.
         """
-        self.killed = True
-        if self._placing:
+        if isinstance(sys.exc_info()[1], AirflowTaskTimeout):  # Airflow's own timer; there is no signal
+            self.stop()
+        elif not self.unwanted:
+            self._termination.begin()
+        elif self._placing:
             raise PlacingInterrupted
-        self.stop()
+
+    def leave(self) -> None:
+        """Leave the job, which has ended or which the trigger follows: no SIGTERM of this worker stops it any more."""
+        self._termination.leave()
+
+    def _stop_unwanted(self) -> None:
+        if not self._placing:
+            self._service = None  # the thread of the task goes on using its own
+            self.stop()
+        elif callable(signal.getsignal(signal.SIGTERM)):
+            # To the handler again, and so to :meth:`kill`: an upload or a submit ends by an exception in its thread.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
 
     def stop(self) -> None:
         """Stop the job, if there is one. A service that cannot be asked is only logged."""
@@ -200,4 +223,4 @@ def is_unwanted(ti: Any) -> bool:
     except Exception as error:  # noqa: BLE001 -- a question that cannot be answered must not cost a training
         _log.debug("The task's state cannot be read: %r", error)
         return False
-    return state not in {None, "running"}
+    return is_ended(state)

@@ -133,15 +133,16 @@ class SubmitTrainingOperator(TrainingLineage):
 
         ti = context["ti"]
         self._parameters = parameters = Parameters.of(self, ti.map_index)
-        placement = self._new_placement()
+        placement = self._new_placement(ti)
         placed = placement.place(cycle_of(context), ti.try_number, parameters)
         ti.xcom_push(key=JOB_ID_KEY, value=placed.job_id)
         trigger = self._trigger(placed, context, parameters)
-        if placement.killed or is_unwanted(ti):
+        if placement.unwanted or is_unwanted(ti):
             placement.stop()
             raise JobStopped(f"The task was ended while it submitted job {placed.job_id}. The job was stopped.")
         record_facts(context, placed, parameters, self.conn_id)
         if self.deferrable:
+            placement.leave()
             self.defer(trigger=trigger, method_name="execute_complete")
         return self.execute_complete(context, run_inline(trigger, ti))
 
@@ -153,7 +154,7 @@ class SubmitTrainingOperator(TrainingLineage):
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         ended = TrainingEvent.read(event)
-        placement = self._placement or self._new_placement()
+        placement = self._placement or self._new_placement(context["ti"])
         placement.handle = ended.handle
         service = placement.service(patient=ended.end is not End.UNREACHABLE)
 
@@ -162,12 +163,13 @@ class SubmitTrainingOperator(TrainingLineage):
             record_end(context, ended.job_id, status)
 
         try:
-            status = check_result(service, ended, killed=placement.killed, on_status=on_status)
+            status = check_result(service, ended, killed=placement.unwanted, on_status=on_status)
         except ServiceUnavailable:
             # A retry would find the job again; without one, nothing would ever stop it.
             if context["ti"].try_number > context["ti"].max_tries:
                 placement.stop()
             raise
+        placement.leave()
         self.log.info(f"Job {ended.job_id} was successful. {status.message}".rstrip())
         self._lineage_model = model = self._fetch(service, ended.handle)
         result = training_result(ended, status, model)
@@ -175,7 +177,7 @@ class SubmitTrainingOperator(TrainingLineage):
         return result
 
     def on_kill(self) -> None:
-        """Stop the job, since the task was killed on its worker. Runs inside a signal handler."""
+        """Stop the job when the worker's SIGTERM or a limit has ended the task. May run inside a signal handler."""
         if self._placement is not None:
             self._placement.kill()
 
@@ -193,11 +195,11 @@ class SubmitTrainingOperator(TrainingLineage):
             return content
         return super().render_template(content, context, env, seen_oids)
 
-    def _new_placement(self) -> Placement:
+    def _new_placement(self, ti: Any) -> Placement:
         from airflow_provider_jobapi.operators.placement import Placement
         from airflow_provider_jobapi.operators.waiting import seconds_of
 
-        self._placement = Placement(self.conn_id, seconds_of(self.patience), self.log)
+        self._placement = Placement(self.conn_id, seconds_of(self.patience), self.log, ti)
         return self._placement
 
     def _trigger(self, placed: Placed, context: Context, parameters: Parameters) -> TrainingTrigger:

@@ -21,6 +21,18 @@ def state_of(ti: Any) -> str | None:
     return None if state is None else str(state)
 
 
+_ENDED = frozenset({"success", "failed", "restarting", "removed", "skipped", "upstream_failed"})
+
+
+def is_ended(state: str | None) -> bool:
+    """Return whether a state says that nobody wants the job of a running try any more.
+
+    ``restarting`` is a task that a user cleared while it ran. A task that waits for its next try, or is without a
+    state, is not ended: that try adopts the job, or stops it after a clear.
+    """
+    return state in _ENDED
+
+
 def waits_for(ti: Any, key: str, job_id: str) -> bool:
     """Return whether a task instance is deferred and its XCom ``key`` names this job."""
     from airflow.sdk.execution_time.xcom import XCom

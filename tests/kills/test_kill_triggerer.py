@@ -14,6 +14,7 @@ import pytest
 from tests.harness.airflow import wait_for
 from tests.harness.cluster import Component
 from tests.harness.cluster_training import Stage, Training
+from tests.harness.proxy_faults import Point, ScriptedProxy
 from tests.kills.rows import begin, kill_the_triggerer_twice
 
 pytestmark = pytest.mark.slow
@@ -153,6 +154,60 @@ def test_row_13_the_database_and_the_api_server_are_restarted_while_deferred(sta
     assert training.wait("success", seconds=120)["try_number"] == 1
     training.check_lines(job, 1)
     assert training.check("SUCCESSFUL") == [job]
+
+
+AWAY = 30.0
+"""Seconds without an API server."""
+
+QUICK: dict[str, str] = {}
+AIRFLOWS_OWN = {
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "300",
+}
+
+
+@pytest.mark.parametrize("heartbeats", [QUICK, AIRFLOWS_OWN], ids=["quick", "own"])
+def test_row_13_the_api_server_is_away_while_a_worker_follows_and_another_submits(
+    stage: Stage, ways: list[ScriptedProxy], heartbeats: dict[str, str]
+) -> None:
+    """Each supervisor of a task counts three failed heartbeats and ends its worker, which nobody wished for."""
+    scheduler = stage.cluster.scheduler
+    with scheduler.setting(**heartbeats):
+        if heartbeats:
+            scheduler.end()
+            scheduler.start()
+        try:
+            api_server_away(stage, ways[0])
+        finally:
+            if heartbeats:
+                scheduler.end()
+    if heartbeats:
+        scheduler.start()
+
+
+def api_server_away(stage: Stage, way: ScriptedProxy) -> None:
+    inline = stage.train("kills_outage_inline")
+    job = inline.wait_for_job()
+    with way.hold(stage.remote.creates, Point.ANSWER) as held:
+        submitting = stage.train("kills_outage")
+        held.wait()
+        inline.wait_for_lines(job, 20)
+        stage.cluster.api_server.kill()
+        until = time.monotonic() + AWAY
+        wait_for("a while without an API server", lambda: time.monotonic() > until, AWAY + 10)
+        held.wait_for_hangup(60)
+    stage.cluster.api_server.start()
+    wait_for("everything is healthy", stage.cluster.settle, 150, 0.5)
+    for training, state in ((inline, "running"), (submitting, "deferred")):
+        (only,) = {each.job_id for each in training.jobs()}
+        assert not stage.remote.told_to_stop(only)
+        again = training.wait(state, seconds=180)["try_number"]
+        assert again > 1, "the supervisor has ended the first try"
+        training.wait_for_lines(only, 20, again)
+        training.finish(only)
+        assert training.wait("success", seconds=120)["try_number"] == again
+        training.check_lines(only, again)
+        assert training.check("SUCCESSFUL") == [only]
 
 
 def database_restart(stage: Stage) -> None:

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from airflow_provider_jobapi._airflow import AirflowTaskTimeout
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobNotFound, JobStopped, ServiceUnavailable
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
-from airflow_provider_jobapi.operators.placement import PlacingInterrupted
 from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
 from tests.harness.server import poll
@@ -272,17 +272,15 @@ def test_a_retry_goes_on_with_a_job_that_runs(task, connected, tmp_path):
 def test_a_retry_does_not_go_on_with_a_job_that_is_being_stopped(deferred, connected):
     stubborn = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('begun', flush=True)\n"
     train = deferred(script=stubborn + "time.sleep(60)\n")
-    operator = train.operator()
-    train.submit(operator)
+    train.submit()
     first = train.job_id
     connected.wait_for(first, "RUNNING")
     poll(lambda: "begun" in connected.request("GET", f"/api/v2/jobs/{first}/logs").text, 30, "the script to begin")
-    operator.on_kill()
+    connected.request("POST", f"/api/v2/jobs/{first}/stop")
     assert connected.status(first)["status"] == "RUNNING"
-    again = train.operator()
-    train.submit(again)
+    train.submit()
     assert train.job_id != first
-    again.on_kill()
+    connected.request("POST", f"/api/v2/jobs/{train.job_id}/stop")
 
 
 def test_a_retry_after_a_success_only_fetches(task, connected, tmp_path):
@@ -388,28 +386,6 @@ def test_a_service_that_is_gone_for_too_long_fails_the_try_and_the_next_one_find
 # A worker that is killed
 
 
-def test_killed_while_it_follows_inline(connected):
-    train = Task(deferrable=False, env={"GATE": "/never"})
-    operator = train.operator()
-    caught: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            operator.execute(train.context(operator))
-        except BaseException as error:  # noqa: BLE001
-            caught.append(error)
-
-    worker = threading.Thread(target=run)
-    worker.start()
-    poll(lambda: "training_job_id" in train.xcoms, 30, "the job's id")
-    connected.wait_for(train.job_id, "RUNNING")
-    operator.on_kill()
-    worker.join(30)
-    assert isinstance(caught[0], JobStopped)
-    assert "since its task was killed" in str(caught[0])
-    assert connected.status(train.job_id)["status"] == "STOPPED"
-
-
 @pytest.mark.parametrize(
     ("state", "deferred"), [("running", True), (None, True), ("failed", False), ("restarting", False)]
 )
@@ -427,35 +403,8 @@ def test_ended_by_a_user_before_it_defers(connected, mocker, tmp_path, state, de
         connected.wait_for(train.job_id, "STOPPED")
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_while_it_submits(connected, mocker, when):
-    train = Task(deferrable=True, env={"GATE": "/never"})
-    operator = train.operator()
-    real, ids = JobApiService.submit, []
-
-    def submit(service, job, job_id):
-        ids.append(job_id)
-        if when == "after":
-            real(service, job, job_id)
-        with pytest.raises(PlacingInterrupted):
-            operator.on_kill()
-        raise PlacingInterrupted
-
-    mocker.patch.object(JobApiService, "submit", submit)
-    with pytest.raises(JobStopped, match="killed while it submitted its job"):
-        operator.execute(train.context(operator))
-    answer = connected.request("GET", f"/api/v2/jobs/{ids[0]}")
-    if when == "before":
-        assert answer.status_code == 404
-    else:
-        connected.wait_for(ids[0], "STOPPED")
-
-
 def test_a_timeout_of_airflows_own_while_it_submits_leaves_nothing_running(connected, mocker):
-    """Airflow's timer raises out of execute and calls on_kill afterwards, when nothing is on the stack."""
-
-    class TimeIsOver(BaseException):
-        pass
+    """Airflow's timer raises out of execute and calls on_kill while it handles that."""
 
     train = Task(deferrable=True, env={"GATE": "/never"})
     operator = train.operator()
@@ -464,10 +413,11 @@ def test_a_timeout_of_airflows_own_while_it_submits_leaves_nothing_running(conne
     def submit(service, job, job_id):
         real(service, job, job_id)
         ids.append(job_id)
-        raise TimeIsOver
+        raise AirflowTaskTimeout
 
     mocker.patch.object(JobApiService, "submit", submit)
-    with pytest.raises(TimeIsOver):
+    try:
         operator.execute(train.context(operator))
-    operator.on_kill()
+    except AirflowTaskTimeout:
+        operator.on_kill()
     connected.wait_for(ids[0], "STOPPED")

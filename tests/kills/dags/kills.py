@@ -50,6 +50,13 @@ for name in CONNECTIONS:
 with DAG("kills_wrong", schedule=None):
     SubmitTrainingOperator(task_id="train", conn_id="kills_wrong", **COMMON | {"patience": 8, "retries": 0})
 
+# While Airflow's API server is away each start of a try fails, within seconds.
+with DAG("kills_outage_inline", schedule=None):
+    SubmitTrainingOperator(task_id="train", conn_id="kills_plain", **COMMON | {"deferrable": False, "retries": 100})
+
+with DAG("kills_outage", schedule=None):
+    SubmitTrainingOperator(task_id="train", conn_id="kills_way_1", **COMMON | {"retries": 100})
+
 with DAG("kills_noisy", schedule=None):
     SubmitTrainingOperator(task_id="train", conn_id="kills_plain", **COMMON | {"script": "noisy.py"})
 
