@@ -28,7 +28,7 @@ from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.run.engines.local import is_locked
 from airflow_provider_jobapi.server.run.runner import Runner
-from airflow_provider_jobapi.server.run.supervisor import process_tree
+from airflow_provider_jobapi.server.run.supervisor import process_bound, process_tree
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
@@ -150,7 +150,9 @@ def end_processes(directory: Path) -> None:
     if is_locked(directory):
         os.kill(supervisor_of(directory), signal.SIGKILL)
     poll(lambda: not is_locked(directory), 10, "a killed supervisor to be gone")
-    assert process_tree.end_marked(f"JOB_DIRECTORY={directory}".encode()) == []
+    mark = f"JOB_DIRECTORY={directory}".encode()
+    assert process_tree.end_marked(mark) == []
+    process_bound.remove_group(mark)
 
 
 def processes_of(directory: Path) -> list[int]:

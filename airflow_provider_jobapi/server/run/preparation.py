@@ -88,6 +88,7 @@ def _spec(job: Job, settings: Settings, environment: Environment, uid: int | Non
         "log_bound": settings.log_bound,
         "grace": settings.grace.total_seconds(),
         "holds": [str(environment.lock)],
+        "processes": settings.process_bound,
     }
 
 

@@ -84,6 +84,48 @@ def test_stop_reaches_a_running_job(bench):
     assert processes_of(job.directory) == []
 
 
+LEAVES_CHILDREN = """
+import json, os, signal, subprocess, sys, time
+name = sys.argv[1]
+sleep = ["sleep", name]
+daemon = ["sh", "-c", f"(setsid env -i sleep {name} &) ; true"]
+for command in (sleep, ["env", "-i", *sleep], ["setsid", *sleep], daemon):
+    subprocess.Popen(command, env={}, start_new_session=True, close_fds=True, cwd="/",
+                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+time.sleep(0.5)
+print("up", flush=True)
+if sys.argv[2] == "record":
+    record = {"step": "training", "exit_code": 0, "signal": None, "reason": "NonZeroExit", "message": "mine",
+              "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:00:00Z"}
+    with open(os.environ["JOB_DIRECTORY"] + "/exit.json", "w") as file:
+        json.dump(record, file)
+os.kill(json.load(open(os.environ["JOB_DIRECTORY"] + "/started"))["pid"], signal.SIGKILL)
+"""
+
+
+@linux
+@pytest.mark.parametrize("forges", ["nothing", "record"])
+def test_a_job_that_kills_its_supervisor_leaves_no_processes(bench, forges):
+    """With an environment and a session of their own, too; also where the job forges its exit record."""
+    name = f"60.{os.getpid()}{time.time_ns()}"  # seconds, and no other process has it
+    job = bench.wait(bench.submit(LEAVES_CHILDREN, command=f"python3 train.py {name} {forges}"))
+    assert job.reason == ("Lost" if forges == "nothing" else "NonZeroExit")
+    assert "up" in bench.log(job)
+    poll(lambda: not commands_with(name), 10, "the children of the job to be ended")
+
+
+def commands_with(argument: str) -> list[str]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if "sleep" in words and argument in words:
+            found.append(str(path))
+    return found
+
+
 def test_stop_reaches_a_job_that_waits(tmp_path):
     with Bench(tmp_path, cpus=1) as bench:
         first, second = bench.submit(WAITS), bench.submit()

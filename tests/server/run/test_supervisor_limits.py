@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
-from airflow_provider_jobapi.server.run.supervisor import process_tree
+from airflow_provider_jobapi.server.run.supervisor import process_bound, process_tree
 from tests.harness.bench import processes_of
-from tests.harness.supervised import supervised
+from tests.harness.supervised import SUPERVISOR, Supervised, supervised
 
 __all__ = ["supervised"]
 
 PYTHON = sys.executable
 linux = pytest.mark.skipif(not process_tree.WATCHES, reason="processes are watched through /proc, which is not here")
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def script(text: str) -> str:
@@ -124,3 +129,79 @@ def test_lines_come_while_the_job_runs(supervised):
     job = supervised("echo first; sleep 60")
     job.wait_for_line("first")
     assert not (job.directory / "exit.json").exists()
+
+
+FORKS = """
+import os, sys, time
+count = 0
+try:
+    for _ in range(400):
+        if os.fork() == 0:
+            time.sleep(60)
+            os._exit(0)
+        count += 1
+        time.sleep(float(sys.argv[1]))
+except BlockingIOError:
+    pass
+print("children", count, flush=True)
+os._exit(7)
+"""
+
+
+def forks(pause: float) -> list[dict[str, object]]:
+    return [{"name": "training", "argv": [PYTHON, "-c", FORKS, str(pause)]}]
+
+
+@root_only
+@pytest.mark.parametrize("uid", [None, 2_000_017])
+def test_a_fork_bomb_has_a_bound(supervised, uid):
+    """As root in a control group; as a user of its own by RLIMIT_NPROC, too."""
+    if not uid and not any((parent / "pids.max").exists() or (parent / "tasks").exists() for parent in parents()):
+        pytest.skip("there is no control group for the number of processes here")
+    steps = forks(0)
+    steps[0]["cwd"] = "/"
+    if uid:
+        steps[0]["argv"] = ["/usr/bin/python3", "-c", FORKS, "0"]
+    job = supervised(steps=steps, processes=100, uid=uid, gid=uid)
+    record = job.record()
+    (said,) = [line for line in job.lines() if line.startswith("children ")]
+    assert 50 < int(said.split()[1]) <= 100
+    assert (record["reason"], record["exit_code"]) == ("NonZeroExit", 7)
+    assert processes_of(job.directory) == []
+    job.processes[0].wait(10)
+    assert not [group for parent in parents() for group in parent.glob("jobapi-*") if group.name == name_of(job)]
+
+
+def parents() -> list[Path]:
+    return process_bound._parents()
+
+
+def name_of(job: Supervised) -> str:
+    return process_bound._name(f"JOB_DIRECTORY={job.directory}".encode())
+
+
+@root_only
+def test_a_job_with_too_many_processes_is_ended_where_the_kernel_has_no_bound_for_it(supervised):
+    """Without control groups, as on a machine where the server may not make any."""
+    job = supervised(steps=forks(0.02), processes=100, start=False)
+    hidden = f"mount -t tmpfs none /sys/fs/cgroup && exec {PYTHON} -I -S {SUPERVISOR} {job.directory}"
+    process = subprocess.Popen(["unshare", "-m", "sh", "-c", hidden], start_new_session=True, cwd="/")
+    job.processes.append(process)
+    record = job.record(60)
+    if process.wait(10) == 1:
+        pytest.skip("nothing can be mounted here")
+    assert record["reason"] == "NonZeroExit"
+    assert record["message"].startswith("Too many processes: the job has 1")
+    assert record["message"].endswith("and 100 are allowed.")
+    assert processes_of(job.directory) == []
+
+
+@linux
+def test_a_bomb_is_killed_faster_than_it_forks(supervised):
+    bomb = "import os, time\nprint(1, flush=True)\nwhile True:\n  os.fork()\n  time.sleep(0.01)"
+    job = supervised(steps=[{"name": "training", "argv": [PYTHON, "-c", bomb]}], processes=200, grace=0)
+    job.wait_for_line("1")
+    job.stop(grace=0)
+    record = job.record(60)
+    assert record["reason"] in {"Stopped", "NonZeroExit"}
+    assert processes_of(job.directory) == []

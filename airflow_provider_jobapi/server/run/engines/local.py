@@ -18,7 +18,7 @@ from pathlib import Path
 from airflow_provider_jobapi.server.run import supervisor
 from airflow_provider_jobapi.server.run.engines.admission import admit
 from airflow_provider_jobapi.server.run.engines.base import Admission, EngineState, EngineStatus, PlacementRequest
-from airflow_provider_jobapi.server.run.supervisor import process_tree
+from airflow_provider_jobapi.server.run.supervisor import process_bound, process_tree
 from airflow_provider_jobapi.server.run.supervisor.step import MARK
 from airflow_provider_jobapi.server.store.job_record import JobKey
 from airflow_provider_jobapi.training.job_file import Resources
@@ -74,9 +74,10 @@ class LocalEngine:
             stop.touch()  # an empty file is enough, and can be made on a full disk
 
     def forget(self, request: PlacementRequest) -> None:
-        """End the processes that a killed supervisor left running. A variable in their environment marks them."""
-        if not (request.directory / "exit.json").exists():
-            process_tree.end_marked(f"{MARK}={request.directory}".encode())
+        """End the processes that a killed supervisor left running, which are found by their mark."""
+        mark = f"{MARK}={request.directory}".encode()
+        process_tree.end_marked(mark)
+        process_bound.remove_group(mark)
         if process := self._processes.get(request.key):
             try:
                 process.wait(self._exit_wait)

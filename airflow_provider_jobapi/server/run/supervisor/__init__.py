@@ -12,12 +12,13 @@ be copied to any machine. The files in DIRECTORY:
                    {"name": "training", "argv": ["/bin/sh", "-c", "…"], "env": {…}, "cwd": "…",
                     "limits": {"memory": 2147483648}}],
          "seconds": 72000, "uid": null, "gid": null, "log_bound": 100000000, "grace": 30, "notices": ["…"],
-         "holds": ["…"]}
+         "holds": ["…"], "processes": 4096}
 
     The last step is the job's command. ``seconds`` bounds the time of all steps together and may be null, as may
     ``limits`` and each of its values; ``seconds`` in the limits of a step, which earlier servers wrote, bounds that
     step. ``notices`` are written at the log's beginning. ``holds`` are files on which a shared lock is kept while the
-    job runs. Steps run as ``uid`` and ``gid``, the supervisor as the user that started it.
+    job runs. ``processes`` bounds the processes and threads of all steps together. Steps run as ``uid`` and ``gid``,
+    the supervisor as the user that started it.
 ``lock``
     Locked (flock) by the supervisor from its start to its end: it is alive exactly as long as the lock is held.
 ``started``

@@ -16,12 +16,14 @@ if __package__:
     from airflow_provider_jobapi.server.run.supervisor import process_tree
     from airflow_provider_jobapi.server.run.supervisor.framing import stamp
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
-    from airflow_provider_jobapi.server.run.supervisor.step import Step, StepContext
+    from airflow_provider_jobapi.server.run.supervisor.process_bound import ProcessBound
+    from airflow_provider_jobapi.server.run.supervisor.step import MARK, Step, StepContext
 else:  # run by its path, isolated from every package
     import process_tree  # type: ignore[import-not-found, no-redef]
     from framing import stamp  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
-    from step import Step, StepContext  # type: ignore[import-not-found, no-redef]
+    from process_bound import ProcessBound  # type: ignore[import-not-found, no-redef]
+    from step import MARK, Step, StepContext  # type: ignore[import-not-found, no-redef]
 
 UNUSABLE, ALIVE, STARTED_BEFORE = 74, 75, 76
 
@@ -79,6 +81,8 @@ class Job:
     def run(self, umask: int) -> int:
         """Run the steps, write the exit record, and return the exit code."""
         began = time.time()
+        uid = self._spec.get("uid")
+        bound = ProcessBound(self._spec.get("processes"), f"{MARK}={self._directory}".encode(), uid)
         context = StepContext(
             began=time.monotonic(),
             seconds=self._spec.get("seconds"),
@@ -86,15 +90,17 @@ class Job:
             wakeup=self._install_signal_handlers(),
             stop_request=self._stop_request,
             directory=str(self._directory),
-            uid=self._spec.get("uid"),
+            uid=uid,
             gid=self._spec.get("gid"),
             umask=umask,
             grace=float(self._spec.get("grace", 30)),
+            bound=bound,
         )
         held = [lock_shared(path) for path in self._spec.get("holds", ())]
         self._log_notices()
         verdict, peak = self._run_steps(context)
         verdict["message"] = str(verdict["message"])[:_MESSAGE_CHARACTERS]
+        bound.close()
         size = self._log.close()
         started = self._command_started or began
         times = {"started": stamp(started).decode(), "finished": stamp(max(started, time.time())).decode()}

@@ -17,9 +17,11 @@ from typing import Any, Callable, NamedTuple  # noqa: UP035 -- Python 3.8 has th
 if __package__:
     from airflow_provider_jobapi.server.run.supervisor import process_tree
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
+    from airflow_provider_jobapi.server.run.supervisor.process_bound import ProcessBound
 else:  # run by its path, isolated from every package
     import process_tree  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
+    from process_bound import ProcessBound  # type: ignore[import-not-found, no-redef]
 
 CHECK_SECONDS = 0.2
 """Time between two checks of the stop request and the clock."""
@@ -52,6 +54,7 @@ class StepContext(NamedTuple):
     :ivar gid: The group id of the steps, or None for the supervisor's own.
     :ivar umask: The file mode mask of the steps.
     :ivar grace: Seconds from SIGTERM to SIGKILL.
+    :ivar bound: The bound of the job's processes and threads.
     """
 
     began: float
@@ -64,6 +67,12 @@ class StepContext(NamedTuple):
     gid: int | None
     umask: int
     grace: float
+    bound: ProcessBound
+
+    @property
+    def mark(self) -> bytes:
+        """The mark of every process of the job."""
+        return f"{MARK}={self.directory}".encode()
 
 
 class Ending:
@@ -92,6 +101,7 @@ class Step:
         self._time_bounds = [(since, seconds) for since, seconds in bounds if seconds is not None]
         self._next_look = self._next_memory = 0.0
         self._kernel_kills = process_tree.kills_by_the_kernel()
+        self._processes = 0
         self.peak = 0
 
     def run(self) -> dict[str, Any]:
@@ -118,12 +128,15 @@ class Step:
 
     def _start(self, output: int) -> None:
         supervisor, context = os.getpid(), self._context
+        limit = context.bound.before_fork()
 
         def in_child() -> None:
             for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
                 signal.signal(number, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+            process_tree.put_label(context.mark)
             process_tree.offer_to_the_oom_killer()
+            context.bound.enter(limit)
             os.umask(context.umask)
             if context.uid is not None and context.gid is not None:
                 os.setgroups([])
@@ -210,6 +223,10 @@ class Step:
                     f"and {(self._memory or 0) / 2**20:,.0f} MB were asked for; ask for more, or hold less at once."
                 )
                 return Ending("OutOfMemory", message, 0)
+            most = self._context.bound.most
+            if most and self._processes > most:
+                message = f"Too many processes: the job has {self._processes:,}, and {most:,} are allowed."
+                return Ending("NonZeroExit", message, 0)
         return None
 
     def _exceeds_memory(self) -> bool:
@@ -219,10 +236,13 @@ class Step:
             used = process_tree.proportional(processes)
             self._next_memory += MEMORY_CHECK_SECONDS * 3  # PSS costs more than RSS, so it is read less often
         self.peak = max(self.peak, used)
+        self._processes = len(processes)
         return self._memory is not None and used > self._memory
 
     def _send(self, number: int) -> None:
-        if process_tree.WATCHES:
+        if process_tree.WATCHES and number == signal.SIGKILL:
+            process_tree.kill_all(lambda: process_tree.descendants(os.getpid()))
+        elif process_tree.WATCHES:
             process_tree.send(number, process_tree.descendants(os.getpid()))
         else:
             process_tree.send_group(number, self._main)
@@ -263,6 +283,9 @@ class Step:
             verdict.update(reason=self._ending.reason, message=self._ending.message)
         elif code:
             verdict.update(self._why(code))
+        if self._context.bound.was_reached():
+            most = self._context.bound.most
+            self._log.say(f"The job reached its bound of {most:,} processes and threads, and could start no more.")
         return verdict
 
     def _why(self, code: int) -> dict[str, str]:
