@@ -51,7 +51,8 @@ def wait_after(error: BaseException) -> Wait | None:
     reason = error.reason if isinstance(error, JobFailed) else None
     if isinstance(error, ServiceUnavailable):
         delay = max(TRANSIENT, timedelta(seconds=error.retry_after or 0))
-        return Wait(delay, "The job service cannot be reached or is busy; the next try goes on with the job.")
+        why = "The job service cannot be reached or is busy; the next try goes on with the job, if one was submitted."
+        return Wait(delay, why)
     if reason == Reason.LOST:
         return Wait(TRANSIENT, "The job service lost the job; the next try trains again.")
     if isinstance(error, QuotaReached) or reason == Reason.STORAGE_FULL:

@@ -44,17 +44,18 @@ class ServiceJob:
     """A job on its service.
 
     :ivar conn_type: The connection's type, which is the scheme of the job's namespace.
+    :ivar status: Its last known status; None where the service was not asked, or did not answer.
     :ivar metrics: The last value of each.
     """
 
     conn_type: str
     job_id: str
-    status: JobStatus
+    status: JobStatus | None
     metrics: Mapping[str, float | str]
 
     @classmethod
     def read(
-        cls, conn_id: str, job_id: str, status: JobStatus, metrics: Mapping[str, float | str] | None = None
+        cls, conn_id: str, job_id: str, status: JobStatus | None, metrics: Mapping[str, float | str] | None = None
     ) -> ServiceJob | None:
         """Look up the connection's type for a job; None where OpenLineage's provider is not installed."""
         from importlib.util import find_spec
@@ -116,7 +117,7 @@ class TrainingLineage(BaseOperator):
             self,
             openlineage.data_datasets(given.data, dataset),
             outputs,
-            openlineage.run_facets(self.conn_id, job) if job else {},
+            openlineage.run_facets(self.conn_id, job, given.job_name) if job else {},
             openlineage.script_facets(given.script),
         )
 
@@ -139,7 +140,7 @@ class FetchLineage(BaseOperator):
         from airflow_provider_jobapi.lineage import openlineage
 
         job, model = self._lineage_job, self._lineage_model
-        if job is None or model is None:
+        if job is None or job.status is None or model is None:
             return self.get_openlineage_facets_on_start()
         dataset = openlineage.job_dataset(job.conn_type, self.conn_id, job.status.name)
         source = openlineage.model_on_service(dataset, job.job_id)

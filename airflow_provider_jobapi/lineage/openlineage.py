@@ -101,17 +101,21 @@ def fetched_model(model: FetchedModel) -> OutputDataset:
     return OutputDataset(namespace=namespace, name=name, facets=facets, outputFacets={"outputStatistics": statistics})
 
 
-def run_facets(conn_id: str, job: ServiceJob) -> dict[str, RunFacet]:
-    """The facets of a run: its job, and how to find the job on its service."""
+def run_facets(conn_id: str, job: ServiceJob, job_name: str) -> dict[str, RunFacet]:
+    """The facets of a run: its job, and how to find the job on its service.
+
+    :param job_name: The job's name in the DAG, where the service was not asked for it.
+    """
+    status = job.status
     training = TrainingRunFacet(
         jobId=job.job_id,
-        jobName=job.status.name,
+        jobName=job_name if status is None else status.name,
         connId=conn_id,
-        status=job.status.status.value,
-        reason=job.status.reason,
-        exitCode=job.status.exit_code,
+        status="UNKNOWN" if status is None else status.status.value,
+        reason=None if status is None else status.reason,
+        exitCode=None if status is None else status.exit_code,
         metrics=dict(job.metrics),
-        dataVersion=job.status.data_version,
+        dataVersion=None if status is None else status.data_version,
     )
     query = external_query_run.ExternalQueryRunFacet(externalQueryId=job.job_id, source=f"{job.conn_type}://{conn_id}")
     return {"jobapi_training": training, "externalQuery": query}

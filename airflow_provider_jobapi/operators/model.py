@@ -85,6 +85,11 @@ def result_of(job: Any) -> dict[str, Any]:
             job = json.loads(job)
         except ValueError:
             raise InvalidJob(f"job is a text that is not JSON: {job[:80]!r}. Give the task's output itself.") from None
+    if job is None or (isinstance(job, str) and job.strip().lower() in {"", "none", "null"}):
+        raise InvalidJob(
+            "job is empty: the training task has no result, since it was marked as success or was skipped. "
+            "Clear the training task to train, or give a job id."
+        )
     result = dict(job) if isinstance(job, Mapping) else {"job_id": job}
     job_id = result.get("job_id")
     if not isinstance(job_id, str) or not job_id.strip():

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+LAST_LOOK = 2.0
+"""Seconds for which a request is repeated after the patience with the service is over."""
+
+
 class PlacingInterrupted(BaseException):
     """Ends an upload or a submit of a job that nobody wants; no ``except Exception`` on the way may catch it."""
 
@@ -76,10 +80,15 @@ class Placement:
     def service(self, *, patient: bool = True) -> TrainingService:
         """The service of the connection.
 
-        :param patient: False where a signal handler or a limit of the task leaves no time to wait.
+        :param patient: False where a terminated worker has no time to wait.
         """
         if self._service is None or not patient:
             self._service = TrainingHook.service_of(self._conn_id, self._patience if patient else None)
+        return self._service
+
+    def last_look(self) -> TrainingService:
+        """The service, for questions after the patience was already waited for."""
+        self._service = TrainingHook.service_of(self._conn_id, min(self._patience, LAST_LOOK))
         return self._service
 
     def place(self, cycle: Cycle, try_number: int, parameters: Parameters) -> Placed:

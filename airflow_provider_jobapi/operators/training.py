@@ -135,6 +135,7 @@ class SubmitTrainingOperator(TrainingLineage):
         self._parameters = parameters = Parameters.of(self, ti.map_index)
         placement = self._new_placement(ti)
         placed = placement.place(cycle_of(context), ti.try_number, parameters)
+        self._lineage_job = ServiceJob.read(self.conn_id, placed.job_id, None)
         ti.xcom_push(key=JOB_ID_KEY, value=placed.job_id)
         trigger = self._trigger(placed, context, parameters)
         if placement.unwanted or is_unwanted(ti):
@@ -156,7 +157,8 @@ class SubmitTrainingOperator(TrainingLineage):
         ended = TrainingEvent.read(event)
         placement = self._placement or self._new_placement(context["ti"])
         placement.handle = ended.handle
-        service = placement.service(patient=ended.end is not End.UNREACHABLE)
+        self._lineage_job = ServiceJob.read(self.conn_id, ended.job_id, None, ended.metrics)
+        service = placement.last_look() if ended.end is End.UNREACHABLE else placement.service()
 
         def on_status(status: JobStatus) -> None:
             self._lineage_job = ServiceJob.read(self.conn_id, ended.job_id, status, ended.metrics)

@@ -88,11 +88,13 @@ class TrainingSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
         """Check how the job ended and return its result."""
+        from airflow_provider_jobapi.operators.placement import LAST_LOOK
         from airflow_provider_jobapi.operators.result import check_result, training_result
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         ended = TrainingEvent.read(event)
-        patience = self._seconds() if ended.end is End.OVER else None  # the limit of the task has passed
+        # Otherwise the limit of the task has passed, or the patience was waited for already.
+        patience = self._seconds() if ended.end is End.OVER else min(self._seconds(), LAST_LOOK)
         with self._sensor_errors():
             status = check_result(TrainingHook.service_of(self.conn_id, patience), ended, stop_on_timeout=False)
         self.log.info(f"Job {ended.job_id} was successful. {status.message}".rstrip())

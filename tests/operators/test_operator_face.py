@@ -160,7 +160,14 @@ def test_a_job_is_named_by_its_result_or_its_id(job):
     assert job_id_of(job) == "2f"
 
 
-@pytest.mark.parametrize("job", [None, "", {}, {"job_id": None}, 5, "{'job_id': '2f'}"])
+@pytest.mark.parametrize("job", [None, "", "None", " none\n", "null"])
+def test_a_training_without_a_result_was_marked_or_skipped(job):
+    """What a task that was marked as success has: nothing, and a template writes that as a word."""
+    with pytest.raises(InvalidJob, match=r"^job is empty: the training task has no result, since it was marked"):
+        job_id_of(job)
+
+
+@pytest.mark.parametrize("job", [{}, {"job_id": None}, 5, "{'job_id': '2f'}"])
 def test_a_job_without_an_id_is_refused(job):
     with pytest.raises(InvalidJob, match=r"^job "):
         job_id_of(job)

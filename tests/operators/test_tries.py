@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_jobapi._airflow import AirflowTaskTimeout
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobNotFound, JobStopped, ServiceUnavailable
+from airflow_provider_jobapi.hooks.base import TrainingHook
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
@@ -366,17 +367,23 @@ def test_another_worker_of_the_same_try_submitted_first(deferred, connected, moc
 
 
 def test_a_service_that_is_gone_for_too_long_fails_the_try_and_the_next_one_finds_the_job(
-    jobapi, monkeypatch, tmp_path
+    jobapi, monkeypatch, mocker, tmp_path
 ):
     monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(jobapi.connection))
-    train = Task(deferrable=True, env={"GATE": str(tmp_path / "gate")}, patience=2)
+    train = Task(deferrable=True, env={"GATE": str(tmp_path / "gate")}, patience=4)
     trigger = train.submit()
     jobapi.wait_for(train.job_id, "RUNNING")
     jobapi.kill()
     event = follow(trigger)
     assert event["end"] == "unreachable"
+    patiences = mocker.spy(TrainingHook, "service_of")
+    operator = train.operator()
     with retry.testing(), pytest.raises(ServiceUnavailable, match="a retry finds it again"):
-        train.complete(event)
+        operator.execute_complete(train.context(operator), event)
+    assert [call.args[1] for call in patiences.call_args_list] == [2.0], "the trigger has waited for long enough"
+    facets = operator.get_openlineage_facets_on_failure(None).run_facets
+    assert (facets["jobapi_training"].jobId, facets["externalQuery"].externalQueryId) == (train.job_id,) * 2
+    assert (facets["jobapi_training"].jobName, facets["jobapi_training"].status) == ("tries-train", "UNKNOWN")
     jobapi.restart()
     first = train.job_id
     (tmp_path / "gate").touch()

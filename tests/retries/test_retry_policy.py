@@ -102,7 +102,7 @@ def test_the_policy_says_when_and_leaves_how_often_to_the_task():
     policy = copy.deepcopy(training_retry_policy())
     decision = policy.evaluate(ServiceUnavailable("Busy.", retry_after=120), 1, 3)
     assert (decision.action, decision.retry_delay) == (RetryAction.RETRY, timedelta(minutes=2))
-    assert "goes on with the job" in decision.reason
+    assert decision.reason.endswith("the next try goes on with the job, if one was submitted.")
     for error in (JobFailed("Failed.", reason="NonZeroExit"), ValueError("a bug"), MemoryError()):
         assert policy.evaluate(error, 1, 3).action is RetryAction.DEFAULT
 
