@@ -10,19 +10,24 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.server.config import Settings
+from airflow_provider_jobapi.server.store.layout import remove_tree
 from airflow_provider_jobapi.training.units import size_text
 
 log = logging.getLogger(__name__)
 
 _UV_TIMEOUT_SECONDS = 120
+_LEAVING = "leaving-"
+"""The beginning of the names of directories with environments that are being removed."""
+
 _DISK_BLOCK_BYTES = 512
 """The unit of ``st_blocks``."""
 
@@ -59,7 +64,7 @@ def collect(settings: Settings, uv: str) -> Collected:
         for home in homes:
             clean_cache(uv, home)
         after = _size(homes)
-    for lock in sorted((lock for home in homes for lock in (home / "locks").iterdir()), key=_last_use):
+    for lock in sorted(_locks(homes), key=_last_use):
         if after <= settings.environment_bound:
             break
         if _remove(lock):
@@ -68,25 +73,56 @@ def collect(settings: Settings, uv: str) -> Collected:
     return Collected(before, after, removed)
 
 
+def _locks(homes: list[Path]) -> list[Path]:
+    """The lock files of some clients' environments; what else lies among them is left alone."""
+    found: list[Path] = []
+    for home in homes:
+        try:
+            found += [Path(entry.path) for entry in os.scandir(home / "locks") if entry.is_file(follow_symlinks=False)]
+        except OSError as error:
+            log.warning("The environments in %s could not be collected: %s", home, error)
+    return found
+
+
 def _last_use(lock: Path) -> float:
-    return lock.stat().st_mtime
+    try:
+        return lock.lstat().st_mtime
+    except OSError:  # removed in the meantime
+        return 0.0
 
 
 def _remove(lock: Path) -> bool:
-    """Remove the environment of a lock file, unless a job uses it."""
-    target = lock.parent.parent / "venvs" / lock.name
-    handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+    """Remove the environment of a lock file, unless a job uses it.
+
+    It is renamed first, into a directory of the server's own that nobody can have prepared, so that it is never in use
+    in part. What a job did to it is no reason to leave the others: it is logged. What an installation that was ended
+    left of it is removed, too.
+    """
+    home = lock.parent.parent
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        leaving = target.with_name(target.name + ".leaving")
-        shutil.rmtree(leaving, ignore_errors=True)
-        target.rename(leaving)
+        handle = os.open(lock, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leaving = Path(tempfile.mkdtemp(prefix=_LEAVING, dir=home))
+            with suppress(FileNotFoundError):
+                (home / "venvs" / f"{lock.name}.part").rename(leaving / "part")
+            (home / "venvs" / lock.name).rename(leaving / lock.name)
+        finally:
+            os.close(handle)
     except (BlockingIOError, FileNotFoundError):
         return False
+    except OSError as error:
+        log.warning("The environment %s in %s could not be removed: %s", lock.name, home, error)
+        return False
     finally:
-        os.close(handle)
-    shutil.rmtree(leaving, ignore_errors=True)
+        _remove_leaving(home)
     return True
+
+
+def _remove_leaving(home: Path) -> None:
+    """Remove the environments that are renamed, also those that a killed server left."""
+    for leaving in home.glob(f"{_LEAVING}*"):
+        remove_tree(leaving)
 
 
 def clean_cache(uv: str, home: Path) -> None:
@@ -97,7 +133,14 @@ def clean_cache(uv: str, home: Path) -> None:
         owner = cache.stat().st_uid
         user: dict[str, Any] = {"user": owner, "group": owner, "extra_groups": []} if owner != os.geteuid() else {}
         subprocess.run(
-            command, check=True, timeout=_UV_TIMEOUT_SECONDS, capture_output=True, stdin=subprocess.DEVNULL, **user
+            command,
+            check=True,
+            timeout=_UV_TIMEOUT_SECONDS,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            env={"HOME": str(cache)},  # and none of the server's variables, which jobs of this user could read
+            **user,
         )
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("The cache of packages in %s could not be emptied: %s", home, error)

@@ -73,15 +73,16 @@ def _requirements(inputs: Path) -> str:
 def _spec(job: Job, settings: Settings, environment: Environment, uid: int | None) -> dict[str, Any]:
     execution = job.job_file.job.execution
     span = read_span(execution.completion_time)
+    limits = {"memory": execution.resources.memory * MEGABYTE}
     training = {
         "name": "training",
         "argv": ["/bin/sh", "-c", execution.command],
         "env": job_environment(job, settings, environment.programs, os.environ),
         "cwd": str(job.directory / "work"),
-        "limits": {"memory": execution.resources.memory * MEGABYTE},
+        "limits": limits,
     }
     return {
-        "steps": [environment.step, training],
+        "steps": [{**environment.step, "limits": limits}, training],
         "seconds": span.total_seconds() if span else None,
         "uid": uid,
         "gid": uid,

@@ -13,6 +13,7 @@ import pytest
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run import build_environment, environment_collection, environments
 from tests.harness.bench import Bench, bench
+from tests.harness.packages import Index, write_sdist
 from tests.harness.server import poll
 
 __all__ = ["bench"]
@@ -180,3 +181,55 @@ def test_the_log_says_that_another_job_makes_the_same_environment(tmp_path):
     assert process.wait(60) == 0
     process.stdout.close()
     poll(target.exists, 1, "the environment")
+
+
+def test_what_a_job_puts_beside_the_environments_does_not_stop_the_collection(bench):
+    assert bench.wait(bench.submit("print(1)"), timeout=300).state == "SUCCESSFUL"
+    assert (
+        bench.wait(bench.submit("print(1)", files={"requirements.txt": "# two\n"}), timeout=300).state == "SUCCESSFUL"
+    )
+    home = bench.settings.root / "clients" / "airflow" / "environments"
+    first, second = venvs(bench)
+    (home / "venvs" / f"{first}.leaving").write_text("in the way")
+    (home / "venvs" / f"{second}.leaving").mkdir()
+    (home / "venvs" / f"{second}.leaving" / "x").write_text("in the way")
+    (home / "leaving-mine").write_text("in the way")
+    (home / "locks" / "a-directory").mkdir()
+    (home / "locks" / "a-link").symlink_to("/etc/passwd")
+    other = bench.settings.root / "clients" / "another" / "environments"
+    other.mkdir(parents=True)  # and nothing in it
+    shutil.rmtree(home / "venvs" / first)
+    (home / "venvs" / first).symlink_to(home / "locks")
+    bound = Settings(root=bench.settings.root, environment_bound=0)
+    assert environment_collection.collect(bound, environments.find_uv()).removed == 2
+    assert not [key for key in (first, second) if (home / "venvs" / key).exists()]
+    assert (home / "locks" / first).exists()
+    assert not [path for path in home.iterdir() if path.name.startswith("leaving-") and path.is_dir()]
+
+
+HOG = """
+import time
+print("building", flush=True)
+hold = [bytearray(b"x" * 2**20) for _ in range({megabytes})]
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", ["OutOfMemory", "CompletionTimeExceeded", "Stopped"])
+def test_the_limits_of_a_job_hold_while_its_environment_is_made(tmp_path, end):
+    """A package whose build takes memory and time: a source distribution runs a program of its own."""
+    write_sdist(tmp_path, "evil", HOG.format(megabytes=600 if end == "OutOfMemory" else 1))
+    with Index(tmp_path) as index, Bench(tmp_path / "bench", allow_requirement_urls=True) as bench:
+        requirements = f"evil @ {index.address}/files/evil-1.0.tar.gz\n"
+        limits = {"resources": {"memory": 400}, "completionTime": "8s" if end == "CompletionTimeExceeded" else "1h"}
+        job = bench.submit(files={"requirements.txt": requirements}, **limits)
+        if end == "Stopped":
+            poll(lambda: "/files/evil-1.0.tar.gz" in index.asked, 300, "the package to be asked for")
+            bench.registry.request_stop(job.key, "alice")
+        job = bench.wait(job, timeout=300)
+        assert job.reason == end, bench.log(job)
+        assert "hello" not in bench.log(job)
+        assert all(name.endswith(".part") for name in venvs(bench))
+        bound = Settings(root=bench.settings.root, environment_bound=0)
+        environment_collection.collect(bound, environments.find_uv())
+        assert venvs(bench) == []
