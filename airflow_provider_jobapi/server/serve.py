@@ -21,6 +21,7 @@ from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.http.app import build, create_app
 from airflow_provider_jobapi.server.http.limits import LimitedProtocol
 from airflow_provider_jobapi.server.http.routes.dependencies import ServerComponents
+from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, ClientRegistry, connection_help
 from airflow_provider_jobapi.server.store.database import Database
@@ -148,9 +149,15 @@ def _user_of_jobs(settings: Settings) -> str:
     """One line that says as whom jobs run, and what they can read of one another."""
     if settings.users:
         first, last = settings.users
+        command_lines = (
+            "they do not see the processes of other users."
+            if can_hide_processes()
+            else "they can read the command lines of all processes, since /proc cannot be mounted for them here (this "
+            "needs Linux 5.8 and CAP_SYS_ADMIN): pass jobs no secret as an argument, or mount /proc with hidepid=2."
+        )
         return (
             f"The jobs of each client run under a user id of its own ({first}-{last}) and cannot read the files of "
-            "other clients or of the server."
+            f"other clients or of the server; {command_lines}"
         )
     if os.geteuid() == 0:
         return (

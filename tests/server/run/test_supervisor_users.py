@@ -6,13 +6,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_jobapi.server.config import SettingsError
+from airflow_provider_jobapi.server import serve
+from airflow_provider_jobapi.server.config import Settings, SettingsError
+from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
 from tests.harness.bench import WRITE_MODEL, Bench, processes_of
+from tests.harness.supervised import SUPERVISOR, Supervised
 
 PYTHON = Path("/usr/bin/python3")
 FIRST = 2_000_001
@@ -152,3 +156,71 @@ def test_a_root_that_the_users_cannot_walk_through_is_refused_at_the_start(home)
     (home / "hidden").mkdir(mode=0o700)
     with pytest.raises(SettingsError, match="choose a --root that every user may walk through"):
         Bench(home / "hidden", users=(FIRST, FIRST + 9), python=PYTHON)
+
+
+SEES = """
+import pathlib
+lines = []
+for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+    try:
+        lines.append(path.read_bytes().replace(b"\\0", b" ").decode(errors="replace"))
+    except OSError:
+        pass
+print("seen", [line for line in lines if "password" in line or "supervisor" in line])
+print("own", any("train.py" in line for line in lines), pathlib.Path("/proc/self/status").exists())
+"""
+
+
+def test_a_job_does_not_see_the_arguments_of_another_clients_job(bench):
+    if not can_hide_processes():
+        pytest.skip("this machine lets nobody mount a /proc")
+    command = "sleep 600 & echo up; wait; : --password=of-another-client"
+    other = bench.submit(command=f"sh -c '{command}' sh --password=of-another-client", client="second")
+    bench.wait_for_line(other, "up", timeout=300)
+    assert any(b"--password=of-another-client" in line for line in command_lines())  # the server's user sees it
+    job = bench.wait(bench.submit(SEES), timeout=300)
+    assert bench.log(job).splitlines()[-2:] == ["seen []", "own True True"]
+    bench.registry.request_stop(other.key, "alice")
+    assert bench.wait(other, timeout=300).state == "STOPPED"
+    assert processes_of(other.directory) == []
+
+
+def command_lines() -> list[bytes]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            found.append(path.read_bytes())
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("hides", [True, False])
+def test_the_start_says_what_jobs_of_several_clients_can_read(monkeypatch, tmp_path, hides):
+    monkeypatch.setattr(serve, "can_hide_processes", lambda: hides)
+    said = serve._user_of_jobs(Settings(root=tmp_path, users=(FIRST, FIRST + 9)))
+    assert said.count("\n") == 0
+    assert "cannot read the files of other clients or of the server" in said
+    assert ("they do not see the processes of other users" in said) == hides
+    assert ("they can read the command lines of all processes" in said) == (not hides)
+
+
+def test_a_job_runs_where_processes_cannot_be_hidden(home):
+    """As in most containers: the supervisor may not make a mount namespace."""
+    directory = home / "job"
+    spec = {"name": "training", "argv": ["/bin/echo", "ran"], "env": {"PATH": "/bin"}, "cwd": "/"}
+    job = Supervised(directory, [spec], uid=FIRST, gid=FIRST)
+    command = [
+        "setpriv",
+        "--bounding-set",
+        "-sys_admin",
+        "--inh-caps",
+        "-all",
+        str(PYTHON),
+        "-I",
+        "-S",
+        str(SUPERVISOR),
+    ]
+    subprocess.run([*command, str(directory)], check=True, timeout=300, stdin=subprocess.DEVNULL)
+    assert job.record()["exit_code"] == 0
+    assert job.lines() == ["ran"]

@@ -18,10 +18,12 @@ from pathlib import Path
 from airflow_provider_jobapi.server.run import supervisor
 from airflow_provider_jobapi.server.run.engines.admission import admit
 from airflow_provider_jobapi.server.run.engines.base import Admission, EngineState, EngineStatus, PlacementRequest
-from airflow_provider_jobapi.server.run.supervisor import process_bound, process_tree
+from airflow_provider_jobapi.server.run.supervisor import hidden_processes, process_bound, process_tree
 from airflow_provider_jobapi.server.run.supervisor.step import MARK
 from airflow_provider_jobapi.server.store.job_record import JobKey
 from airflow_provider_jobapi.training.job_file import Resources
+
+_PROBE_TIMEOUT_SECONDS = 60
 
 
 class LocalEngine:
@@ -107,3 +109,12 @@ def is_locked(directory: Path) -> bool:
     finally:
         os.close(handle)
     return False
+
+
+def can_hide_processes() -> bool:
+    """Whether jobs under other user ids do not see the processes of other users."""
+    command = [sys.executable, "-I", "-S", hidden_processes.__file__]
+    try:
+        return subprocess.run(command, check=False, timeout=_PROBE_TIMEOUT_SECONDS, capture_output=True).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False

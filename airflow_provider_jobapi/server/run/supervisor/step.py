@@ -16,10 +16,12 @@ from typing import Any, Callable, NamedTuple  # noqa: UP035 -- Python 3.8 has th
 
 if __package__:
     from airflow_provider_jobapi.server.run.supervisor import process_tree
+    from airflow_provider_jobapi.server.run.supervisor.hidden_processes import hide_processes
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
     from airflow_provider_jobapi.server.run.supervisor.process_bound import ProcessBound
 else:  # run by its path, isolated from every package
     import process_tree  # type: ignore[import-not-found, no-redef]
+    from hidden_processes import hide_processes  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
     from process_bound import ProcessBound  # type: ignore[import-not-found, no-redef]
 
@@ -139,6 +141,7 @@ class Step:
             context.bound.enter(limit)
             os.umask(context.umask)
             if context.uid is not None and context.gid is not None:
+                hide_processes()  # where that is not possible, the server says so at its start
                 os.setgroups([])
                 os.setgid(context.gid)
                 os.setuid(context.uid)
