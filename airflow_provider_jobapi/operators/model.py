@@ -61,7 +61,9 @@ class FetchSavedModelOperator(FetchLineage):
             result = result_of(self.job)
             handle = service.find(result["job_id"]).handle
             status = service.status(handle)
-            model = service.fetch_model(handle, ObjectStoragePath(str(self.destination)), self.version or None)
+            model = service.fetch_model(
+                handle, ObjectStoragePath(str(self.destination)), str(self.version) if self.version else None
+            )
         except (InvalidJob, JobGone, NoSavedModel) as error:
             if isinstance(error, InvalidJob) and error.field == "destination":
                 raise  # the directory may be writable at the next try, and that costs no training

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.validation import number_as_text
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
@@ -49,7 +50,7 @@ PARAMETERS = (
     Parameter("job_resources", "resources", "resources", json=dict),
     Parameter("nodes", "nodes"),
     Parameter("requirements", "requirements"),
-    Parameter("python_major_version", "python_major_version", "pythonMajorVersion", templated=False),
+    Parameter("python_major_version", "python_major_version", "pythonMajorVersion"),
     Parameter("data_input", "data", json=dict),
     Parameter("service_options", "service_options", json=dict),
     Parameter("destination"),
@@ -110,6 +111,9 @@ class Parameters:
 
         given = {each.field: self._value(each) for each in PARAMETERS if each.field not in {None, "script", "data"}}
         fields = {field: value for field, value in given.items() if value not in (None, "")}
+        fields |= {field: _whole(fields[field]) for field in fields.keys() & {"nodes", "python_major_version"}}
+        if "resources" in fields:
+            fields["resources"] = {name: _whole(value) for name, value in fields["resources"].items()}
         fields |= {"name": self.job_name, "script": self.script(), "data": self.data}
         try:
             return TrainingJob.of(**fields)
@@ -120,7 +124,8 @@ class Parameters:
     @property
     def job_name(self) -> str:
         """The job's name, by default made of the DAG's and the task's ids."""
-        return cast("str", self._read("job_name") or self._default_name)
+        name = self._read("job_name") or self._default_name
+        return cast("str", number_as_text(name))  # such as ds_nodash, of which a native template makes a number
 
     @property
     def data(self) -> dict[str, DataSource]:
@@ -201,6 +206,13 @@ def _structure(name: str, value: Any, kind: type) -> Any:
     if value is not None and kind is dict and not isinstance(value, Mapping):
         raise InvalidJob(f"{name} is a {type(value).__name__}; it must be an object of names and values.", field=name)
     return value
+
+
+def _whole(value: Any) -> Any:
+    """The whole number that a template wrote as text, or made a float of."""
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
+        return int(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def read_script(script: Any, folder: Path) -> str:

@@ -45,13 +45,16 @@ class SubmitTrainingOperator(TrainingLineage):
     :param arguments: More arguments of the script, after those of ``env``; without a script, those of the image. A
         list, or JSON text. (templated)
     :param image: The container image, where the service runs containers. (templated)
-    :param completion_time: The time that the service allows for the run, such as ``"20h"``. (templated)
+    :param completion_time: The time that the service allows for the run, such as ``"20h"``, or a ``timedelta``.
+        (templated)
     :param job_resources: ``{"cpus": …, "gpus": …, "memory": megabytes}`` of each node. (templated)
     :param nodes: The number of machines, where the service runs a job on several. (templated)
     :param requirements: What to install first, one pip requirement a line, or a list of them. (templated)
-    :param python_major_version: 2 or 3.
+    :param python_major_version: 2 or 3. (templated)
     :param data_input: ``{file name: content}``: a text, bytes, a ``Path`` or an ``ObjectStoragePath``, whose content is
-        uploaded for the script. A text is always content, never the name of a file. (templated)
+        uploaded for the script. A text is always content, never the name of a file nor a template; a template may
+        make the whole mapping, as JSON text. (templated)
+    :param template_data: Whether the texts in ``data_input`` are templates.
     :param service_options: Options that only this kind of service has, in its own words. (templated)
     :param config: Headers that override the parameters of the same name, also under the names of the jobAPI's
         documents, such as ``{"completionTime": "2h"}``. Others are ignored. (templated)
@@ -84,12 +87,13 @@ class SubmitTrainingOperator(TrainingLineage):
         env: Sequence[Mapping[str, Any]] | Mapping[str, Any] | str | None = None,
         arguments: Sequence[str] | str | None = None,
         image: str = "tensorflow/tensorflow:latest",
-        completion_time: str | float = "24h",
-        job_resources: Mapping[str, int] | str | None = None,
+        completion_time: str | float | timedelta = "24h",
+        job_resources: Mapping[str, int | str] | str | None = None,
         nodes: int | str = 1,
         requirements: str | Sequence[str] | None = None,
-        python_major_version: int = 3,
+        python_major_version: int | str = 3,
         data_input: Mapping[str, DataSource] | str | None = None,
+        template_data: bool = False,
         service_options: Mapping[str, Any] | str | None = None,
         config: Mapping[str, Any] | str | None = None,
         destination: str | ObjectStoragePath | None = None,
@@ -113,6 +117,7 @@ class SubmitTrainingOperator(TrainingLineage):
         self.requirements = requirements
         self.python_major_version = python_major_version
         self.data_input = data_input
+        self.template_data = template_data
         self.service_options = service_options
         self.config = config
         self.destination = destination
@@ -192,10 +197,26 @@ class SubmitTrainingOperator(TrainingLineage):
         makes numbers of texts; Airflow 3.1 calls ``resolve`` on a path.
         """
         env = jinja_env or self.get_template_env()
+        if isinstance(content, Mapping) and not self.template_data:
+            if content is self.data_input:
+                return self._render_data(content, context, env, seen_oids)
+            if content is self.config and isinstance(content.get("data_input"), Mapping):
+                others = {header: value for header, value in content.items() if header != "data_input"}
+                data = self._render_data(content["data_input"], context, env, seen_oids)
+                return super().render_template(others, context, env, seen_oids) | {"data_input": data}
         marks = (env.variable_start_string, env.block_start_string, env.comment_start_string)
         if isinstance(content, Path) or (isinstance(content, str) and not any(mark in content for mark in marks)):
             return content
         return super().render_template(content, context, env, seen_oids)
+
+    def _render_data(
+        self, data: Mapping[str, Any], context: Context, env: Any, seen_oids: set[int] | None
+    ) -> dict[str, Any]:
+        """Resolve the results of other tasks in data files. A text is content, and no template."""
+        return {
+            name: source if isinstance(source, str) else self.render_template(source, context, env, seen_oids)
+            for name, source in data.items()
+        }
 
     def _new_placement(self, ti: Any) -> Placement:
         from airflow_provider_jobapi.operators.placement import Placement

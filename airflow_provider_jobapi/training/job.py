@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BeforeValidator, Field
@@ -22,7 +23,14 @@ from airflow_provider_jobapi.training.job_file import (
     check_path,
     digest_of,
 )
-from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_duplicates, validated
+from airflow_provider_jobapi.training.validation import (
+    NumberAsText,
+    Strict,
+    Text,
+    number_as_text,
+    refuse_duplicates,
+    validated,
+)
 
 SCRIPT_NAME = "train.py"
 REQUIREMENTS_NAME = "requirements.txt"
@@ -43,6 +51,14 @@ DataSource = str | bytes | DataPath
 def _env(value: object) -> object:
     """Turn a mapping into a list of names and values, in its order."""
     return [{"name": name, "value": text} for name, text in value.items()] if isinstance(value, Mapping) else value
+
+
+def _span(value: object) -> object:
+    """Turn a timedelta into text: its seconds."""
+    if not isinstance(value, timedelta):
+        return number_as_text(value)
+    seconds = value.total_seconds()
+    return str(int(seconds) if seconds.is_integer() else seconds)
 
 
 def _requirements(value: object) -> object:
@@ -82,8 +98,8 @@ class TrainingJob(Strict):
     )
     completion_time: Annotated[
         Text,
-        NumberAsText,
-        Field(default="", max_length=200, description="a time such as 20h, or a number of seconds"),
+        BeforeValidator(_span),
+        Field(default="", max_length=200, description="a time such as 20h, a timedelta, or a number of seconds"),
     ]
     resources: Resources = Field(
         default_factory=Resources,

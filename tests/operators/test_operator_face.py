@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from airflow.sdk import DAG, BaseOperator, ObjectStoragePath
+from airflow.sdk import DAG, BaseOperator, ObjectStoragePath, literal
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator, job_id_of
+from airflow_provider_jobapi.operators.parameters import Parameters
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 
@@ -60,6 +61,7 @@ def test_what_is_templated_and_what_is_not():
         "job_resources",
         "nodes",
         "requirements",
+        "python_major_version",
         "data_input",
         "service_options",
         "destination",
@@ -79,6 +81,8 @@ def test_values_keep_their_types_and_their_bytes(native):
         "path": Path("rows/{{ name }}.csv"),
         "object": ObjectStoragePath("file:///rows/a.csv"),
         "template": "hello {{ name }}",
+        "chat.jinja": "{{#1}} {# gone? #} {% for m in messages %}\r\n\n",
+        "literal": literal("{{ name }}\r\n"),
     }
     env = [{"name": "CONFIG", "value": "model.yaml"}, {"name": "N", "value": 5}, {"name": "S", "value": "5\n"}]
     task = rendered(
@@ -90,7 +94,47 @@ def test_values_keep_their_types_and_their_bytes(native):
     )
     assert task.script == "x = {'{{': 1} {# gone? #} {% raw"
     assert task.env == env
-    assert task.data_input == data | {"template": "hello world"}
+    assert task.data_input == data | {"literal": "{{ name }}\r\n"}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_data_is_a_template_only_where_the_dag_says_so(native):
+    options = {"render_template_as_native_obj": native}
+    data = {"a": "hello {{ name }}", "b": literal("{{ name }}"), "c": b"{{ name }}"}
+    task = rendered(SubmitTrainingOperator, options, data_input=data, template_data=True)
+    assert task.data_input == {"a": "hello world", "b": "{{ name }}", "c": b"{{ name }}"}
+    task = rendered(SubmitTrainingOperator, options, data_input="{{ {'a': name} | tojson }}")
+    assert task.data_input in ('{"a": "world"}', {"a": "world"})
+
+
+def test_data_within_config_is_no_template_either():
+    config = {"image": "of-{{ name }}", "data_input": {"a": "{# gone? #}\r\n"}}
+    assert rendered(SubmitTrainingOperator, config=config).config == config | {"image": "of-world"}
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_templates_of_numbers_and_dates(native):
+    values = {"params": {"cpus": 2, "memory": 512, "python": 3}, "ds_nodash": "20261121"}
+    task = rendered(
+        SubmitTrainingOperator,
+        {"render_template_as_native_obj": native},
+        values,
+        script="pass",
+        job_name="{{ ds_nodash }}",
+        job_resources={"cpus": "{{ params.cpus }}", "memory": " {{ params.memory }} "},
+        python_major_version="{{ params.python }}",
+        nodes="{{ params.cpus }}",
+        completion_time=timedelta(hours=2),
+    )
+    job = Parameters.of(task).job
+    assert (job.name, job.resources.cpus, job.resources.memory, job.python_major_version, job.nodes) == (
+        "20261121",
+        2,
+        512,
+        3,
+        2,
+    )
+    assert job.completion_time == "7200"
 
 
 def test_delimiters_of_the_dags_own_are_kept():

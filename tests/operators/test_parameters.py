@@ -126,7 +126,7 @@ def test_config_that_cannot_be(config, sentence):
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"job_resources": {"cpus": 1, "gpus": 0, "memory": "2048"}}, "^job_resources.memory cannot be '2048'"),
+        ({"job_resources": {"cpus": 1, "gpus": 0, "memory": "2048M"}}, "^job_resources.memory cannot be '2048M'"),
         ({"job_resources": {"cpu": 1}}, "^job_resources.cpu is not a known field"),
         ({"job_name": "../x"}, "^job_name cannot be '../x'"),
         ({"data_input": {"../x": ""}}, r"^data_input\['../x'\] cannot be a file's name"),
