@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.training.validation import number_as_text
+from airflow_provider_jobapi.operators.paths import check_data, check_script, is_script_file, requirements_of
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
@@ -111,6 +111,8 @@ class Parameters:
 
         given = {each.field: self._value(each) for each in PARAMETERS if each.field not in {None, "script", "data"}}
         fields = {field: value for field, value in given.items() if value not in (None, "")}
+        if "requirements" in fields:
+            fields["requirements"] = requirements_of(fields["requirements"], self._folder)
         fields |= {field: _whole(fields[field]) for field in fields.keys() & {"nodes", "python_major_version"}}
         if "resources" in fields:
             fields["resources"] = {name: _whole(value) for name, value in fields["resources"].items()}
@@ -124,13 +126,18 @@ class Parameters:
     @property
     def job_name(self) -> str:
         """The job's name, by default made of the DAG's and the task's ids."""
+        from airflow_provider_jobapi.training.validation import number_as_text
+
         name = self._read("job_name") or self._default_name
         return cast("str", number_as_text(name))  # such as ds_nodash, of which a native template makes a number
 
     @property
     def data(self) -> dict[str, DataSource]:
         """The job's data files and where their contents come from."""
-        return {name: _beside(source, self._folder) for name, source in (self._read("data_input") or {}).items()}
+        data = {name: _beside(source, self._folder) for name, source in (self._read("data_input") or {}).items()}
+        for name, source in data.items():
+            check_data(str(name), source)
+        return data
 
     @property
     def destination(self) -> str | None:
@@ -208,6 +215,18 @@ def _structure(name: str, value: Any, kind: type) -> Any:
     return value
 
 
+def portable(value: Any) -> Any:
+    """The same value, with integers beyond 64 bits as text: a DAG that holds one disappears from Airflow.
+
+    :param value: Of ``env``, ``arguments`` or ``config``, where a number reaches the script as text.
+    """
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return str(value) if value.bit_length() < 10_000 else value
+    if value.__class__ is dict:
+        return {name: portable(each) for name, each in value.items()}
+    return value.__class__(map(portable, value)) if value.__class__ in {list, tuple} else value
+
+
 def _whole(value: Any) -> Any:
     """The whole number that a template wrote as text, or made a float of."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
@@ -223,8 +242,9 @@ def read_script(script: Any, folder: Path) -> str:
     """
     from airflow_provider_jobapi.training.job import DataPath
 
+    check_script(script)
     source = script
-    if isinstance(script, str) and script.strip().endswith(".py") and "\n" not in script.strip():
+    if isinstance(script, str) and is_script_file(script):
         source = folder / script.strip()
         if not source.resolve().is_relative_to(folder.resolve()):
             raise InvalidJob(f"script {script!r} is not beside the DAG file; give it as a Path.", field="script")
@@ -240,6 +260,12 @@ def read_script(script: Any, folder: Path) -> str:
     try:
         with source.open("rb") as file:
             return bytes(file.read()).decode("utf-8")
+    except NotADirectoryError:
+        raise InvalidJob(
+            f"script {source} is in an archive, from which no script is read: give the source text, or an absolute "
+            "Path outside the archive.",
+            field="script",
+        ) from None
     except OSError as error:
         raise InvalidJob(
             f"script {source} cannot be read: {error.strerror or error}. A file's name is looked up beside the DAG "

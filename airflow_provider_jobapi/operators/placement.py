@@ -16,6 +16,8 @@ from airflow_provider_jobapi.exceptions import InvalidJob, JobConflict, JobStopp
 from airflow_provider_jobapi.hooks.base import TrainingHook
 from airflow_provider_jobapi.operators.termination import Termination
 from airflow_provider_jobapi.training.identity import Cycle, Place, walk
+from airflow_provider_jobapi.training.job import SYSTEM_VARIABLES
+from airflow_provider_jobapi.training.units import read_span
 from airflow_provider_jobapi.triggers.task_state import is_ended, state_of
 
 if TYPE_CHECKING:
@@ -184,6 +186,16 @@ class Placement:
                 self._log.info(f"config: ignored {', '.join(parameters.ignored_headers)}, which name no parameter.")
             _ = parameters.metric_definitions  # an invalid one is refused before anything is submitted
             job = parameters.job
+            if kept := [each.name for each in job.env if each.name in SYSTEM_VARIABLES]:
+                self._log.warning(
+                    f"env: {', '.join(kept)} reaches the script as an argument only, since the job needs its own "
+                    "environment variable of that name."
+                )
+            if job.completion_time and read_span(job.completion_time) is None:
+                self._log.warning(
+                    f"completion_time {job.completion_time!r} is not a duration, so it limits nothing: write it as "
+                    "20h, 1h30m, PT4H, or 10000 for seconds."
+                )
             submission = service.submit(job, job_id)
         except InvalidJob as error:
             raise AirflowFailException(str(error)) from None

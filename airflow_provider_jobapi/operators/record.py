@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from bisect import bisect
 from collections.abc import Callable
 from datetime import UTC
@@ -74,7 +75,7 @@ def _facts(placed: Placed, parameters: Parameters, conn_id: str) -> dict[str, An
         "data_version": placed.data_version or data_version(inputs),
     }
     left = MAX_FACTS_BYTES - len(json.dumps(facts))
-    lines = job.requirements.splitlines()
+    lines = [re.sub(r"://[^/\s]+@", "://***@", line) for line in job.requirements.splitlines()]
     facts["requirements"], used = _first(lines, len(lines), left // 2, "… and {} more".format)
     data = [{"name": each.path, "size": each.size, "sha256": each.sha256} for each in data_files(inputs)]
     facts["data"], _ = _first(data, MAX_DATA_FILES, left - used, lambda number: {"more": number})

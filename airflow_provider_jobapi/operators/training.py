@@ -14,7 +14,8 @@ from airflow_provider_jobapi.hooks.base import DEFAULT_CONN_ID
 from airflow_provider_jobapi.lineage.mixins import ServiceJob, TrainingInputs, TrainingLineage
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
-from airflow_provider_jobapi.operators.parameters import PARAMETERS, Parameters
+from airflow_provider_jobapi.operators.parameters import PARAMETERS, Parameters, portable
+from airflow_provider_jobapi.operators.paths import check_script
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -41,7 +42,8 @@ class SubmitTrainingOperator(TrainingLineage):
         image or an algorithm without one.
     :param job_name: The job's name; by default made of the DAG's and the task's ids. (templated)
     :param env: ``[{"name": …, "value": …}]``, a mapping, or JSON text. Each reaches the script as ``--name=value``,
-        the name in lower case, and as an environment variable. (templated)
+        the name in lower case, and as an environment variable; as an argument only where the job needs its own
+        variable of that name, such as ``PATH`` or ``MODEL_DIR``. (templated)
     :param arguments: More arguments of the script, after those of ``env``; without a script, those of the image. A
         list, or JSON text. (templated)
     :param image: The container image, where the service runs containers. (templated)
@@ -49,7 +51,8 @@ class SubmitTrainingOperator(TrainingLineage):
         (templated)
     :param job_resources: ``{"cpus": …, "gpus": …, "memory": megabytes}`` of each node. (templated)
     :param nodes: The number of machines, where the service runs a job on several. (templated)
-    :param requirements: What to install first, one pip requirement a line, or a list of them. (templated)
+    :param requirements: What to install first, one pip requirement a line, or a list of them; a ``Path``, or one line
+        that ends in ``.txt``, ``.in`` or ``.toml``, names a file beside the DAG file. (templated)
     :param python_major_version: 2 or 3. (templated)
     :param data_input: ``{file name: content}``: a text, bytes, a ``Path`` or an ``ObjectStoragePath``, whose content is
         uploaded for the script. A text is always content, never the name of a file nor a template; a template may
@@ -90,7 +93,7 @@ class SubmitTrainingOperator(TrainingLineage):
         completion_time: str | float | timedelta = "24h",
         job_resources: Mapping[str, int | str] | str | None = None,
         nodes: int | str = 1,
-        requirements: str | Sequence[str] | None = None,
+        requirements: str | Path | Sequence[str] | None = None,
         python_major_version: int | str = 3,
         data_input: Mapping[str, DataSource] | str | None = None,
         template_data: bool = False,
@@ -105,11 +108,12 @@ class SubmitTrainingOperator(TrainingLineage):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_script(script)
         self.conn_id = conn_id
         self.script = script
         self.job_name = job_name
-        self.env = env
-        self.arguments = arguments
+        self.env = portable(env)
+        self.arguments = portable(arguments)
         self.image = image
         self.completion_time = completion_time
         self.job_resources = job_resources
@@ -119,7 +123,7 @@ class SubmitTrainingOperator(TrainingLineage):
         self.data_input = data_input
         self.template_data = template_data
         self.service_options = service_options
-        self.config = config
+        self.config = portable(config)
         self.destination = destination
         self.version = version
         self.timeout = timeout

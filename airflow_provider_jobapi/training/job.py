@@ -36,6 +36,13 @@ SCRIPT_NAME = "train.py"
 REQUIREMENTS_NAME = "requirements.txt"
 
 
+SYSTEM_VARIABLES = frozenset(
+    {"PATH", "HOME", "PWD", "SHELL", "IFS", "BASH_ENV", "TMPDIR", "TMP", "TEMP", "PYTHONHOME", "VIRTUAL_ENV"}
+    | {"MODEL_DIR", "JOB_ID", "CUDA_VISIBLE_DEVICES"}
+)
+"""Variables that the system and the service set for a job, which breaks or loses its model with others."""
+
+
 @runtime_checkable
 class DataPath(Protocol):
     """A path that can be opened: ``pathlib.Path``, Airflow's ``ObjectStoragePath``, any ``UPath``."""
@@ -63,8 +70,15 @@ def _span(value: object) -> object:
 
 def _requirements(value: object) -> object:
     if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
-        return "\n".join(str(line) for line in value)
-    return "" if value is None else value
+        value = "\n".join(str(line) for line in value)
+    # As editors on Windows save it; pip would read the marks as part of a name.
+    return (
+        re.sub(r"\r\n?", "\n", value.removeprefix("\ufeff"))
+        if isinstance(value, str)
+        else ""
+        if value is None
+        else value
+    )
 
 
 class TrainingJob(Strict):
@@ -87,7 +101,8 @@ class TrainingJob(Strict):
         BeforeValidator(_env),
         Field(default=(), description='a list of {"name": …, "value": …} objects'),
     ]
-    """Each is an environment variable, and reaches the script as ``--name=value``, the name in lower case."""
+    """Each is an environment variable, unless it is one of :data:`SYSTEM_VARIABLES`, and reaches the script as
+    ``--name=value``, the name in lower case."""
     arguments: Annotated[
         tuple[Annotated[Text, NumberAsText], ...],
         Field(default=(), max_length=1_000, description='a list of texts, such as ["--epochs", "5"]'),
@@ -130,6 +145,10 @@ class TrainingJob(Strict):
             _check_data(name, source)
         return job
 
+    def variables(self) -> tuple[EnvVar, ...]:
+        """The environment variables: ``env`` without those that the system and the service set."""
+        return tuple(each for each in self.env if each.name not in SYSTEM_VARIABLES)
+
     def command(self) -> str:
         """The shell command that installs the requirements and runs the script, every value quoted.
 
@@ -165,7 +184,7 @@ class TrainingJob(Strict):
             resources=self.resources,
         )
         ordered = tuple(sorted(inputs, key=lambda file: file.path))
-        return JobFile(job=JobSpec(name=self.name, env=self.env, execution=execution, inputs=ordered))
+        return JobFile(job=JobSpec(name=self.name, env=self.variables(), execution=execution, inputs=ordered))
 
 
 def data_files(inputs: Iterable[InputFile]) -> tuple[InputFile, ...]:

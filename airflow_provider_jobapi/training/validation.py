@@ -21,7 +21,10 @@ class Strict(BaseModel):
 
 def number_as_text(value: object) -> object:
     """Convert a number to text: users write ``completionTime: 10000`` and ``value: 50``."""
-    return str(value) if isinstance(value, int | float) else value
+    try:
+        return str(value) if isinstance(value, int | float) else value
+    except ValueError:  # an integer of more than 4,300 digits
+        return value
 
 
 def _plain(text: str) -> str:

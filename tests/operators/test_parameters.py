@@ -7,13 +7,14 @@ import inspect
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
-from airflow.sdk import ObjectStoragePath
+from airflow.sdk import DAG, ObjectStoragePath, literal
 from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.operators.parameters import PARAMETERS, Parameters, default_name, read_script
+from airflow_provider_jobapi.operators.parameters import PARAMETERS, Parameters, default_name, portable, read_script
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.job_file import NAME
@@ -69,6 +70,14 @@ def test_env_in_each_of_its_forms(env):
     assert job(env=env).command() == "python3 train.py --epochs=5 --config=model.yaml"
 
 
+def test_a_variable_that_the_job_needs_itself_is_an_argument_only():
+    made = job(env={"PATH": "/x", "HOME": "/y", "MODEL_DIR": "/z", "TMPDIR": "/t", "PYTHONHOME": "/p", "RATE": 1})
+    assert made.command() == (
+        "python3 train.py --path=/x --home=/y --model_dir=/z --tmpdir=/t --pythonhome=/p --rate=1"
+    )
+    assert [each.name for each in made.job_file(()).job.env] == ["RATE"]
+
+
 @pytest.mark.parametrize("empty", ["", "  ", None])
 def test_what_a_template_leaves_empty_is_the_default(empty):
     assert job(env=empty, job_resources=empty, data_input=empty) == job()
@@ -121,6 +130,99 @@ def test_our_own_spelling_overrides_too():
 def test_config_that_cannot_be(config, sentence):
     with pytest.raises(InvalidJob, match=sentence):
         job(config=config)
+
+
+def test_a_number_beyond_64_bits_reaches_the_script_as_text():
+    env = {"SEED": 10**20, "N": [2**63, -(2**63)], "B": True}
+    assert portable(env) == {"SEED": "1" + "0" * 20, "N": [str(2**63), -(2**63)], "B": True}
+    with DAG("d", schedule=None):
+        train = SubmitTrainingOperator(
+            task_id="t", script="pass", env=env, arguments=[10**20], config={"env": {"A": 10**20}}
+        )
+    msgspec.msgpack.encode([train.env, train.arguments, train.config])
+
+
+@pytest.mark.parametrize("ending", ["\r\n", "\r", "\n"])
+def test_requirements_as_windows_saves_them(tmp_path, ending):
+    text = "\ufeffnumpy==1.0" + ending + "six" + ending
+    for requirements in (text, ["\ufeffnumpy==1.0", "six" + ending]):
+        assert job(requirements=requirements).requirements in ("numpy==1.0\nsix\n", "numpy==1.0\nsix")
+    (tmp_path / "more.txt").write_bytes(text.encode())
+    assert job(tmp_path, requirements="more.txt").requirements == "numpy==1.0\nsix\n"
+
+
+def test_requirements_that_name_a_file_beside_the_dag(tmp_path):
+    (tmp_path / "requirements.txt").write_text("numpy==1.0\n")
+    (tmp_path / "requirements.in").write_text("numpy\n")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "a"\ndependencies = ["numpy", "six"]\n')
+    for name, wanted in {
+        "requirements.txt": "numpy==1.0\n",
+        " requirements.in\n": "numpy\n",
+        "pyproject.toml": "numpy\nsix",
+        Path("requirements.txt"): "numpy==1.0\n",
+        tmp_path / "requirements.txt": "numpy==1.0\n",
+    }.items():
+        assert job(tmp_path, requirements=name).requirements == wanted
+    for name in ("gone.txt", Path("gone.txt"), Path("gone.toml")):
+        with pytest.raises(InvalidJob, match=r"^requirements names the file .*gone.*: No such file"):
+            job(tmp_path, requirements=name)
+    (tmp_path / "pyproject.toml").write_text("[tool]\n")
+    with pytest.raises(InvalidJob, match=r"it has no .project. dependencies"):
+        job(tmp_path, requirements="pyproject.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("train.csv", "/data/big.csv"),
+        ("train.csv", "~/big.csv"),
+        ("train.csv", "rows/train.csv"),
+        ("train.csv", "s3://bucket/big.csv"),
+        ("rows", "../rows"),
+        ("rows", "C:\\rows"),
+    ],
+)
+def test_a_path_given_as_text_is_no_content(name, source):
+    with pytest.raises(InvalidJob, match=r"^data_input\['.*'\] is the text .*: give (Path|ObjectStoragePath)\("):
+        job(data_input={name: source})
+    assert job(data_input={name: source.encode()}).data == {name: source.encode()}
+
+
+@pytest.mark.parametrize(
+    "content", ["a,b\n/x,/y\n", "/", "5", "", "// a comment", "/x y", "model.yaml", "{}", "a.csv,b.csv", "/x.csv\n"]
+)
+def test_a_text_that_only_holds_a_path_is_content(content):
+    assert job(data_input={"train.csv": content}).data == {"train.csv": content}
+
+
+def test_a_folder_is_no_data_file(tmp_path):
+    with pytest.raises(InvalidJob, match=r"^data_input\['rows'\] is the folder .*: name its files one by one"):
+        job(data_input={"rows": tmp_path})
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("train.sh", "'train.sh' is not Python"),
+        (Path("train.SH"), "'train.SH' is not Python"),
+        ("notebooks/train.ipynb", "export the notebook"),
+        ("-m my.package", "runpy.run_module"),
+        ("python3 -m my.package", "runpy.run_module"),
+        ("s3://bucket/train.py", r"ObjectStoragePath\('s3://bucket/train.py'\)"),
+        (literal("x"), "^script cannot be the result of another task"),
+    ],
+)
+def test_what_is_no_script_is_refused_when_the_dag_is_parsed(script, sentence):
+    with DAG("d", schedule=None), pytest.raises(InvalidJob, match=sentence):
+        SubmitTrainingOperator(task_id="t", script=script)
+
+
+def test_a_script_with_a_capital_ending_and_one_in_an_archive(tmp_path):
+    (tmp_path / "train.PY").write_text("pass\n")
+    assert job(tmp_path, script="train.PY").script == "pass\n"
+    (tmp_path / "dags.zip").write_bytes(b"")
+    with pytest.raises(InvalidJob, match="is in an archive"):
+        job(tmp_path / "dags.zip", script="train.py")
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,12 @@ def test_what_fits_is_complete():
 
 def test_one_long_requirement_is_more():
     assert told(["x" * 90_000, "y"])["requirements"] == ["… and 2 more"]
+
+
+def test_credentials_in_requirements_are_not_among_the_facts():
+    lines = ["a @ https://user:s3cr3t@host/a.whl", "b @ git+https://t0ken@host/b.git@v1", "c @ https://host/c@d.whl"]
+    assert told(lines)["requirements"] == [
+        "a @ https://***@host/a.whl",
+        "b @ git+https://***@host/b.git@v1",
+        "c @ https://host/c@d.whl",
+    ]

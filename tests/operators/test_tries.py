@@ -428,3 +428,22 @@ def test_a_timeout_of_airflows_own_while_it_submits_leaves_nothing_running(conne
     except AirflowTaskTimeout:
         operator.on_kill()
     connected.wait_for(ids[0], "STOPPED")
+
+
+@pytest.mark.parametrize(("text", "warned"), [("1w", 1), ("2h 30", 1), ("1:30", 1), ("5 minuten", 1), ("2h", 0)])
+def test_a_completion_time_that_limits_nothing_is_warned_of_once(deferred, capsys, text, warned):
+    deferred(completion_time=text).submit()
+    assert capsys.readouterr().out.count(f"completion_time '{text}' is not a duration, so it limits nothing") == warned
+
+
+def test_a_variable_that_the_job_needs_itself_neither_breaks_it_nor_loses_its_model(task, capsys):
+    script = """import os, pathlib, sys
+pathlib.Path(os.environ["MODEL_DIR"]).mkdir(exist_ok=True)
+pathlib.Path(os.environ["MODEL_DIR"], "saved_model.pb").write_text("model")
+print(sys.argv[1:])
+"""
+    env = dict.fromkeys(["PATH", "HOME", "PYTHONHOME", "MODEL_DIR"], "/nowhere")
+    assert task(script=script, env=env).run()["status"] == "SUCCESSFUL"
+    shown = capsys.readouterr().out
+    assert shown.count("env: PATH, HOME, PYTHONHOME, MODEL_DIR reaches the script as an argument only") == 1
+    assert "The SavedModel is model" in shown

@@ -175,7 +175,7 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
     settings: dict[str, Any] = {
         "id": job_id,
         "script": SCRIPT_NAME,
-        "env": {each.name: each.value for each in job.env},
+        "env": {each.name: each.value for each in job.variables()},
         "seconds": span.total_seconds() if span else None,
         "requirements": REQUIREMENTS_NAME if requirements and not installs else "",
     }
