@@ -50,13 +50,16 @@ class UnknownJob(ServerError):
 
 
 class DeletedJob(ServerError):
-    """The job was deleted, by its client or at the end of its retention. Its id stays used."""
+    """The job was deleted, by its client or at the end of its retention. Its id stays used.
 
-    def __init__(self, job_id: str) -> None:
-        super().__init__(
-            f"The job {job_id} is gone: it was deleted, or its retention is over. A used id is never free; take "
-            "another."
-        )
+    :param forgotten: Whether the database does not know the job, since an older copy of it was restored.
+    """
+
+    def __init__(self, job_id: str, *, forgotten: bool = False) -> None:
+        why = "it was deleted, or its retention is over"
+        if forgotten:
+            why = "its id was used before, and the server's database, restored from a backup, does not know the job"
+        super().__init__(f"The job {job_id} is gone: {why}. A used id is never free; take another.")
 
 
 class JobIdTaken(ServerError):

@@ -29,6 +29,9 @@ from airflow_provider_jobapi.server.store.clients import ClientRegistry, Registe
 ISSUER = AUDIENCE = "jobapi"
 ALGORITHM = "ES256"
 
+GENERATION = "gen"
+"""The claim with the generation of the client's tokens; a token of an earlier version of the server has none."""
+
 CLOCK_SKEW = 1.0
 """Seconds by which the ``nbf`` of a token may lie in the future."""
 
@@ -52,13 +55,14 @@ class SigningKey:
         self.key = ECKey.import_key(json.loads(path.read_text()))
         self.kid = str(self.key.kid)
 
-    def sign(self, client_id: str, lifetime: int) -> str:
+    def sign(self, client: RegisteredClient, lifetime: int) -> str:
         """Make a token for a client.
 
         :param lifetime: Seconds until it expires.
         """
-        now = int(time.time())
+        now, client_id = int(time.time()), client.client_id
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": client_id, "client_id": client_id, "iat": now}
+        claims[GENERATION] = client.generation
         claims |= {"exp": now + lifetime, "jti": uuid.uuid4().hex}
         return jwt.encode({"alg": ALGORITHM, "typ": "at+jwt", "kid": self.kid}, claims, self.key)
 
@@ -100,7 +104,7 @@ class TokenEndpoint:
             credentials.append((fields.get("client_id", ""), fields.get("client_secret", "")))
         for client_id, secret in credentials:
             if client := self._authenticate(client_id, secret):
-                token = self._key.sign(client.client_id, self._lifetime)
+                token = self._key.sign(client, self._lifetime)
                 body = {"token_type": "Bearer", "access_token": token, "expires_in": self._lifetime}
                 return TokenAnswer(200, body, _NO_STORE)
         text = "Unknown client or wrong secret: check the login and the password of the connection."
@@ -156,12 +160,16 @@ class TokenVerifier:
     def verify(self, token: str) -> str:
         """Return the id of the client of a token.
 
-        :raises Problem: 401, when the token is not from this server, has expired, or its client was removed.
+        :raises Problem: 401, when the token is not from this server, has expired or was revoked, or its client was
+            removed.
         """
         claims = self._claims(token)
         client_id = str(claims["client_id"])
-        if self._clients.find(client_id) is None:
+        client = self._clients.find(client_id)
+        if client is None:
             raise _invalid_token("The client of this token was removed from the server.")
+        if claims.get(GENERATION, "") != client.generation:
+            raise _invalid_token("The token was revoked: its client has a new secret; get a new one at /oauth/token.")
         with self._lock:
             self._known[token] = (client_id, float(claims["exp"]), time.monotonic())
             self._known.move_to_end(token)

@@ -17,6 +17,7 @@ from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.objects import Storages
+from airflow_provider_jobapi.server.store.set_aside import SetAside
 from airflow_provider_jobapi.training.units import size_text
 
 log = logging.getLogger(__name__)
@@ -38,19 +39,36 @@ class Housekeeper:
         self._thread = Thread(target=self._run, name="housekeeping", daemon=True)
 
     def sweep(self) -> str:
-        """Remove files that no row of the database refers to; returns a sentence about it, or an empty text.
+        """Remove what a crash cut off, set aside what the database does not know; returns what was done, or no text.
 
         Only while no request is served: an upload in progress would be removed too.
+
+        :raises SettingsError: when the database knows no client, and there are files of clients.
         """
+        self._clients.refuse_lost_database()
+        aside = SetAside(self._settings.root)
         names = [client.client_id for client in self._clients.all()]
+        running: list[Path] = []
         for place in (self._settings.root / "clients").iterdir():
             if place.name not in names:
-                layout.remove_tree(place)
+                jobs = layout.running_jobs(place)
+                running += jobs
+                if not jobs:
+                    aside.move(place)
         freed = 0
         for name in names:
-            self._registry.sweep(name)
-            freed += self._storages.of(name).sweep()
-        return f"{size_text(freed)} were freed that nothing used." if freed else ""
+            self._registry.sweep(name, aside)
+            before = aside.size
+            freed += self._storages.of(name).sweep(aside) - (aside.size - before)
+            running += self._registry.unknown_running(name)
+        for place in running:
+            log.warning(
+                "The job in %s runs, and the database does not know it: it goes on, and its directory stays. "
+                "`touch %s/stop` stops it.", place, place,
+            )  # fmt: skip
+        if aside.count:
+            log.warning("%s", aside)
+        return f"{f'{size_text(freed)} were freed that nothing used.' if freed else ''} {aside}".strip()
 
     def expire(self) -> str:
         """Remove the jobs whose retention is over; returns a sentence about it, or an empty text."""
@@ -106,6 +124,7 @@ def _collect_alone(settings: Settings) -> str:
     try:
         clients, storages = ClientRegistry(settings, database), Storages(settings, database)
         keeper = Housekeeper(settings, clients, storages, JobRegistry(settings, database, storages))
+        clients.refuse_lost_database()
         return f"{keeper.collect()} {keeper.sweep()}".strip()
     finally:
         database.close()

@@ -250,8 +250,9 @@ class Runner:
             # The command may have begun and ended between two turns.
             self._registry.start(job.key, datetime.fromisoformat(record["started"]))
             self._registry.set_storing(job.key, datetime.fromisoformat(record["finished"]), STORING_MODEL)
-        self._end(job, verdict.of_record(job, record, self._storages.of(job.key.client_id)))
-        verdict.tidy(job)
+        end = verdict.of_record(job, record, self._storages.of(job.key.client_id))
+        self._end(job, end)
+        verdict.tidy(job, end.state)
 
     def _mark_lost(self, job: Job) -> None:
         """Record that a job is lost. Its processes are ended first, since its next try may start at once."""

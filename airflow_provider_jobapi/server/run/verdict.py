@@ -83,10 +83,17 @@ def _end_of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> 
     try:
         model = model_files.store_model(job, storage)
     except model_files.ModelNotStored as error:
-        return Verdict(FAILED, error.reason, str(error), **known)
+        return Verdict(FAILED, error.reason, f"{error}{_where_files_stay(job)}", **known)
     if model is None:
         return Verdict(JobState.SUCCESSFUL, None, model_files.NO_MODEL, **known)
     return Verdict(JobState.SUCCESSFUL, None, model.message, model=model.content, **known)
+
+
+def _where_files_stay(job: Job) -> str:
+    work = job.directory / "work"
+    if work.is_symlink() or not work.is_dir():
+        return ""
+    return f" Its files stay on the server in {work} until the job is deleted or its retention is over."
 
 
 def not_prepared(error: OSError) -> Verdict:
@@ -125,8 +132,11 @@ def seal_log(directory: Path) -> None:
         os.close(handle)
 
 
-def tidy(job: Job) -> None:
-    """Remove what is not needed after the end: temporary files, and the work folder once its model is stored."""
+def tidy(job: Job, state: JobState) -> None:
+    """Remove what is not needed after the end: temporary files, and the work folder of a job that was successful.
+
+    The work folder of every other job stays until the job is deleted: the only copy of its model may be there.
+    """
     remove_tree(job.directory / "tmp")
-    if job.directory.exists() and (record := read_record(job.directory)) and record["reason"] is None:
+    if state is JobState.SUCCESSFUL:
         remove_tree(job.directory / "work")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from airflow_provider_jobapi.server.errors import DiskFull, is_disk_full
+from airflow_provider_jobapi.server.store.set_aside import SetAside
 
 PIECE = 2**20
 """Bytes that are read or written at a time."""
@@ -68,19 +69,25 @@ class Blobs:
         for blob in blobs:
             self.path(blob).unlink(missing_ok=True)
 
-    def sweep(self, known: Collection[str]) -> int:
-        """Delete the files that a crash left behind and return how many bytes that freed. Call it while nothing writes.
+    def sweep(self, known: Collection[str], aside: SetAside) -> int:
+        """Delete the uploads that a crash cut off, set unknown blobs aside, and return how many bytes both have.
+
+        Call it while nothing writes.
 
         :param known: The blobs that are in use.
+        :param aside: Where whole blobs go that nothing uses, since an older database does not know all that are used.
         """
-        freed = 0
+        swept = 0
         for folder, _, names in os.walk(self._directory):
-            for name in names:
-                if name not in known:
-                    place = Path(folder, name)
-                    freed += place.lstat().st_size
+            for name in set(names).difference(known):
+                place = Path(folder, name)
+                size = place.lstat().st_size
+                if name.endswith(".part"):
                     place.unlink()
-        return freed
+                elif not aside.move(place):
+                    continue
+                swept += size
+        return swept
 
     def probe(self) -> ProbeResult:
         """Try a write and a read, and remember the result for a few seconds."""

@@ -7,6 +7,7 @@ until its commit. A commit is on the disk when it returns (``synchronous=FULL``)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from sqlalchemy import (
     Column,
     Connection,
     Dialect,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -32,14 +34,19 @@ from sqlalchemy import (
     create_engine,
     event,
 )
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from airflow_provider_jobapi.server.config import SettingsError
 from airflow_provider_jobapi.server.errors import DatabaseBusy, DiskFull, ServerError
 
-VERSION = 3
-_MIGRATIONS = {1: "ALTER TABLE jobs ADD COLUMN storing BIGINT", 2: "ALTER TABLE jobs ADD COLUMN placed BIGINT"}
-"""The statements that migrate the tables of a version to the next one."""
+VERSION = 4
+_NEW_COLUMNS = (
+    ("jobs", "storing", "BIGINT"),
+    ("jobs", "placed", "BIGINT"),
+    ("jobs", "kept_from", "BIGINT"),
+    ("clients", "generation", "VARCHAR(32) NOT NULL DEFAULT ''"),
+)
+"""The columns that the tables of earlier versions may not have."""
 
 _LOCK_TIMEOUT = 5
 """Seconds that a transaction waits for the lock of another one."""
@@ -75,6 +82,16 @@ clients = Table(
     Column("uid", Integer, unique=True),
     Column("used", BigInteger, nullable=False, default=0),  # bytes of its objects, and of the inputs that its jobs keep
     Column("created", Moment, nullable=False),
+    Column("generation", String(32), nullable=False, default=""),  # of its tokens; a new secret makes a new one
+)
+
+removed_clients = Table(
+    "removed_clients",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("client_id", String(64), nullable=False),
+    Column("uid", Integer),  # never given to another client, since files of its jobs may be left on the machine
+    Column("removed", Moment, nullable=False),
 )
 
 jobs = Table(
@@ -95,6 +112,7 @@ jobs = Table(
     Column("started", Moment),
     Column("storing", Moment),
     Column("finished", Moment),
+    Column("kept_from", Moment),  # the beginning of its retention; moved where the clock jumped, see retention_clock
     Column("gpu_ids", JSON, nullable=False, default=list),
     Column("stop_requested_by", String(200)),
     Column("model", JSON(none_as_null=True)),
@@ -128,14 +146,26 @@ inputs = Table(
 )
 
 
+clock = Table(
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True),  # one row
+    Column("seen", Moment, nullable=False),  # the time of the wall clock when it was last looked at
+    Column("boot", String(64), nullable=False),  # the boot of the machine in which that was
+    Column("uptime", Float, nullable=False),  # seconds from the boot until then
+    Column("jumped", Moment),  # the time after the last jump: earlier times are not comparable with the clock
+)
+
+
 class Database:
     """The SQLite database of a root directory."""
 
     def __init__(self, path: Path) -> None:
-        """Open the database, and make or migrate its tables.
+        """Open the database, readable by the user of the server alone, and make or migrate its tables.
 
-        :raises SettingsError: when a later version of the server made it.
+        :raises SettingsError: when a later version of the server made it, or it is damaged.
         """
+        _make_private(path)
         self._engine = create_engine(
             f"sqlite:///{path}",
             connect_args={"timeout": _LOCK_TIMEOUT},
@@ -146,6 +176,16 @@ class Database:
         event.listen(self._engine, "connect", _on_connect)
         event.listen(self._engine, "begin", _on_begin)
         self._reader = self._engine.execution_options(jobapi_read=True)
+        try:
+            self._prepare(path)
+        except OperationalError:
+            raise
+        except DatabaseError as error:
+            raise SettingsError(
+                f"{path} is damaged ({error.orig}): restore it from a backup, or choose another --root."
+            ) from None
+
+    def _prepare(self, path: Path) -> None:
         with self.write() as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
             if not 0 <= version <= VERSION:
@@ -153,8 +193,8 @@ class Database:
                     f"{path} was made by a later version of this server (its tables are of version {version}, not "
                     f"{VERSION}); use that version, or another --root."
                 )
-            for earlier in range(version or VERSION, VERSION):
-                connection.exec_driver_sql(_MIGRATIONS[earlier])
+            if 0 < version < VERSION:
+                _migrate(connection)
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 
@@ -180,6 +220,25 @@ class Database:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+
+def _migrate(connection: Connection) -> None:
+    """Bring the tables of an earlier version to this one."""
+    for table, column, kind in _NEW_COLUMNS:
+        if column not in {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")}:
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    connection.exec_driver_sql("UPDATE jobs SET kept_from = finished WHERE kept_from IS NULL")
+
+
+def _make_private(path: Path) -> None:
+    """Make the database file with the mode 0600, which SQLite gives to its other files, and repair those that exist."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for each in path.parent.glob(f"{path.name}*"):
+            if not each.is_symlink() and each.stat().st_mode & 0o077:
+                each.chmod(0o600)
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be used: {error.strerror}; check who owns it, and its mode.") from None
 
 
 @contextmanager

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
@@ -26,6 +27,9 @@ from airflow_provider_jobapi.server.store.job_record import (
 )
 from airflow_provider_jobapi.server.store.job_validation import check_requirements_in, check_runnable, choose_inputs
 from airflow_provider_jobapi.server.store.objects import Storages
+from airflow_provider_jobapi.server.store.retention_clock import RetentionClock
+from airflow_provider_jobapi.server.store.set_aside import SetAside
+from airflow_provider_jobapi.server.store.used_ids import UsedIds
 from airflow_provider_jobapi.training.job_file import JobFile, Resources, directory
 from airflow_provider_jobapi.training.status import JobState, Reason
 
@@ -42,11 +46,18 @@ class JobRegistry:
     """The jobs of all clients.
 
     :param capacity: The most that one job may ask for; None where the engine's own queue decides.
+    :param clock: The clock of the retention.
     """
 
     def __init__(
-        self, settings: Settings, database: Database, storages: Storages, capacity: Resources | None = None
+        self,
+        settings: Settings,
+        database: Database,
+        storages: Storages,
+        capacity: Resources | None = None,
+        clock: RetentionClock | None = None,
     ) -> None:
+        self._clock = clock or RetentionClock()
         self._settings = settings
         self._capacity = capacity
         self._database = database
@@ -74,13 +85,17 @@ class JobRegistry:
         with self._database.write() as connection:
             if known := self._same(self._row(connection, key), key, job_file):
                 return known, False
+            self._refuse_used_id(key)
             self._check_queue(connection, client_id)
-            layout.make_job_directory(home)
+            self._make_place(home)
             try:
                 self._insert(connection, key, job_file, home)
             except BaseException:
                 layout.remove_tree(home)
                 raise
+            with self._states_lock:  # of a client of the same name that was removed
+                self._states.pop(key, None)
+        self._used_ids(client_id).add(job_id)
         return self._changed(key), True
 
     def get(self, client_id: str, job_id: str) -> Job:
@@ -92,7 +107,7 @@ class JobRegistry:
         key = JobKey(client_id, job_id)
         with self._database.read() as connection:
             row = self._row(connection, key)
-        return self._job(existing_row(row, key))
+        return self._job(self._existing(row, key))
 
     def state(self, key: JobKey) -> JobState | None:
         """Return the state of a job from memory, or None where :meth:`get` must read it. Never blocks."""
@@ -200,42 +215,68 @@ class JobRegistry:
 
         :raises UnknownJob: when the client never submitted it.
         :raises DeletedJob: when it was deleted before.
-        :raises JobStillActive: when it has not ended.
+        :raises JobStillActive: when it has not ended, or its supervisor still runs.
         """
-        storage = self._storages.of(key.client_id)
+        storage, home = self._storages.of(key.client_id), layout.job_directory(self._settings.root, *key)
         with self._database.write() as connection:
-            row = existing_row(self._row(connection, key), key)
+            row = self._existing(self._row(connection, key), key)
             if row.state not in _ENDED:
                 detail = f"The job {key.job_id} is {row.state}: stop it first, then delete it."
                 raise JobStillActive(detail)
+            if layout.is_running(home):
+                raise JobStillActive(f"The supervisor of the job {key.job_id} still runs: wait until it has ended.")
             place = directory(row.name, key.job_id)
             freed = storage.remove_job(connection, key.job_id, place)
             emptied = {"deleted": datetime.now(UTC), "job_file": "", "message": "", "model": None}
             connection.execute(update(jobs).where(is_row_of(key)).values(emptied))
         self._states.pop(key, None)
         storage.blobs.delete(freed)
-        layout.remove_tree(layout.job_directory(self._settings.root, *key))
+        layout.remove_tree(home)
         self._notify(key)
 
     def expire(self, retention: timedelta) -> int:
         """Remove the jobs that ended longer ago than the retention, and return how many."""
-        with self._database.read() as connection:
-            before = datetime.now(UTC) - retention
-            old = (jobs.c.deleted.is_(None), jobs.c.state.in_(_ENDED), jobs.c.finished < before)
+        with self._database.write() as connection:
+            before = self._clock.look(connection) - retention
+            old = (jobs.c.deleted.is_(None), jobs.c.state.in_(_ENDED), jobs.c.kept_from < before)
             keys = [JobKey(*row) for row in connection.execute(select(jobs.c.client_id, jobs.c.job_id).where(*old))]
+        count = 0
         for key in keys:
-            self.delete(key)
-        return len(keys)
+            with suppress(JobStillActive):
+                self.delete(key)
+                count += 1
+        return count
 
-    def sweep(self, client_id: str) -> None:
-        """Remove directories without a job, which a crash left behind. Call it while nothing is submitted."""
+    def sweep(self, client_id: str, aside: SetAside | None = None) -> None:
+        """Set aside the directories that the database does not know, and remove those of deleted jobs.
+
+        A directory whose lock is held stays where it is. Call it while nothing is submitted.
+
+        :param aside: Where unknown directories go; by default to a folder of their own.
+        """
+        aside = aside or SetAside(self._settings.root)
         with self._database.read() as connection:
-            query = select(jobs.c.job_id).where(jobs.c.client_id == client_id, jobs.c.deleted.is_(None))
-            known = set(connection.execute(query).scalars())
+            query = select(jobs.c.job_id, jobs.c.deleted).where(jobs.c.client_id == client_id)
+            known = {row.job_id: row.deleted is not None for row in connection.execute(query)}
+        used = self._used_ids(client_id)
+        used.complete(known)
         folder = layout.client_directory(self._settings.root, client_id) / "jobs"
         for place in folder.iterdir() if folder.exists() else ():
-            if place.name not in known:
+            deleted = known.get(place.name)
+            if deleted is False or layout.is_locked(place):
+                continue
+            if deleted:
                 layout.remove_tree(place)
+                continue
+            if used.was_accepted(place):
+                used.add(place.name)
+            aside.move(place)
+
+    def unknown_running(self, client_id: str) -> list[Path]:
+        """Return the directories of jobs that run although the database does not know them."""
+        home = layout.client_directory(self._settings.root, client_id)
+        known = {job.directory for job in self.placed()}
+        return [place for place in layout.running_jobs(home) if place not in known]
 
     def check_write(self, client_id: str) -> Callable[[Connection, str], None]:
         """Return the check for writes to a client's storage.
@@ -255,6 +296,26 @@ class JobRegistry:
                 raise JobStillActive(detail)
 
         return check
+
+    def _used_ids(self, client_id: str) -> UsedIds:
+        return UsedIds(layout.client_directory(self._settings.root, client_id))
+
+    def _existing(self, row: Row[Any] | None, key: JobKey) -> Row[Any]:
+        """Return the row of a job, or raise an error if the job does not exist or the database has forgotten it."""
+        if row is None:
+            self._refuse_used_id(key)
+        return existing_row(row, key)
+
+    def _refuse_used_id(self, key: JobKey) -> None:
+        """Raise DeletedJob for an id that was used according to the disk, and that has no row in the database."""
+        if key.job_id in self._used_ids(key.client_id):
+            raise DeletedJob(key.job_id, forgotten=True)
+
+    def _make_place(self, home: Path) -> None:
+        """Make the directory of a new job; what a submit that crashed left there is set aside."""
+        if home.exists() and not SetAside(self._settings.root).move(home):
+            raise DeletedJob(home.name, forgotten=True)
+        layout.make_job_directory(home)
 
     def _known(self, key: JobKey, job_file: JobFile) -> Job | None:
         with self._database.read() as connection:
@@ -291,6 +352,8 @@ class JobRegistry:
 
     def _move(self, key: JobKey, states: tuple[str, ...], values: dict[str, Any], *also: ColumnElement[bool]) -> bool:
         with self._database.write() as connection:
+            if finished := values.get("finished"):
+                values = values | {"kept_from": self._clock.kept_from(connection, finished)}
             query = update(jobs).where(is_row_of(key), jobs.c.state.in_(states), jobs.c.deleted.is_(None), *also)
             moved = bool(connection.execute(query.values(values)).rowcount)
         if moved:

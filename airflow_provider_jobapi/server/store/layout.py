@@ -8,7 +8,9 @@
     <root>/keys/                                 the key that signs the tokens
     <root>/clients/<client>/data/                the bytes of the client's objects
     <root>/clients/<client>/jobs/<job id>/       one job: inputs, work folder, log, exit record
+    <root>/clients/<client>/ids/<job id>         an empty file for each job id that was used
     <root>/clients/<client>/environments/        Python environments
+    <root>/set-aside/                            files that the database does not know, see ``set_aside``
 """
 
 from __future__ import annotations
@@ -84,6 +86,12 @@ def job_directory(root: Path, client_id: str, job_id: str) -> Path:
     return client_directory(root, client_id) / "jobs" / job_id
 
 
+def owners(root: Path) -> set[int]:
+    """Return the user ids of the clients whose directories are on the disk, also those that are set aside."""
+    homes = (*root.glob("clients/*"), *root.glob("set-aside/*/clients/*"))
+    return {home.lstat().st_gid for home in homes} - {os.getegid()}
+
+
 def make_client_directory(root: Path, client_id: str, uid: int | None) -> None:
     """Make the directories of a client.
 
@@ -99,9 +107,38 @@ def make_client_directory(root: Path, client_id: str, uid: int | None) -> None:
         path.chmod(mode)
 
 
+def is_locked(directory: Path) -> bool:
+    """Whether a supervisor holds the lock of a job's directory."""
+    try:
+        handle = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def is_running(directory: Path) -> bool:
+    """Whether a supervisor holds the lock of a job's directory and has not written the exit record."""
+    return is_locked(directory) and not (directory / "exit.json").exists()
+
+
+def running_jobs(home: Path) -> list[Path]:
+    """Return the directories of a client's jobs whose supervisors are alive, whatever the database says."""
+    return sorted(place for place in (home / "jobs").glob("*") if is_running(place))
+
+
+def has_files(folder: Path) -> bool:
+    """Whether there is any file below a directory."""
+    return any(files for _, _, files in os.walk(folder))
+
+
 def make_job_directory(home: Path) -> None:
-    """Make the directory of a job, and remove what a crash may have left there."""
-    remove_tree(home)
+    """Make the directory of a job. Nothing may be at its place."""
     home.mkdir(mode=0o710)
     home.chmod(0o710)
     os.chown(home, -1, home.parent.stat().st_gid)

@@ -23,6 +23,7 @@ from airflow_provider_jobapi.server.errors import ChangedFile, InvalidObjectKey,
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.blobs import PIECE, Blobs, ProbeResult
 from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
+from airflow_provider_jobapi.server.store.set_aside import SetAside
 from airflow_provider_jobapi.training.job_file import check_path
 from airflow_provider_jobapi.training.units import size_text
 
@@ -47,6 +48,7 @@ class ClientStorage:
     def __init__(self, settings: Settings, database: Database, client_id: str) -> None:
         self.client_id = client_id
         self.blobs = Blobs(layout.client_directory(settings.root, client_id) / "data")
+        self._root = settings.root
         self._bound = settings.storage_bound
         self._database = database
         self._uploading = 0
@@ -189,15 +191,20 @@ class ClientStorage:
         self._count(connection, -freed)
         return blobs
 
-    def sweep(self) -> int:
-        """Delete blobs without a key, count the used bytes, return the freed bytes. Call it while nothing writes."""
+    def sweep(self, aside: SetAside | None = None) -> int:
+        """Count the used bytes, and remove or set aside blobs without a key; returns their bytes.
+
+        Call it while nothing writes.
+
+        :param aside: Where unknown blobs go; by default to a folder of their own.
+        """
         mine = objects.c.client_id == self.client_id
         with self._database.write() as connection:
             known = set(connection.execute(select(objects.c.blob).where(mine)).scalars())
             alone = (inputs.c.client_id == self.client_id) & inputs.c.alone
             used = _sum(connection, objects.c.size, mine) + _sum(connection, inputs.c.size, alone)
             connection.execute(update(clients).where(clients.c.client_id == self.client_id).values(used=used))
-        return self.blobs.sweep(known)
+        return self.blobs.sweep(known, aside or SetAside(self._root))
 
     def publish(self, stored: StoredObject, check: WriteCheck | None) -> bool:
         """Connect a key to a finished blob and return whether the key is new."""

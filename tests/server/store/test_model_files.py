@@ -213,6 +213,12 @@ def test_a_job_whose_model_has_no_room_fails_with_that_reason(tmp_path):
         job = bench.wait(bench.submit(WRITE_MODEL + "(place / 'big').write_bytes(bytes(5000))"))
         assert (job.state, job.reason, job.exit_code) == ("FAILED", "StorageFull", 0)
         assert job.model is None
+        assert f"Its files stay on the server in {job.directory / 'work'} until the job is deleted" in job.message
+        bench.runner.stop()  # what follows the end is done, too
+        (big,) = (job.directory / "work").rglob("big")
+        assert big.stat().st_size == 5000
+        bench.registry.delete(job.key)
+        assert not job.directory.exists()
 
 
 @pytest.mark.parametrize("away", ["shutil.rmtree(here)", "os.rename(here, here + '.gone')", "swap()"])
@@ -229,3 +235,4 @@ def swap():
         job = bench.wait(bench.submit(script))
         assert (job.state, job.reason) == ("FAILED", "ModelUnreadable"), bench.log(job)
         assert job.message.startswith("The job succeeded, but its working directory cannot be read: ")
+        assert "stay" not in job.message

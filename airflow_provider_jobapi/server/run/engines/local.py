@@ -7,9 +7,7 @@ the lock that each supervisor holds in the job's directory.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -21,6 +19,7 @@ from airflow_provider_jobapi.server.run.engines.base import Admission, EngineSta
 from airflow_provider_jobapi.server.run.supervisor import hidden_processes, process_bound, process_tree
 from airflow_provider_jobapi.server.run.supervisor.step import MARK
 from airflow_provider_jobapi.server.store.job_record import JobKey
+from airflow_provider_jobapi.server.store.layout import is_locked
 from airflow_provider_jobapi.training.job_file import Resources
 
 _PROBE_TIMEOUT_SECONDS = 60
@@ -94,21 +93,6 @@ class LocalEngine:
     def _has_process(self, request: PlacementRequest) -> bool:
         process = self._processes.get(request.key)
         return process is not None and process.poll() is None
-
-
-def is_locked(directory: Path) -> bool:
-    """Whether a supervisor holds the lock of a job's directory."""
-    try:
-        handle = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def can_hide_processes() -> bool:

@@ -41,26 +41,38 @@ _UNNAMED = "a client"
 class ExitRecord:
     """The exit record of a job. Its space on the disk is taken in advance."""
 
+    _NEW, _FINAL = "exit.json.new", "exit.json"
+
     def __init__(self, directory: Path) -> None:
-        self._new, self._final = directory / "exit.json.new", directory / "exit.json"
-        self._file = os.open(self._new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._file = self._open()
         os.pwrite(self._file, b" " * _RECORD_BYTES, 0)
         os.fsync(self._file)
 
     def write(self, content: dict[str, Any]) -> None:
-        """Write the record. Repeated until it works, since the job would be taken for lost without it."""
+        """Write the record. Repeated until it works, since the job would be taken for lost without it.
+
+        It goes into the directory that the supervisor began in, also if that was moved. Where it was removed, nobody
+        can ask for the record any more.
+        """
         data = json.dumps(content).encode() + b"\n"
-        while True:
+        while os.fstat(self._directory).st_nlink:
             try:
+                if not os.fstat(self._file).st_nlink:
+                    os.close(self._file)
+                    self._file = self._open()
                 os.pwrite(self._file, data, 0)
                 os.ftruncate(self._file, len(data))
                 os.fsync(self._file)
-                self._new.replace(self._final)
-                _sync(self._final.parent)
+                os.replace(self._NEW, self._FINAL, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+                os.fsync(self._directory)
             except OSError:
                 time.sleep(1)
             else:
                 return
+
+    def _open(self) -> int:
+        return os.open(self._NEW, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600, dir_fd=self._directory)
 
 
 class Job:
