@@ -91,19 +91,17 @@ class BucketFolder:
 
     def list_files(self) -> Iterator[SeenFile]:
         """Every object that matches."""
-        import obstore
         from obstore import exceptions
 
-        from airflow_provider_jobapi.services.files.stores import obstore_of
+        from airflow_provider_jobapi.services.files.stores import list_below, obstore_of
 
         place = f"s3://{self.access.bucket}/{self.prefix}"
         begin = f"{self.prefix}/" if self.prefix else ""
         try:
-            for page in obstore.list(obstore_of(self.access), prefix=begin or None):
-                for each in page:
-                    name, changed = each["path"][len(begin) :], each["last_modified"].timestamp()
-                    if self.pattern(name):
-                        yield SeenFile(name, each["size"], changed, changed)
+            for each in list_below(obstore_of(self.access), begin):
+                name = each.key[len(begin) :]
+                if self.pattern(name):
+                    yield SeenFile(name, each.size, each.modified, each.modified)
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
             raise ConnectionProblem(
                 f"{place} cannot be listed with the keys of the connection. It is tried again."

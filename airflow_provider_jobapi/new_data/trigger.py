@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
@@ -74,9 +74,9 @@ class NewDataTrigger(BaseEventTrigger):
             await asyncio.sleep(self.poll_interval)
 
     def _check(self) -> None:
-        parts = urlsplit(str(self.path))
-        local = parts.path if parts.scheme in {"", "file"} and parts.netloc in {"", "localhost"} else None
-        if not (local or "").startswith("/") and not (parts.scheme == "s3" and parts.hostname):
+        scheme, place, path = _split(str(self.path))
+        local = path if scheme in {"", "file"} and place in {"", "localhost"} else ""
+        if not local.startswith("/") and not (scheme == "s3" and place.rpartition("@")[2]):
             raise ValueError(
                 f"path cannot be {self.path!r}: it must be an absolute path, file:///folder, or "
                 "s3://connection@bucket/folder."
@@ -117,18 +117,18 @@ class NewDataTrigger(BaseEventTrigger):
         """The folder, made for each listing: a connection may be corrected meanwhile, and keys may expire."""
         from airflow_provider_jobapi.new_data.folders import BucketFolder, LocalFolder, Pattern, s3_access
 
-        parts = urlsplit(str(self.path))
-        if parts.scheme != "s3":
-            return LocalFolder(Path(unquote(parts.path) if parts.scheme else str(self.path)), Pattern(self.pattern))
+        scheme, place, path = _split(str(self.path))
+        if scheme != "s3":
+            return LocalFolder(Path(unquote(path) if scheme else path), Pattern(self.pattern))
         from airflow.sdk import BaseHook
         from asgiref.sync import sync_to_async
 
-        user, _, bucket = parts.netloc.rpartition("@")
+        user, _, bucket = place.rpartition("@")
         connection = await BaseHook.aget_connection(user or "aws_default")
         # Reading a connection masks its secrets, which Airflow asks of its supervisor over the triggerer's own event
         # loop. From a plain thread it would use another loop, and the triggerer of 3.1 ends with an error.
         access = await sync_to_async(s3_access)(connection, bucket)
-        return BucketFolder(access, parts.path.strip("/"), Pattern(self.pattern))
+        return BucketFolder(access, path.strip("/"), Pattern(self.pattern))
 
     async def _restore(self) -> None:
         store: Any = getattr(self, "asset_state_store", None)
@@ -156,3 +156,14 @@ class NewDataTrigger(BaseEventTrigger):
             await store.aset(STATE_KEY, self._new.state())
         except Exception as error:  # noqa: BLE001 -- the next event keeps all before it too
             self.log.warning(f"The state of the watcher of {self.path} cannot be kept: {error!r}")
+
+
+def _split(path: str) -> tuple[str, str, str]:
+    """Scheme, place and path of a folder. ``?`` and ``#`` are letters of its name, as they are of a file's."""
+    scheme, separator, rest = path.partition(":/")
+    if not separator or "/" in scheme:
+        return "", "", path
+    if not rest.startswith("/"):
+        return scheme.lower(), "", f"/{rest}"
+    place, slash, below = rest[1:].partition("/")
+    return scheme.lower(), place, slash + below

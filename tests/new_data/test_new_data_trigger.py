@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from urllib.parse import quote
 
 import obstore
 import pytest
@@ -14,6 +15,7 @@ from asgiref.sync import async_to_sync
 from airflow_provider_jobapi.new_data import folders
 from airflow_provider_jobapi.new_data.trigger import STATE_KEY, NewDataTrigger
 from airflow_provider_jobapi.services.files.stores import S3Access, obstore_of
+from tests.harness.moto_s3 import moto_s3
 from tests.harness.s3 import BUCKET, KEY, SECRET, s3
 from tests.harness.scripted import Recorder
 
@@ -22,7 +24,7 @@ try:
 except ImportError:  # before 3.2
     from airflow.serialization.serde import deserialize, serialize
 
-__all__ = ["s3"]
+__all__ = ["moto_s3", "s3"]
 
 
 class Store:
@@ -325,3 +327,25 @@ def test_a_connection_that_is_not_there_is_waited_for():
     asyncio.run(watch())
     (told,) = said(made)
     assert "no_such_connection" in told
+
+
+@pytest.mark.parametrize("name", ["[br]", "what?", "a*b", "a#b"])
+def test_no_letter_of_the_path_is_a_pattern(tmp_path, moto_s3, monkeypatch, name):
+    aws = {"conn_type": "aws", "login": KEY, "password": SECRET, "extra": {"endpoint_url": moto_s3.url}}
+    monkeypatch.setenv("AIRFLOW_CONN_ROWS_BUCKET", json.dumps(aws))
+    folder = tmp_path / name
+    folder.mkdir()
+    (folder / "new.csv").write_text("1")
+    for other in ("what", "a", "aXb", "b"):
+        (tmp_path / other).mkdir()
+        (tmp_path / other / "not-asked-for.csv").write_text("1")
+        moto_s3.put(f"rows/{other}/not-asked-for.csv", b"1")
+    moto_s3.put(f"rows/{quote(name)}/new.csv", b"1")
+    moto_s3.put(f"rows/{quote(name)}/a-folder.csv/")  # as a console makes a folder
+
+    @async_to_sync
+    async def listed(path: str) -> list[str]:
+        return [file.name for file in (await trigger(path)._folder()).list_files()]
+
+    for path in (str(folder), f"file://{tmp_path}/{name}", f"s3://rows_bucket@{BUCKET}/rows/{name}"):
+        assert listed(path) == ["new.csv"]

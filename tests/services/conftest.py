@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from airflow_provider_jobapi.services import retry
+from tests.harness.moto_s3 import moto_s3
 from tests.harness.s3 import s3
 
-__all__ = ["s3"]
+__all__ = ["moto_s3", "s3"]
 
 
 @pytest.fixture

@@ -1,36 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """The destination of a fetched model, ``<destination>/<version>/``, which appears there completely or not at all.
 
-On a file system the model is assembled in a hidden directory beside its destination and renamed. An object store has
-no rename, so the file by which readers recognise a model, such as ``saved_model.pb``, is written last.
+On a file system the model is assembled in a hidden directory beside its destination and renamed. Object stores are in
+``object_destination.py``.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
+import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote
 
-from airflow_provider_jobapi.exceptions import InvalidJob, JobConflict, QuotaReached
+from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.base import ModelFile
-from airflow_provider_jobapi.services.files.sources import CHUNK
+from airflow_provider_jobapi.services.files.destination_errors import FASTER, translated_errors
+from airflow_provider_jobapi.services.files.destination_files import Download, Run, conflict, has_hash
+from airflow_provider_jobapi.services.files.object_destination import ObjectDestination
 from airflow_provider_jobapi.services.files.transfers import Task
-from airflow_provider_jobapi.training.model import is_marker
 
-Download = Callable[[ModelFile, Path, Callable[[int], None]], None]
-"""Downloads one file of the model, verified, into a local file that does not exist yet."""
-
-Run = Callable[[Sequence[Task]], None]
-"""Runs tasks in parallel."""
+LEFT_BEHIND = 7 * 24 * 3600.0
+"""Seconds after which the hidden directory of a fetch that was killed and never repeated is removed."""
 
 
 class Destination(Protocol):
@@ -45,8 +44,11 @@ class Destination(Protocol):
         :raises JobConflict: when another model is.
         """
 
-    def publish(self, files: Sequence[ModelFile], download: Download, run: Run) -> None:
-        """Download the files; readers see all of them or none."""
+    def publish(self, job_id: str, files: Sequence[ModelFile], download: Download, run: Run) -> None:
+        """Download the files of a job's model; readers see all of them or none.
+
+        :raises JobConflict: when another job's model comes to be there meanwhile.
+        """
 
 
 def destination_of(destination: Any, version: str) -> Destination:
@@ -66,26 +68,44 @@ def destination_of(destination: Any, version: str) -> Destination:
     if local is not None:
         return LocalDestination(local, version)
     if isinstance(destination, str) or not all(
-        hasattr(destination, name) for name in ("open", "exists", "__truediv__")
+        hasattr(type(destination), name) for name in ("open", "fs", "__truediv__")
     ):
         raise InvalidJob(
             f"Invalid destination of type {type(destination).__name__}: expected a path or an ObjectStoragePath.",
             field="destination",
         )
-    return RemoteDestination(destination / version)
+    return ObjectDestination(destination / version)
+
+
+def check_local(text: str) -> None:
+    """Refuse a local path that was meant as an object store's.
+
+    :raises InvalidJob: for text such as ``connection@bucket/models``, which lacks its scheme.
+    """
+    found = re.match(r"[^/@]+@[^/]*", text)
+    if found and not Path(found[0]).exists():
+        raise InvalidJob(
+            f"Invalid destination {text[:200]!r}: it names a connection but no scheme, so it would be a folder of this "
+            f"machine. Write s3://{text[:200]} for a bucket, or ./{text[:200]} for a folder.",
+            field="destination",
+        )
 
 
 def _local(destination: Any) -> Path | None:
     """The local path of a destination; None where it is remote."""
     if isinstance(destination, str):
-        parts = urlsplit(destination)
-        if len(parts.scheme) > 1 and "://" in destination:
-            return Path(parts.path) if parts.scheme in {"file", "local"} else None
+        scheme, separator, path = destination.partition("://")
+        if separator and len(scheme) > 1:
+            # No more of it is a URL's: "?" and "#" are letters of a file's name.
+            return Path(unquote(f"/{path.partition('/')[2]}")) if scheme in {"file", "local"} else None
+        check_local(destination)
         return Path(destination) if destination else None
     # An ObjectStoragePath of older Airflows is a pathlib.Path, whatever it names; only a real one knows no protocol.
     protocol = getattr(destination, "protocol", None)
     if protocol is None:
         return destination if isinstance(destination, Path) else None
+    if protocol == "":
+        check_local(str(destination.path))
     return Path(destination.path) if protocol in {"", "file", "local"} else None
 
 
@@ -99,20 +119,20 @@ class LocalDestination:
 
     def holds(self, files: Sequence[ModelFile]) -> bool:
         """Whether exactly these files are there already; reads every one."""
-        with _translated_errors(self._final):
+        with translated_errors(self._final):
             if not self._final.is_dir():
                 if os.path.lexists(self._final):
-                    raise _conflict(self.location, "exists and is not a directory")
+                    raise conflict(self.location, "exists and is not a directory")
                 return False
             there = {path.relative_to(self._final).as_posix() for path in self._final.rglob("*") if not path.is_dir()}
             if not there:
                 return False
             same = there == {file.path for file in files} and all(self._is_file(file) for file in files)
         if not same:
-            raise _conflict(self.location, "holds other files")
+            raise conflict(self.location, "holds other files")
         return True
 
-    def publish(self, files: Sequence[ModelFile], download: Download, run: Run) -> None:
+    def publish(self, job_id: str, files: Sequence[ModelFile], download: Download, run: Run) -> None:
         """Download the files into a hidden directory, then rename it.
 
         The directory's name is derived from the model, so that an attempt finds the files of one that was killed. A
@@ -121,37 +141,51 @@ class LocalDestination:
         listing = "".join(
             f"{file.path}\0{file.size}\0{file.sha256}\0" for file in sorted(files, key=lambda file: file.path)
         )
+        # Models whose hashes are not known are told apart by their jobs.
+        listing += "" if all(file.sha256 for file in files) else job_id
         name = hashlib.sha256(listing.encode()).hexdigest()[:16]
-        work = self._parent / f".{self._final.name}.{name}.part"
+        with translated_errors(self._final):
+            self._parent.mkdir(parents=True, exist_ok=True)
+            _remove_left_behind(self._parent)
+            work = _own_directory(self._parent / f".{self._final.name}.{name}.part")
+            try:
+                self._assemble(work, files, download, run)
+            except OSError as error:
+                # Another attempt was faster, or the destination is a directory that is not empty.
+                if error.errno not in FASTER or not self.holds(files):
+                    raise
+            for _ in range(3):  # a file of this attempt may come while the directory is removed
+                shutil.rmtree(work, ignore_errors=True)
+
+    def _assemble(self, work: Path, files: Sequence[ModelFile], download: Download, run: Run) -> None:
         model = work / "model"
 
         def task(file: ModelFile) -> Task:
             return Task(file.path, file.size, lambda on_bytes: self._one(file, work, download, on_bytes))
 
-        with _translated_errors(self._final):
-            try:
-                model.mkdir(parents=True, exist_ok=True)
-                _remove_other_files(model, files)
-                run([task(file) for file in files])
-                _sync_directories(model)
-                model.rename(self._final)
-                _sync(self._parent)
-            except OSError as error:
-                # Another attempt was faster, or the destination is a directory that is not empty.
-                if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST} or not self.holds(files):
-                    raise
-            shutil.rmtree(work, ignore_errors=True)
+        if model.is_symlink():
+            model.unlink()
+        _make(model)
+        _remove_other_files(model, files)
+        run([task(file) for file in files])
+        _sync_directories(model)
+        model.rename(self._final)
+        _sync(self._parent)
 
     def _one(self, file: ModelFile, work: Path, download: Download, on_bytes: Callable[[int], None]) -> None:
-        with _translated_errors(self._final, lenient=True):
-            target = work / "model" / file.path
+        with translated_errors(self._final, lenient=True):
+            model = work / "model"
+            target = model / file.path
             if _is(target, file):
                 on_bytes(file.size)
                 return
             part = work / f"{uuid.uuid4().hex}.part"
             try:
-                download(file, part, on_bytes)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                with part.open("xb") as out:
+                    download(file, out, on_bytes)
+                # Not the model's own directory: where it is gone, another attempt has published it.
+                for folder in reversed(list(Path(file.path).parents)[:-1]):
+                    _make(model / folder)
                 part.replace(target)
             finally:
                 part.unlink(missing_ok=True)
@@ -160,118 +194,59 @@ class LocalDestination:
         return _is(self._final / file.path, file)
 
 
-class RemoteDestination:
-    """A directory behind an ``ObjectStoragePath``, or any path with its methods."""
-
-    def __init__(self, final: Any) -> None:
-        self._final = final
-        self.location = str(final)
-
-    def holds(self, files: Sequence[ModelFile]) -> bool:
-        """Whether exactly these files are there already; files of an attempt that was killed do not count."""
-        with _translated_errors(self.location):
-            there = {_relative(path, self._final) for path in self._final.rglob("*") if path.is_file()}
-            others = there - {file.path for file in files}
-            if not there & _written_last(files) and not any(is_marker(path) and "/" not in path for path in there):
-                if others:
-                    raise _conflict(self.location, f"holds {min(others)}, which is not a file of this model")
-                return False
-            if others or not all(self._is_file(file) for file in files):
-                raise _conflict(self.location, "holds another model")
-            return True
-
-    def publish(self, files: Sequence[ModelFile], download: Download, run: Run) -> None:
-        """Write the file by which readers recognise a model last."""
-        last = [file for file in files if file.path in _written_last(files)]
-        first = [file for file in files if file not in last]
-        with (
-            _translated_errors(self.location),
-            tempfile.TemporaryDirectory(prefix="jobapi-", ignore_cleanup_errors=True) as folder,
-        ):
-
-            def task(file: ModelFile) -> Task:
-                return Task(file.path, file.size, lambda on_bytes: self._one(file, Path(folder), download, on_bytes))
-
-            if first:
-                run([task(file) for file in first])
-            run([task(file) for file in last])
-
-    def _one(self, file: ModelFile, folder: Path, download: Download, on_bytes: Callable[[int], None]) -> None:
-        """Copy a file by way of a local one, so that it is verified before a byte is written."""
-        part = folder / uuid.uuid4().hex
-        try:
-            download(file, part, on_bytes)
-            target = self._final / file.path
-            if hasattr(target.parent, "mkdir"):
-                target.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("rb") as source, target.open("wb") as out:
-                shutil.copyfileobj(source, out, CHUNK)
-        finally:
-            part.unlink(missing_ok=True)
-
-    def _is_file(self, file: ModelFile) -> bool:
-        target = self._final / file.path
-        if not target.exists() or target.stat().st_size != file.size:
-            return False
-        with target.open("rb") as opened:
-            return _has_hash(opened, file)
-
-
-@contextmanager
-def _translated_errors(place: object, *, lenient: bool = False) -> Iterator[None]:
-    """Turn an OSError at the destination into an error of the provider.
-
-    :param lenient: Leave ENOENT as it is: another attempt was faster.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise QuotaReached(f"There is no space left for {place}; free some and try again.") from None
-        if lenient and error.errno == errno.ENOENT:
-            raise
-        raise InvalidJob(
-            f"{place} cannot be written: {error.strerror or error}; check destination.", field="destination"
-        ) from None
-
-
-def _conflict(location: str, how: str) -> JobConflict:
-    return JobConflict(f"{location} {how}; nothing was changed. Choose another version, or remove it.")
-
-
-def _relative(path: Any, root: Any) -> str:
-    return str(path.path)[len(str(root.path).rstrip("/")) + 1 :]
-
-
 def _is(path: Path, file: ModelFile) -> bool:
     if not path.is_file() or path.is_symlink() or path.stat().st_size != file.size:
         return False
     with path.open("rb") as opened:
-        return _has_hash(opened, file)
+        return has_hash(opened, file)
 
 
-def _has_hash(opened: Any, file: ModelFile) -> bool:
-    """Whether an open file has the SHA-256 of a model's file; True where that is not known."""
-    if file.sha256 is None:
-        return True
-    digest = hashlib.sha256()
-    while chunk := opened.read(CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest() == file.sha256
+def _own_directory(work: Path) -> Path:
+    """Make the directory in which a model is assembled, or take the one of an attempt that was killed.
+
+    Whoever may write into the destination could have made it before, as a link to another place or with links in it.
+    So only a directory of this user is taken, which nobody else may write into; otherwise one of a new name is made.
+    """
+    found = None
+    while found is None:
+        try:
+            work.mkdir(mode=0o700)
+            return work
+        except FileExistsError:
+            with suppress(FileNotFoundError):  # another attempt has just removed it
+                found = work.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022:
+        return work
+    return Path(tempfile.mkdtemp(prefix=f"{work.name.removesuffix('part')}", suffix=".part", dir=work.parent))
 
 
-def _written_last(files: Sequence[ModelFile]) -> set[str]:
-    """The paths that are written last, so that their presence means that the model is complete."""
-    markers = {file.path for file in files if is_marker(file.path) and "/" not in file.path}
-    return markers or {max(file.path for file in files)}
+def _make(folder: Path) -> None:
+    """Make one directory, but none above it."""
+    with suppress(FileExistsError):
+        folder.mkdir()
 
 
 def _remove_other_files(model: Path, files: Iterable[ModelFile]) -> None:
-    """Remove the files in the work directory that are not of the model; they would be published with it."""
+    """Remove what is not of the model from its directory, links too; it would be published with it."""
     known = {file.path for file in files}
-    for path in model.rglob("*"):
-        if not path.is_dir() and path.relative_to(model).as_posix() not in known:
-            path.unlink()
+    for folder, folders, names in os.walk(model):
+        for name in [*folders, *names]:
+            path = Path(folder, name)
+            if path.is_symlink() or (name in names and path.relative_to(model).as_posix() not in known):
+                path.unlink(missing_ok=True)
+
+
+def _remove_left_behind(parent: Path) -> None:
+    """Remove the hidden directories of this user's fetches that were killed long ago."""
+    with os.scandir(parent) as entries:
+        for entry in entries:
+            if not re.fullmatch(r"\..+\.[0-9a-f]{16}\.([a-z0-9_]{8}\.)?part", entry.name):
+                continue
+            with suppress(OSError):
+                found = entry.stat(follow_symlinks=False)
+                own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+                if own and time.time() - found.st_mtime > LEFT_BEHIND:
+                    shutil.rmtree(entry.path, ignore_errors=True)
 
 
 def _sync_directories(root: Path) -> None:

@@ -28,7 +28,7 @@ MOST_FILES = 100_000
 
 
 def read_listing(entries: Iterable[dict[str, Any]], kind: str = SAVED_MODEL) -> dict[ModelFile, str]:
-    """Read the files of a model, and the key of each in the storage.
+    """Read the files of a model, and the key of each in the storage. Empty objects that stand for folders are no files.
 
     :param entries: ``path``, ``key``, ``size``, and ``sha256`` where the service knows it, of each file.
     :param kind: The kind of the model.
@@ -38,6 +38,8 @@ def read_listing(entries: Iterable[dict[str, Any]], kind: str = SAVED_MODEL) -> 
     keys: dict[ModelFile, str] = {}
     paths: set[str] = set()
     for entry in entries:
+        if _is_folder(entry):
+            continue
         file, key = _read(entry)
         if file.path in paths:
             raise BrokenContract(f"The service lists {file.path!r} twice in one model; nothing was fetched.")
@@ -45,12 +47,21 @@ def read_listing(entries: Iterable[dict[str, Any]], kind: str = SAVED_MODEL) -> 
         keys[file] = key
         if len(keys) > MOST_FILES:
             raise BrokenContract(f"The service lists more than {MOST_FILES:,} files in one model; nothing was fetched.")
+    above_others = {parent for path in paths for parent in _parents(path)}
+    keys = {file: key for file, key in keys.items() if file.size or file.path not in above_others}
+    paths = {file.path for file in keys}
     for path in paths:
         if above := next((parent for parent in _parents(path) if parent in paths), None):
             raise BrokenContract(f"The service lists {above!r} as a file and as a directory; nothing was fetched.")
     if kind == SAVED_MODEL and not paths & MARKERS:
         raise BrokenContract("The service lists a model without a saved_model.pb; nothing was fetched.")
     return keys
+
+
+def _is_folder(entry: dict[str, Any]) -> bool:
+    """Whether an entry is an empty object that stands for a folder: its path or its key ends in ``/``, or is empty."""
+    path, key = str(entry.get("path")), str(entry.get("key"))
+    return not entry.get("size") and (path in {"", "."} or path.endswith("/") or key.endswith("/"))
 
 
 def _read(entry: dict[str, Any]) -> tuple[ModelFile, str]:
@@ -127,8 +138,9 @@ def fetch(
     store = store_of()
     title = f"Fetching the model of job {job_id}"
     place.publish(
+        job_id,
         files,
-        lambda file, target, on_bytes: download(store, keys[file], file, target, retry, on_bytes),
+        lambda file, out, on_bytes: download(store, keys[file], file, out, retry, on_bytes),
         lambda tasks: run(title, tasks, log, meters),
     )
     return FetchedModel(place.location, files)

@@ -63,7 +63,7 @@ class ObjectStore(Protocol):
         """
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
-        """List the objects whose key begins with ``prefix``."""
+        """List the objects whose key begins with ``prefix``, without the empty objects that stand for folders."""
 
 
 def endpoint_url(endpoint: str) -> str:
@@ -143,12 +143,8 @@ class S3Store:
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose key begins with ``prefix``; S3 lists no hashes."""
-        import obstore
-
         with self._errors(prefix):
-            for page in obstore.list(self._store, prefix=prefix):
-                for each in page:
-                    yield StoredObject(each["path"], each["size"], None, each["last_modified"].timestamp())
+            yield from list_below(self._store, prefix)
 
     @contextmanager
     def _errors(self, key: str) -> Iterator[None]:
@@ -163,7 +159,36 @@ class S3Store:
                 f"{_code(error)}; {self._access.advice}."
             ) from None
         except (exceptions.BaseError, FileNotFoundError) as error:
+            if "path segment" in str(error).lower():
+                raise BrokenContract(
+                    f"The storage {place} has an object below {key} whose key is not a path: a part of it is empty, "
+                    "'.' or '..'; remove that object."
+                ) from None
             raise _s3_error(error, self._access, place, key) from None
+
+
+def list_below(store: ObstoreS3, prefix: str) -> Iterator[StoredObject]:
+    """List the objects of a bucket whose key begins with ``prefix``, without those that stand for folders.
+
+    Consoles of object stores make a folder as an empty object whose key ends in ``/``. obstore lists it without the
+    ``/``, under a key that no object has.
+    """
+    import obstore
+
+    for page in obstore.list(store, prefix=prefix or None):
+        for each in page:
+            if each["path"].startswith(prefix) and (each["size"] or _exists(store, each["path"])):
+                yield StoredObject(each["path"], each["size"], None, each["last_modified"].timestamp())
+
+
+def _exists(store: ObstoreS3, key: str) -> bool:
+    import obstore
+
+    try:
+        obstore.head(store, key)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def obstore_of(access: S3Access) -> ObstoreS3:

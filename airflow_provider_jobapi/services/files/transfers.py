@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.base import ModelFile
@@ -191,36 +190,35 @@ def _same(store: ObjectStore, there: StoredObject | None, source: Source) -> boo
     return there.sha256 == source.sha256
 
 
-def download(store: ObjectStore, key: str, file: ModelFile, target: Path, retry: Retry, on_bytes: OnBytes) -> None:
-    """Download one object into a local file, verified and synced; after a break it resumes where the store can.
+def download(store: ObjectStore, key: str, file: ModelFile, out: BinaryIO, retry: Retry, on_bytes: OnBytes) -> None:
+    """Download one object into an open local file, verified and synced; after a break it resumes where the store can.
 
     :param file: The expected size and SHA-256.
-    :param target: A file that does not exist yet.
+    :param out: An empty file.
     :raises BrokenContract: when the object differs.
     """
-    with target.open("xb") as out:
-        received = _Received(file)
+    received = _Received(file)
 
-        def once() -> None:
-            on_bytes(0)
-            with store.read(key, received.size) as (start, chunks):
-                if start != received.size:
-                    out.seek(0)
-                    out.truncate()
-                    received.restart()
-                for chunk in chunks:
-                    received.add(chunk)
-                    out.write(chunk)
-                    on_bytes(len(chunk))
-            if received.size < file.size:
-                raise ServiceUnavailable(
-                    f"The download of {file.path} ended after {received.size:,} of {file.size:,} bytes."
-                )
+    def once() -> None:
+        on_bytes(0)
+        with store.read(key, received.size) as (start, chunks):
+            if start != received.size:
+                out.seek(0)
+                out.truncate()
+                received.restart()
+            for chunk in chunks:
+                received.add(chunk)
+                out.write(chunk)
+                on_bytes(len(chunk))
+        if received.size < file.size:
+            raise ServiceUnavailable(
+                f"The download of {file.path} ended after {received.size:,} of {file.size:,} bytes."
+            )
 
-        retry.call(once)
-        received.verify()
-        out.flush()
-        os.fsync(out.fileno())
+    retry.call(once)
+    received.verify()
+    out.flush()
+    os.fsync(out.fileno())
 
 
 class _Received:

@@ -73,7 +73,7 @@ class HttpStore:
             yield start if response.status_code == 206 else 0, self._chunks(response)
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
-        """List the objects whose key begins with ``prefix``."""
+        """List the objects whose key begins with ``prefix``, without the empty ones that stand for folders."""
         after: str | None = None
         left = MOST_OBJECTS
         for _ in range(_MOST_PAGES):
@@ -81,7 +81,7 @@ class HttpStore:
             if not all(each.key.startswith(prefix) for each in page):
                 raise BrokenContract(f"The service was asked for what is below {prefix} and listed something else.")
             left -= len(page)
-            yield from page
+            yield from (each for each in page if each.size or not each.key.endswith("/"))
             if following is None:
                 return
             if after is not None and following <= after:

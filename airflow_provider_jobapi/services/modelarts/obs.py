@@ -61,7 +61,12 @@ def model_files(store: ObjectStore, folder: str, *, compute_hashes: bool = True)
     :param folder: The key of the output folder, with a ``/`` at its end.
     :param compute_hashes: Whether to read files that are not on the boot file's list; else their ``sha256`` is None.
     """
-    objects = {each.key.removeprefix(folder): each for each in store.list_objects(folder)}
+    objects = {
+        each.key.removeprefix(folder): each
+        for each in store.list_objects(folder)
+        # An empty object whose key ends in "/" stands for a folder, as the console of OBS makes it.
+        if each.size or not each.key.endswith("/")
+    }
     listed = _read_list(store, objects.pop(boot.FILES, None))
     known = {
         path: listed[path] for path, each in objects.items() if path in listed and listed[path].get("size") == each.size

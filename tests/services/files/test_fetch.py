@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -295,6 +296,90 @@ def test_attempts_at_the_same_time_do_no_harm(tmp_path: Path) -> None:
             assert set(pool.map(fetch, range(4))) == {(tmp_path / "1").as_uri()}
     assert tree(tmp_path / "1") == known.files
     assert [path.name for path in tmp_path.iterdir()] == ["1"]
+
+
+def test_attempts_that_meet_in_every_directory_do_no_harm(tmp_path: Path) -> None:
+    known = ModelApi({"saved_model.pb": b"graph", **{f"{number}/a/b/c": b"x" for number in range(12)}})
+    with Tiny(known.routes()) as tiny:
+        for number in range(10):
+            barrier = threading.Barrier(3, timeout=20)
+
+            def fetch(_: int, barrier: threading.Barrier = barrier, version: str = str(number)) -> str:
+                asking = service(tiny)
+                barrier.wait()
+                return asking.fetch_model(HANDLE, tmp_path, version).location
+
+            with ThreadPoolExecutor(3) as pool:
+                assert len(set(pool.map(fetch, range(3)))) == 1
+            assert tree(tmp_path / str(number)) == known.files
+    assert {path.name for path in tmp_path.iterdir()} == {str(number) for number in range(10)}
+
+
+def test_a_directory_that_goes_while_it_is_made_is_no_error(
+    api: tuple[ModelApi, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a file system answers when another attempt removes a directory between two system calls."""
+    asking = api[1]
+    replace = Path.replace
+    calls: list[Path] = []
+
+    def overtaken(path: Path, target: Path) -> Path:
+        calls.append(path)
+        if path is not calls[0]:
+            return replace(path, target)
+        asking.fetch_model(HANDLE, tmp_path, "1")
+        raise FileExistsError(errno.EEXIST, "File exists")
+
+    monkeypatch.setattr(Path, "replace", overtaken)
+    assert asking.fetch_model(HANDLE, tmp_path, "1").location == (tmp_path / "1").as_uri()
+    assert tree(tmp_path / "1") == FILES
+
+
+def test_links_that_somebody_made_before_are_not_followed(api: tuple[ModelApi, Any], tmp_path: Path) -> None:
+    known, asking = api
+    models, elsewhere = tmp_path / "models", tmp_path / "elsewhere"
+    models.mkdir()
+    seen: set[Path] = set()
+    known.before = lambda _: seen.update(path for path in models.iterdir() if path.name.endswith(".part"))
+    asking.fetch_model(HANDLE, models, "1")
+    (part,) = seen
+    plans: list[Callable[[Path], object]] = [
+        lambda part: part.symlink_to(elsewhere),
+        lambda part: (part.mkdir(), (part / "model").symlink_to(elsewhere)),
+        lambda part: ((part / "model").mkdir(parents=True), (part / "model/variables").symlink_to(elsewhere)),
+        lambda part: ((part / "model").mkdir(parents=True), part.chmod(0o777)),
+        lambda part: part.write_text("a file"),
+    ]
+    for number, plan in enumerate(plans, 2):
+        elsewhere.mkdir(exist_ok=True)
+        plan(models / part.name.replace(".1.", f".{number}."))
+        asking.fetch_model(HANDLE, models, str(number))
+        assert tree(models / str(number)) == FILES
+        assert list(elsewhere.iterdir()) == []
+        assert not any(path.is_symlink() for path in (models / str(number)).rglob("*"))
+
+
+def test_what_a_killed_fetch_left_long_ago_is_removed(api: tuple[ModelApi, Any], tmp_path: Path) -> None:
+    old, new = tmp_path / f".7.{'0' * 16}.part", tmp_path / f".8.{'1' * 16}.part"
+    for folder in (old, new):
+        (folder / "model").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    (tmp_path / ".mine.part").mkdir()
+    os.utime(tmp_path / ".mine.part", (0, 0))
+    api[1].fetch_model(HANDLE, tmp_path, "1")
+    assert {path.name for path in tmp_path.iterdir()} == {"1", new.name, ".mine.part"}
+
+
+def test_folder_objects_in_a_listing_are_no_files(api: tuple[ModelApi, Any], tmp_path: Path) -> None:
+    known, asking = api
+    known.listing += [
+        {"path": "", "key": "m/", "size": 0, "sha256": None},
+        {"path": "variables/", "key": "m/variables/", "size": 0, "sha256": None},
+        {"path": "variables", "key": "m/variables", "size": 0, "sha256": None},
+        {"path": "assets/", "key": "m/assets/", "size": 0, "sha256": hashlib.sha256(b"").hexdigest()},
+    ]
+    asking.fetch_model(HANDLE, tmp_path, "1")
+    assert tree(tmp_path / "1") == FILES
 
 
 def test_another_model_in_the_place_is_left_alone(api: tuple[ModelApi, Any], tmp_path: Path) -> None:

@@ -23,10 +23,11 @@ from airflow_provider_jobapi.services.jobapi.http_store import HttpStore
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from tests.harness.client import connection
 from tests.harness.local_store import LocalStore
+from tests.harness.moto_s3 import MotoS3
 from tests.harness.proxy import BrokenUpload, Canned, FaultProxy
 from tests.harness.s3 import BUCKET, KEY, S3, SECRET
 from tests.harness.server import Server
-from tests.harness.tiny import Reply, Tiny
+from tests.harness.tiny import Reply, Tiny, reply
 from tests.harness.tls import Authority
 
 pytestmark = pytest.mark.usefixtures("no_waits")
@@ -248,3 +249,28 @@ def test_half_a_local_file_is_never_seen(tmp_path: Path) -> None:
     with pytest.raises(ServiceUnavailable):
         store.put("a", measure("a", "x"), cancelled)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_empty_objects_that_stand_for_folders_are_not_listed(moto_s3: MotoS3, prefix: str) -> None:
+    for key in ("", "variables/", "assets/", "deep/er/"):
+        moto_s3.put(f"{prefix}/{key}")
+    moto_s3.put(f"{prefix}/variables/x", b"x")
+    moto_s3.put(f"{prefix}/empty")
+    store = S3Store(S3Access(url=moto_s3.url, bucket=BUCKET, access_key=KEY, secret_key=SECRET))
+    listed = {each.key: each.size for each in store.list_objects(f"{prefix}/")}
+    assert listed == {f"{prefix}/empty": 0, f"{prefix}/variables/x": 1}
+
+
+def test_a_key_that_is_no_path_is_named_by_its_prefix(moto_s3: MotoS3, prefix: str) -> None:
+    moto_s3.put(f"{prefix}//x", b"x")
+    store = S3Store(S3Access(url=moto_s3.url, bucket=BUCKET, access_key=KEY, secret_key=SECRET))
+    with pytest.raises(BrokenContract, match=r"an object below .* whose key is not a path: .* remove that object"):
+        list(store.list_objects(f"{prefix}/"))
+
+
+def test_a_service_that_lists_folder_objects() -> None:
+    page = {"objects": [{"key": "a/", "size": 0, "sha256": "0" * 64}, {"key": "a/b", "size": 1, "sha256": "0" * 64}]}
+    with Tiny({"GET /api/v2/storage/objects": reply(page)}) as tiny:
+        settings = connection(tiny)
+        store = HttpStore(Client(settings, tokens_of(settings), lambda _: None))
+        assert [each.key for each in store.list_objects("a/")] == ["a/b"]

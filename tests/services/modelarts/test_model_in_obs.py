@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.files.stores import S3Access, S3Store, StoredObject
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts.obs import bucket_and_key, model_files
 from tests.harness.local_store import LocalStore
+from tests.harness.moto_s3 import MotoS3
+from tests.harness.s3 import BUCKET, KEY, SECRET
 
 FOLDER = "jobs/x/output/"
 
@@ -88,3 +92,26 @@ def test_an_invalid_hash_is_refused(tmp_path: Path) -> None:
     store = put(tmp_path, {"saved_model.pb": b"x", boot.FILES: told(**{"saved_model.pb": {"size": 1, "sha256": "x"}})})
     with pytest.raises(BrokenContract, match="SHA-256"):
         model_files(store, FOLDER)
+
+
+class WithFolders(LocalStore):
+    """A store whose folders are empty objects, as the console of OBS makes them."""
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:
+        for folder in ("", "model/", "model/assets/", "empty/"):
+            yield StoredObject(f"{FOLDER}{folder}", 0, None, 9e9)
+        yield from super().list_objects(prefix)
+
+
+def test_folder_objects_are_no_files_of_the_model(tmp_path: Path) -> None:
+    put(tmp_path, {"model/saved_model.pb": b"graph", "model/assets/words": b"a"})
+    files = model_files(WithFolders(tmp_path), FOLDER)
+    assert {file.path for file in files or {}} == {"saved_model.pb", "assets/words"}
+
+
+def test_folder_objects_in_a_real_bucket(moto_s3: MotoS3) -> None:
+    for key in ("", "model/", "model/assets/", "empty/"):
+        moto_s3.put(f"{FOLDER}{key}")
+    moto_s3.put(f"{FOLDER}model/saved_model.pb", b"graph")
+    store = S3Store(S3Access(url=moto_s3.url, bucket=BUCKET, access_key=KEY, secret_key=SECRET))
+    assert {file.path for file in model_files(store, FOLDER) or {}} == {"saved_model.pb"}
