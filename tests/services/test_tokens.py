@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote_plus
 
 import pytest
 
@@ -177,3 +177,140 @@ def test_a_silent_token_server_is_given_up() -> None:
             TokenSource(connection(tiny, timeout=0.3)).token()
         assert time.monotonic() - began < 5
         released.set()
+
+
+def credentials(asked: Asked) -> str:
+    """Login and password of HTTP Basic, as they came."""
+    return base64.b64decode(asked.headers["Authorization"].removeprefix("Basic ")).decode()
+
+
+SECRETS = ["Zm9v/YmFy+w==", "se+kr et", "pass:word", "10 €", "über", "100%", "a&b=c"]
+
+
+def only(right: str, status: int = 401) -> Any:
+    """A token server that takes these credentials and no others."""
+
+    def answer(asked: Asked) -> Reply:
+        if credentials(asked) == right:
+            return reply({"access_token": "t", "expires_in": 60})
+        return reply({"error": "invalid_client"}, status)
+
+    return answer
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("method", ["post_basic", "get_basic"])
+@pytest.mark.parametrize("encoded", [True, False])
+def test_credentials_are_form_encoded_or_else_raw(
+    secret: str, method: str, encoded: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    login = "client:1"
+    right = f"{quote_plus(login)}:{quote_plus(secret)}" if encoded else f"{login}:{secret}"
+    with token_server(only(right)) as tiny, caplog.at_level("INFO"):
+        source = TokenSource(replace(connection(tiny, token_method=method), client_id=login, client_secret=secret))
+        assert source.token() == "t"
+        asked = len(tiny.asked)
+        assert asked == (1 if encoded else 2)
+        source.token(refused="t")
+        assert len(tiny.asked) == asked + 1  # it remembers which was taken
+    told = "takes login and password without the form-encoding of RFC 6749" in caplog.text
+    assert told is not encoded
+    assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("status", [400, 401])
+def test_a_wrong_secret_is_tried_in_both_forms_once(status: int) -> None:
+    with token_server(reply({"error": "invalid_client"}, status)) as tiny:
+        with pytest.raises(ConnectionProblem, match="check the connection's login, password and token_method"):
+            TokenSource(replace(connection(tiny), client_secret="a+b")).token()
+        assert [credentials(each) for each in tiny.asked] == ["client:a%2Bb", "client:a+b"]
+        with pytest.raises(ConnectionProblem):
+            TokenSource(replace(connection(tiny), client_secret="plain")).token()
+        assert len(tiny.asked) == 3
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_form_holds_any_secret(secret: str) -> None:
+    with token_server(reply({"access_token": "t"})) as tiny:
+        source = TokenSource(replace(connection(tiny, token_method="post_form"), client_secret=secret))
+        assert source.token() == "t"
+        assert parse_qs(tiny.asked[0].body.decode())["client_secret"] == [secret]
+
+
+@pytest.mark.parametrize("secret", ["secret\n", " secret", "secret\r\n", "secret\t"])
+def test_white_space_around_a_refused_secret_is_named(secret: str) -> None:
+    refused = reply({"error": "invalid_client"}, 401)
+    ends = "The password begins or ends with white space"
+    with token_server(refused) as tiny, pytest.raises(ConnectionProblem, match=ends) as caught:
+        TokenSource(replace(connection(tiny), client_secret=secret)).token()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["Bearer", "bearer", "BearerToken", "bearer_token", "Bearer Token", None])
+def test_token_types_that_are_bearer_tokens(kind: str | None) -> None:
+    with token_server(reply({"access_token": "t", "token_type": kind})) as tiny:
+        assert TokenSource(connection(tiny)).token() == "t"
+
+
+@pytest.mark.parametrize("method", list(TokenMethod))
+def test_audience_and_resource_are_sent(method: TokenMethod) -> None:
+    with token_server(reply({"access_token": "t"})) as tiny:
+        extra = {"audience": "https://jobs.example.com/", "resource": "urn:jobs"}
+        TokenSource(connection(tiny, token_method=method.value, **extra)).token()
+        (asked,) = tiny.asked
+    sent = parse_qs(asked.body.decode() or asked.target.partition("?")[2])
+    assert (sent["audience"], sent["resource"]) == (["https://jobs.example.com/"], ["urn:jobs"])
+
+
+def test_a_hanging_token_server_is_waited_for_once() -> None:
+    released = threading.Event()
+
+    def silent(_: Asked) -> Reply:
+        released.wait(60)
+        return Reply()
+
+    with token_server(silent) as tiny:
+        source = TokenSource(connection(tiny, timeout=2))
+        barrier = threading.Barrier(8, timeout=30)
+
+        def ask(_: int) -> str:
+            barrier.wait()
+            with pytest.raises(ServiceUnavailable) as caught:
+                source.token()
+            return str(caught.value)
+
+        with ThreadPoolExecutor(8) as pool:
+            said = list(pool.map(ask, range(8)))
+        released.set()
+        assert len(set(said)) == 1
+        # A thread that began to ask only after the failure asks once more; eight did, one after another.
+        assert tiny.count("token") <= 3
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("invalid_scope", "check the connection's scope."),
+        ("invalid_target", "check the connection's audience and resource."),
+        ("invalid_client", "check the connection's login, password and token_method."),
+        ("unsupported_grant_type", "does not offer client_credentials; check the connection's token_url."),
+    ],
+)
+def test_each_error_has_its_advice(error: str, advice: str) -> None:
+    refused = reply({"error": error, "error_description": "No."}, 400)
+    with token_server(refused) as tiny, pytest.raises(ConnectionProblem) as caught:
+        TokenSource(connection(tiny)).token()
+    assert f"({error}: No); " in str(caught.value)
+    assert str(caught.value).endswith(advice)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 422, 500, 503])
+@pytest.mark.parametrize(
+    "answer",
+    [Reply(0, {"Content-Type": "text/plain"}, b"The realm is closed."), reply({"detail": "The realm is closed."})],
+)
+def test_the_text_of_an_answer_is_shown(status: int, answer: Reply) -> None:
+    with token_server(replace(answer, status=status)) as tiny, pytest.raises(TrainingError) as caught:
+        TokenSource(connection(tiny)).token()
+    assert f"(HTTP {status}: The realm is closed)" in str(caught.value)
+    assert isinstance(caught.value, ServiceUnavailable if status >= 500 else ConnectionProblem)

@@ -59,6 +59,12 @@ class JobApiConnection(fields.HttpConnectionSettings):
         choices=list(TokenMethod),
     )
     scope: str | None = fields.setting("Scope", "The OAuth2 scope, where the token server needs one.")
+    audience: str | None = fields.setting(
+        "Audience", "The audience of the token, where the token server needs one, as Auth0's does."
+    )
+    resource: str | None = fields.setting(
+        "Resource", "The resource of the token (RFC 8707), where the token server needs one."
+    )
     version: str = fields.setting(
         "API version",
         "The version of the API, a part of every path.",
