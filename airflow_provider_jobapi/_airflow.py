@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 try:
     from airflow.sdk import conf
     from airflow.sdk.exceptions import (
@@ -29,4 +31,15 @@ __all__ = [
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "conf",
+    "masked_secrets",
 ]
+
+
+def masked_secrets() -> frozenset[str]:
+    """Return the values that Airflow hides in the logs of this process."""
+    try:
+        from airflow.sdk._shared.secrets_masker import _secrets_masker
+    except ImportError:  # before 3.2
+        from airflow.sdk.execution_time.secrets_masker import _secrets_masker  # type: ignore[no-redef]
+
+    return frozenset(re.sub(r"\\(.)", r"\1", each, flags=re.DOTALL) for each in _secrets_masker().patterns)

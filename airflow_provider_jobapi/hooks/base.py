@@ -85,6 +85,14 @@ class TrainingHook(BaseHook):
         """
         return {}
 
+    @classmethod
+    def seal_secret(cls, connection: Connection) -> str | None:
+        """Return the secret of the connection. A key made of it hides the secrets of jobs in Airflow's database.
+
+        :returns: By default the password, else the extra; None where the connection has no secret.
+        """
+        return connection.password or connection.extra or None
+
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
         """Upload the job's files and submit it. Idempotent: a second call with the same id and job changes nothing.
 

@@ -97,6 +97,11 @@ class Parameters:
         )
 
     @property
+    def given(self) -> dict[str, Any]:
+        """The values as the DAG gives them, unchecked, and ``config``."""
+        return {**self._given, "config": self._config}
+
+    @property
     def ignored_headers(self) -> list[str]:
         """The headers of ``config`` that name no parameter."""
         return [str(header) for header in _structure("config", self._config, dict) or {} if header not in _BY_HEADER]

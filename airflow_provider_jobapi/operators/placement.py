@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -61,14 +62,23 @@ class Placement:
     :param patience: Seconds for which each request waits for a service that cannot be reached.
     :param log: The task's logger.
     :param ti: The task instance.
+    :param before_submit: Called with the job's id before a job is submitted under it.
     :ivar handle: The job, once it is known.
     """
 
-    def __init__(self, conn_id: str, patience: float, log: Any, ti: Any) -> None:
+    def __init__(
+        self,
+        conn_id: str,
+        patience: float,
+        log: Any,
+        ti: Any,
+        before_submit: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.handle: Handle | None = None
         self._conn_id = conn_id
         self._patience = patience
         self._log = log
+        self._before_submit = before_submit
         self._cycle: Cycle | None = None
         self._placing = False
         self._service: TrainingService | None = None
@@ -196,6 +206,7 @@ class Placement:
                     f"completion_time {job.completion_time!r} is not a duration, so it limits nothing: write it as "
                     "20h, 1h30m, PT4H, or 10000 for seconds."
                 )
+            self._before_submit(job_id)
             submission = service.submit(job, job_id)
         except InvalidJob as error:
             raise AirflowFailException(str(error)) from None

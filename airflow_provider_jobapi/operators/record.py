@@ -16,6 +16,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.training.job import data_files, data_version
+from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.training.metrics.definitions import shrunk
 from airflow_provider_jobapi.training.units import read_span
 from airflow_provider_jobapi.triggers.xcom_publisher import METRICS_KEY, STATUS_KEY
@@ -41,6 +42,9 @@ MAX_FACTS_BYTES = 16 * 1024
 _COUNT_BYTES = 40
 """Bytes of JSON that are kept free for the entry that counts the rest."""
 
+_FREE_TEXTS = ("image", "requirements", "destination", "data")
+"""The facts in which a secret may stand."""
+
 _MAX_TEXT = 500
 """Characters of the image and of the destination."""
 
@@ -49,10 +53,18 @@ TRY_BYTES = 16 * 1024
 """What is kept of the metrics of an earlier try: points of each metric, and bytes of JSON."""
 
 
-def record_facts(context: Context, placed: Placed, parameters: Parameters, conn_id: str) -> None:
-    """Write what the job of this try is; for an adopted job, what the DAG says now."""
+def record_facts(
+    context: Context, placed: Placed, parameters: Parameters, conn_id: str, masker: Masker | None = None
+) -> None:
+    """Write what the job of this try is; for an adopted job, what the DAG says now.
+
+    :param masker: Hides the secrets of the job.
+    """
     try:
-        context["ti"].xcom_push(key=FACTS_KEY, value=_facts(placed, parameters, conn_id))
+        facts = _facts(placed, parameters, conn_id)
+        if masker is not None:
+            facts |= {name: Masker(masker.secrets).value(facts[name]) for name in _FREE_TEXTS}
+        context["ti"].xcom_push(key=FACTS_KEY, value=facts)
     except Exception as error:  # noqa: BLE001 -- facts to look at are not worth a task
         log.warning("The facts of job %s cannot be written: %r", placed.job_id, error)
 

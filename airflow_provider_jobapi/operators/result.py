@@ -10,6 +10,7 @@ from airflow_provider_jobapi._airflow import AirflowFailException, AirflowSensor
 from airflow_provider_jobapi.exceptions import JobFailed, JobStopped, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.base import FetchedModel, TrainingService
 from airflow_provider_jobapi.training.logs import plain
+from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
@@ -35,6 +36,7 @@ def check_result(
     killed: bool = False,
     stop_on_timeout: bool = True,
     on_status: Callable[[JobStatus], None] = lambda _: None,
+    masker: Masker | None = None,
 ) -> JobStatus:
     """Read the final status of a job from its service, which counts and not the event; return it when successful.
 
@@ -42,13 +44,15 @@ def check_result(
     :param killed: Whether Airflow has asked this process to end the task.
     :param stop_on_timeout: Whether to stop the job when a limit has passed; False for a job of another task.
     :param on_status: Called with the status, whatever it is.
+    :param masker: Hides the secrets of the job in the status and in the lines that an error quotes.
     :raises AirflowFailException: for an end that no retry can change.
     :raises JobFailed: when a retry may help.
     :raises JobStopped: when a limit of the task has passed, or its worker was killed.
     :raises AirflowSensorTimeout: when a limit has passed and the job is another task's.
     :raises ServiceUnavailable: when the job still runs and cannot be followed.
     """
-    status = _read_status(service, event, stop_on_timeout=stop_on_timeout)
+    masker = masker or Masker()
+    status = masker.status(_read_status(service, event, stop_on_timeout=stop_on_timeout))
     on_status(status)
     if status.status is JobState.SUCCESSFUL:
         return status
@@ -57,9 +61,9 @@ def check_result(
         raise AirflowSensorTimeout(f"The {event.detail} is over: {job} is {status.status} and goes on.")
     if event.end is End.TIMEOUT and stop_on_timeout:
         service.stop(event.handle)
-        raise JobStopped(f"The {event.detail} is over: {job} was stopped.{_quote_log(service, event)}")
+        raise JobStopped(f"The {event.detail} is over: {job} was stopped.{_quote_log(service, event, masker)}")
     if status.status is JobState.FAILED:
-        _raise_failed(service, event, status)
+        _raise_failed(service, event, status, masker)
     if status.status is not JobState.STOPPED:
         raise ServiceUnavailable(
             f"{job} is {status.status} and can no longer be followed: {event.detail or 'its log has ended.'} "
@@ -86,16 +90,22 @@ def _read_status(service: TrainingService, event: TrainingEvent, *, stop_on_time
         ) from None
 
 
-def _raise_failed(service: TrainingService, event: TrainingEvent, status: JobStatus) -> NoReturn:
-    message = status.describe() + _quote_log(service, event)
+def _raise_failed(service: TrainingService, event: TrainingEvent, status: JobStatus, masker: Masker) -> NoReturn:
+    message = status.describe() + _quote_log(service, event, masker)
     if status.reason == Reason.COMPLETION_TIME_EXCEEDED:
         raise AirflowFailException(message)
     raise JobFailed(message, reason=status.reason, exit_code=status.exit_code)
 
 
-def _quote_log(service: TrainingService, event: TrainingEvent) -> str:
+def _quote_log(service: TrainingService, event: TrainingEvent, masker: Masker) -> str:
+    if masker.withhold:
+        return ""
     try:
         lines = service.last_lines(event.handle, LAST_LINES)
     except TrainingError:
         return ""
-    return "".join(["\nThe last lines of its log:", *(f"\n    {plain(line)}" for line in lines)]) if lines else ""
+    return (
+        "".join(["\nThe last lines of its log:", *(f"\n    {plain(masker.text(line))}" for line in lines)])
+        if lines
+        else ""
+    )

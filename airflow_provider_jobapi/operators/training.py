@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_jobapi.operators.placement import Placed, Placement
+    from airflow_provider_jobapi.operators.secrets import JobSecrets
     from airflow_provider_jobapi.services.base import FetchedModel, Handle, TrainingService
     from airflow_provider_jobapi.training.job import DataSource
     from airflow_provider_jobapi.training.status import JobStatus
@@ -132,35 +133,41 @@ class SubmitTrainingOperator(TrainingLineage):
         self.deferrable = deferrable
         self._parameters: Parameters | None = None
         self._placement: Placement | None = None
+        self._secrets: JobSecrets | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit the job, or adopt that of an earlier try, and follow it to its end."""
         from airflow_provider_jobapi.operators.placement import cycle_of, is_unwanted
         from airflow_provider_jobapi.operators.record import record_facts
+        from airflow_provider_jobapi.operators.secrets import JobSecrets
         from airflow_provider_jobapi.operators.waiting import run_inline
         from airflow_provider_jobapi.triggers.training import JOB_ID_KEY
 
         ti = context["ti"]
         self._parameters = parameters = Parameters.of(self, ti.map_index)
-        placement = self._new_placement(ti)
+        self._secrets = secrets = JobSecrets(context, self.conn_id)
+        placement = self._new_placement(ti, lambda job_id: secrets.keep(job_id, parameters))
         placed = placement.place(cycle_of(context), ti.try_number, parameters)
         self._lineage_job = ServiceJob.read(self.conn_id, placed.job_id, None)
+        secrets.collect(placed.job_id, parameters)
         ti.xcom_push(key=JOB_ID_KEY, value=placed.job_id)
+        secrets.publish(placed.job_id)
         trigger = self._trigger(placed, context, parameters)
         if placement.unwanted or is_unwanted(ti):
             placement.stop()
             raise JobStopped(f"The task was ended while it submitted job {placed.job_id}. The job was stopped.")
-        record_facts(context, placed, parameters, self.conn_id)
+        record_facts(context, placed, parameters, self.conn_id, secrets.masker)
         if self.deferrable:
             placement.leave()
             self.defer(trigger=trigger, method_name="execute_complete")
-        return self.execute_complete(context, run_inline(trigger, ti))
+        return self.execute_complete(context, run_inline(trigger, ti, secrets.masker))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read how the job ended, and fetch its model where a destination is given."""
         from airflow_provider_jobapi.lineage.events import add_model_to_events
         from airflow_provider_jobapi.operators.record import record_end
         from airflow_provider_jobapi.operators.result import check_result, training_result
+        from airflow_provider_jobapi.operators.secrets import JobSecrets
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         ended = TrainingEvent.read(event)
@@ -168,13 +175,14 @@ class SubmitTrainingOperator(TrainingLineage):
         placement.handle = ended.handle
         self._lineage_job = ServiceJob.read(self.conn_id, ended.job_id, None, ended.metrics)
         service = placement.last_look() if ended.end is End.UNREACHABLE else placement.service()
+        masker = self._secrets.masker if self._secrets else JobSecrets(context, self.conn_id).read(ended.job_id)
 
         def on_status(status: JobStatus) -> None:
             self._lineage_job = ServiceJob.read(self.conn_id, ended.job_id, status, ended.metrics)
             record_end(context, ended.job_id, status)
 
         try:
-            status = check_result(service, ended, killed=placement.unwanted, on_status=on_status)
+            status = check_result(service, ended, killed=placement.unwanted, on_status=on_status, masker=masker)
         except ServiceUnavailable:
             # A retry would find the job again; without one, nothing would ever stop it.
             if context["ti"].try_number > context["ti"].max_tries:
@@ -222,11 +230,22 @@ class SubmitTrainingOperator(TrainingLineage):
             for name, source in data.items()
         }
 
-    def _new_placement(self, ti: Any) -> Placement:
+    def _do_render_template_fields(self, parent: Any, *arguments: Any, **named: Any) -> None:
+        """Render, then hide the secrets that the DAG writes out, before Airflow stores the rendered fields.
+
+        Airflow calls this for mapped tasks, too, for which it does not call ``render_template_fields``.
+        """
+        from airflow_provider_jobapi.operators.secrets import hide_literals
+
+        super()._do_render_template_fields(parent, *arguments, **named)
+        if parent is self:
+            hide_literals(self.env, self.requirements)
+
+    def _new_placement(self, ti: Any, before_submit: Callable[[str], None] = lambda _: None) -> Placement:
         from airflow_provider_jobapi.operators.placement import Placement
         from airflow_provider_jobapi.operators.waiting import seconds_of
 
-        self._placement = Placement(self.conn_id, seconds_of(self.patience), self.log, ti)
+        self._placement = Placement(self.conn_id, seconds_of(self.patience), self.log, ti, before_submit)
         return self._placement
 
     def _trigger(self, placed: Placed, context: Context, parameters: Parameters) -> TrainingTrigger:
@@ -250,6 +269,7 @@ class SubmitTrainingOperator(TrainingLineage):
             limit=limit,
             patience=seconds_of(self.patience),
             metric_definitions=self._metric_definitions(parameters),
+            sealed=self._secrets.sealed if self._secrets else None,
         )
 
     def _metric_definitions(self, parameters: Parameters) -> list[dict[str, str]] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import Submission
+    from airflow_provider_jobapi.training.masking import Masker
     from airflow_provider_jobapi.triggers.training import TrainingTrigger
 
 SETTLE = timedelta(seconds=3)
@@ -33,8 +34,13 @@ def make_trigger(submission: Submission, *, deferrable: bool, **parameters: Any)
     )
 
 
-def run_inline(trigger: TrainingTrigger, ti: Any) -> dict[str, Any]:
-    """Run a trigger in this process, with the XComs of a task instance; its one event's payload."""
+def run_inline(trigger: TrainingTrigger, ti: Any, masker: Masker | None = None) -> dict[str, Any]:
+    """Run a trigger in this process, with the XComs of a task instance; its one event's payload.
+
+    :param masker: Hides the secrets of the job, which need not be unsealed here.
+    """
+    if masker is not None:
+        trigger.masker = masker
     trigger.sink = lambda key, value: ti.xcom_push(key=key, value=value)
 
     async def first_event() -> dict[str, Any]:

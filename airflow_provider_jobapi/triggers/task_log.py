@@ -8,8 +8,10 @@ A trigger that is restarted has to know where the log of its task stands:
   ``[jobapi] log_resume = cursor`` the number of lines so far is kept, and as many are left out.
 * Where it cannot (``LogFollower.replayable`` is False), the cursor is kept, and with it everything that the times of
   the next lines depend on. Reading goes on at the cursor.
+* Where the job has secrets, the number of lines is always kept, but used only by a trigger that can no longer recognise
+  the secrets: it hides its lines, so they would not merge with those in the log.
 
-Both are kept in the XCom ``training_log``, whose writes are at least two seconds apart. What is kept was true one write
+They are kept in the XCom ``training_log``, whose writes are at least two seconds apart. What is kept was true one write
 before, since a line that was just logged may not be in the log's storage yet. So a triggerer that is killed loses no
 line. Those of the last seconds are written again under the same times; logs that do not merge show them twice.
 """
@@ -68,15 +70,18 @@ class TaskLog:
         self._writer: XComWriter | None = None
         self._slot: Slot | None = None
 
-    async def open(self, ti: Any, follower: LogFollower) -> Cursor:
+    async def open(self, ti: Any, follower: LogFollower, *, counted: bool = False, skip: bool = False) -> Cursor:
         """Find out where the log stands; returns the cursor to read from.
 
         :param ti: The task instance; None where there is none, as on a worker, whose log is not continued.
+        :param counted: Whether the number of lines is kept in any case, for a later trigger that has to skip them.
+        :param skip: Whether the lines that the log has are left out, since this trigger would write them differently.
         """
         self._keeps_cursor = not follower.replayable
-        if ti is None or not (self._is_wanted() or self._keeps_cursor):
+        resumes = self._is_wanted() or self._keeps_cursor or skip
+        if ti is None or not (resumes or counted):
             return None
-        cursor = await self._read(ti)
+        cursor = await self._read(ti) if resumes else None
         self._writer = writer()
         self._slot = self._writer.open(sink_of(ti), LINES_KEY)
         self._now = self._at_last_write = self._position(cursor)

@@ -12,6 +12,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_jobapi.exceptions import describe
 from airflow_provider_jobapi.services.follow import Deadline, End, Limits, follow, stop_job
+from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.triggers.event import TrainingEvent
 from airflow_provider_jobapi.triggers.pace import Pace
 from airflow_provider_jobapi.triggers.task_log import TaskLog
@@ -45,9 +46,11 @@ class TrainingTrigger(BaseTrigger):
     :param stop_on_kill: Whether the job is stopped when the deadline passes and when a user ends the task.
     :param metric_definitions: How metrics are found in the lines, ``[{"name": …, "regex": …}]``; None for what Keras,
         progress bars and ``key=value`` lines print.
+    :param sealed: The secrets that lines must not show, as :mod:`~airflow_provider_jobapi.training.sealing` seals them.
     :param floor: The name of ``not_before`` in serialized triggers; see :meth:`serialize`.
     :param owned: The name of ``stop_on_kill`` in serialized triggers.
     :ivar sink: Writes the XComs where no triggerer has given the trigger a task instance, as on a worker.
+    :ivar masker: Hides the secrets; None until the seal was opened.
     """
 
     limits: ClassVar[Limits] = Limits()
@@ -71,6 +74,7 @@ class TrainingTrigger(BaseTrigger):
         patience: float = 600.0,
         stop_on_kill: bool = True,
         metric_definitions: list[dict[str, Any]] | None = None,
+        sealed: str | None = None,
         floor: str | None = None,
         owned: bool | None = None,
     ) -> None:
@@ -85,7 +89,9 @@ class TrainingTrigger(BaseTrigger):
         self.patience = patience
         self.stop_on_kill = stop_on_kill if owned is None else owned
         self.metric_definitions = metric_definitions
+        self.sealed = sealed
         self.sink: Sink | None = None
+        self.masker = Masker() if sealed is None else None
         self._fired = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -93,9 +99,10 @@ class TrainingTrigger(BaseTrigger):
 
         ``not_before`` and ``stop_on_kill`` are written as ``floor`` and ``owned``, their names in the first versions.
         During an upgrade a new worker may defer to a triggerer of such a version, which knows no other names; every
-        version reads these.
+        version reads these. ``sealed`` is written only where there are secrets: a triggerer that cannot hide them must
+        not follow such a job.
         """
-        arguments = {
+        arguments: dict[str, Any] = {
             "conn_id": self.conn_id,
             "job_id": self.job_id,
             "handle": self.handle,
@@ -107,6 +114,8 @@ class TrainingTrigger(BaseTrigger):
             "owned": self.stop_on_kill,
             "metric_definitions": self.metric_definitions,
         }
+        if self.sealed is not None:
+            arguments["sealed"] = self.sealed
         return f"{__name__}.{type(self).__name__}", arguments
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
@@ -136,17 +145,21 @@ class TrainingTrigger(BaseTrigger):
 
     async def _follow(self) -> TrainingEvent:
         skew = timedelta(seconds=self.skew)
-        warn = self.log.warning
+        warn = self._warn
         log = TaskLog(self.job_id, self.not_before, skew, write=self.log.info, warn=warn, pace=self.pace)
         publisher = XComPublisher(self.job_id, skew=skew, definitions=self.metric_definitions, warn=warn)
 
         async def start(follower: LogFollower) -> Any:
-            cursor = await log.open(self.task_instance, follower)
+            publisher.masker = masker = await self._open_seal()
+            cursor = await log.open(self.task_instance, follower, counted=self.sealed is not None, skip=masker.withhold)
             if cursor is not None:
                 await publisher.resume(self.task_instance)
             return cursor
 
         async def take(chunk: LogChunk, follower: LogFollower) -> None:
+            if self.masker is None:
+                raise RuntimeError("Lines were read before the secrets in them were known.")
+            chunk = self.masker.chunk(chunk)
             publisher.on_state(chunk, follower)
             await log.show(chunk)
             await publisher.on_lines(chunk)
@@ -172,7 +185,7 @@ class TrainingTrigger(BaseTrigger):
         finally:
             log.close()
             publisher.close()
-        error = "" if followed.error is None else describe(followed.error)
+        error = "" if followed.error is None else self._masked(describe(followed.error))
         details = {End.OVER: "", End.TIMEOUT: self.limit, End.UNREACHABLE: error}
         return TrainingEvent(followed.end, self.job_id, self.handle, details[followed.end], metrics)
 
@@ -180,6 +193,27 @@ class TrainingTrigger(BaseTrigger):
         from airflow_provider_jobapi.hooks.base import TrainingHook
 
         return (await TrainingHook.async_service_of(self.conn_id)).follower(self.handle)
+
+    async def _open_seal(self) -> Masker:
+        """Read the secrets, once. An Airflow that does not answer is asked again, as for anything else."""
+        if self.masker is None:
+            from airflow_provider_jobapi.hooks.seal import async_open_seal
+
+            secrets = await async_open_seal(str(self.sealed), self.conn_id)
+            self.masker = Masker(secrets or (), withhold=secrets is None)
+            if secrets is None:
+                self.log.warning(
+                    f"The lines of job {self.job_id} are hidden from here on: they may contain secrets, which can no "
+                    f"longer be recognised, since the secret of connection {self.conn_id} was changed and this "
+                    f"triggerer does not have the worker's Fernet key. Run `jobapi logs {self.job_id}` to read them."
+                )
+        return self.masker
+
+    def _masked(self, text: str) -> str:
+        return text if self.masker is None or self.masker.withhold else self.masker.text(text)
+
+    def _warn(self, text: str) -> None:
+        self.log.warning(self._masked(text))
 
     async def _settle(self) -> None:
         """Give the scheduler time to see the end of the worker that deferred.

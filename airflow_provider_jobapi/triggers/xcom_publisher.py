@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
+from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, Metrics, read_definitions
 from airflow_provider_jobapi.triggers.xcom_writer import Sink, Slot, XComWriter, writer
 
@@ -36,6 +37,7 @@ class XComPublisher:
     :param skew: Airflow's clock minus the service's.
     :param definitions: The metric definitions of the task.
     :param warn: Writes one warning into the task's log.
+    :ivar masker: Hides secrets in the status. The lines come with theirs hidden.
     """
 
     ask_every: ClassVar[tuple[float, float]] = 5.0, 60.0
@@ -67,6 +69,7 @@ class XComPublisher:
         self._changed = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
         self._status: dict[str, Any] | None = None
+        self.masker = Masker()
 
     async def open(self, sink: Sink | None) -> None:
         """Open the XComs.
@@ -187,7 +190,8 @@ class XComPublisher:
     async def _ask(self) -> None:
         try:
             async with asyncio.timeout(self.last_wait):
-                status = (await self._follower.status()).to_wire() if self._follower is not None else None
+                told = None if self._follower is None else await self._follower.status()
+                status = None if told is None else self.masker.status(told).to_wire()
         except Exception:  # noqa: BLE001 -- the reading of the log reports a service that does not answer
             return
         if status is None or status == self._status or self._writer is None:

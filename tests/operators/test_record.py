@@ -13,16 +13,17 @@ from airflow_provider_jobapi.operators.placement import Placed
 from airflow_provider_jobapi.operators.record import FACTS_KEY, MAX_FACTS_BYTES, record_facts
 from airflow_provider_jobapi.services.base import Submission
 from airflow_provider_jobapi.training.job_file import InputFile
+from airflow_provider_jobapi.training.masking import Masker
 from tests.operators.test_parameters import parameters
 
 
-def told(requirements=(), data=(), **changes):
+def told(requirements=(), data=(), masker=None, **changes):
     """The facts as the XCom has them."""
     kept = {}
     ti = SimpleNamespace(xcom_push=lambda key, value: kept.update({key: value}))
     inputs = tuple(InputFile(path=name, size=7, sha256="0" * 64) for name in data)
     placed = Placed("j" * 36, "n", 0, Submission({}, timedelta(0), inputs), datetime.now(UTC))
-    record_facts({"ti": ti}, placed, parameters(requirements=requirements, **changes), "c")
+    record_facts({"ti": ti}, placed, parameters(requirements=requirements, **changes), "c", masker)
     return kept[FACTS_KEY]
 
 
@@ -59,3 +60,13 @@ def test_credentials_in_requirements_are_not_among_the_facts():
         "b @ git+https://***@host/b.git@v1",
         "c @ https://host/c@d.whl",
     ]
+
+
+def test_secrets_are_hidden():
+    line = "six @ https://me:secret-1@host/six.whl"
+    facts = told(
+        [line], ["of secret-1"], Masker(["secret-1", "j" * 36]), destination="s3://secret-1/x", image="secret-1"
+    )
+    assert "secret-1" not in json.dumps(facts)
+    assert facts["requirements"] == ["six @ https://***@host/six.whl"]
+    assert facts["job_id"] == "j" * 36, "the tab finds the job by it"

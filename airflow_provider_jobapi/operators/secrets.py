@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find the secrets that reach a job, and keep them, sealed, for whatever shows its lines.
+
+Airflow hides what a task has rendered from Variables and connections, but only in the log of that worker. A job gets
+such values in its environment, arguments and files, and may print them. So the worker looks for what it hides in the
+job, and gives it to the trigger. A retry that goes on with the job adds the values that the job was submitted with,
+since a Variable may have changed: they are kept in the task's state store, which Airflow 3.3 and later have.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi._airflow import masked_secrets
+from airflow_provider_jobapi.exceptions import TrainingError
+from airflow_provider_jobapi.training.masking import Masker, occurring
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_jobapi.operators.parameters import Parameters
+
+log = logging.getLogger(__name__)
+
+SEAL_KEY = "training_seal"
+"""The XCom and the key of the task's state store of the sealed secrets."""
+
+_MOST_DATA = 4 * 1024 * 1024
+"""Bytes of a data file up to which it is searched for secrets."""
+
+_URL_CREDENTIALS = re.compile(r"://(?:[^\s:@/]*:)?([^\s@/]+)@")
+
+
+class JobSecrets:
+    """The secrets of one job, known to the worker that submits it or goes on with it.
+
+    :param conn_id: The connection, whose secret makes a key of the seal.
+    :ivar sealed: The secrets, sealed; None where there are none.
+    :ivar masker: Hides them.
+    """
+
+    def __init__(self, context: Context, conn_id: str) -> None:
+        self._ti = context["ti"]
+        self._store = context.get("task_state_store")
+        self._conn_id = conn_id
+        self.sealed: str | None = None
+        self.masker = Masker()
+
+    def collect(self, job_id: str, parameters: Parameters) -> None:
+        """Collect what this worker hides and the job gets, and what earlier tries kept of the same job."""
+        found = occurring(masked_secrets(), _texts(parameters))
+        kept = self._kept(job_id)
+        earlier = () if kept is None else self._open(kept)
+        self.masker = Masker({*found, *(earlier or ())}, withhold=earlier is None)
+        if earlier is None:  # what only the older keys open is not replaced by less
+            self.sealed = kept
+        elif self.masker.secrets:
+            self.sealed = self._seal(self.masker.secrets)
+        self._tell_airflow()
+
+    def keep(self, job_id: str, parameters: Parameters) -> None:
+        """Keep the secrets for the tries that go on with the job; called before it is submitted."""
+        self.collect(job_id, parameters)
+        if self.sealed is None or self._store is None:
+            return
+        try:
+            self._store.set(SEAL_KEY, {"job_id": job_id, "sealed": self.sealed})
+        except Exception as error:  # noqa: BLE001 -- the next try has the values of its own
+            log.warning("The secrets of job %s cannot be kept for the next try: %r", job_id, error)
+
+    def publish(self, job_id: str) -> None:
+        """Write the secrets, sealed, for the worker that resumes this try."""
+        if self.sealed is not None:
+            self._ti.xcom_push(key=SEAL_KEY, value={"job_id": job_id, "sealed": self.sealed})
+
+    def read(self, job_id: str) -> Masker:
+        """Read what :meth:`publish` wrote; Airflow hides it in the log of this worker, too."""
+        kept = self._ti.xcom_pull(task_ids=self._ti.task_id, key=SEAL_KEY, map_indexes=self._ti.map_index)
+        sealed = _sealed_for(job_id, kept)
+        secrets = () if sealed is None else self._open(sealed)
+        self.masker = Masker(secrets or (), withhold=secrets is None)
+        self._tell_airflow()
+        return self.masker
+
+    def _kept(self, job_id: str) -> str | None:
+        try:
+            return None if self._store is None else _sealed_for(job_id, self._store.get(SEAL_KEY))
+        except Exception as error:  # noqa: BLE001 -- the values of this try are hidden in any case
+            log.warning("The secrets that earlier tries kept of job %s cannot be read: %r", job_id, error)
+            return None
+
+    def _open(self, sealed: str) -> tuple[str, ...] | None:
+        from airflow_provider_jobapi.hooks.seal import open_seal
+
+        return open_seal(sealed, self._conn_id)
+
+    def _seal(self, secrets: tuple[str, ...]) -> str:
+        from airflow_provider_jobapi.hooks.seal import seal_secrets
+
+        return seal_secrets(secrets, self._conn_id)
+
+    def _tell_airflow(self) -> None:
+        from airflow.sdk.log import mask_secret
+
+        for secret in self.masker.secrets:
+            mask_secret(secret)
+
+
+def hide_literals(env: Any, requirements: Any) -> None:
+    """Let Airflow hide the secrets that a DAG writes out: under names such as ``API_TOKEN``, and in addresses.
+
+    :param env: The operator's parameter, rendered: a mapping, a list of names and values, or JSON text.
+    :param requirements: The operator's parameter, rendered.
+    """
+    from airflow.sdk.log import mask_secret
+
+    for name, value in _variables(env):
+        mask_secret(value, name)
+    lines = requirements if isinstance(requirements, list | tuple) else [requirements]
+    for line in lines:
+        for secret in _URL_CREDENTIALS.findall(line) if isinstance(line, str) else ():
+            mask_secret(secret)
+
+
+def _variables(env: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(env, str):
+        try:
+            env = json.loads(env)
+        except ValueError:  # the task itself reports it
+            return
+    if isinstance(env, Mapping):
+        env = [{"name": name, "value": value} for name, value in env.items()]
+    for each in env if isinstance(env, list | tuple) else ():
+        if isinstance(each, Mapping) and isinstance(each.get("value"), str):
+            yield str(each.get("name")), each["value"]
+
+
+def _sealed_for(job_id: str, kept: Any) -> str | None:
+    return str(kept["sealed"]) if isinstance(kept, Mapping) and kept.get("job_id") == job_id else None
+
+
+def _texts(parameters: Parameters) -> Iterator[str]:
+    """Everything of a job that a secret may be in; of a job that is not valid, what the DAG gives."""
+    try:
+        job = parameters.job
+        yield from _strings([*(getattr(job, name) for name in type(job).model_fields)])
+    except TrainingError:  # a try that goes on with an earlier job does not need a valid one
+        yield from _strings(parameters.given)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes):
+        yield value.decode("utf-8", "replace")
+    elif isinstance(value, Path):
+        yield from _content(value)
+    elif isinstance(value, Mapping):
+        yield from _strings([*value, *value.values()])
+    elif hasattr(type(value), "model_fields"):
+        yield from _strings([getattr(value, name) for name in type(value).model_fields])
+    elif isinstance(value, Iterable) and not hasattr(value, "open"):
+        for each in value:
+            yield from _strings(each)
+
+
+def _content(path: Path) -> Iterator[str]:
+    try:
+        if path.stat().st_size <= _MOST_DATA:
+            yield path.read_bytes().decode("utf-8", "replace")
+    except OSError:  # the submit reports it
+        return

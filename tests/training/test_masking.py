@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Secrets are hidden wherever a text shows them, in every process alike."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from base64 import b64encode, urlsafe_b64encode
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine
+from airflow_provider_jobapi.training.masking import Masker, occurring
+from airflow_provider_jobapi.training.status import JobState, JobStatus
+from tests.harness.scripted import START
+
+SECRET = "pä$$ w'ör\"d/+\\1"
+KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBg\n  kqhkiG9w0BAQ\nab\n-----END KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        str,
+        json.dumps,
+        lambda secret: json.dumps(json.dumps(secret)),
+        lambda secret: json.dumps(secret, ensure_ascii=False),
+        repr,
+        shlex.quote,
+        quote,
+        quote_plus,
+        lambda secret: quote(secret, safe=""),
+        lambda secret: b64encode(secret.encode()).decode(),
+        lambda secret: urlsafe_b64encode(secret.encode()).decode(),
+        lambda secret: b64encode(f"user:{secret}".encode()).decode(),
+        lambda secret: b64encode(f"user1:{secret}, and more".encode()).decode(),
+        lambda secret: b64encode(f"user12:{secret}?".encode()).decode(),
+        lambda secret: f"--password={secret}{secret}",
+    ],
+)
+def test_every_spelling_is_hidden(write):
+    text = f"a line with {write(SECRET)} in it"
+    masked = Masker([SECRET]).text(text)
+    assert masked.startswith("a line with ")
+    assert masked.endswith(" in it")
+    assert "***" in masked
+    assert not any(SECRET[begin : begin + 4] in masked for begin in range(len(SECRET) - 3))
+    assert occurring([SECRET, "another"], ["", text]) == {SECRET}
+
+
+def test_a_secret_of_several_lines_is_hidden_line_by_line():
+    masker = Masker([KEY])
+    assert [masker.text(line) for line in KEY.splitlines()] == ["***", "***", "  ***", "ab", "***"]
+    assert masker.text(f"key={KEY}.") == "key=***."
+    assert masker.text(json.dumps({"key": KEY})) == '{"key": "***"}'
+
+
+def test_secrets_that_overlap_leave_nothing():
+    assert Masker(["abcdef", "defghi"]).text("x abcdefghi y") == "x *** y"
+    assert Masker(["secret-1", "secret-12"]).text("secret-12") == "***"
+    assert Masker(["secret-1"]).text("secret-1secret-1") == "******"
+
+
+def test_what_is_no_secret_is_shown():
+    assert Masker(["secret-1"]).text("epoch 1/2 100% {} ***") == "epoch 1/2 100% {} ***"
+    assert Masker().text("anything") == "anything"
+    assert Masker(["12345\nab\nairflow\n"]).text("ab airflow 12345") == "ab airflow ***"
+
+
+@given(st.sets(st.text(min_size=1, max_size=8), max_size=4), st.text())
+def test_no_secret_is_left(secrets, text):
+    joined = text.join(["", *sorted(secrets), ""])
+    masked = Masker(secrets).text(joined)
+    assert not any(secret in masked for secret in secrets if "*" not in secret)
+    assert masked == Masker(sorted(secrets, reverse=True)).text(joined)
+
+
+def test_values_chunks_and_statuses():
+    masker = Masker(["secret-1"])
+    assert masker.value({"a secret-1": ["b secret-1", 1, None, ("secret-1",)]}) == {
+        "a ***": ["b ***", 1, None, ["***"]]
+    }
+    chunk = LogChunk((LogLine(START, "is secret-1", 1, 2),), 7, JobState.RUNNING)
+    assert masker.chunk(chunk) == LogChunk((LogLine(START, "is ***", 1, 2),), 7, JobState.RUNNING)
+    status = JobStatus(job_id="secret-1", status=JobState.FAILED, message="no secret-1")
+    assert masker.status(status) == JobStatus(job_id="secret-1", status=JobState.FAILED, message="no ***")
+
+
+def test_where_the_secrets_are_not_known_nothing_is_shown():
+    masker = Masker(withhold=True)
+    assert masker.chunk(LogChunk((LogLine(START, "a"), LogLine(START, "b")), 1)).lines == (LogLine(START, "***"),) * 2
+    assert masker.status(JobStatus(status=JobState.FAILED, message="why")).message == "***"
