@@ -11,7 +11,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from tests.harness.airflow import wait_for
-from tests.harness.server import Server
+from tests.harness.server import Server, renew, running
 
 LINE = re.compile(r"line (\d+) of 100% \{\} %s")
 
@@ -208,3 +208,49 @@ def test_the_metrics_grow_and_the_status_changes_while_the_task_is_deferred(airf
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/state-store"
         (kept,) = airflow.api("GET", path)["task_state_store"]
         assert kept["key"] == "training_metrics_1"
+
+
+def secret_lines(airflow, place) -> list[str]:
+    return [text for text in airflow.lines(*place) if text.startswith(("arguments", "token", "line "))]
+
+
+SECRET_LINES = [
+    "arguments --api_token=*** --db_password=***",
+    "token *** password ***",
+    *(f"line {number} has *** loss={number}" for number in range(200)),
+]
+
+
+def test_secrets_stay_hidden_when_they_change_and_the_triggerer_is_killed(airflow, tmp_path):
+    """The Variable and the connection's secret are changed, the triggerer is killed: each line once, none clear."""
+    secrets = ["first-token-0001", "second-token-0002", "pass-of-w-0003"]
+    airflow.api("POST", "variables", {"key": "api_token", "value": secrets[0]})
+    airflow.connect("w", {"conn_type": "generic", "password": secrets[2]})
+    gate, last = tmp_path / "gate", tmp_path / "last"
+    with running(tmp_path / "jobapi", "--grace", "2s") as server:
+        airflow.connect("stub_secrets", server.connection)
+        one = Training(airflow, server, "stub_secrets", gate=str(gate), next_gate=str(last))
+        wait_for("line 99 is shown", lambda: any("line 99 " in text for text in secret_lines(airflow, one.place)), 60)
+        assert one.state() == "deferred"
+        secrets += [server.secret]
+        renew(server)
+        airflow.api("PATCH", "variables/api_token", {"key": "api_token", "value": secrets[1]})
+        airflow.api("DELETE", "connections/stub_secrets")
+        airflow.connect("stub_secrets", server.connection)
+        airflow.replace_triggerer()
+        gate.touch()
+        wait_for("line 199 is shown", lambda: any("line 199 " in text for text in secret_lines(airflow, one.place)), 90)
+        last.touch()
+        one.ends("success")
+        assert secret_lines(airflow, one.place) == SECRET_LINES
+        assert airflow.xcom(*one.place)["metrics"]["loss"] == 199
+        dag_id, run_id, task_id = one.place
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries"
+        keys = [each["key"] for each in airflow.api("GET", path)["xcom_entries"]]
+        assert {"training_facts", "training_metrics", "trainingStatus", "training_log", "training_seal"} <= set(keys)
+        written = str([airflow.xcom(*one.place, key) for key in keys]) + str(airflow.log(*one.place))
+        assert not [secret for secret in [*secrets, server.secret] if secret in written]
+        airflow.api("PATCH", "variables/api_token", {"key": "api_token", "value": secrets[0]})
+        inline = Training(airflow, server, "stub_secrets_inline", gate=str(gate), next_gate=str(last))
+        inline.ends("success")
+        assert secret_lines(airflow, inline.place) == SECRET_LINES, "both modes show the same"

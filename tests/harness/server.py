@@ -243,6 +243,17 @@ def poll(look: Callable[[], T], timeout: float, what: str) -> T:
     return answer
 
 
+def renew(server: Server) -> None:
+    """Give the server's client another secret, as its operator does."""
+    command = [sys.executable, "-m", "airflow_provider_jobapi.cli", "client", "renew", server.client_id]
+    command += ["--root", str(server.root), "--port", str(server.port)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"AIRFLOW_CONN_JOBAPI_DEFAULT=.*", printed)
+    assert found, printed
+    server.connection = json.loads(shlex.split(found[0])[0].partition("=")[2])
+    server._token = ""
+
+
 @contextmanager
 def running(root: Path, *options: str) -> Iterator[Server]:
     """A server that is stopped at the end, jobs that were left running included."""

@@ -3,11 +3,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,7 +14,7 @@ from tests.harness.airflow import wait_for
 from tests.harness.cluster_training import Stage, Training
 from tests.harness.proxy_faults import Canned, Point
 from tests.harness.remote import JobApi, Remote
-from tests.harness.server import Server, running
+from tests.harness.server import renew, running
 from tests.kills.rows import BROKEN, at_once, begin, broken, fail_twice, finish, outlast, refuse_once
 
 pytestmark = pytest.mark.slow
@@ -96,17 +92,6 @@ def test_row_11_tokens_that_end_and_a_secret_that_is_renewed(stage: Stage, tmp_p
         server.wait_for(wrong_job, "SUCCESSFUL")
         wrong.check("SUCCESSFUL", state="failed")
         wrong.check_lines(wrong_job, 1, least=10)
-
-
-def renew(server: Server) -> None:
-    """Give the server's client another secret, as its operator does."""
-    command = [sys.executable, "-m", "airflow_provider_jobapi.cli", "client", "renew", server.client_id]
-    command += ["--root", str(server.root), "--port", str(server.port)]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"AIRFLOW_CONN_JOBAPI_DEFAULT=.*", printed)
-    assert found, printed
-    server.connection = json.loads(shlex.split(found[0])[0].partition("=")[2])
-    server._token = ""
 
 
 def test_row_15_a_training_that_logs_as_none_should(stage: Stage) -> None:

@@ -63,3 +63,14 @@ with DAG("stub_data", schedule=None):
         script="import pathlib\nfor p in sorted(pathlib.Path().rglob('*.*')): print(p, p.read_bytes())  # {{ {% {#\n",
         data_input=rows(),
     )
+
+for name, deferrable in (("stub_secrets", True), ("stub_secrets_inline", False)):
+    with DAG(name, schedule=None):
+        SubmitTrainingOperator(
+            task_id="train",
+            conn_id="stub_secrets",
+            deferrable=deferrable,
+            script="scripts/telling.py",
+            env={"API_TOKEN": "{{ var.value.api_token }}", "DB_PASSWORD": "{{ conn.w.password }}"},
+            arguments=["{{ dag_run.conf['gate'] }}", "{{ dag_run.conf['next_gate'] }}"],
+        )
