@@ -84,6 +84,9 @@ _REASONS = {
     "IMAGE_FAILED": Reason.ENVIRONMENT_FAILED,
 }
 _CODE_DIRECTORY = "/home/work/user-job-dir"
+_RUN_TRAIN = ("bash", "/home/work/run_train.sh")
+"""What the command of a custom image begins with, as the reference prescribes: this script of the platform downloads
+the code and sets the keys to OBS. Without it the container has neither."""
 
 
 def job_state(code: int | None) -> tuple[str, JobState]:
@@ -226,7 +229,7 @@ def _engine(plan: Plan) -> dict[str, Any]:
         return {}
     if isinstance(plan.engine, CustomImage):
         folder = plan.code.rstrip("/").rpartition("/")[2]
-        command = ["python3", f"{_CODE_DIRECTORY}/{folder}/{plan.boot_file}"]
+        command = [*_RUN_TRAIN, "python3", f"{_CODE_DIRECTORY}/{folder}/{plan.boot_file}"]
         command += [f"--data_url={_s3_url(plan.data)}", f"--train_url={_s3_url(plan.output)}"]
         command += [f"--{name}={value}" for name, value in plan.parameters]
         return {"user_image_url": plan.engine.url, "user_command": shlex.join(command)}

@@ -17,6 +17,15 @@ from tests.harness.modelarts.obs import Obs, split
 
 SHIM = Path(__file__).parent / "shim"
 
+RUN_TRAIN = """#!/bin/bash
+set -e
+mkdir -p {code}
+cp -R {staged}/. {code}/
+export {keys}
+exec "$@"
+"""
+"""``run_train.sh`` of v1's custom images: a container has neither the code nor the keys to OBS before it ran."""
+
 
 class Node:
     """One node.
@@ -42,8 +51,12 @@ class Node:
         (self.home / "tmp").mkdir(exist_ok=True)
         if self.spec["code_url"]:
             self.code_dir /= Path(split(self.spec["code_url"])[1]).name or "code"
-            self.obs.download(self.spec["code_url"], self.code_dir)
-        self.code_dir.mkdir(parents=True, exist_ok=True)
+        if self._is_custom_v1():
+            self._write_run_train()
+        else:
+            if self.spec["code_url"]:
+                self.obs.download(self.spec["code_url"], self.code_dir)
+            self.code_dir.mkdir(parents=True, exist_ok=True)
         for channel in (*self.spec["inputs"], *self.spec["outputs"]):
             (self.home / channel["dir"].lstrip("/")).mkdir(parents=True, exist_ok=True)
         for channel in self.spec["inputs"]:
@@ -102,12 +115,44 @@ class Node:
             return []
         return [*done.stdout.decode(errors="replace").splitlines(), "[Modelarts Service Log]pip install failed."]
 
+    def _is_custom_v1(self) -> bool:
+        return bool(self.spec["command"]) and self.spec["dialect"] == "v1"
+
+    def _write_run_train(self) -> None:
+        staged = self.home / "staged"
+        staged.mkdir()
+        if self.spec["code_url"]:
+            self.obs.download(self.spec["code_url"], staged)
+        keys = " ".join(f"{name}={shlex.quote(value)}" for name, value in self._keys().items())
+        places = {"code": shlex.quote(str(self.code_dir)), "staged": shlex.quote(str(staged))}
+        (self.root / "run_train.sh").write_text(RUN_TRAIN.format(keys=keys, **places))
+        # The image's own Python, which has moxing.
+        python = self.home / "bin" / "python3"
+        python.parent.mkdir()
+        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+        python.chmod(0o755)
+
+    def _keys(self) -> dict[str, str]:
+        """The variables with which moxing accesses OBS."""
+        obs = self.spec["obs"]
+        endpoint = urlsplit(obs["endpoint"])
+        return {
+            "S3_ENDPOINT": endpoint.netloc,
+            "S3_USE_HTTPS": "1" if endpoint.scheme == "https" else "0",
+            "S3_REGION": obs["region"],
+            "ACCESS_KEY_ID": obs["key"],
+            "SECRET_ACCESS_KEY": obs["secret"],
+        }
+
     def _command(self) -> list[str]:
         arguments = [f"--{channel['name']}={self._place(channel)}" for channel in self._channels()]
         arguments += [f"--{name}={value}" for name, value in self.spec["parameters"]]
         if self.spec["command"]:
             told = arguments if self.spec["dialect"] == "v2" else []
-            return ["/bin/bash", "-c", " ".join([self.spec["command"], *map(shlex.quote, told)])]
+            command = self.spec["command"]
+            if self._is_custom_v1():
+                command = command.replace("/home/work/", f"{self.root}/")
+            return ["/bin/bash", "-c", " ".join([command, *map(shlex.quote, told)])]
         boot = self.code_dir / self.spec["boot_file"]
         return [sys.executable, str(boot), *arguments]
 
@@ -118,20 +163,18 @@ class Node:
         return str(self.home / channel["dir"].lstrip("/")) if "dir" in channel else channel["url"]
 
     def _environ(self) -> dict[str, str]:
-        obs, spec = self.spec["obs"], self.spec
+        spec = self.spec
         inherited = {"PATH", "LANG", "MODELARTS_HOME"} & os.environ.keys()
         environ: dict[str, str] = {name: os.environ[name] for name in inherited}
         environ |= {"HOME": str(self.home), "TMPDIR": str(self.home / "tmp"), "MA_NUM_HOSTS": str(spec["nodes"])}
         path = [str(self._site)] if self._site else []
         if spec["dialect"] == "v1":
-            endpoint = urlsplit(obs["endpoint"])
             path.append(str(SHIM))
+            if self._is_custom_v1():
+                environ["PATH"] = os.pathsep.join([str(self.home / "bin"), environ.get("PATH", os.defpath)])
+            else:
+                environ |= self._keys()
             environ |= {
-                "S3_ENDPOINT": endpoint.netloc,
-                "S3_USE_HTTPS": "1" if endpoint.scheme == "https" else "0",
-                "S3_REGION": obs["region"],
-                "ACCESS_KEY_ID": obs["key"],
-                "SECRET_ACCESS_KEY": obs["secret"],
                 "DLS_TASK_INDEX": str(self.index),
                 "DLS_TASK_NUMBER": str(spec["nodes"]),
                 "BATCH_JOB_ID": spec["job_id"],

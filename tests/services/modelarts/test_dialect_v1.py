@@ -64,7 +64,7 @@ def test_custom_image_with_command_and_variables() -> None:
     assert "engine_id" not in config
     assert config["user_image_url"] == "swr.eu-de.example.com/me/tf:1"
     assert config["user_command"] == (
-        "python3 /home/work/user-job-dir/mnist-tensorflow-code/train_mnist_tf.py "
+        "bash /home/work/run_train.sh python3 /home/work/user-job-dir/mnist-tensorflow-code/train_mnist_tf.py "
         "--data_url=s3://test-modelarts/dataset-mnist/ --train_url=s3://test-modelarts/mnist-model/output/ "
         "'--test_data=x y'"
     )

@@ -19,7 +19,7 @@ from airflow_provider_jobapi.training.identity import Content, walk
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import MODEL
 from tests.harness.modelarts.double import ModelArts
-from tests.harness.modelarts.service import ended, job, service, started
+from tests.harness.modelarts.service import ended, job, posted, service, started
 from tests.harness.server import poll
 
 WAITS = "import time\nprint('begun', flush=True)\ntime.sleep(600)\n"
@@ -188,10 +188,22 @@ def test_invalid_completion_time_is_logged(
     assert "completion_time 'some day' is not a duration" in caplog.text
 
 
-def test_custom_image(modelarts: ModelArts, tmp_path: Path) -> None:
-    modelarts_service = service(modelarts, "v2")
-    made = job("import sys\nprint(sys.argv[1:])\n" + MODEL, image="swr.example.com/me/tf:1", env={"Lr": "0.1"})
-    handle = modelarts_service.submit(made, str(uuid.uuid4())).handle
+@pytest.mark.parametrize("value", ["0.1", 'it\'s a "b"; $HOME'])
+def test_custom_image(
+    modelarts_service: ModelArtsService, modelarts: ModelArts, tmp_path: Path, dialect: str, value: str
+) -> None:
+    """In v1 the container gets its code and its keys from ``run_train.sh`` alone, as in the reference."""
+    made = job(
+        "import sys\nprint(open('rows.csv').read(), sys.argv[1:])\n" + MODEL,
+        image="swr.example.com/me/tf:1",
+        env={"Lr": value},
+        data={"rows.csv": "1,2"},
+    )
+    job_id = str(uuid.uuid4())
+    handle = modelarts_service.submit(made, job_id).handle
     assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL, modelarts_service.last_lines(handle, 50)
-    assert "['--lr=0.1']" in modelarts_service.last_lines(handle, 20)
+    assert f"1,2 {[f'--lr={value}']}" in modelarts_service.last_lines(handle, 20)
     assert len(modelarts_service.fetch_model(handle, tmp_path).files) == 2
+    if dialect == "v1":
+        config = json.loads(posted(modelarts, job_id)[0]["body"])["config"]
+        assert config["user_command"].startswith("bash /home/work/run_train.sh ")
