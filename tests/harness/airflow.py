@@ -153,8 +153,15 @@ class Airflow:
             )
         self._started.append(process)
 
-    def wait_until_healthy(self, seconds: float = START_WAIT) -> None:
-        """Wait until all four components are up."""
+    def wait_until_healthy(
+        self, seconds: float = START_WAIT, told: Callable[[list[str]], None] = lambda _missing: None
+    ) -> None:
+        """Wait until all four components are up.
+
+        :param seconds: How long.
+        :param told: Called with the components that are not up yet, at each look.
+        """
+        parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
 
         def healthy() -> bool:
             if self._started[0].poll() is not None:
@@ -162,9 +169,11 @@ class Airflow:
             try:
                 health = self._session.get(f"{self.url}/api/v2/monitor/health", timeout=5).json()
             except (requests.RequestException, ValueError):
+                told(["api_server", *parts])
                 return False
-            parts = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-            return all(health.get(part, {}).get("status") == "healthy" for part in parts)
+            missing = [part for part in parts if health.get(part, {}).get("status") != "healthy"]
+            told(missing)
+            return not missing
 
         wait_for("Airflow is healthy", healthy, seconds, 0.5)
         token = wait_for("Airflow gives a token", self._token, 30)

@@ -103,7 +103,12 @@ class Server:
         with self.output.open("ab") as output:
             begin = output.tell()
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=clean | self.env
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=clean | self.env,
+                start_new_session=True,  # Ctrl-C is for the program that ends the jobs first and then the server
             )
         try:
             poll(lambda: self._ready(begin), START_TIMEOUT, "the server to start")
