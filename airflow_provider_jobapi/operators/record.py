@@ -42,7 +42,7 @@ MAX_FACTS_BYTES = 16 * 1024
 _COUNT_BYTES = 40
 """Bytes of JSON that are kept free for the entry that counts the rest."""
 
-_FREE_TEXTS = ("image", "requirements", "destination", "data")
+_FREE_TEXTS = ("name", "image", "requirements", "destination", "data")
 """The facts in which a secret may stand."""
 
 _MAX_TEXT = 500

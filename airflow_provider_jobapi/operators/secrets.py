@@ -33,7 +33,9 @@ SEAL_KEY = "training_seal"
 _MOST_DATA = 4 * 1024 * 1024
 """Bytes of a data file up to which it is searched for secrets."""
 
-_URL_CREDENTIALS = re.compile(r"://(?:[^\s:@/]*:)?([^\s@/]+)@")
+_URL_CREDENTIALS = re.compile(r"://(?:[^\s:@/]*:)?([^\s/]+)@")
+_URL_QUERY = re.compile(r"[?&]([^\s=&#]+)=([^\s&#]+)")
+_OPTION = re.compile(r"--?([\w.-]+)(?:=(.*))?", re.DOTALL)
 
 
 class JobSecrets:
@@ -111,33 +113,64 @@ class JobSecrets:
             mask_secret(secret)
 
 
-def hide_literals(env: Any, requirements: Any) -> None:
+def hide_literals(env: Any, requirements: Any, arguments: Any = None, config: Any = None) -> None:
     """Let Airflow hide the secrets that a DAG writes out: under names such as ``API_TOKEN``, and in addresses.
 
-    :param env: The operator's parameter, rendered: a mapping, a list of names and values, or JSON text.
-    :param requirements: The operator's parameter, rendered.
+    The parameters are the operator's, rendered.
+
+    :param env: A mapping, a list of names and values, or JSON text.
+    :param requirements: A text or a list.
+    :param arguments: A list or JSON text, in which a secret follows an option such as ``--api-token``.
+    :param config: A mapping or JSON text, which may have all of them.
     """
     from airflow.sdk.log import mask_secret
 
-    for name, value in _variables(env):
+    headers = _read(config)
+    more = headers if isinstance(headers, Mapping) else {}
+    for name, value in (*_variables(env), *_variables(more.get("env"))):
         mask_secret(value, name)
-    lines = requirements if isinstance(requirements, list | tuple) else [requirements]
-    for line in lines:
-        for secret in _URL_CREDENTIALS.findall(line) if isinstance(line, str) else ():
+    for name, value in (*_options(arguments), *_options(more.get("arguments"))):
+        mask_secret(value, name)
+    for line in (*_lines(requirements), *_lines(more.get("requirements"))):
+        for secret in _URL_CREDENTIALS.findall(line):
             mask_secret(secret)
+        for name, value in _URL_QUERY.findall(line):
+            mask_secret(value, None if "sig" in name.lower() else name)  # the signature of a pre-signed address
+
+
+def _read(value: Any) -> Any:
+    """Read JSON text; None where it is none, which the task itself reports."""
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
 
 
 def _variables(env: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(env, str):
-        try:
-            env = json.loads(env)
-        except ValueError:  # the task itself reports it
-            return
+    env = _read(env)
     if isinstance(env, Mapping):
         env = [{"name": name, "value": value} for name, value in env.items()]
     for each in env if isinstance(env, list | tuple) else ():
         if isinstance(each, Mapping) and isinstance(each.get("value"), str):
             yield str(each.get("name")), each["value"]
+
+
+def _options(arguments: Any) -> Iterator[tuple[str, str]]:
+    name = ""
+    arguments = _read(arguments)
+    for each in arguments if isinstance(arguments, list | tuple) else ():
+        option = _OPTION.fullmatch(each) if isinstance(each, str) else None
+        if option is not None and option[2] is not None:
+            yield option[1].replace("-", "_"), option[2]
+        elif option is None and name and isinstance(each, str):
+            yield name, each
+        name = option[1].replace("-", "_") if option is not None and option[2] is None else ""
+
+
+def _lines(requirements: Any) -> Iterator[str]:
+    for each in requirements if isinstance(requirements, list | tuple) else [requirements]:
+        if isinstance(each, str):
+            yield each
 
 
 def _sealed_for(job_id: str, kept: Any) -> str | None:
@@ -158,6 +191,8 @@ def _strings(value: Any) -> Iterator[str]:
         yield value
     elif isinstance(value, bytes):
         yield value.decode("utf-8", "replace")
+    elif isinstance(value, int | float):
+        yield str(value)
     elif isinstance(value, Path):
         yield from _content(value)
     elif isinstance(value, Mapping):

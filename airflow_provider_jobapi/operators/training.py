@@ -239,7 +239,7 @@ class SubmitTrainingOperator(TrainingLineage):
 
         super()._do_render_template_fields(parent, *arguments, **named)
         if parent is self:
-            hide_literals(self.env, self.requirements)
+            hide_literals(self.env, self.requirements, self.arguments, self.config)
 
     def _new_placement(self, ti: Any, before_submit: Callable[[str], None] = lambda _: None) -> Placement:
         from airflow_provider_jobapi.operators.placement import Placement
@@ -293,10 +293,13 @@ class SubmitTrainingOperator(TrainingLineage):
             raise AirflowFailException(str(error)) from None
 
     def _training_inputs(self) -> TrainingInputs:
+        from airflow_provider_jobapi._airflow import masked_secrets
+        from airflow_provider_jobapi.training.masking import Masker
 
         given = self._parameters or Parameters.of(self)
         try:
             script = given.script()
         except InvalidJob:
             script = None
-        return TrainingInputs(given.job_name, given.data, script)
+        masker = Masker({*masked_secrets(), *(self._secrets.masker.secrets if self._secrets else ())})
+        return TrainingInputs(masker.text(given.job_name), given.data, script and masker.text(script))

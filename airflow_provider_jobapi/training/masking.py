@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shlex
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
@@ -24,12 +26,25 @@ SHORTEST = 5
 _NEVER_HIDDEN = "airflow"
 """What Airflow never hides."""
 
+_CUT = "…"
+"""The last character of a line that the service has cut, perhaps within a secret."""
+
+_CUT_BYTES = 16_000
+"""Bytes of a line from which on its end may be cut."""
+
+_SHELL_QUOTE = "'\"'\"'"
+"""How :func:`shlex.quote` writes a single quote."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a log line never contains, though a secret may."""
+
 
 class Masker:
     """Hides secrets in texts. Equal secrets hide the same characters in every process.
 
-    A secret is found as it is, and as JSON, Python, a shell, a URL and base64 write it. A secret of several lines is
-    also found line by line, since each line of a log is shown by itself.
+    A secret is found as it is, and as JSON, Python, a shell, HTML, a URL and base64 write it, also where one of them
+    quotes another. A secret of several lines is also found line by line, since each line of a log is shown by itself,
+    and the beginning of a secret at the end of a line that was cut.
 
     :param secrets: The secrets.
     :param withhold: Whether every text is hidden as a whole, because the secrets are not known.
@@ -39,12 +54,13 @@ class Masker:
         self.secrets = tuple(sorted(set(secrets)))
         self.withhold = withhold
         self._forms = sorted({form for secret in self.secrets for form in forms(secret)})
+        self._escaped = _escaped(self._forms)
 
     def text(self, text: str) -> str:
         """Return a text with its secrets replaced by ``***``."""
         if self.withhold:
             return HIDDEN
-        spans = sorted(span for form in self._forms if form in text for span in _spans(form, text))
+        spans = sorted([*self._found(text), *self._cut(text)])
         if not spans:
             return text
         shown, end = [], 0
@@ -52,6 +68,21 @@ class Masker:
             shown += [text[end:begin], HIDDEN]
             end = after
         return "".join([*shown, text[end:]])
+
+    def _found(self, text: str) -> Iterator[tuple[int, int]]:
+        for form in self._forms:
+            if form in text:
+                yield from _spans(form, text)
+        if "\\" in text or _SHELL_QUOTE in text:
+            for pattern in self._escaped:
+                yield from (found.span() for found in pattern.finditer(text))
+
+    def _cut(self, text: str) -> Iterator[tuple[int, int]]:
+        if not text.endswith(_CUT) or 4 * len(text) < _CUT_BYTES or len(text.encode()) < _CUT_BYTES:
+            return
+        end = len(text) - len(_CUT)
+        for form in self._forms:
+            yield from ((end - size, end) for size in range(1, len(form)) if text.endswith(form[:size], 0, end))
 
     def value(self, value: Any) -> Any:
         """Return JSON with the secrets in its texts hidden."""
@@ -70,8 +101,11 @@ class Masker:
         return replace(chunk, lines=tuple(replace(line, text=self.text(line.text)) for line in chunk.lines))
 
     def status(self, status: JobStatus) -> JobStatus:
-        """Return a status with the secrets in its message hidden."""
-        return status.model_copy(update={"message": self.text(status.message)}) if status.message else status
+        """Return a status with the secrets in its name and message hidden."""
+        hidden = {"message": self.text(status.message)} if status.message else {}
+        if not self.withhold:  # else nothing is known of the name, and the errors need it
+            hidden["name"] = self.text(status.name)
+        return status.model_copy(update=hidden)
 
 
 def occurring(secrets: Iterable[str], texts: Iterable[str]) -> set[str]:
@@ -79,10 +113,10 @@ def occurring(secrets: Iterable[str], texts: Iterable[str]) -> set[str]:
 
     Backslashes do not count: a text may be JSON within JSON within source code.
     """
-    bare = [text.replace("\\", "") for text in texts]
+    bare = [_bare(text) for text in texts]
 
     def is_in(secret: str) -> bool:
-        sought = {form.replace("\\", "") for form in forms(secret)} - {""}
+        sought = {_bare(form) for form in forms(secret)} - {""}
         return any(form in text for text in bare for form in sought)
 
     return {secret for secret in secrets if is_in(secret)}
@@ -101,8 +135,14 @@ def _spellings(text: str) -> Iterator[str]:
     yield json.dumps(json.dumps(text)[1:-1])[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
     yield repr(text)[1:-1]
+    yield ascii(text)[1:-1]
+    yield html.escape(text)
+    yield html.escape(text, quote=False)
+    if len(shown := _CONTROL.sub("", text)) >= SHORTEST:
+        yield shown
     yield shlex.quote(text).strip("'") or text
     content = text.encode("utf-8", "surrogatepass")
+    yield repr(content)[2:-1]
     yield quote(content)
     yield quote(content, safe="")
     yield quote_plus(content)
@@ -117,6 +157,21 @@ def _base64(content: bytes) -> Iterator[str]:
         if len(encoded) > SHORTEST:
             yield encoded
             yield encoded.replace("+", "-").replace("/", "_")
+
+
+def _bare(text: str) -> str:
+    return text.replace("\\", "").replace(_SHELL_QUOTE, "'")
+
+
+def _escaped(forms: Iterable[str]) -> tuple[re.Pattern[str], ...]:
+    """Patterns that find a form with any number of backslashes: JSON within Python within a shell doubles them."""
+    bare = {_bare(form) for form in forms}
+    quoted = f"(?:{_SHELL_QUOTE}|')"
+    return tuple(
+        re.compile(r"\\*".join(quoted if character == "'" else re.escape(character) for character in form))
+        for form in sorted(bare)
+        if len(form) >= SHORTEST
+    )
 
 
 def _spans(form: str, text: str) -> Iterator[tuple[int, int]]:

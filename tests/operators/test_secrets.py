@@ -210,6 +210,43 @@ def test_what_a_dag_writes_out_is_hidden_by_its_name(env):
     assert masked_secrets() == {"literal-1", "literal-3", "literal-4"}
 
 
+def test_what_a_dag_writes_out_in_other_places_is_hidden():
+    variables = [{"name": "API_TOKEN", "value": "literal-1"}]
+    operator = Task(
+        arguments=[
+            "--api-token=literal-2",
+            "--password",
+            "literal-3",
+            "--epochs",
+            "many-epochs",
+            "--token",
+            "--verbose",
+        ],
+        requirements="a @ https://me:p@ss-4@host/a.whl\nb @ https://host/b.whl?token=literal-5&X-Amz-Signature=literal-6",
+        config={"env": variables, "requirements": ["--index-url https://me:literal-7@host/"]},
+    ).operator()
+    operator.render_template_fields({"ti": SimpleNamespace()})
+    assert masked_secrets() == {"p@ss-4", *(f"literal-{number}" for number in (1, 2, 3, 5, 6, 7))}
+
+
+def test_the_name_of_a_job_shows_no_secret(task, recorder):
+    mask_secret("tok-12345678")
+    train = task(job_name="of-tok-12345678")
+    train.run()
+    assert hidden(everything(train, recorder), "tok-12345678")
+    assert train.xcoms["training_facts"]["name"] == train.xcoms["trainingStatus"]["name"] == "of-***"
+
+
+def test_lineage_shows_no_secret(connected):
+    """The source of a function's script has its arguments."""
+    mask_secret(OLD)
+    script = with_call("def tell(first, second):\n    print(first, second)\n", tell, [OLD], {"second": 1})
+    inputs = Task(script=script).operator()._training_inputs()
+    assert inputs.script is not None
+    assert "***" in inputs.script
+    assert "-token" not in inputs.script
+
+
 @pytest.mark.parametrize("env", [None, "", "no json", "[1]", [None], {"A_TOKEN": 5}, [{"name": "A_TOKEN"}]])
 def test_what_is_no_env_is_reported_elsewhere(env):
     hide_literals(env, None)

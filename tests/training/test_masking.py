@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shlex
 from base64 import b64encode, urlsafe_b64encode
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_jobapi.server.run.supervisor.framing import TEXT_LIMIT, clean
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.masking import Masker, occurring
 from airflow_provider_jobapi.training.status import JobState, JobStatus
@@ -39,6 +41,12 @@ KEY = "-----BEGIN KEY-----\nMIIEvQIBADANBg\n  kqhkiG9w0BAQ\nab\n-----END KEY----
         lambda secret: b64encode(f"user1:{secret}, and more".encode()).decode(),
         lambda secret: b64encode(f"user12:{secret}?".encode()).decode(),
         lambda secret: f"--password={secret}{secret}",
+        html.escape,
+        ascii,
+        lambda secret: repr(secret.encode()),
+        lambda secret: repr([json.dumps(secret)]),
+        lambda secret: json.dumps(repr([json.dumps([secret])])),
+        lambda secret: shlex.quote(json.dumps({"key": secret})),
     ],
 )
 def test_every_spelling_is_hidden(write):
@@ -56,6 +64,19 @@ def test_a_secret_of_several_lines_is_hidden_line_by_line():
     assert [masker.text(line) for line in KEY.splitlines()] == ["***", "***", "  ***", "ab", "***"]
     assert masker.text(f"key={KEY}.") == "key=***."
     assert masker.text(json.dumps({"key": KEY})) == '{"key": "***"}'
+
+
+def test_the_beginning_of_a_secret_in_a_line_that_was_cut_is_hidden():
+    cut = clean("x" * (TEXT_LIMIT - 12) + " tok-12345678 and more").decode()
+    assert cut.endswith(" tok-1234…")
+    assert Masker(["tok-12345678"]).text(cut).endswith("xx ***…")
+    assert Masker(["other-secret"]).text(cut) == cut
+    assert Masker(["tok-12345678"]).text("token tok-1234…") == "token tok-1234…", "a short line was not cut"
+
+
+def test_a_secret_is_hidden_as_the_log_writes_it():
+    secret = "tok\x1b-\x0012345"
+    assert Masker([secret]).text(clean(f"is {secret}").decode()) == "is ***"
 
 
 def test_secrets_that_overlap_leave_nothing():
@@ -85,8 +106,10 @@ def test_values_chunks_and_statuses():
     }
     chunk = LogChunk((LogLine(START, "is secret-1", 1, 2),), 7, JobState.RUNNING)
     assert masker.chunk(chunk) == LogChunk((LogLine(START, "is ***", 1, 2),), 7, JobState.RUNNING)
-    status = JobStatus(job_id="secret-1", status=JobState.FAILED, message="no secret-1")
-    assert masker.status(status) == JobStatus(job_id="secret-1", status=JobState.FAILED, message="no ***")
+    status = JobStatus(job_id="secret-1", status=JobState.FAILED, name="of-secret-1", message="no secret-1")
+    assert masker.status(status) == JobStatus(
+        job_id="secret-1", status=JobState.FAILED, name="of-***", message="no ***"
+    )
 
 
 def test_where_the_secrets_are_not_known_nothing_is_shown():
