@@ -38,7 +38,7 @@ def test_the_connection_of_the_page_is_one() -> None:
 @pytest.mark.parametrize("image", [ModelArtsEngine(4, "TensorFlow", "TF"), CustomImage("swr.example.com/a/b")])
 def test_every_field_of_the_table_is_in_the_request(dialect: str, image: ModelArtsEngine | CustomImage) -> None:
     plan = Plan("n", "d", "0", "/b/c/", "boot.py", "/b/d/", "/b/o/", image, "f", 1, (("A", "b"),))
-    body = dict(dialect_of(dialect).create(plan).body or {})
+    body = dict(dialect_of(dialect).create(plan)[0].body or {})
     own = isinstance(image, CustomImage)
     cells = [row[int(dialect[1])] for row in rows(section(PAGE, "How a job is mapped")) if _is_of(row[0], own)]
     told = [name for cell in cells for name in re.findall(r"`([a-z_.]+)`", cell)]

@@ -60,6 +60,7 @@ class Flavor:
     :ivar npus: The number of Ascend processors, for which a script must be written specially.
     :ivar memory: In megabytes.
     :ivar nodes: The most machines of this type that one job can have.
+    :ivar id: Its number, ``spec_id``; v1 only.
     """
 
     code: str
@@ -69,6 +70,7 @@ class Flavor:
     memory: int
     nodes: int
     sold_out: bool
+    id: int | None = None
 
     def fits(self, resources: Resources) -> bool:
         """Whether one machine has the resources of a job."""
@@ -267,6 +269,7 @@ def read_v1_flavors(specs: Iterable[dict[str, Any]]) -> list[Flavor]:
             memory=1024 * (maybe_number(each.get("cpu")) or 0),
             nodes=maybe_number(each.get("max_num")) or 1,
             sold_out=text(each.get("no_resource")) in {"true", "True", "1"},
+            id=maybe_number(each.get("spec_id")),
         )
         for each in specs
         if each.get("spec_code")
@@ -313,7 +316,7 @@ def choose_flavor(flavors: Sequence[Flavor], resources: Resources, named: str | 
     """
     fitting = _fitting(flavors, resources, nodes)
     if named is not None:
-        found = next((each for each in flavors if each.code == named), None)
+        found = next((each for each in flavors if named in {each.code, str(each.id)}), None)
         if found is None:
             raise InvalidJob(
                 f"ModelArts has no flavour {named!r}; {_describe(fitting, flavors)}.", field="service_options"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,7 +36,7 @@ from airflow_provider_jobapi.services.modelarts.dialect_base import (
     ModelArtsKey,
 )
 from airflow_provider_jobapi.services.modelarts.dialects import dialect_of, read_handle
-from airflow_provider_jobapi.services.modelarts.errors import Duplicate
+from airflow_provider_jobapi.services.modelarts.errors import ArgumentsRefused, Duplicate
 from airflow_provider_jobapi.services.retry import Retry, sleep
 
 
@@ -177,7 +177,7 @@ class ModelArtsClient:
 
         :raises JobConflict: if the id belongs to a job with other content.
         """
-        session, call = self._session(), self.dialect.create(plan)
+        session, calls = self._session(), self.dialect.create(plan)
         tried = False
 
         def create_once() -> tuple[ModelArtsKey, timedelta]:
@@ -186,7 +186,7 @@ class ModelArtsClient:
                 return _checked(existing[0], digest), existing[1]
             tried = True
             try:
-                answer = session.send(call)
+                answer = _first_accepted(session, calls)
             except Duplicate as error:
                 existing = self._with_name(plan.name, job_id, error)
                 return _checked(existing[0], digest), existing[1]
@@ -229,6 +229,23 @@ def check_same(name: str, known: str | None, digest: str) -> None:
     """
     if known not in {None, digest}:
         raise JobConflict(f"ModelArts already has a job {name} with another script, data or options.")
+
+
+def _first_accepted(session: ApiSession, calls: Sequence[Call]) -> Answer:
+    """Send the requests one after the other until the service does not refuse the arguments of one.
+
+    :raises ArgumentsRefused: if it refuses all; the message has both refusals.
+    """
+    refusals: list[ArgumentsRefused] = []
+    for call in calls:
+        try:
+            return session.send(call)
+        except ArgumentsRefused as error:
+            refusals.append(error)
+    first, last = refusals[0], refusals[-1]
+    if str(first) == str(last):
+        raise first
+    raise type(last)(f"{str(first).rstrip('.')}. With spec_id in place of flavor.code: {last}")
 
 
 def _is_job(found: FoundJob, job_id: str) -> bool:

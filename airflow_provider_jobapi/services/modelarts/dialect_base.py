@@ -84,8 +84,11 @@ class Dialect(Lists, Protocol):
         :raises InvalidJob: if a field is not allowed.
         """
 
-    def create(self, plan: Plan) -> Call:
-        """Build the request that creates a job."""
+    def create(self, plan: Plan) -> Sequence[Call]:
+        """Build the request that creates a job, first as the documents' procedure has it.
+
+        :returns: The requests to try in this order while the service refuses their arguments.
+        """
 
     def read_created(self, answer: Answer) -> ModelArtsKey:
         """Parse the keys of the created job."""

@@ -125,32 +125,15 @@ class V1:
             engine=any(name in config for name in _ENGINE_FIELDS),
         )
 
-    def create(self, plan: Plan) -> Call:
-        """Build the request that creates a job."""
-        config = nested(plan.more, "config")
-        own: dict[str, Any] = {
-            "worker_server_num": plan.nodes,
-            "parameter": [{"label": label, "value": value} for label, value in _parameters(plan)],
-            "train_url": plan.output,
-        }
-        if plan.flavor is not None:
-            own["flavor"] = {"code": plan.flavor}
-        if not any(name in config for name in _DATA_FIELDS):
-            own["data_source"] = [{"type": "obs", "data_url": plan.data}]
-        if "model_id" not in config:
-            own |= {"app_url": plan.code, "boot_file_url": plan.code + plan.boot_file} | _engine(plan)
-        if isinstance(config.get("parameter"), list):
-            own["parameter"] += config["parameter"]
-            config = {name: value for name, value in config.items() if name != "parameter"}
-        body = {
-            "job_name": plan.name,
-            "job_desc": plan.description,
-            "config": merged(own, config),
-            "workspace_id": plan.workspace_id,
-        }
-        more = {name: value for name, value in plan.more.items() if name != "config"}
-        subject = f"the job {plan.name}"
-        return Call("POST", "v1", "/training-jobs", subject, body=without_nulls(merged(body, more)), idempotent=False)
+    def create(self, plan: Plan) -> Sequence[Call]:
+        """Build the request that creates a job: with the flavour's code, as in the procedure, and with its ``spec_id``,
+        which the reference calls mandatory and which cannot stand beside the code.
+        """
+        if plan.flavor is None:
+            return [_create(plan, {})]
+        named: list[dict[str, Any]] = [{"flavor": {"code": plan.flavor}}]
+        named += [] if plan.spec_id is None else [{"spec_id": plan.spec_id}]
+        return [_create(plan, flavor) for flavor in named]
 
     def read_created(self, answer: Answer) -> ModelArtsKey:
         """Parse the keys of the created job."""
@@ -222,6 +205,31 @@ class V1:
         body = content(answer)
         written, count = text(body.get("content")), maybe_number(body.get("lines"))
         return () if count == 0 or (not written and count != 1) else split_lines(written, count)[0]
+
+
+def _create(plan: Plan, flavor: Mapping[str, Any]) -> Call:
+    config = nested(plan.more, "config")
+    own: dict[str, Any] = {
+        "worker_server_num": plan.nodes,
+        "parameter": [{"label": label, "value": value} for label, value in _parameters(plan)],
+        "train_url": plan.output,
+    } | dict(flavor)
+    if not any(name in config for name in _DATA_FIELDS):
+        own["data_source"] = [{"type": "obs", "data_url": plan.data}]
+    if "model_id" not in config:
+        own |= {"app_url": plan.code, "boot_file_url": plan.code + plan.boot_file} | _engine(plan)
+    if isinstance(config.get("parameter"), list):
+        own["parameter"] += config["parameter"]
+        config = {name: value for name, value in config.items() if name != "parameter"}
+    body = {
+        "job_name": plan.name,
+        "job_desc": plan.description,
+        "config": merged(own, config),
+        "workspace_id": plan.workspace_id,
+    }
+    more = {name: value for name, value in plan.more.items() if name != "config"}
+    subject = f"the job {plan.name}"
+    return Call("POST", "v1", "/training-jobs", subject, body=without_nulls(merged(body, more)), idempotent=False)
 
 
 def _engine(plan: Plan) -> dict[str, Any]:

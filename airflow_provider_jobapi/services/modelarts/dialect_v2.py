@@ -100,7 +100,7 @@ class V2:
             engine=any(name in algorithm for name in _ALGORITHM_FIELDS),
         )
 
-    def create(self, plan: Plan) -> Call:
+    def create(self, plan: Plan) -> Sequence[Call]:
         """Build the request that creates a job."""
         given = nested(plan.more, "algorithm")
         algorithm: dict[str, Any] = {
@@ -126,7 +126,8 @@ class V2:
         }
         more = {name: value for name, value in plan.more.items() if name != "algorithm"}
         subject = f"the job {plan.name}"
-        return Call("POST", "v2", "/training-jobs", subject, body=without_nulls(merged(body, more)), idempotent=False)
+        body = without_nulls(merged(body, more))
+        return [Call("POST", "v2", "/training-jobs", subject, body=body, idempotent=False)]
 
     def read_created(self, answer: Answer) -> ModelArtsKey:
         """Parse the keys of the created job."""

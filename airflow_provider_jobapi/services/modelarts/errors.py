@@ -45,6 +45,14 @@ class SoldOut(QuotaReached):
     """The requested flavour has no free machine. The list of flavours may not show this; the one of v2 never does."""
 
 
+class ArgumentsRefused(InvalidJob):
+    """An argument of the request is missing or wrong, and the code does not say which."""
+
+
+class FlavorRefused(ArgumentsRefused):
+    """The flavour of the request is wrong."""
+
+
 _BY_CODE: tuple[tuple[type[TrainingError], Iterable[str], str], ...] = (
     (QuotaReached, ("0118", "2815"), "wait until other jobs end, delete unneeded jobs, or request a larger quota"),
     (SoldOut, ("3952", "3976", "4992"), "the flavour is sold out; run the task later or set another flavour"),
@@ -63,7 +71,7 @@ _BY_CODE: tuple[tuple[type[TrainingError], Iterable[str], str], ...] = (
     ),
     (ConnectionProblem, GONE, "check the connection's workspace_id"),
     (ConnectionProblem, ("4311", "4312", "2791"), "check the connection's bucket, and that it is in ModelArts' region"),
-    (InvalidJob, ("2763", "2781", "2840"), "set another flavor in service_options, or change job_resources"),
+    (FlavorRefused, ("2763", "2781", "2840"), "set another flavor in service_options, or change job_resources"),
     (InvalidJob, ("2780",), "set another engine in image, in service_options or in the connection"),
     (InvalidJob, ("2793",), "set fewer nodes in service_options"),
     (InvalidJob, ("2890",), "set another pool_id in service_options"),
@@ -73,7 +81,11 @@ _BY_CODE: tuple[tuple[type[TrainingError], Iterable[str], str], ...] = (
         ("2757", "2758", "2802"),
         "check the code and boot file in service_options, and that the connection's bucket is in the same region",
     ),
-    (InvalidJob, ("0101", "0104", "0107"), "check the parameters that the message names, service_options first"),
+    (
+        ArgumentsRefused,
+        ("0101", "0104", "0105", "0107"),
+        "check the parameters that the message names, service_options first",
+    ),
 )  # fmt: skip
 """Exception and advice by code. The same numbers mean other things in codes of the API gateway and of IAM; see
 :func:`code_of`."""
@@ -145,7 +157,8 @@ def _by_status(status: int, call: Call, words: str) -> TrainingError:
         return BrokenContract(
             f"ModelArts rejected the request for {call.subject} ({words}); check the connection's dialect."
         )
-    return InvalidJob(f"ModelArts rejected the request for {call.subject} ({words}): correct what the message names.")
+    kind = ArgumentsRefused if status in {200, 400, 422} else InvalidJob
+    return kind(f"ModelArts rejected the request for {call.subject} ({words}): correct what the message names.")
 
 
 def _modelarts_code(full: str) -> str:

@@ -45,9 +45,10 @@ class Plan:
     :ivar code: The OBS folder of the code, as ``/bucket/key/``; ``data`` and ``output`` have the same form.
     :ivar boot_file: The name of the boot file in the code folder.
     :ivar engine: None if ``more`` has it.
-    :ivar flavor: None if ``more`` has it.
+    :ivar flavor: Its code; None if ``more`` has it.
     :ivar env: Names as in the DAG, and values; a script gets them as ``--name=value``.
     :ivar more: Request fields from the DAG, merged into the request.
+    :ivar spec_id: The number of the flavour, by which v1's reference names it; its procedure uses the code.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Plan:
     nodes: int
     env: tuple[tuple[str, str], ...]
     more: Mapping[str, Any] = field(default_factory=dict)
+    spec_id: int | None = None
 
     @property
     def parameters(self) -> list[tuple[str, str]]:

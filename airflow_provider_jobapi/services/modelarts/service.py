@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import (
     BrokenContract,
+    InvalidJob,
     JobConflict,
     JobGone,
     JobNotFound,
@@ -24,12 +25,12 @@ from airflow_provider_jobapi.services.files import tombstones
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts import plan as plans
 from airflow_provider_jobapi.services.modelarts.api_session import Mask, session_of
-from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, Catalogue, CustomImage
+from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, Catalogue, CustomImage, Flavor
 from airflow_provider_jobapi.services.modelarts.client import DEFAULT_SEARCH, ModelArtsClient, SearchLimits, check_same
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.dialect_base import ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.dialects import handle_text, read_handle
-from airflow_provider_jobapi.services.modelarts.errors import AlreadyEnded, SoldOut
+from airflow_provider_jobapi.services.modelarts.errors import AlreadyEnded, FlavorRefused, SoldOut
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
@@ -283,16 +284,17 @@ class ModelArtsService:
             data=f"{folder}{plans.DATA}",
             output=f"{folder}{plans.OUTPUT}",
             engine=engine,
-            flavor=flavor,
+            flavor=None if flavor is None else flavor.code,
+            spec_id=None if flavor is None else flavor.id,
             nodes=options.nodes,
             env=tuple((each.name, each.value) for each in job.env),
             more=options.more,
         )
 
-    def _flavor(self, job: TrainingJob, options: plans.Options) -> str:
+    def _flavor(self, job: TrainingJob, options: plans.Options) -> Flavor:
         chosen = self._catalogue.flavor(job, options.flavor, options.nodes)
         self._log.info(f"The job will run on flavour {chosen}.")
-        return chosen.code
+        return chosen
 
     def _create(self, job: TrainingJob, plan: plans.Plan, job_id: str, digest: str) -> tuple[ModelArtsKey, timedelta]:
         try:
@@ -301,6 +303,15 @@ class ModelArtsService:
             self._catalogue.clear()
             fitting = self._catalogue.fitting(job, plan.nodes)
             raise QuotaReached(f"{str(error).rstrip('.')}{fitting and f'; {fitting}'}.") from None
+        except FlavorRefused as error:
+            if plan.flavor is None:
+                raise
+            self._catalogue.clear()
+            fitting = self._catalogue.fitting(job, plan.nodes)
+            raise InvalidJob(
+                f"{str(error).rstrip('.')}; the request was for flavour {plan.flavor}{fitting and f'; {fitting}'}.",
+                field="service_options",
+            ) from None
 
     def _upload(self, job_id: str, directory: str, sources: Mapping[str, Source]) -> None:
         from airflow_provider_jobapi.services.files.transfers import upload

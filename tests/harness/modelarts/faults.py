@@ -11,7 +11,7 @@ from typing import Any
 
 FAULTS: dict[str, dict[str, Any]] = {
     # Faults of the wire. `path` is a regular expression over "METHOD /path?query".
-    "lost_answer": {"path": r"^POST .*/training-jobs$", "times": 1},
+    "lost_answer": {"path": r"^POST .*/training-jobs$", "times": 1, "every": 1},
     "too_many_requests": {"path": r"/v[12]/", "every": 3, "retry_after": 1, "times": None},
     "unavailable": {"path": r"/v[12]/", "times": 1, "retry_after": None},
     "bad_gateway": {"path": r"/v[12]/", "times": 1},  # something in between answers, with HTML
@@ -40,6 +40,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "separator": {"text": "\n"},  # 5
     "error_key": {"name": "error_msg"},  # 8
     "log_file_list": {"as_string": True},  # 9
+    "flavor_field": {"takes": "spec_id", "code": "0104"},  # 1: v1 takes spec_id alone, or "flavor" alone, or "neither"
     "soft_failures": {},  # 11
     "not_found": {"status": 404},
 }

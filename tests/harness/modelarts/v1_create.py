@@ -30,6 +30,14 @@ def resources(config: Fields) -> dict[str, Any]:
     return found
 
 
+def check_flavor_field(config: Fields, faults: Faults) -> None:
+    """Whether this service takes the field that names the flavour: the documents name two, and each has one alone."""
+    how = faults.get("flavor_field")
+    given = next((name for name in ("spec_id", "flavor") if config.value.get(name) is not None), None)
+    if how is not None and given is not None and given != how["takes"]:
+        raise Refused(how["code"], f"{how['takes']} is mandatory")
+
+
 def data_url(config: Fields) -> str:
     """The folder of the data: exactly one of data_url, data_source and dataset."""
     plain, sources = config.text("data_url"), config.items("data_source")
@@ -56,6 +64,7 @@ async def run_of(name: str, config: Fields, obs: Obs, faults: Faults) -> dict[st
     workers = config.number("worker_server_num")
     if workers is None or workers < 1:
         raise config.wrong("config.worker_server_num", "an integer of 1 and more")
+    check_flavor_field(config, faults)
     spec = resources(config)
     if workers > spec["max_num"]:
         raise Refused(WRONG, f"worker_server_num must not be greater than max_num {spec['max_num']}")

@@ -44,7 +44,7 @@ def plan(**fields: Any) -> Plan:
 
 
 def body(**fields: Any) -> dict[str, Any]:
-    call = DIALECT.create(plan(**fields))
+    call = DIALECT.create(plan(**fields))[0]
     assert (call.method, call.version, call.path, call.idempotent) == ("POST", "v1", "/training-jobs", False)
     return dict(call.body or {})
 
@@ -52,6 +52,17 @@ def body(**fields: Any) -> dict[str, Any]:
 def test_request_of_the_procedure() -> None:
     asked = {"notification": {"topic_urn": "", "events": []}}
     assert body(more=asked) == document("create_request")
+
+
+def test_the_flavour_by_its_code_and_then_by_its_id() -> None:
+    """The procedure names it by the code, the reference by ``spec_id``, and neither has both."""
+    asked = {"notification": {"topic_urn": "", "events": []}}
+    first, second = DIALECT.create(plan(spec_id=27, more=asked))
+    assert first.body == document("create_request")
+    config = document("create_request")["config"]
+    del config["flavor"]
+    assert second.body == document("create_request") | {"config": config | {"spec_id": 27}}
+    assert len(DIALECT.create(plan(flavor=None, more={"config": {"pool_id": "p"}}))) == 1
 
 
 def test_env_becomes_parameters_with_names_in_lower_case() -> None:

@@ -40,7 +40,7 @@ def body(**fields: Any) -> dict[str, Any]:
         "nodes": 1,
         "env": (),
     }
-    call = DIALECT.create(Plan(**(known | fields)))
+    (call,) = DIALECT.create(Plan(**(known | fields)))
     assert (call.method, call.version, call.path, call.idempotent) == ("POST", "v2", "/training-jobs", False)
     return dict(call.body or {})
 

@@ -69,6 +69,11 @@ def test_named_flavor() -> None:
         choose_flavor([flavor("small", sold_out=True), LARGE], resources(), "small")
 
 
+def test_a_flavor_named_by_its_id() -> None:
+    flavors = read_v1_flavors(each for each in document("specs")["specs"] if isinstance(each, dict))
+    assert choose_flavor(flavors, resources(), "27").code == "modelarts.vm.cpu.8u"
+
+
 def test_no_flavor_fits() -> None:
     with pytest.raises(
         InvalidJob,
@@ -81,8 +86,8 @@ def test_no_flavor_fits() -> None:
 
 def test_the_specs_of_the_procedure() -> None:
     assert read_v1_flavors(each for each in document("specs")["specs"] if isinstance(each, dict)) == [
-        Flavor("modelarts.vm.cpu.2u", 2, 0, 0, 8192, 1, sold_out=False),
-        Flavor("modelarts.vm.cpu.8u", 8, 0, 0, 32768, 1, sold_out=False),
+        Flavor("modelarts.vm.cpu.2u", 2, 0, 0, 8192, 1, sold_out=False, id=7),
+        Flavor("modelarts.vm.cpu.8u", 8, 0, 0, 32768, 1, sold_out=False, id=27),
     ]
 
 

@@ -127,9 +127,10 @@ def test_a_creation_without_effect_is_searched_for_once(modelarts: ModelArts, di
 def test_a_job_whose_creation_was_refused_is_searched_for_once(
     modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str
 ) -> None:
-    modelarts.inject_fault("refusal", path=CREATE, code="0104", message="No.")
+    modelarts.inject_fault("refusal", path=CREATE, code="0104", message="No.", times=2)
     with pytest.raises(InvalidJob):
         modelarts_service.submit(job(), job_id)
+    modelarts.clear_faults()
     since = len(modelarts.requests())
     with pytest.raises(JobNotFound):
         modelarts_service.find(job_id)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -158,6 +160,55 @@ def test_sold_out_at_the_creation_without_a_list_of_flavors(modelarts: ModelArts
     modelarts.inject_fault("refusal", path="^POST .*/training-jobs$", code="3976", message="No resources.")
     modelarts.inject_fault("unavailable", path="resource-specs", times=9)
     with pytest.raises(QuotaReached, match=r"run the task later or set another flavour\.$"):
+        modelarts_service.submit(job(), job_id)
+
+
+@pytest.mark.parametrize("code", ["0101", "0104", "2763"])
+@pytest.mark.parametrize(("takes", "attempts"), [("flavor", 1), ("spec_id", 2)])
+@pytest.mark.parametrize("options", [{}, {"flavor": "modelarts.vm.cpu.2u"}])
+def test_a_service_that_takes_one_field_for_the_flavor(
+    modelarts: ModelArts, job_id: str, takes: str, attempts: int, code: str, options: dict[str, str]
+) -> None:
+    """The procedure of v1 has ``flavor.code``, and its reference ``spec_id``, which it calls mandatory."""
+    modelarts.inject_fault("flavor_field", takes=takes, code=code)
+    modelarts_service = service(modelarts, "v1")
+    handle = modelarts_service.submit(job(service_options=options), job_id).handle
+    assert len(posted(modelarts, job_id)) == attempts
+    config = json.loads(created(modelarts, job_id)[0])["config"]
+    asked = {name: config.get(name) for name in ("flavor", "spec_id")}
+    assert asked == {"flavor": {"code": "modelarts.vm.cpu.2u"}, "spec_id": None} | (
+        {"flavor": None, "spec_id": 7} if takes == "spec_id" else {}
+    )
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
+
+
+def test_a_lost_answer_to_the_second_attempt_makes_no_second_job(modelarts: ModelArts, job_id: str) -> None:
+    modelarts.inject_fault("flavor_field", takes="spec_id")
+    modelarts.inject_fault("lost_answer", every=2)
+    modelarts_service = service(modelarts, "v1")
+    handle = modelarts_service.submit(job(), job_id).handle
+    assert modelarts_service.find(job_id).handle == handle
+    assert [each["status"] for each in posted(modelarts, job_id)] == [400, None]
+
+
+def test_both_fields_for_the_flavor_are_refused(modelarts: ModelArts, job_id: str) -> None:
+    modelarts.inject_fault("flavor_field", takes="neither", code="2781")
+    with pytest.raises(InvalidJob) as caught:
+        service(modelarts, "v1").submit(job(), job_id)
+    flavors = r"flavours that fit: modelarts\.vm\.cpu\.2u \(2 CPUs, 8 GB\)"
+    assert re.search(
+        rf"ModelArts\.2781.* the request was for flavour modelarts\.vm\.cpu\.2u; {flavors}", str(caught.value)
+    )
+    assert [each["status"] for each in posted(modelarts, job_id)] == [400, 400]
+    modelarts.inject_fault("refusal", path="^POST .*/training-jobs$", code="0104", message="The app_url is odd.")
+    modelarts.inject_fault("flavor_field", takes="flavor")
+    with pytest.raises(InvalidJob, match=r"The app_url is odd.*With spec_id in place of flavor\.code: .*mandatory"):
+        service(modelarts, "v1").submit(job(), job_id)
+
+
+def test_a_refused_flavor_is_named(modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str) -> None:
+    modelarts.inject_fault("refusal", path="^POST .*/training-jobs$", code="2763", message="Invalid.", times=2)
+    with pytest.raises(InvalidJob, match=r"the request was for flavour modelarts\.vm\.cpu\.2u; flavours that fit: "):
         modelarts_service.submit(job(), job_id)
 
 
