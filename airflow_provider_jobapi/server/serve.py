@@ -22,6 +22,7 @@ from airflow_provider_jobapi.server.http.app import build, create_app
 from airflow_provider_jobapi.server.http.limits import LimitedProtocol
 from airflow_provider_jobapi.server.http.routes.dependencies import ServerComponents
 from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
+from airflow_provider_jobapi.server.run.supervisor.process_tree import refuse_to_be_read
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, ClientRegistry, connection_help
 from airflow_provider_jobapi.server.store.database import Database
@@ -53,6 +54,8 @@ def serve(settings: Settings) -> int:
         database = Database(settings.root / "jobapi.sqlite")
         try:
             components = build(settings, database)
+            if components.runner.environments.credentials:
+                refuse_to_be_read()  # its variables have them
             with suppress(KeyboardInterrupt):  # uvicorn raises the signal again that ended it
                 return _run(settings, components)
             if going := len(components.registry.placed()):

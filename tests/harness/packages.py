@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import base64
 import io
+import ssl
 import tarfile
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 _BACKEND = """
 import io, os, tarfile, zipfile
@@ -76,36 +78,53 @@ class Index:
     """A package index of the files in a folder.
 
     :param credentials: ``user:password``, without which it answers 401; none where it is empty.
+    :param tls: The TLS of ``localhost``. Such an index names its files by their whole address, behind a redirect.
     :ivar asked: The paths that were asked for.
+    :ivar logins: The values of ``Proxy-Authorization`` that came.
     :ivar gate: While it is not set, files are not sent.
     """
 
-    def __init__(self, folder: Path, credentials: str = "") -> None:
+    def __init__(self, folder: Path, credentials: str = "", *, tls: ssl.SSLContext | None = None) -> None:
         self.asked: list[str] = []
+        self.logins: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(folder, credentials))
+        if tls:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        scheme, host = ("https", "localhost") if tls else ("http", "127.0.0.1")
+        place = f"{host}:{self._server.server_address[1]}"
+        self.address = f"{scheme}://{place}"
+        self.url = f"{scheme}://{credentials}@{place}/simple/" if credentials else f"{self.address}/simple/"
+
+    def _handler(self, folder: Path, credentials: str) -> type[BaseHTTPRequestHandler]:
         wanted = "Basic " + base64.b64encode(credentials.encode()).decode()
         index = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 index.asked.append(self.path)
+                index.logins.add(self.headers.get("Proxy-Authorization", ""))
+                path = urlsplit(self.path).path  # a proxy is asked for whole addresses
                 if credentials and self.headers.get("Authorization") != wanted:
                     self._answer(401, b"who are you?", "text/plain")
-                elif self.path.startswith("/simple/"):
-                    name = self.path.strip("/").split("/")[-1]
-                    links = [f'<a href="/files/{file.name}">{file.name}</a>' for file in folder.glob(f"{name}-1.0*")]
-                    self._answer(200 if links else 404, "".join(links).encode(), "text/html")
+                elif path.startswith("/simple/"):
+                    self._answer(*index._page(folder, path.strip("/").split("/")[-1]), "text/html")
+                elif path.startswith("/moved/"):
+                    self._answer(302, b"", "text/plain", f"{index.address}{path.replace('moved', 'files')}")
                 else:
                     index.gate.wait(60)
-                    self._answer(200, (folder / self.path.split("/")[-1]).read_bytes(), "application/octet-stream")
+                    self._answer(200, (folder / path.split("/")[-1]).read_bytes(), "application/octet-stream")
 
             do_HEAD = do_GET  # noqa: N815
 
-            def _answer(self, status: int, body: bytes, kind: str) -> None:
+            def _answer(self, status: int, body: bytes, kind: str, location: str = "") -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
+                if location:
+                    self.send_header("Location", location)
                 if status == 401:
                     self.send_header("WWW-Authenticate", 'Basic realm="packages"')
                 self.end_headers()
@@ -115,11 +134,12 @@ class Index:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        place = f"127.0.0.1:{self._server.server_address[1]}"
-        self.address = f"http://{place}"
-        self.url = f"http://{credentials}@{place}/simple/" if credentials else f"http://{place}/simple/"
+        return Handler
+
+    def _page(self, folder: Path, name: str) -> tuple[int, bytes]:
+        place = f"{self.address}/moved" if self.address.startswith("https") else "/files"
+        links = [f'<a href="{place}/{file.name}">{file.name}</a>' for file in folder.glob(f"{name}-1.0*")]
+        return 200 if links else 404, "".join(links).encode()
 
     def __enter__(self) -> Self:
         self._thread.start()

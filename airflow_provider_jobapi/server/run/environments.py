@@ -21,6 +21,7 @@ from typing import Any
 
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run import build_environment, environment_collection
+from airflow_provider_jobapi.server.run.index_credentials import installer, netrc_of_user
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.training.status import Reason
 
@@ -62,6 +63,8 @@ class Interpreter:
                 capture_output=True,
                 check=True,
                 timeout=_COMMAND_TIMEOUT_SECONDS,
+                # Not the server's variables, which jobs of its user could read there.
+                env={name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ},
             )
             path, version = json.loads(answer.stdout)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -80,11 +83,13 @@ class Environment:
     :ivar programs: The directory of its programs.
     :ivar step: The step of ``spec.json`` that makes it.
     :ivar lock: The file that the job holds a shared lock on while it runs.
+    :ivar needs_relay: Whether the step needs the relay that adds the credentials of package indexes.
     """
 
     programs: Path
     step: dict[str, Any]
     lock: Path
+    needs_relay: bool = False
 
 
 class Environments:
@@ -96,12 +101,18 @@ class Environments:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.interpreter = Interpreter.find(settings.python)
+        self._installer = installer(_installer_variables(os.environ), netrc_of_user(os.environ))
         self._uv = find_uv()
         self._builder = build_environment.__file__
         if settings.users:
             self._uv = _install_program(self._uv, settings.root)
             self._builder = _install_program(self._builder, settings.root)
             self._check_programs(settings.users[0])
+
+    @property
+    def credentials(self) -> str:
+        """The credentials of package indexes, for the relay of a supervisor; empty where there are none."""
+        return self._installer.credentials
 
     def of(self, client_id: str, uid: int | None, directory: Path, requirements: str) -> Environment:
         """Plan the environment of a job; jobs of a client with the same requirements share one.
@@ -123,11 +134,11 @@ class Environments:
         step = {
             "name": "environment",
             "argv": [python, "-I", "-S", self._builder, self._uv, python, str(listing), str(target)],
-            "env": _installer_environment(os.environ, home, directory / "tmp"),
+            "env": self._installer.variables | _installer_environment(home, directory / "tmp"),
             "cwd": str(directory / "tmp"),  # not the work folder: uv would read its uv.toml
             "failed": Reason.ENVIRONMENT_FAILED.value,
         }
-        return Environment(target / "bin", step, lock)
+        return Environment(target / "bin", step, lock, bool(self.credentials))
 
     def collect(self) -> environment_collection.Collected:
         """Bring the environments below their bound."""
@@ -159,10 +170,15 @@ class Environments:
                 ) from None
 
 
-def _installer_environment(environ: Mapping[str, str], home: Path, temporary: Path) -> dict[str, str]:
-    """The environment variables of uv: package indexes and proxies of the server, and no other variable of it."""
+def _installer_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The server's variables about package indexes and proxies."""
     names = [name for name in environ if name.startswith(_INSTALLER_SEES) or name.upper() in _NETWORK]
-    return {name: environ[name] for name in names} | trusted_certificates(environ) | {
+    return {name: environ[name] for name in names} | trusted_certificates(environ)
+
+
+def _installer_environment(home: Path, temporary: Path) -> dict[str, str]:
+    """The other environment variables of uv."""
+    return {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": str(temporary),

@@ -90,6 +90,7 @@ def _spec(job: Job, settings: Settings, environment: Environment, uid: int | Non
         "grace": settings.grace.total_seconds(),
         "holds": [str(environment.lock)],
         "processes": settings.process_bound,
+        "relay": environment.needs_relay,
     }
 
 

@@ -26,7 +26,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -230,7 +230,7 @@ class Runner:
                     raise
                 self._end(job, verdict.not_prepared(error))
                 return
-        self._engine.place(PlacementRequest.of(job))
+        self._engine.place(replace(PlacementRequest.of(job), credentials=self.environments.credentials))
 
     def _uid(self, job: Job) -> int | None:
         """The user id of the job's steps, or None for the server's own.

@@ -148,7 +148,8 @@ def test_uv_gets_only_the_index_and_proxy_variables_of_the_server(tmp_path):
         "AWS_SECRET_ACCESS_KEY": "secret",
         "SSL_CERT_FILE": "/certs",
     }
-    seen = environments._installer_environment(environ, tmp_path, tmp_path / "tmp")
+    seen = environments._installer_variables(environ)
+    seen |= environments._installer_environment(tmp_path, tmp_path / "tmp")
     assert {name: seen[name] for name in environ if name in seen} == {
         "UV_INDEX_URL": "https://index",
         "UV_DEFAULT_INDEX": "https://index",

@@ -55,6 +55,8 @@ class PlacementRequest:
     :ivar image: The container image that the job asks for, or an empty text.
     :ivar gpu_ids: The numbers of the GPUs that :meth:`Engine.admit` granted.
     :ivar environment: The environment variables of the supervisor.
+    :ivar credentials: The credentials of package indexes, for the supervisor's relay. They go into no file and no
+        variable.
     """
 
     key: JobKey
@@ -63,6 +65,7 @@ class PlacementRequest:
     image: str = ""
     gpu_ids: tuple[int, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: SUPERVISOR_ENVIRONMENT)
+    credentials: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, job: Job) -> PlacementRequest:

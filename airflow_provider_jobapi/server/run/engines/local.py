@@ -8,9 +8,11 @@ the lock that each supervisor holds in the job's directory.
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from airflow_provider_jobapi.server.run import supervisor
@@ -23,6 +25,8 @@ from airflow_provider_jobapi.server.store.layout import is_locked
 from airflow_provider_jobapi.training.job_file import Resources
 
 _PROBE_TIMEOUT_SECONDS = 60
+_HANDOVER_SECONDS = 60
+"""The time that a supervisor gets to take the credentials of the package index."""
 
 
 class LocalEngine:
@@ -47,16 +51,25 @@ class LocalEngine:
         """Start a supervisor, unless this process has started one that still runs."""
         if self._has_process(request):
             return
-        with (request.directory / "supervisor.err").open("ab") as errors:
+        command = [sys.executable, "-I", "-S", str(Path(supervisor.__file__).parent), str(request.directory)]
+        with (request.directory / "supervisor.err").open("ab") as errors, ExitStack() as stack:
+            ours, theirs = map(stack.enter_context, socket.socketpair())
+            handles = [theirs.fileno()] if request.credentials else []
             self._processes[request.key] = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(supervisor.__file__).parent), str(request.directory)],
+                [*command, *map(str, handles)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 env=dict(request.environment),
                 cwd="/",
                 start_new_session=True,
+                pass_fds=handles,
             )
+            theirs.close()
+            if request.credentials:
+                ours.settimeout(_HANDOVER_SECONDS)
+                with suppress(OSError):  # the supervisor has ended, which the next poll finds
+                    ours.sendall(request.credentials.encode())
 
     def poll(self, requests: Iterable[PlacementRequest]) -> dict[JobKey, EngineStatus]:
         """ACTIVE while a supervisor holds the lock, or was started and has not taken the lock yet; otherwise GONE."""
@@ -99,6 +112,9 @@ def can_hide_processes() -> bool:
     """Whether jobs under other user ids do not see the processes of other users."""
     command = [sys.executable, "-I", "-S", hidden_processes.__file__]
     try:
-        return subprocess.run(command, check=False, timeout=_PROBE_TIMEOUT_SECONDS, capture_output=True).returncode == 0
+        return (
+            subprocess.run(command, check=False, timeout=_PROBE_TIMEOUT_SECONDS, capture_output=True, env={}).returncode
+            == 0
+        )
     except (OSError, subprocess.SubprocessError):
         return False

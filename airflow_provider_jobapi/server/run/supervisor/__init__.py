@@ -12,13 +12,15 @@ be copied to any machine. The files in DIRECTORY:
                    {"name": "training", "argv": ["/bin/sh", "-c", "…"], "env": {…}, "cwd": "…",
                     "limits": {"memory": 2147483648}}],
          "seconds": 72000, "uid": null, "gid": null, "log_bound": 100000000, "grace": 30, "notices": ["…"],
-         "holds": ["…"], "processes": 4096}
+         "holds": ["…"], "processes": 4096, "relay": false}
 
     The last step is the job's command. ``seconds`` bounds the time of all steps together and may be null, as may
     ``limits`` and each of its values; ``seconds`` in the limits of a step, which earlier servers wrote, bounds that
     step. ``notices`` are written at the log's beginning. ``holds`` are files on which a shared lock is kept while the
     job runs. ``processes`` bounds the processes and threads of all steps together. Steps run as ``uid`` and ``gid``,
-    the supervisor as the user that started it.
+    the supervisor as the user that started it. With ``relay`` the supervisor reads the credentials of the package index
+    from the socket that its second argument names, and starts ``index_relay.py``; its address takes the place of
+    ``{relay}`` in the steps' variables.
 ``lock``
     Locked (flock) by the supervisor from its start to its end: it is alive exactly as long as the lock is held.
 ``started``

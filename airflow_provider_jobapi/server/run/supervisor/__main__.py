@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
-    from airflow_provider_jobapi.server.run.supervisor import process_tree
+    from airflow_provider_jobapi.server.run.supervisor import index_relay, process_tree
     from airflow_provider_jobapi.server.run.supervisor.framing import stamp
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
     from airflow_provider_jobapi.server.run.supervisor.process_bound import ProcessBound
     from airflow_provider_jobapi.server.run.supervisor.step import MARK, Step, StepContext
 else:  # run by its path, isolated from every package
+    import index_relay  # type: ignore[import-not-found, no-redef]
     import process_tree  # type: ignore[import-not-found, no-redef]
     from framing import stamp  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
@@ -89,6 +90,21 @@ class Job:
         self._record = ExitRecord(directory)
         self._received_sigterm = False
         self._command_started: float | None = None
+
+    def start_relay(self, handle: int | None) -> None:
+        """Start the relay of the package index, if the job needs one; it ends with the first step.
+
+        :param handle: The socket through which the server sends the credentials.
+        :raises OSError: when it did not send them.
+        """
+        if not self._spec.get("relay"):
+            return
+        if handle is None:
+            raise OSError("the server opened no way for the credentials of the package index")
+        address = index_relay.start(handle)
+        for step in self._spec["steps"]:
+            variables = step["env"].items()
+            step["env"] = {name: address if value == index_relay.RELAY else value for name, value in variables}
 
     def run(self, umask: int) -> int:
         """Run the steps, write the exit record, and return the exit code."""
@@ -239,8 +255,11 @@ def mark_running(directory: Path) -> float:
     return now
 
 
-def main(directory: Path) -> int:
-    """Supervise the job of a directory; returns the exit code."""
+def main(directory: Path, handle: int | None = None) -> int:
+    """Supervise the job of a directory; returns the exit code.
+
+    :param handle: The socket through which the server sends the credentials of the package index, if it has any.
+    """
     umask = os.umask(0o077)
     try:
         lock = lock_directory(directory)
@@ -249,6 +268,7 @@ def main(directory: Path) -> int:
         if (directory / "started").exists():
             return STARTED_BEFORE
         job = Job(directory)
+        job.start_relay(handle)
         mark_started(directory)
     except (OSError, ValueError, KeyError) as error:
         sys.stderr.write(f"{directory} cannot be used: {error!r}\n")
@@ -257,4 +277,4 @@ def main(directory: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]).absolute()))
+    sys.exit(main(Path(sys.argv[1]).absolute(), *map(int, sys.argv[2:3])))

@@ -27,7 +27,7 @@ _RLIMIT_RTTIME = 15
 _STOP_ROUNDS = 50
 """How often more processes of a tree are looked for before it is killed."""
 
-_SET_PDEATHSIG, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 36, 38
+_SET_PDEATHSIG, _SET_DUMPABLE, _SET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS = 1, 4, 36, 38
 
 
 def _find_prctl() -> Callable[..., int] | None:
@@ -64,6 +64,12 @@ def renounce_privileges() -> None:
     """Make programs with a set-uid bit harmless for this process and all below it."""
     if _prctl is not None:
         _prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def refuse_to_be_read() -> None:
+    """Keep other processes of this user from reading this one's memory and variables, until it starts a program."""
+    if _prctl is not None:
+        _prctl(_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def offer_to_the_oom_killer() -> None:
