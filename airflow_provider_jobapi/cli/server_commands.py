@@ -130,7 +130,8 @@ def _client_list(settings: Settings, _options: argparse.Namespace) -> int:
 def _print_connection(settings: Settings, client_id: str, secret: str) -> int:
     from airflow_provider_jobapi.server.store.clients import connection_help
 
-    url = settings.url or f"http://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = settings.url or f"http://{host}:{settings.port}"
     print(f"The secret of {client_id!r} is shown this once. Give Airflow the connection:\n")
     print(connection_help(url, client_id, secret))
     return 0

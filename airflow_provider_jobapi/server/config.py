@@ -14,6 +14,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from airflow_provider_jobapi.server import machine
 from airflow_provider_jobapi.training.units import read_span, size_text
@@ -181,7 +182,7 @@ class Settings:
             )
         if self.users and os.geteuid() != 0:
             raise SettingsError("--users needs root, since each client's jobs run under a user id of their own.")
-        if self.url and not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", self.url):
+        if self.url and not _is_address(self.url):
             raise SettingsError(f"--url cannot be {self.url!r}: it is an address such as https://jobs.example.com.")
 
     def check_user_of_jobs(self) -> None:
@@ -195,6 +196,14 @@ class Settings:
                 "of each client a user id of their own with --users FIRST-LAST, or pass --jobs-as-root where jobs may "
                 "do everything on this machine, such as in a container of their own."
             )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        port = urlsplit(text).port
+    except ValueError:
+        return False
+    return port != 0 and re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text) is not None
 
 
 def add_options(parser: argparse.ArgumentParser, *names: str) -> None:

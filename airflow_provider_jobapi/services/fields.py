@@ -34,6 +34,7 @@ class Field:
     """What a field of a connection means and how its value is read.
 
     :ivar key: A key of the extra, or ``host``, ``login`` or ``password``.
+    :ivar older: Another key of the extra that means the same, in connections that were made before; empty for none.
     :ivar label: The field's name in the form.
     :ivar description: Sentences for the form and the documentation. The first begins with "The" where the field is
         required, since the error for a missing field quotes it.
@@ -58,6 +59,12 @@ class Field:
     json_format: str = ""
     choices: Sequence[str] = ()
     placeholder: str = ""
+    older: str = ""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that are read."""
+        return (self.key, self.older) if self.older else (self.key,)
 
     @property
     def in_extra(self) -> bool:
@@ -82,13 +89,16 @@ class Field:
         :param values: The values of the fields before, by the names of their attributes.
         :raises ConnectionProblem: naming the field and saying what is allowed.
         """
-        given = entered.get(self.key)
+        key, *others = [key for key in self.keys if entered.get(key) is not None] or [self.key]
+        given = entered.get(key)
+        if any(entered[other] != given for other in others):
+            raise ConnectionProblem(f"The connection's extra has both {self.key} and {self.older}; keep {self.key}.")
         if self.required and (given is None or (isinstance(given, str) and self.in_extra and not given.strip())):
             place = "The connection's extra" if self.in_extra else "The connection"
             meaning = self.description[:1].lower() + self.description[1:]
             raise ConnectionProblem(f"{place} has no {self.key}: it is {meaning}")
         if given is not None:
-            return self.read(self.key, given)
+            return self.read(key, given)
         return self.read(self.key, self.default(values)) if callable(self.default) else self.default
 
 
@@ -144,7 +154,9 @@ class ConnectionSettings:
         :raises ConnectionProblem: naming the field and saying what is allowed.
         """
         fields = cls.fields()
-        entered = settings.known(extra, sorted(field.key for field in fields.values() if field.in_extra))
+        entered = settings.known(
+            extra, sorted(key for field in fields.values() if field.in_extra for key in field.keys)
+        )
         if host and host.strip():
             entered["host"] = settings.address(host, port, schema)
         entered |= {key: value for key, value in {"login": login, "password": password}.items() if value}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -18,6 +19,9 @@ from airflow_provider_jobapi.training.hosts import is_loopback
 
 Reader = Callable[[str, Any], Any]
 """Takes the key and the value; answers the value to use, or raises :class:`ConnectionProblem`."""
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+LARGEST_PORT = 65_535
 
 LONGEST_TIME = 3_600.0
 """Seconds; the longest time that a connection may set."""
@@ -33,18 +37,31 @@ def address(host: str, port: int | None, schema: str | None) -> str:
     """The service's address, without a trailing slash.
 
     :param host: A host, or a whole address.
+    :param port: The port, where the host does not contain it. Airflow's forms write 0 for an empty field.
+    :param schema: ``http`` or ``https`` (the default), where the host does not contain it.
     :raises ConnectionProblem: when it is not an HTTP address.
     """
-    given = host.strip()
-    if "://" not in given:
-        scheme = (schema or "https").strip().lower()
-        if scheme not in {"http", "https"}:
+    scheme, separator, place = host.strip().partition("://")
+    if not separator:
+        scheme, place = (schema or "https").strip().lower(), host.strip()
+        if scheme not in DEFAULT_PORTS:
             raise ConnectionProblem(f"The connection's schema cannot be {scheme!r}: it is http or https.")
-        given = f"{scheme}://{given}"
-    parts = check_url("host", given, base=True)
-    if port and parts.port is None:
-        parts = parts._replace(netloc=f"{parts.netloc}:{port}")
+    parts = check_url("host", f"{scheme}://{_bracketed(place)}", base=True)
+    if port and not 0 < port <= LARGEST_PORT:
+        raise ConnectionProblem(f"The connection's port cannot be {port}: it is 1 to {LARGEST_PORT}.")
+    if port and parts.port is None and port != DEFAULT_PORTS[parts.scheme]:
+        parts = parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{port}")
     return parts.geturl().rstrip("/")
+
+
+def _bracketed(place: str) -> str:
+    """Write an IPv6 address as addresses have it: ``[::1]`` for ``::1``."""
+    host, slash, path = place.partition("/")
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return place
+    return f"[{host}]{slash}{path}"
 
 
 def known(extra: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:

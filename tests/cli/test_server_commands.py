@@ -51,10 +51,11 @@ def test_the_first_start_prints_the_connection_and_later_ones_do_not(tmp_path):
     with running(tmp_path / "root") as server:
         printed = server.log()
         assert f"--conn-login airflow --conn-password {server.secret}" in printed
-        assert f"airflow connections add jobapi_default --conn-type jobapi --conn-host {server.url}" in printed
-        assert server.connection["conn_type"] == "jobapi"
-        assert server.connection["host"] == server.url
-        assert server.connection["extra"] == {"token_url": f"{server.url}/oauth/token"}
+        host, port = f"--conn-host http://127.0.0.1 --conn-port {server.port}", {"port": server.port}
+        assert f"airflow connections add jobapi_default --conn-type jobapi {host} " in printed
+        assert "--conn-extra" not in printed
+        known = {"conn_type": "jobapi", "host": "http://127.0.0.1", "login": "airflow", "password": server.secret}
+        assert server.connection == known | port
         server.token()
         server.stop()
         begin = len(printed)
@@ -160,7 +161,7 @@ def test_a_second_client_needs_users_or_trust(tmp_path):
     place = str(tmp_path / "root")
     first = jobapi("client", "add", "one", "--root", place, "--port", "4711")
     assert first.returncode == 0
-    assert "--conn-host http://127.0.0.1:4711" in first.stdout
+    assert "--conn-host http://127.0.0.1 --conn-port 4711" in first.stdout
     said = refused("client", "add", "two", "--root", place)
     assert "The clients one, two would share one user id" in said
     assert "--users FIRST-LAST (as root), or pass --trust-all-clients" in said

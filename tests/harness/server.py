@@ -36,6 +36,8 @@ import pytest
 import requests
 import yaml
 
+from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
+
 T = TypeVar("T")
 START_TIMEOUT = 30.0
 AS_ROOT = ("--jobs-as-root",) if os.geteuid() == 0 else ()
@@ -49,7 +51,7 @@ class Server:
     :ivar client_id: The login of the connection.
     :ivar secret: The password of the connection.
     :ivar token_url: Where the tokens are.
-    :ivar connection: The Airflow connection as the server printed it: conn_type, host, login, password, extra.
+    :ivar connection: The Airflow connection as the server printed it: conn_type, host, port, login, password.
     :ivar root: The server's root directory.
     :ivar process: The process.
     """
@@ -87,7 +89,8 @@ class Server:
 
     @property
     def token_url(self) -> str:
-        return str(self.connection["extra"]["token_url"])
+        fields = {name: value for name, value in self.connection.items() if name != "conn_type"}
+        return JobApiConnection.of(**fields).token_url
 
     def restart(self, *options: str) -> None:
         """Start the server (again) on the same root and port.

@@ -29,6 +29,17 @@ def made(host: str | None = "https://jobs.example.com", **fields: Any) -> JobApi
         ({"host": "https://jobs.example.com/base", "port": 8443}, "https://jobs.example.com:8443/base"),
         ({"host": "http://jobs.example.com:1", "port": 2}, "http://jobs.example.com:1"),
         ({"host": "http://[::1]:8787"}, "http://[::1]:8787"),
+        ({"host": "http://127.0.0.1", "port": 8787}, "http://127.0.0.1:8787"),
+        ({"host": "http://127.0.0.1", "port": 8787, "schema": "https"}, "http://127.0.0.1:8787"),
+        ({"host": "http://127.0.0.1:8787", "port": 0}, "http://127.0.0.1:8787"),
+        ({"host": "127.0.0.1:8787", "port": 0, "schema": "http"}, "http://127.0.0.1:8787"),
+        ({"host": "jobs.example.com", "port": 0, "schema": ""}, "https://jobs.example.com"),
+        ({"host": "https://jobs.example.com/base", "port": 443}, "https://jobs.example.com/base"),
+        ({"host": "http://jobs.example.com", "port": 443}, "http://jobs.example.com:443"),
+        ({"host": "http://[::1]", "port": 8787}, "http://[::1]:8787"),
+        ({"host": "[::1]", "port": 8787, "schema": "HTTP"}, "http://[::1]:8787"),
+        ({"host": "::1", "port": 8787, "schema": "http"}, "http://[::1]:8787"),
+        ({"host": "http://fd00::7/base", "port": 8787}, "http://[fd00::7]:8787/base"),
     ],
 )
 def test_every_way_to_write_an_address(fields: dict[str, Any], base_url: str) -> None:
@@ -77,6 +88,8 @@ def test_the_extra_says_the_rest(tmp_path: Path) -> None:
         ({"host": "https://me:pw@jobs"}, "login"),
         ({"host": "https://jobs/?a=b"}, "query"),
         ({"schema": "gopher", "host": "jobs"}, "http or https"),
+        ({"port": -1}, "port cannot be -1: it is 1 to 65535"),
+        ({"port": 70_000}, "port cannot be 70000"),
         ({"login": None}, "no login"),
         ({"password": ""}, "no password"),
         ({"extra": {"verfy": False}}, "'verfy'"),
@@ -88,6 +101,9 @@ def test_the_extra_says_the_rest(tmp_path: Path) -> None:
         ({"extra": {"version": "../v1"}}, "version"),
         ({"extra": {"token_method": "put"}}, "post_basic, post_form, get_basic"),
         ({"extra": {"token_method": []}}, "post_basic, post_form, get_basic"),
+        ({"extra": {"oauth_url": 5}}, "oauth_url"),
+        ({"extra": {"oauth_method": "put"}}, "oauth_method cannot be 'put'"),
+        ({"extra": {"oauth_url": "https://a/t", "token_url": "https://b/t"}}, "both oauth_url and token_url; keep o"),
         ({"extra": {"token_url": 5}}, "token_url"),
         ({"extra": {"token_url": "oauth/token"}}, "token_url"),
         ({"extra": {"proxy": "socks5://proxy"}}, "proxy"),
@@ -105,7 +121,7 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], words: str) -> None:
 @given(
     host=st.text(max_size=40), schema=st.none() | st.text(max_size=8), port=st.none() | st.integers(-1, 70_000),
     extra=st.dictionaries(
-        st.sampled_from(["token_url", "token_method", "version", "verify", "timeout", "proxy", "scope"]),
+        st.sampled_from(["oauth_url", "token_url", "token_method", "version", "verify", "timeout", "proxy", "scope"]),
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.lists(st.none()),
     ),
 )  # fmt: skip
@@ -118,6 +134,22 @@ def test_any_field_gives_a_connection_or_one_kind_of_error(
         return
     assert connection.base_url.startswith(("http://", "https://"))
     assert hash(connection) == hash(made(host, schema=schema, port=port, extra=extra))
+
+
+def test_the_older_keys_of_the_token_server_mean_the_same() -> None:
+    older = made(extra={"token_url": "https://login.example.com/t", "token_method": "post_form"})
+    assert older == made(extra={"oauth_url": "https://login.example.com/t", "oauth_method": "post_form"})
+    assert older.token_url == "https://login.example.com/t"
+    assert older == made(
+        extra={
+            "token_url": "https://login.example.com/t",
+            "oauth_url": "https://login.example.com/t",
+            "oauth_method": "post_form",
+        }
+    )
+    assert older == made(
+        extra={"token_url": "https://login.example.com/t", "oauth_url": "", "token_method": "post_form"}
+    )
 
 
 def test_the_environment_names_a_proxy_for_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
@@ -223,15 +224,25 @@ def open_registry(settings: Settings, *, make: bool = False) -> Iterator[ClientR
 
 
 def connection_help(base_url: str, client_id: str, secret: str) -> str:
-    """Describe the Airflow connection of a client, as a command and as an environment variable."""
-    extra = {"token_url": f"{base_url}/oauth/token"}
-    fields = {"conn_type": "jobapi", "host": base_url, "login": client_id, "password": secret, "extra": extra}
+    """Describe the Airflow connection of a client, as a command and as an environment variable.
+
+    The port stands apart, also where it is the default one: Airflow's form sends port 0 for an empty one, and its *Test*
+    button then answers that the port differs from the stored connection's.
+    """
+    host, port = _split_port(base_url)
+    fields = {"conn_type": "jobapi", "host": host, "port": port, "login": client_id, "password": secret}
     command = (
-        f"airflow connections add jobapi_default --conn-type jobapi --conn-host {base_url} \\\n"
-        f"      --conn-login {client_id} --conn-password {shlex.quote(secret)} \\\n"
-        f"      --conn-extra {shlex.quote(json.dumps(extra))}"
+        f"airflow connections add jobapi_default --conn-type jobapi --conn-host {shlex.quote(host)} --conn-port {port} "
+        f"\\\n      --conn-login {client_id} --conn-password {shlex.quote(secret)}"
     )
     return f"  {command}\n\nor\n\n  export AIRFLOW_CONN_JOBAPI_DEFAULT={shlex.quote(json.dumps(fields))}\n"
+
+
+def _split_port(base_url: str) -> tuple[str, int]:
+    """Split an address into the address without its port, and the port."""
+    parts = urlsplit(base_url.rstrip("/"))
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    return parts._replace(netloc=host).geturl(), parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 def _client(row: Row[Any]) -> RegisteredClient:

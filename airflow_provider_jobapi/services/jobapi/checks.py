@@ -22,7 +22,7 @@ def check(service: JobApiService) -> list[CheckResult]:
     def token() -> str:
         quick.token()
         clear = " (which travels unencrypted: let the host begin with https://)" if connection.in_clear else ""
-        return f"{connection.token_url} gives client {connection.client_id!r} a token{clear}"
+        return f"{connection.token_server} gives client {connection.client_id!r} a token{clear}"
 
     def api() -> str:
         quick.probe()

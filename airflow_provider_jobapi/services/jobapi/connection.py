@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.services import fields, settings
@@ -44,8 +45,10 @@ class JobApiConnection(fields.HttpConnectionSettings):
     client_secret: str = fields.password("Client secret", "The OAuth2 client secret.")
     token_url: str = fields.setting(
         "Token URL",
-        "The address that issues OAuth2 tokens.",
+        "The address that issues OAuth2 tokens. Airflow hides it in logs under its older key, token_url.",
         settings.url,
+        key="oauth_url",
+        older="token_url",
         default=_default_token_url,
         default_text="<host>/oauth/token",
         json_format="url",
@@ -53,8 +56,10 @@ class JobApiConnection(fields.HttpConnectionSettings):
     token_method: TokenMethod = fields.setting(
         "Token method",
         "How a token is requested: by POST or GET, with the client as HTTP Basic or as form fields. The clients of "
-        "SAP's service used get_basic.",
+        "SAP's service used get_basic. Its older key is token_method.",
         settings.one_of(TokenMethod),
+        key="oauth_method",
+        older="token_method",
         default=TokenMethod.POST_BASIC,
         choices=list(TokenMethod),
     )
@@ -84,6 +89,16 @@ class JobApiConnection(fields.HttpConnectionSettings):
     def api_url(self) -> str:
         """The address to which the API's paths are appended."""
         return f"{self.base_url}/api/{self.version}"
+
+    @property
+    def token_server(self) -> str:
+        """The token server for messages.
+
+        Airflow hides the whole address where it comes from an extra whose key contains ``token``, so this is without
+        its scheme. It is also without its query, which may contain a secret.
+        """
+        parts = urlsplit(self.token_url)
+        return f"{parts.netloc}{parts.path}"
 
     @property
     def in_clear(self) -> bool:

@@ -106,7 +106,7 @@ def _of_the_connection(request: Request, answer: Answer, address: str) -> str | 
         )
     nothing = f"{address} has nothing at {request.path}; check the connection's host and version."
     return {
-        401: f"{address} refuses the token of this connection; check its login, password and token_url.",
+        401: f"{address} refuses the token of this connection; check its login, password and oauth_url.",
         403: f"{address} does not permit this client to access {request.subject}.",
         404: nothing,
         405: nothing,

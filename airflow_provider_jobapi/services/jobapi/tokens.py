@@ -74,7 +74,7 @@ class TokenSource:
 
     def _fetch(self) -> tuple[str, float]:
         try:
-            found = _read(self._login(), self._connection.token_url)
+            found = _read(self._login(), self._connection.token_server)
         except TrainingError as error:
             self._failure, self._failed_at = error, time.monotonic()
             raise
@@ -92,7 +92,7 @@ class TokenSource:
             content = _login(connection, encoded=not self._encoded)
         self._encoded = not self._encoded
         how = "form-encoded, as RFC 6749 says" if self._encoded else "without the form-encoding of RFC 6749"
-        logging.getLogger(__name__).info(f"{connection.token_url} takes login and password {how}.")
+        logging.getLogger(__name__).info(f"{connection.token_server} takes login and password {how}.")
         return content
 
 
@@ -106,7 +106,7 @@ def _login(connection: JobApiConnection, *, encoded: bool) -> dict[str, Any]:
 
     from airflow_provider_jobapi.services.jobapi.transport import configure
 
-    method = "GET" if connection.token_method is TokenMethod.GET_BASIC else "POST"
+    method = _http_method(connection)
     form = connection.token_method is TokenMethod.POST_FORM
     # A session of its own each time: logins are rare, and a session that is shared would need a lock of its own.
     with OAuth2Session(
@@ -133,11 +133,15 @@ def _login(connection: JobApiConnection, *, encoded: bool) -> dict[str, Any]:
                 )
             )
         except OSError as error:  # every error of requests is one
-            raise error_of_fault(error, connection.token_url) from None
+            raise error_of_fault(error, connection.token_server) from None
         except OAuthError as error:
             raise _refusal(connection, str(error.error), str(error.description or "")) from None
         except (ValueError, TypeError, OverflowError):
-            raise _no_token(connection.token_url) from None
+            raise _no_token(connection.token_server) from None
+
+
+def _http_method(connection: JobApiConnection) -> str:
+    return "GET" if connection.token_method is TokenMethod.GET_BASIC else "POST"
 
 
 def _basic(
@@ -164,8 +168,8 @@ def _differs(connection: JobApiConnection) -> bool:
 _ADVICE = {
     "invalid_scope": "check the connection's scope",
     "invalid_target": "check the connection's audience and resource",
-    "unsupported_grant_type": "the token server does not offer client_credentials; check the connection's token_url",
-    "invalid_request": "check the connection's token_method, scope, audience and resource",
+    "unsupported_grant_type": "the token server does not offer client_credentials; check the connection's oauth_url",
+    "invalid_request": "check the connection's oauth_method, scope, audience and resource",
     "unauthorized_client": "let the token server's operator allow client_credentials for this client",
 }
 """What to do about an error of OAuth2, by its code."""
@@ -173,10 +177,10 @@ _ADVICE = {
 
 def _refusal(connection: JobApiConnection, code: str, description: str) -> ConnectionProblem:
     said = _safe(connection, f"{code}: {description}" if description else code)
-    advice = _ADVICE.get(code, "check the connection's login, password and token_method")
+    advice = _ADVICE.get(code, "check the connection's login, password and oauth_method")
     kind = ConnectionProblem if code in _ADVICE else RefusedClient
     return kind(
-        f"The token server {connection.token_url} refuses the client {connection.client_id!r} ({said}); {advice}."
+        f"The token server {connection.token_server} refuses the client {connection.client_id!r} ({said}); {advice}."
         f"{_white_space(connection) if kind is RefusedClient else ''}"
     )
 
@@ -200,9 +204,9 @@ def _checked(response: Any, connection: JobApiConnection) -> Any:
     """Read the answer of the token server with a limit, and raise the errors that Authlib does not distinguish."""
     from airflow_provider_jobapi.services.jobapi.transport import read_bounded
 
-    body = read_bounded(response, _LARGEST, connection.token_url, TIMES * connection.timeout)
+    body = read_bounded(response, _LARGEST, connection.token_server, TIMES * connection.timeout)
     response._content = body  # noqa: SLF001 -- what requests does itself, without a bound
-    status, url = response.status_code, connection.token_url
+    status, url = response.status_code, connection.token_server
     said = _said(connection, body, response.headers.get("Content-Type", ""))
     if status == 429 or status >= 500:
         answer = Answer(status, {key.lower(): value for key, value in response.headers.items()}, b"", datetime.now(UTC))
@@ -210,17 +214,17 @@ def _checked(response: Any, connection: JobApiConnection) -> Any:
             f"The token server {url} is unavailable (HTTP {status}{said}).", retry_after=answer.retry_after()
         )
     if 300 <= status < 400:
-        raise ConnectionProblem(f"{url} redirects; set the connection's token_url to the final address.")
+        raise ConnectionProblem(f"{url} redirects; set the connection's oauth_url to the final address.")
     if status in {404, 405}:
         raise ConnectionProblem(
-            f"There is no token server at {url} for {connection.token_method}; check the connection's host, "
-            "token_url and token_method."
+            f"There is no token server at {url} for {_http_method(connection)}; check the connection's host, "
+            "oauth_url and oauth_method."
         )
     if status >= 400 and not _names_an_error(body):
         kind = RefusedClient if status == 401 else ConnectionProblem
         raise kind(
             f"{url} refuses the client {connection.client_id!r} (HTTP {status}{said}); check the login and password, "
-            f"token_url and token_method.{_white_space(connection)}"
+            f"oauth_url and oauth_method.{_white_space(connection)}"
         )
     if not _is_object(body):
         raise _no_token(url)
@@ -253,7 +257,7 @@ def _is_object(body: bytes) -> bool:
 
 
 def _no_token(url: str) -> BrokenContract:
-    return BrokenContract(f"The answer of {url} is not an OAuth2 token; check the connection's token_url.")
+    return BrokenContract(f"The answer of {url} is not an OAuth2 token; check the connection's oauth_url.")
 
 
 def _read(content: dict[str, Any], url: str) -> tuple[str, float]:

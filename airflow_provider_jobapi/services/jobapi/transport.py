@@ -58,6 +58,7 @@ def read_bounded(response: Response, limit: int, address: str, seconds: float) -
     :raises BrokenContract: when it is longer, or compressed without a request for that.
     """
     if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
+        response.close()
         raise BrokenContract(
             f"{address} sends compressed answers that were not requested; a proxy in between may compress them."
         )

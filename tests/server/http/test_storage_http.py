@@ -56,7 +56,7 @@ def test_the_endpoint_is_the_address_of_the_proxy_where_one_is_configured(tmp_pa
     with running(tmp_path / "root", "--url", "https://jobs.example.com/x/") as server:
         endpoint = server.request("GET", "/api/v2/storage").json()["endpoint"]
     assert endpoint == "https://jobs.example.com/x/api/v2/storage"
-    assert server.connection["host"] == "https://jobs.example.com/x"
+    assert (server.connection["host"], server.connection["port"]) == ("https://jobs.example.com/x", 443)
     assert server.token_url == "https://jobs.example.com/x/oauth/token"
 
 
