@@ -123,7 +123,11 @@ class TrainingLineage(BaseOperator):
 
 
 class FetchLineage(BaseOperator):
-    """The lineage of a fetch: the model on its service, and where it was fetched to."""
+    """The lineage of a fetch: the model on its service, and where it was fetched to.
+
+    :ivar _lineage_job: The job, once its id is known.
+    :ivar _lineage_model: The model, once it was fetched.
+    """
 
     conn_id: str
     _lineage_job: ServiceJob | None = None
@@ -147,5 +151,47 @@ class FetchLineage(BaseOperator):
         return openlineage.operator_lineage(self, [source], [openlineage.fetched_model(model)])
 
     def get_openlineage_facets_on_failure(self, _: Any) -> OperatorLineage[Any, Any]:
-        """Only inlets and outlets: nothing was fetched."""
-        return self.get_openlineage_facets_on_start()
+        """The job, if it is known: nothing was fetched."""
+        return _job_lineage(self, self.conn_id, self._lineage_job)
+
+
+class WaitLineage(BaseOperator):
+    """The lineage of a sensor: the job that it waits for, and the job's model on its service.
+
+    :ivar _lineage_job: The job, once its id is known.
+    """
+
+    conn_id: str
+    _lineage_job: ServiceJob | None = None
+
+    def get_openlineage_facets_on_start(self) -> OperatorLineage[Any, Any]:
+        """Only inlets and outlets: whether the service has the job is not known yet."""
+        from airflow_provider_jobapi.lineage import openlineage
+
+        return openlineage.operator_lineage(self, [])
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any]:
+        """The job and its model."""
+        return _job_lineage(self, self.conn_id, self._lineage_job, with_model=True)
+
+    def get_openlineage_facets_on_failure(self, _: Any) -> OperatorLineage[Any, Any]:
+        """The job, if it is known."""
+        return _job_lineage(self, self.conn_id, self._lineage_job)
+
+
+def _job_lineage(
+    operator: BaseOperator, conn_id: str, job: ServiceJob | None, *, with_model: bool = False
+) -> OperatorLineage[Any, Any]:
+    """The lineage of a task that reads a job which another task submitted.
+
+    :param with_model: Whether the job's model is an input.
+    """
+    from airflow_provider_jobapi.lineage import openlineage
+
+    if job is None:
+        return openlineage.operator_lineage(operator, [])
+    # Only the status has the job's name; where the service could not be asked, the id identifies the job.
+    name = job.job_id if job.status is None else job.status.name
+    dataset = openlineage.job_dataset(job.conn_type, conn_id, name)
+    inputs = [openlineage.model_on_service(dataset, job.job_id)] if with_model and job.status is not None else []
+    return openlineage.operator_lineage(operator, inputs, run=openlineage.run_facets(conn_id, job, name))

@@ -59,8 +59,10 @@ class FetchSavedModelOperator(FetchLineage):
         service = TrainingHook.service_of(self.conn_id)
         try:
             result = result_of(self.job)
+            self._lineage_job = ServiceJob.read(self.conn_id, result["job_id"], None)
             handle = service.find(result["job_id"]).handle
             status = service.status(handle)
+            self._lineage_job = ServiceJob.read(self.conn_id, result["job_id"], status)
             model = service.fetch_model(
                 handle, ObjectStoragePath(str(self.destination)), str(self.version) if self.version else None
             )
@@ -71,7 +73,6 @@ class FetchSavedModelOperator(FetchLineage):
             raise AirflowFailException(str(error)) from None
         size = sum(file.size for file in model.files)
         self.log.info(f"The SavedModel, {len(model.files)} files of {size:,} bytes, is at {model.location}.")
-        self._lineage_job = ServiceJob.read(self.conn_id, result["job_id"], status)
         self._lineage_model = model
         add_model_to_events(self, context, {"data_version": status.data_version} | result, model)
         return model.location

@@ -18,6 +18,7 @@ from airflow_provider_jobapi._airflow import (
 )
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, JobGone, JobNotFound, TrainingError
 from airflow_provider_jobapi.hooks.base import DEFAULT_CONN_ID, TrainingHook
+from airflow_provider_jobapi.lineage.mixins import ServiceJob, WaitLineage
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
 from airflow_provider_jobapi.operators.model import job_id_of
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_jobapi.services.base import Submission
+    from airflow_provider_jobapi.training.status import JobStatus
     from airflow_provider_jobapi.triggers.training import TrainingTrigger
 
 
 @poke_mode_only
-class TrainingSensor(BaseSensorOperator):
+class TrainingSensor(WaitLineage, BaseSensorOperator):
     """Wait for a training job that another task, another DAG or a person submitted, and show its log lines.
 
     Succeeds when the job does, with the result of a training task: ``{"job_id": …, "status": "SUCCESSFUL", "model":
@@ -79,6 +81,7 @@ class TrainingSensor(BaseSensorOperator):
 
         with self._sensor_errors():
             job_id = job_id_of(self.job)
+            self._lineage_job = ServiceJob.read(self.conn_id, job_id, None)
             submission = TrainingHook.service_of(self.conn_id, self._seconds()).find(job_id)
         context["ti"].xcom_push(key=JOB_ID_KEY, value=job_id)
         trigger = self._trigger(job_id, submission, context)
@@ -95,8 +98,14 @@ class TrainingSensor(BaseSensorOperator):
         ended = TrainingEvent.read(event)
         # Otherwise the limit of the task has passed, or the patience was waited for already.
         patience = self._seconds() if ended.end is End.OVER else min(self._seconds(), LAST_LOOK)
+        self._lineage_job = ServiceJob.read(self.conn_id, ended.job_id, None, ended.metrics)
+
+        def on_status(status: JobStatus) -> None:
+            self._lineage_job = ServiceJob.read(self.conn_id, ended.job_id, status, ended.metrics)
+
         with self._sensor_errors():
-            status = check_result(TrainingHook.service_of(self.conn_id, patience), ended, stop_on_timeout=False)
+            service = TrainingHook.service_of(self.conn_id, patience)
+            status = check_result(service, ended, stop_on_timeout=False, on_status=on_status)
         self.log.info(f"Job {ended.job_id} was successful. {status.message}".rstrip())
         return training_result(ended, status)
 

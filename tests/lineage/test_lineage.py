@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk import DAG, Asset, ObjectStoragePath
 
+from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.lineage.mixins import ServiceJob
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
@@ -105,6 +107,19 @@ def test_a_fetch_that_has_not_happened_tells_nothing():
         operator.get_openlineage_facets_on_failure(None),
     ):
         assert (told.inputs, told.outputs) == ([], [])
+
+
+def test_a_fetch_that_fails_names_its_job(jobapi_server, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(jobapi_server.connection))
+    job_id = jobapi_server.submit("print('no model')")
+    jobapi_server.wait_for(job_id)
+    operator = FetchSavedModelOperator(task_id="fetch", job=job_id, destination="/models")
+    with pytest.raises(AirflowFailException):
+        operator.execute({})
+    told = operator.get_openlineage_facets_on_failure(None)
+    assert (told.inputs, told.outputs) == ([], [])
+    facet = told.run_facets["jobapi_training"]
+    assert (facet.jobId, facet.status) == (job_id, "SUCCESSFUL")
 
 
 def test_the_operators_import_nothing_of_it():

@@ -77,6 +77,45 @@ def test_the_result_has_the_fields_of_a_training_task(sense, connected):
     assert one.xcoms["training_job_id"] == job_id
 
 
+def facets(lineage):
+    """The run facets of the job that OpenLineage gets."""
+    assert lineage.run_facets["externalQuery"].source == "jobapi://jobapi_default"
+    return lineage.run_facets["jobapi_training"]
+
+
+def test_openlineage_gets_the_job_and_its_model(sense, connected):
+    job_id = connected.submit()
+    one = sense(job_id)
+    one.run()
+    lineage = one.sensor.get_openlineage_facets_on_complete(None)
+    name = connected.status(job_id)["name"]
+    assert [(each.namespace, each.name) for each in lineage.inputs] == [("jobapi://jobapi_default", name)]
+    assert lineage.inputs[0].facets["version"].datasetVersion == job_id
+    assert lineage.outputs == []
+    told = facets(lineage)
+    assert (told.jobId, told.jobName, told.status) == (job_id, name, "SUCCESSFUL")
+
+
+def test_openlineage_gets_the_job_that_fails_the_sensor(sense, connected):
+    job_id = connected.submit("raise SystemExit(3)")
+    one = sense(job_id)
+    with pytest.raises(AirflowFailException):
+        one.run()
+    lineage = one.sensor.get_openlineage_facets_on_failure(None)
+    told = facets(lineage)
+    assert (told.jobId, told.status, told.exitCode) == (job_id, "FAILED", 3)
+    assert (lineage.inputs, lineage.outputs) == ([], [])
+
+
+def test_openlineage_gets_the_job_that_the_service_does_not_have(sense):
+    unknown = "00000000-0000-4000-8000-000000000000"
+    one = sense(unknown)
+    with pytest.raises(AirflowFailException):
+        one.run()
+    told = facets(one.sensor.get_openlineage_facets_on_failure(None))
+    assert (told.jobId, told.status) == (unknown, "UNKNOWN")
+
+
 @pytest.mark.parametrize("dag_id", ["sensor", "sensor_inline"])
 def test_it_waits_and_shows_the_lines(inline, connected, dag_id, capfd, caplog):
     job_id = connected.submit("print('a line of the job')\n")
@@ -169,6 +208,7 @@ def test_a_service_that_is_away_for_too_long_raises_a_retriable_error(jobapi, mo
         for one, trigger, error in zip(sensors, triggers, (ServiceUnavailable, AirflowSkipException), strict=True):
             with pytest.raises(error):
                 one.sensor.resume_execution("execute_complete", {"event": follow(trigger)}, one.context)
+            assert facets(one.sensor.get_openlineage_facets_on_failure(None)).jobId == job_id
     jobapi.restart()
 
 

@@ -226,8 +226,8 @@ def open_registry(settings: Settings, *, make: bool = False) -> Iterator[ClientR
 def connection_help(base_url: str, client_id: str, secret: str) -> str:
     """Describe the Airflow connection of a client, as a command and as an environment variable.
 
-    The port stands apart, also where it is the default one: Airflow's form sends port 0 for an empty one, and its *Test*
-    button then answers that the port differs from the stored connection's.
+    The port stands apart, also where it is the default one: Airflow's form sends port 0 for an empty one, and its
+    *Test* button then answers that the port differs from the stored connection's.
     """
     host, port = _split_port(base_url)
     fields = {"conn_type": "jobapi", "host": host, "port": port, "login": client_id, "password": secret}
