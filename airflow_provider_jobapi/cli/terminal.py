@@ -7,6 +7,7 @@ The lines of a job are not trusted: no control character of theirs reaches the t
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import logging
 import os
@@ -46,8 +47,12 @@ def visible(text: object) -> str:
 
 
 def say(text: str) -> None:
-    """Print a message of the command on stderr."""
-    print(f"jobapi: {visible(text)}", file=sys.stderr, flush=True)
+    """Print a message of the command on stderr. A log file on a full disk is no reason to end."""
+    try:
+        print(f"jobapi: {visible(text)}", file=sys.stderr, flush=True)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
 
 
 def log_to_stderr(*, quiet: bool) -> logging.Logger:

@@ -25,7 +25,7 @@ from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
 from airflow_provider_jobapi.server.run.supervisor.process_tree import refuse_to_be_read
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, ClientRegistry, connection_help
-from airflow_provider_jobapi.server.store.database import Database
+from airflow_provider_jobapi.server.store.reserve import Reserve, open_database
 
 _SHUTDOWN_SECONDS = 10
 """The time that open requests get when the server ends."""
@@ -51,7 +51,8 @@ def serve(settings: Settings) -> int:
     _raise_file_limit()
     layout.prepare_root(settings.root)
     with layout.root_lock(settings.root):
-        database = Database(settings.root / "jobapi.sqlite")
+        Reserve(settings.root).make_room()
+        database = open_database(settings.root)
         try:
             components = build(settings, database)
             if components.runner.environments.credentials:
@@ -59,7 +60,7 @@ def serve(settings: Settings) -> int:
             with suppress(KeyboardInterrupt):  # uvicorn raises the signal again that ended it
                 return _run(settings, components)
             if going := len(components.registry.placed()):
-                print(f"{going} jobs go on; the next server on this root takes them over.")  # noqa: T201
+                _print(f"{going} jobs go on; the next server on this root takes them over.")
             return 0
         finally:
             database.close()
@@ -95,11 +96,17 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self._components.housekeeper.wake)
-            print(self._welcome, flush=True)  # noqa: T201 -- what the person at the terminal waits for
+            _print(self._welcome)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._components.log_watcher.close()
         await super().shutdown(sockets)
+
+
+def _print(text: str) -> None:
+    """Print what the person at the terminal waits for. A log file on a full disk is no reason to end."""
+    with suppress(OSError):
+        print(text, flush=True)  # noqa: T201
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

@@ -8,6 +8,7 @@ Each client has its own, below ``<root>/clients/<client>/environments/``: ``venv
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 import os
@@ -219,6 +220,8 @@ def _install_program(program: str, root: Path) -> str:
     try:
         place.parent.mkdir(mode=0o755, exist_ok=True)
         place.parent.chmod(0o755)
+        if place.is_file() and filecmp.cmp(program, place, shallow=False):
+            return str(place)  # a full disk has no room for another copy
         incoming = place.with_suffix(".new")
         shutil.copyfile(program, incoming)
         incoming.chmod(0o755)

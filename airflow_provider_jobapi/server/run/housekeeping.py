@@ -6,17 +6,20 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event, Thread
 
 from airflow_provider_jobapi.server.config import Settings, SettingsError
+from airflow_provider_jobapi.server.errors import DiskFull
 from airflow_provider_jobapi.server.run.environment_collection import collect
 from airflow_provider_jobapi.server.run.environments import find_uv
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
-from airflow_provider_jobapi.server.store.database import Database
+from airflow_provider_jobapi.server.store.disk import is_full
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.objects import Storages
+from airflow_provider_jobapi.server.store.reserve import Reserve, open_database
 from airflow_provider_jobapi.server.store.set_aside import SetAside
 from airflow_provider_jobapi.training.units import size_text
 
@@ -34,6 +37,7 @@ class Housekeeper:
         self._clients = clients
         self._storages = storages
         self._registry = registry
+        self._reserve = Reserve(settings.root)
         self._wake = Event()
         self._stopping = False
         self._thread = Thread(target=self._run, name="housekeeping", daemon=True)
@@ -59,7 +63,10 @@ class Housekeeper:
         for name in names:
             self._registry.sweep(name, aside)
             before = aside.size
-            freed += self._storages.of(name).sweep(aside) - (aside.size - before)
+            try:
+                freed += self._storages.of(name).sweep(aside) - (aside.size - before)
+            except DiskFull:
+                log.warning("The disk is full: the used bytes of %s are not counted again, and its files stay.", name)
             running += self._registry.unknown_running(name)
         for place in running:
             log.warning(
@@ -79,6 +86,25 @@ class Housekeeper:
         """Remove old jobs and the environments beyond their bound; returns a sentence about it."""
         return f"{self.expire()} {collect(self._settings, find_uv())}".strip()
 
+    def collect_and_sweep(self) -> str:
+        """Collect and sweep, where no server runs; returns a sentence about it."""
+        return f"{self.collect()} {self.sweep()}".strip()
+
+    def with_reserve(self, work: Callable[[], str]) -> str:
+        """Do some work that frees space; on a full disk with the reserve, or not even a removal could be recorded.
+
+        :returns: What the work returns, and a sentence where the disk is full.
+        """
+        if is_full(self._settings.root):
+            self._reserve.release()
+        try:
+            message = work()
+        except DiskFull:
+            if not self._reserve.release():
+                raise
+            message = work()
+        return message if self._reserve.keep() else f"{message} {self._reserve.room()}".strip()
+
     def start(self) -> None:
         """Start the thread. It removes old jobs from time to time, and environments too after :meth:`wake`."""
         self._thread.start()
@@ -97,7 +123,7 @@ class Housekeeper:
         woken = False
         while not self._stopping:
             try:
-                if message := self.collect() if woken else self.expire():
+                if message := self.with_reserve(self.collect if woken else self.expire):
                     log.info("%s", message)
             except Exception:
                 log.exception("The housekeeping failed; it is tried again later.")
@@ -120,12 +146,13 @@ def collect_now(settings: Settings) -> str:
 
 
 def _collect_alone(settings: Settings) -> str:
-    database = Database(settings.root / "jobapi.sqlite")
+    Reserve(settings.root).make_room()
+    database = open_database(settings.root)
     try:
         clients, storages = ClientRegistry(settings, database), Storages(settings, database)
         keeper = Housekeeper(settings, clients, storages, JobRegistry(settings, database, storages))
         clients.refuse_lost_database()
-        return f"{keeper.collect()} {keeper.sweep()}".strip()
+        return keeper.with_reserve(keeper.collect_and_sweep)
     finally:
         database.close()
 

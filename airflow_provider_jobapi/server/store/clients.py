@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.database import Database, clients, jobs, removed_clients
+from airflow_provider_jobapi.server.store.reserve import open_database
 from airflow_provider_jobapi.server.store.set_aside import SetAside
 from airflow_provider_jobapi.training.status import JobState
 
@@ -211,12 +212,11 @@ def open_registry(settings: Settings, *, make: bool = False) -> Iterator[ClientR
     :param make: Whether to make the root directory if it does not exist.
     :raises SettingsError: when it does not exist.
     """
-    path = settings.root / "jobapi.sqlite"
     if make:
         layout.prepare_root(settings.root)
-    elif not path.exists():
+    elif not (settings.root / "jobapi.sqlite").exists():
         raise SettingsError(f"There is no server's root at {settings.root}; name it with --root.")
-    database = Database(path)
+    database = open_database(settings.root)
     try:
         yield ClientRegistry(settings, database)
     finally:

@@ -38,6 +38,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from airflow_provider_jobapi.server.config import SettingsError
 from airflow_provider_jobapi.server.errors import DatabaseBusy, DiskFull, ServerError
+from airflow_provider_jobapi.server.store.disk import is_full
 
 VERSION = 4
 _NEW_COLUMNS = (
@@ -164,8 +165,10 @@ class Database:
         """Open the database, readable by the user of the server alone, and make or migrate its tables.
 
         :raises SettingsError: when a later version of the server made it, or it is damaged.
+        :raises DiskFull: when the disk has no room for the files that SQLite needs beside it.
         """
         _make_private(path)
+        self._folder = path.parent
         self._engine = create_engine(
             f"sqlite:///{path}",
             connect_args={"timeout": _LOCK_TIMEOUT},
@@ -193,7 +196,9 @@ class Database:
                     f"{path} was made by a later version of this server (its tables are of version {version}, not "
                     f"{VERSION}); use that version, or another --root."
                 )
-            if 0 < version < VERSION:
+            if version == VERSION:
+                return  # nothing is written, which a full disk would not take
+            if version:
                 _migrate(connection)
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
@@ -205,7 +210,7 @@ class Database:
         :raises DatabaseBusy: when another transaction holds the lock for too long.
         :raises DiskFull: when the disk is full.
         """
-        with _server_errors(), self._engine.begin() as connection:
+        with self._server_errors(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -214,12 +219,20 @@ class Database:
 
         :raises DatabaseBusy: when the database cannot be read at the moment.
         """
-        with _server_errors(), self._reader.connect() as connection:
+        with self._server_errors(), self._reader.connect() as connection:
             yield connection
 
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
+
+    @contextmanager
+    def _server_errors(self) -> Iterator[None]:
+        """Raise the errors of SQLite that a client can do something about as errors of the server."""
+        try:
+            yield
+        except OperationalError as error:
+            raise (_server_error(str(error.orig), self._folder) or error) from error.orig
 
 
 def _migrate(connection: Connection) -> None:
@@ -241,17 +254,10 @@ def _make_private(path: Path) -> None:
         raise SettingsError(f"{path} cannot be used: {error.strerror}; check who owns it, and its mode.") from None
 
 
-@contextmanager
-def _server_errors() -> Iterator[None]:
-    """Raise the errors of SQLite that a client can do something about as errors of the server."""
-    try:
-        yield
-    except OperationalError as error:
-        raise (_server_error(str(error.orig)) or error) from error.orig
-
-
-def _server_error(text: str) -> ServerError | None:
-    if "disk is full" in text:
+def _server_error(text: str, folder: Path) -> ServerError | None:
+    # SQLite has other words for a -shm without room, for a disk without another file, and for a quota.
+    other_words = any(words in text for words in ("disk I/O error", "unable to open database file", "readonly"))
+    if "disk is full" in text or (other_words and is_full(folder)):
         return DiskFull()
     return DatabaseBusy() if "locked" in text or "busy" in text else None
 

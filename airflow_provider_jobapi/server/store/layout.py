@@ -10,6 +10,7 @@
     <root>/clients/<client>/jobs/<job id>/       one job: inputs, work folder, log, exit record
     <root>/clients/<client>/ids/<job id>         an empty file for each job id that was used
     <root>/clients/<client>/environments/        Python environments
+    <root>/reserve/                              room for a full disk, see ``reserve``
     <root>/set-aside/                            files that the database does not know, see ``set_aside``
 """
 
@@ -46,6 +47,10 @@ def prepare_root(root: Path) -> None:
         raise SettingsError(f"The root {root} cannot be used: {error.strerror}; choose another with --root.") from None
 
 
+_OWNER_LENGTH = 20
+"""The characters with the process id in the file of the lock."""
+
+
 class RootInUse(SettingsError):
     """Another server uses the root directory; ``process`` is its process id, if it could be read."""
 
@@ -67,10 +72,10 @@ def root_lock(root: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            owner = os.read(handle, 20).strip()
+            owner = os.read(handle, _OWNER_LENGTH).strip()
             raise RootInUse(root, int(owner) if owner.isdigit() else None) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        with suppress(OSError):  # a full disk; without a truncation, a file that has its block needs no other
+            os.pwrite(handle, f"{os.getpid():<{_OWNER_LENGTH - 1}}\n".encode(), 0)
         yield
     finally:
         os.close(handle)
