@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train when new rows come, and put the model into service only if it is better than the one that is there.
 
+Needs ``scripts/`` and ``rows/`` beside it, and the connection ``jobapi_default``. ``ROWS`` is the folder or bucket into
+which rows come: name your own.
+
 Both are measured on the same held-out rows, by the training job itself, so that no worker needs TensorFlow. The model
 in service is the highest version in ``<models>/serving``, which is what TensorFlow Serving loads.
 """
@@ -17,7 +20,7 @@ from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.triggers.new_data import NewDataTrigger
 
-ROWS = f"file://{Path.home()}/rows"
+ROWS = f"file://{Path(__file__).parent}/rows"
 new_rows = Asset("new_rows", watchers=[AssetWatcher(name="rows", trigger=NewDataTrigger(ROWS, pattern="*.csv"))])
 digits_in_service = Asset("digits_in_service")
 
@@ -33,6 +36,8 @@ def retrain_on_new_data():
     def files(params):
         """All rows, and the model in service to compare with."""
         rows = {f"rows/{file.name}": file for file in ObjectStoragePath(params["rows"]).glob("*.csv")}
+        if not rows:
+            raise FileNotFoundError(f"No *.csv is in {params['rows']}: name a folder with rows as the param 'rows'.")
         versions = ObjectStoragePath(params["models"]).glob("serving/*/saved_model.pb")
         newest = max(versions, key=lambda file: int(file.parent.name), default=None)
         if newest is None:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train with many parameters, a few at a time, and keep the best model.
 
-How many at a time is for the pool ``trainings`` to say, which must count tasks that are deferred:
-``airflow pools set --include-deferred trainings 2 "trainings at a time"``.
+Needs ``scripts/`` and ``rows/`` beside it, and the connection ``jobapi_default``.
 """
 
 from __future__ import annotations
@@ -16,13 +15,17 @@ from airflow.sdk import ObjectStoragePath, dag, task
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
+POOL = "default_pool"
+"""The jobAPI server starts as many trainings as it has room for. To bound them in Airflow, name a pool that counts
+deferred tasks: ``airflow pools set --include-deferred trainings 2 "trainings at a time"``."""
+
 
 @dag(
     schedule=None,
     params={
         "widths": [16, 64, 256],
         "epochs": [10, 30],
-        "rows": f"file://{Path.home()}/rows",
+        "rows": f"file://{Path(__file__).parent}/rows",
         "models": f"file://{Path.home()}/models/sweep",
     },
     tags=["jobapi"],
@@ -34,7 +37,10 @@ def sweep():
 
     @task
     def files(params):
-        return {f"rows/{file.name}": file for file in ObjectStoragePath(params["rows"]).glob("*.csv")}
+        rows = {f"rows/{file.name}": file for file in ObjectStoragePath(params["rows"]).glob("*.csv")}
+        if not rows:
+            raise FileNotFoundError(f"No *.csv is in {params['rows']}: name a folder with rows as the param 'rows'.")
+        return rows
 
     @task(trigger_rule="all_done_min_one_success")
     def best(results):
@@ -53,7 +59,7 @@ def sweep():
         data_input=files(),
         destination="{{ params.models }}/candidates/{{ dag_run.run_after | ts_nodash }}/{{ ti.map_index }}",
         config="{{ dag_run.conf | tojson }}",
-        pool="trainings",
+        pool=POOL,
         map_index_template="{{ task.env }}",
         deferrable=True,
     ).expand(env=combinations())

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train a model on the job service, fetch its SavedModel, and check it on rows that it has never seen."""
+"""Train a model on the job service, fetch its SavedModel, and check it on rows that it has never seen.
+
+Needs ``scripts/`` beside it, and the connection ``jobapi_default``.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train with a function of this file: it is shipped to the job service, with what it uses and its arguments."""
+"""Train with a function of this file: it is shipped to the job service, with what it uses and its arguments.
+
+Needs the connection ``jobapi_default``.
+"""
 
 from __future__ import annotations
 

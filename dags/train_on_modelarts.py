@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Train on ModelArts: the operators of every other training, with the connection of another service."""
+"""Train on ModelArts: the operators of every other training, with the connection of another service.
+
+Needs ``scripts/`` and ``rows/`` beside it, and the connection ``modelarts_default``, see docs/modelarts.md.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,16 @@ SERVICE = "modelarts_default"
 
 @dag(
     schedule=None,
-    params={"rows": f"file://{Path.home()}/rows", "models": f"file://{Path.home()}/models/digits"},
+    params={"rows": f"file://{Path(__file__).parent}/rows", "models": f"file://{Path.home()}/models/digits"},
     tags=["jobapi"],
 )
 def train_on_modelarts():
     @task
     def files(params):
-        return {f"rows/{file.name}": file for file in ObjectStoragePath(params["rows"]).glob("*.csv")}
+        rows = {f"rows/{file.name}": file for file in ObjectStoragePath(params["rows"]).glob("*.csv")}
+        if not rows:
+            raise FileNotFoundError(f"No *.csv is in {params['rows']}: name a folder with rows as the param 'rows'.")
+        return rows
 
     train = SubmitTrainingOperator(
         task_id="train",

@@ -2,6 +2,7 @@
 """Learns to read handwritten digits. Runs on the job service, so it knows nothing of who started it."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import keras
@@ -13,7 +14,12 @@ parser.add_argument("--width", type=int, default=64, help="units of the hidden l
 arguments = parser.parse_args()
 
 # Each row: 64 pixels from 0 to 16, then the digit.
-rows = np.concatenate([np.loadtxt(file, delimiter=",") for file in sorted(Path("rows").glob("*.csv"))])
+files = sorted(Path("rows").glob("*.csv"))
+if not files:
+    sys.exit(
+        "No rows/*.csv is here: give files of rows in data_input, such as {'rows/digits.csv': Path('digits.csv')}."
+    )
+rows = np.concatenate([np.loadtxt(file, delimiter=",", ndmin=2) for file in files])
 pixels, digits = rows[:, :64], rows[:, 64]
 print(f"{len(rows)} rows")
 

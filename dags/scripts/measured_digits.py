@@ -3,6 +3,7 @@
 
 import argparse
 import json
+import sys
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,10 @@ arguments = parser.parse_args()
 
 # A row is held out by its own content, hence for ever: no version, past or future, has trained on it.
 lines = sorted({line for file in Path("rows").glob("*.csv") for line in file.read_text().split()})
+if not lines:
+    sys.exit(
+        "No rows/*.csv is here: give files of rows in data_input, such as {'rows/digits.csv': Path('digits.csv')}."
+    )
 held_out = np.array([zlib.crc32(line.encode()) % 10 == 0 for line in lines])
 rows = np.loadtxt(lines, delimiter=",", ndmin=2)
 pixels, digits = rows[:, :64].astype("float32"), rows[:, 64]

@@ -168,12 +168,6 @@ def test_a_training_that_fails_leaves_the_old_model(retrain, tmp_path):
 
 
 def test_the_best_of_a_sweep_wins_though_one_of_it_fails(inline, connected, place, tmp_path):
-    from airflow.models.pool import Pool
-
-    Pool.create_or_update_pool("trainings", 2, "", include_deferred=True)
-    dag = inline.dags["sweep"]
-    train = dag.get_task("train")
-    assert train.partial_kwargs["pool"] == "trainings"
     run = inline.run("sweep", {**LIGHT, **place, "widths": [1], "epochs": [30, 0, 80, 50]})
     states = [run.states["train", index] for index in range(4)]
     assert states == ["success", "failed", "success", "success"]

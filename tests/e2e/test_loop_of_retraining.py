@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From new data to a better model on a real Airflow: the examples as they stand, with a script that is light.
 
-Rows come into ``~/rows``, so the Airflow of these tests has a home of its own. It tells OpenLineage's provider, too.
+Rows come into ``rows/`` beside the DAGs, and models into ``~/models``, so the Airflow of these tests has a home of its
+own. It tells OpenLineage's provider, too.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Loop:
     def __init__(self, airflow: Airflow, home: Path) -> None:
         self.airflow = airflow
         self.home = home
-        self.rows = home / "rows"
+        self.rows = home / "dags" / "rows"
 
     def serving(self) -> list[Path]:
         return sorted(self.home.glob("models/digits/serving/*"))
@@ -83,11 +84,12 @@ def loop(jobapi_server, s3, tmp_path_factory) -> Iterator[Loop]:
     home = tmp_path_factory.mktemp("loop")
     dags = home / "dags"
     (dags / "scripts").mkdir(parents=True)
-    (home / "rows").mkdir()
+    (dags / "rows").mkdir()
     for name in (DAG, "retrain_weekly", "sweep"):
         example = (REPOSITORY / "dags" / f"{name}.py").read_text()
         light, replaced = re.subn(r'requirements="tensorflow-cpu==[\d.]+"', 'requirements=""', example)
         assert replaced == 1
+        light = light.replace('POOL = "default_pool"', 'POOL = "trainings"')
         # Each day is a file, which is no news to the watcher of the other DAG.
         (dags / f"{name}.py").write_text(light.replace("}/rows", "}/days") if name == "retrain_weekly" else light)
     for name in ("digits", "measured_digits"):
@@ -228,7 +230,7 @@ BUSY = {"queued", "running", "deferred"}
 
 def test_a_week_is_a_partition(loop: Loop):
     pytest.importorskip("airflow.sdk.definitions.timetables.trigger", reason=f"{OTHER_VERSION}partitions came with 3.2")
-    days = loop.home / "days"
+    days = loop.home / "dags" / "days"
     days.mkdir()
     (days / "2026-01-10.csv").write_text(rows(0, 50))
     (days / "2026-01-11.csv").write_text(rows(50, 100))

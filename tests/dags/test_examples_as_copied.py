@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The example DAGs as people copy them: the folder in another place, run without a configuration."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness.inline import Inline
+
+EXAMPLES = Path(__file__).parents[2] / "dags"
+NAMES = sorted(file.stem for file in EXAMPLES.glob("*.py"))
+WITH_ROWS = ("retrain_on_new_data", "retrain_weekly", "sweep", "train_from_conf")
+LIGHT = '''
+"""In place of TensorFlow: a model that is a count of the rows."""
+import json
+from pathlib import Path
+
+rows = [line for file in sorted(Path("rows").glob("*.csv")) for line in file.read_text().splitlines()]
+assert {len(row.split(",")) for row in rows} == {65}
+extra = Path("model", "assets.extra")
+extra.mkdir(parents=True)
+Path("model", "saved_model.pb").write_text(str(len(rows)))
+(extra / "evaluation.json").write_text(json.dumps({"candidate": 1.0, "in_service": None}))
+print(f"{len(rows)} rows")
+'''
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch, connected):
+    """A home with a copy of the examples; answers what reads them, which may change them before."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / "airflow" / "dags"
+    shutil.copytree(EXAMPLES, folder)
+
+    def read(*, light: bool = False, rows: bool = True) -> Inline:
+        if not rows:
+            shutil.rmtree(folder / "rows")
+        if light:
+            for script in (folder / "scripts").iterdir():
+                script.write_text(LIGHT)
+            for dag in folder.glob("*.py"):
+                dag.write_text(re.sub(r'requirements="tensorflow-cpu==[\d.]+"', 'requirements=""', dag.read_text()))
+        return Inline(folder)
+
+    return read
+
+
+@pytest.mark.parametrize("name", WITH_ROWS)
+def test_it_runs_as_copied(copied, connected, tmp_path, name):
+    run = copied(light=True).run(name)
+    assert run.state == "success"
+    result = run.xcom("train", map_index=0 if name == "sweep" else -1)
+    assert "600 rows" in connected.job_log(result["job_id"])
+    models = list(tmp_path.glob("models/**/saved_model.pb"))
+    assert models or name == "train_from_conf"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "train_on_modelarts"])
+def test_it_runs_as_copied_with_its_own_script(copied, tmp_path, name):
+    assert copied().run(name).state == "success"
+    assert list(tmp_path.glob("models/**/saved_model.pb")) or name == "train_from_conf"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("retrain_on_new_data", "No *.csv is in file://{rows}: name a folder with rows as the param 'rows'."),
+        ("retrain_weekly", "No file with the name of a day before "),
+        ("sweep", "No *.csv is in file://{rows}: name a folder with rows as the param 'rows'."),
+        ("train_on_modelarts", "No *.csv is in file://{rows}: name a folder with rows as the param 'rows'."),
+    ],
+)
+def test_without_rows_it_says_so_before_anything_is_submitted(copied, connected, tmp_path, capfd, name, words):
+    run = copied(rows=False).run(name)
+    assert run.state == "failed"
+    assert words.format(rows=tmp_path / "airflow" / "dags" / "rows") in "".join(capfd.readouterr())
+    assert run.states.get("train") in {"upstream_failed", None}
+
+
+@pytest.mark.parametrize("script", ["digits", "measured_digits"])
+def test_a_script_without_rows_says_so(script, tmp_path):
+    for module in ("keras", "numpy", "tensorflow"):  # it is not far enough to use them
+        (tmp_path / f"{module}.py").touch()
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "scripts" / f"{script}.py"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("No rows/*.csv is here: give files of rows in data_input, such as ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_first_lines_say_what_it_needs(name):
+    source = (EXAMPLES / f"{name}.py").read_text()
+    first = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[2]
+    assert first.startswith("Needs ")
+    code = source.partition('"""\n\nfrom ')[2]
+    for place, used in (("scripts/", "scripts/"), ("rows/", "__file__")):
+        assert (f"``{place}``" in first) == (used in code), place
+    connections = {"modelarts_default"} if "modelarts_default" in code else {"jobapi_default"}
+    assert set(re.findall(r"\w+_default", first)) == connections
+
+
+def test_without_the_connection_it_names_it(copied, monkeypatch, capfd):
+    monkeypatch.delenv("AIRFLOW_CONN_JOBAPI_DEFAULT")
+    inline = copied(light=True)
+    for name, conn_id in (("train_from_conf", "jobapi_default"), ("train_on_modelarts", "modelarts_default")):
+        assert inline.run(name).state == "failed"
+        assert f"The conn_id `{conn_id}` isn't defined" in "".join(capfd.readouterr())
