@@ -19,7 +19,7 @@ import uvicorn
 from airflow_provider_jobapi import __version__
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.http.app import build, create_app
-from airflow_provider_jobapi.server.http.limits import LimitedProtocol
+from airflow_provider_jobapi.server.http.connections import LimitedProtocol
 from airflow_provider_jobapi.server.http.routes.dependencies import ServerComponents
 from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
 from airflow_provider_jobapi.server.run.supervisor.process_tree import refuse_to_be_read
@@ -30,7 +30,7 @@ from airflow_provider_jobapi.server.store.reserve import Reserve, open_database
 _SHUTDOWN_SECONDS = 10
 """The time that open requests get when the server ends."""
 
-_HEADER_BYTES = 256 * 1024
+_HEADER_BYTES = 64 * 1024
 """The size of a request's headers at which the connection is closed; ``http/limits.py`` answers 431 to smaller ones."""
 
 _OPEN_FILES = 65_536

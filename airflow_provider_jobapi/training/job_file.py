@@ -42,6 +42,16 @@ YAML_LIMIT = 256 * 1024
 """Characters of a job file in YAML, of which a megabyte takes seconds to parse; JSON has no such limit."""
 
 
+VALUES_LIMIT = 600_000
+"""Values of a job file in JSON, each of which takes many times its own bytes; 100,000 inputs are 400,000."""
+
+YAML_VALUES_LIMIT = 20_000
+"""Lines and values of a job file in YAML, of which 100,000 take seconds to parse."""
+
+FIELDS_LIMIT = 1_000
+"""Fields of one object of a job file."""
+
+
 def check_path(path: str) -> str:
     """Check the path of a file inside the job's working directory.
 
@@ -134,10 +144,12 @@ class JobSpec(Strict):
             description="1 to 100 letters, digits, '.', '_' and '-', beginning with a letter or digit",
         ),
     ]
-    env: tuple[EnvVar, ...] = Field(default=(), max_length=1_000, description="a list of objects of name and value")
+    env: tuple[EnvVar, ...] = Field(
+        default=(), max_length=1_000, fail_fast=True, description="a list of objects of name and value"
+    )
     execution: Execution = Field(description="an object with the command")
     inputs: tuple[InputFile, ...] | None = Field(
-        default=None, max_length=100_000, description="a list of objects of path, size and sha256"
+        default=None, max_length=100_000, fail_fast=True, description="a list of objects of path, size and sha256"
     )
 
 
@@ -185,12 +197,14 @@ def _load(text: str | bytes) -> Any:
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
         if decoded.lstrip().startswith("{"):
+            _refuse_many_values(decoded, ",[{", VALUES_LIMIT)
             try:
                 return json.loads(decoded, object_pairs_hook=_object)
             except json.JSONDecodeError:
                 pass  # YAML's flow style begins with a brace as well
         if len(decoded) > YAML_LIMIT:
             raise InvalidJob(f"The job file has more than {YAML_LIMIT // 1024} KiB of YAML; write it as JSON.")
+        _refuse_many_values(decoded, "\n,[{", YAML_VALUES_LIMIT)
         return yaml.load(decoded, Loader=_Loader)  # noqa: S506 -- a SafeLoader
     except UnicodeDecodeError:
         raise InvalidJob("The job file is not UTF-8; save it as UTF-8.") from None
@@ -200,7 +214,19 @@ def _load(text: str | bytes) -> Any:
         raise InvalidJob(f"The job file is neither YAML nor JSON: {' '.join(str(error).split())[:300]}.") from None
 
 
+def _refuse_many_values(text: str, marks: str, limit: int) -> None:
+    """Refuse a job file with many values before they are made: each begins with one of the marks."""
+    if sum(text.count(mark) for mark in marks) > limit:
+        raise InvalidJob(f"The job file has more than {limit:,} values; pass data as files.")
+
+
+def _refuse_many_fields(count: int) -> None:
+    if count > FIELDS_LIMIT:
+        raise InvalidJob(f"An object of the job file has {count:,} fields; at most {FIELDS_LIMIT:,} are allowed.")
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _refuse_many_fields(len(pairs))
     refuse_duplicates("The job file", [key for key, _ in pairs])
     return dict(pairs)
 
@@ -233,6 +259,7 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        _refuse_many_fields(len(node.value))
         refuse_duplicates("The job file", [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         return super().construct_mapping(node, deep=deep)
 

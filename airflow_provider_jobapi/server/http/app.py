@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from airflow_provider_jobapi import __version__
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.http import openapi, problems
+from airflow_provider_jobapi.server.http.bodies import BodyMemory
 from airflow_provider_jobapi.server.http.limits import RequestLimits
 from airflow_provider_jobapi.server.http.log_reader import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import SigningKey, TokenEndpoint, TokenVerifier
@@ -49,6 +50,7 @@ def build(settings: Settings, database: Database) -> ServerComponents:
         runner=Runner(settings, registry, storages, clients, engine),
         housekeeper=Housekeeper(settings, clients, storages, registry),
         log_watcher=LogWatcher(),
+        bodies=BodyMemory(),
     )
 
 

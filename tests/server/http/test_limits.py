@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from airflow_provider_jobapi.server.http.limits import BODY_LIMIT, HEADER_LIMIT
+from airflow_provider_jobapi.server.http.bodies import JOB_FILE_LIMIT
+from airflow_provider_jobapi.server.http.limits import HEADER_LIMIT
 from tests.harness.server import Server, running
 
 
@@ -29,14 +30,14 @@ def exchange(server: Server, *pieces: bytes) -> str:
 
 def test_a_body_whose_content_length_is_too_large_is_not_read(server: Server):
     head = f"POST /api/v2/jobs/{uuid.uuid4()} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token()}\r\n"
-    answer = exchange(server, f"{head}Content-Length: {BODY_LIMIT + 1}\r\nExpect: 100-continue\r\n\r\n".encode())
+    answer = exchange(server, f"{head}Content-Length: {JOB_FILE_LIMIT + 1}\r\nExpect: 100-continue\r\n\r\n".encode())
     assert answer.startswith("HTTP/1.1 413 ")  # and not 100 Continue
     assert "application/problem+json" in answer
 
 
 def test_a_body_that_grows_too_large_is_refused(server: Server):
     def pieces() -> Iterator[bytes]:
-        for _ in range(BODY_LIMIT // 2**16 + 2):
+        for _ in range(JOB_FILE_LIMIT // 2**16 + 2):
             yield b"x" * 2**16
 
     answer = server.request("POST", f"/api/v2/jobs/{uuid.uuid4()}", data=pieces())

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FastAPI dependencies of the routes: the components of the server, the client, its storage, the job id, the body."""
+"""FastAPI dependencies of the routes: the server's components, the client, its storage, the job id, the job file."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import OAuth2
 
 from airflow_provider_jobapi.server.config import Settings
+from airflow_provider_jobapi.server.http.bodies import BodyMemory
 from airflow_provider_jobapi.server.http.log_reader import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, TokenVerifier, bearer_token
 from airflow_provider_jobapi.server.http.problems import Problem
@@ -20,6 +22,8 @@ from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages
+from airflow_provider_jobapi.training.job_file import YAML_LIMIT, JobFile
+from airflow_provider_jobapi.training.units import size_text
 
 PREFIX = "/api/v2"
 _JOB_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -38,6 +42,7 @@ class ServerComponents:
     runner: Runner
     housekeeper: Housekeeper
     log_watcher: LogWatcher
+    bodies: BodyMemory
 
 
 # All dependencies are asynchronous: running one in a thread would take longer than the dependency itself.
@@ -82,9 +87,23 @@ async def job_id(
     return job_id
 
 
-async def body(request: Request) -> bytes:
-    """Return the body of the request, whose size ``limits`` has checked."""
-    return await request.body()
+async def job_document(request: Request, server: Components, client: ClientId) -> AsyncIterator[bytes]:
+    """Return the body of a request with a job file. Its bytes count to the memory of its client until the answer."""
+    async with server.bodies.read(request, client) as content:
+        yield content
+
+
+async def job_file(server: Components, client: ClientId, document: JobDocument) -> JobFile:
+    """Return the job file of a request.
+
+    :raises Problem: 413, when it is in YAML and too large.
+    :raises InvalidJob: when it is no job file.
+    """
+    if len(document) > YAML_LIMIT and not re.match(rb"\s*\{", document):
+        limit = size_text(YAML_LIMIT)
+        raise Problem(413, None, f"The job file is larger than {limit}, the limit for YAML; write it as JSON.")
+    async with server.bodies.turn(client):
+        return await run_in_threadpool(JobFile.parse, document)
 
 
 _scheme = OAuth2(
@@ -98,5 +117,6 @@ Components = Annotated[ServerComponents, Depends(components)]
 ClientId = Annotated[str, Depends(client_id)]
 CallerStorage = Annotated[ClientStorage, Depends(storage)]
 JobId = Annotated[str, Depends(job_id)]
-Body = Annotated[bytes, Depends(body)]
+JobDocument = Annotated[bytes, Depends(job_document)]
+SubmittedJobFile = Annotated[JobFile, Depends(job_file)]
 authenticated = Security(_scheme)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Literal
@@ -15,20 +14,18 @@ from pydantic import BaseModel, Field
 
 from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive
 from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part
-from airflow_provider_jobapi.server.http.problems import Problem, documented
+from airflow_provider_jobapi.server.http.problems import documented
 from airflow_provider_jobapi.server.http.routes.dependencies import (
     PREFIX,
-    Body,
     ClientId,
     Components,
     JobId,
+    SubmittedJobFile,
     authenticated,
 )
 from airflow_provider_jobapi.server.store.job_record import Job, JobKey
 from airflow_provider_jobapi.server.store.layout import job_directory
-from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState, JobStatus
-from airflow_provider_jobapi.training.units import size_text
 
 router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"], dependencies=[authenticated])
 
@@ -67,9 +64,6 @@ class ModelAnswer(BaseModel):
 
 
 _JOB_ERRORS = {"s404": "There is no such job", "s410": "The job is gone", "s422": "The id is no UUID"}
-_YAML_LIMIT = 2**18
-"""The most bytes of a job file in YAML, which is slow to parse. JSON may have more."""
-
 _JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
 
 
@@ -101,21 +95,10 @@ def _status_answer(job: Job, code: int = 200) -> JSONResponse:
         "requestBody": {"required": True, "content": {"application/yaml": _JOB_FILE, "application/json": _JOB_FILE}}
     },
 )
-def submit_job(server: Components, client: ClientId, job_id: JobId, body: Body) -> JSONResponse:
+def submit_job(server: Components, client: ClientId, job_id: JobId, job_file: SubmittedJobFile) -> JSONResponse:
     """Accept a job, or find that it was accepted before."""
-    if len(body) > _YAML_LIMIT and not _is_json(body):
-        limit = size_text(_YAML_LIMIT)
-        raise Problem(413, None, f"The job file is larger than {limit}, the limit for YAML; write it as JSON.")
-    job, new = server.registry.submit(client, job_id, JobFile.parse(body))
+    job, new = server.registry.submit(client, job_id, job_file)
     return _status_answer(job, 201 if new else 200)
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 @router.get(

@@ -23,11 +23,13 @@ from airflow_provider_jobapi.server.http.routes.dependencies import (
     Components,
     authenticated,
 )
-from airflow_provider_jobapi.server.store.blobs import PIECE
 from airflow_provider_jobapi.server.store.objects import ObjectWriter, StoredObject
 from airflow_provider_jobapi.training.status import write_time
 
 router = APIRouter(prefix=f"{PREFIX}/storage", tags=["storage"], dependencies=[authenticated])
+
+_PIECE = 2**18
+"""Bytes of an object that a connection holds in memory, also while its client sends or reads nothing."""
 
 Key = Annotated[str, Path(description="A relative path, such as jobs/train-1b4e28ba-…/train.py")]
 
@@ -161,15 +163,13 @@ async def put_object(
 
 
 async def _receive(request: Request, writer: ObjectWriter) -> None:
-    pieces: list[bytes] = []
-    size = 0
+    pieces = bytearray()
     async for piece in request.stream():
-        pieces.append(piece)
-        size += len(piece)
-        if size >= PIECE:
-            await run_in_threadpool(writer.write, b"".join(pieces))
-            pieces, size = [], 0
-    await run_in_threadpool(writer.write, b"".join(pieces))
+        pieces += piece
+        if len(pieces) >= _PIECE:
+            await run_in_threadpool(writer.write, bytes(pieces))
+            pieces.clear()
+    await run_in_threadpool(writer.write, bytes(pieces))
 
 
 _OBJECT_ERRORS = documented(
@@ -249,7 +249,7 @@ class _Download(StreamingResponse):
 
 async def _pieces(handle: int, start: int, end: int) -> AsyncIterator[bytes]:
     while start < end:
-        piece = await run_in_threadpool(os.pread, handle, min(PIECE, end - start), start)
+        piece = await run_in_threadpool(os.pread, handle, min(_PIECE, end - start), start)
         if not piece:
             raise OSError("The file of an object has fewer bytes than the database says")
         start += len(piece)

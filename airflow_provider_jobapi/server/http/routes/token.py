@@ -7,10 +7,11 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from airflow_provider_jobapi.server.http.routes.dependencies import Body, Components
+from airflow_provider_jobapi.server.http.routes.dependencies import Components
 
 router = APIRouter(tags=["token"])
 
@@ -67,13 +68,14 @@ def get_token(request: Request, server: Components) -> JSONResponse:
         "requestBody": {"required": True, "content": {"application/x-www-form-urlencoded": {"schema": _FORM}}}
     },
 )
-def post_token(request: Request, server: Components, body: Body) -> JSONResponse:
+async def post_token(request: Request, server: Components) -> JSONResponse:
     """Answer a POST with a token."""
+    body = await request.body()
     try:
         fields = dict(parse_qsl(body.decode(), max_num_fields=20))
     except ValueError:
         fields = {}
-    return _answer(server, request, fields)
+    return await run_in_threadpool(_answer, server, request, fields)
 
 
 def _answer(server: Components, request: Request, fields: dict[str, str]) -> JSONResponse:
