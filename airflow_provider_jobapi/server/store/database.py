@@ -164,9 +164,10 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open the database, readable by the user of the server alone, and make or migrate its tables.
 
-        :raises SettingsError: when a later version of the server made it, or it is damaged.
+        :raises SettingsError: when a later version of the server made it, it is damaged, or there is only its ``-wal``.
         :raises DiskFull: when the disk has no room for the files that SQLite needs beside it.
         """
+        _refuse_wal_alone(path)
         _make_private(path)
         self._folder = path.parent
         self._engine = create_engine(
@@ -241,6 +242,16 @@ def _migrate(connection: Connection) -> None:
         if column not in {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")}:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
     connection.exec_driver_sql("UPDATE jobs SET kept_from = finished WHERE kept_from IS NULL")
+
+
+def _refuse_wal_alone(path: Path) -> None:
+    """Refuse a ``-wal`` whose database is missing or empty: SQLite would delete it, and with it what was in it."""
+    wal = path.with_name(f"{path.name}-wal")
+    if wal.exists() and wal.stat().st_size and not (path.exists() and path.stat().st_size):
+        raise SettingsError(
+            f"{wal} belongs to a database, but {path} is missing or empty: restore both, or restore a backup and "
+            "remove the -wal."
+        )
 
 
 def _make_private(path: Path) -> None:

@@ -57,9 +57,17 @@ class ClientStorage:
     def head(self, key: str) -> StoredObject:
         """Return the description of an object.
 
-        :raises UnknownObject: when there is none.
+        :raises UnknownObject: when there is none, also where its bytes are missing on the disk: so a client that asks
+            before it uploads uploads it again.
         :raises InvalidObjectKey: when this cannot be a key.
         """
+        for _attempt in range(3):
+            stored = self._described(key)
+            if self.blobs.path(stored.blob).exists():  # else it was replaced after the look-up
+                return stored
+        raise UnknownObject(key)
+
+    def _described(self, key: str) -> StoredObject:
         check_key(key)
         with self._database.read() as connection:
             row = connection.execute(select(objects).where(self._is(key))).one_or_none()
@@ -75,7 +83,7 @@ class ClientStorage:
         :raises LostBytes: when its bytes are missing on the disk.
         """
         for _attempt in range(3):
-            stored = self.head(key)
+            stored = self._described(key)
             try:
                 return stored, self.blobs.open(stored.blob)
             except FileNotFoundError:  # replaced after the look-up

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_jobapi.server.config import SettingsError
-from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive
+from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive, LostBytes, UnknownObject
 from airflow_provider_jobapi.server.http.app import build
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper, collect_now
 from airflow_provider_jobapi.server.store import layout
@@ -97,6 +97,42 @@ def test_a_database_that_knows_no_client_deletes_nothing(home, kind):
         assert done.returncode == 2
         assert said in done.stderr
     assert files(bench.settings.root) == before
+
+
+@pytest.mark.parametrize("left", ["missing", "empty"])
+def test_a_wal_without_its_database_is_kept(home, left):
+    bench = Bench(home)
+    put(bench, "rows.csv", b"1,2,3")
+    place = bench.settings.root / "jobapi.sqlite"
+    content = place.with_name("jobapi.sqlite-wal").read_bytes()
+    assert content
+    bench.database.close()
+    place.unlink()
+    place.with_name("jobapi.sqlite-wal").write_bytes(content)
+    if left == "empty":
+        place.touch()
+    with pytest.raises(SettingsError, match="is missing or empty: restore both"):
+        Database(place)
+    assert place.with_name("jobapi.sqlite-wal").read_bytes() == content
+
+
+def test_an_object_whose_bytes_a_restored_database_does_not_have_is_uploaded_again(home):
+    bench = Bench(home)
+    put(bench, "rows.csv", b"old")
+    bench.database.close()
+    backup = (bench.settings.root / "jobapi.sqlite").read_bytes()
+    bench = Bench(home)
+    put(bench, "rows.csv", b"newer")  # the old bytes are gone
+    bench = restart(bench, home, backup)
+    sweep(bench)
+    storage = bench.storages.of("airflow")
+    with pytest.raises(UnknownObject):
+        storage.head("rows.csv")
+    with pytest.raises(LostBytes, match="upload the object again"):
+        storage.open("rows.csv")
+    put(bench, "rows.csv", b"old")
+    assert storage.head("rows.csv").size == 3
+    bench.database.close()
 
 
 def test_files_that_the_database_does_not_know_are_set_aside(home):

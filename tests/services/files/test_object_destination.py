@@ -42,7 +42,7 @@ from tests.services.files.test_fetch import FILES, HANDLE, ModelApi
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
-PATTERNS = ["[br]", "a*b", "what?", "[!x]#100%"]
+PATTERNS = ["[br]", "a*b", "what?", "[!x]#100%", "{a,b}", "%5Bbr%5D", "größe +模型", "~a'b&c=d;$(e)"]
 
 
 @pytest.fixture(params=["memory", "moto-obstore", "moto-s3fs"])
