@@ -20,6 +20,7 @@ from typing import Any
 from airflow_provider_jobapi.exceptions import JobConflict
 from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files.destination_errors import code_of
+from airflow_provider_jobapi.services.files.destination_files import make_parents
 
 SETTLE = 2.0
 """Seconds for which a claim must stand in a store that ignores conditions: longer than a small request takes."""
@@ -59,6 +60,7 @@ class Claim:
         self._fs = version.fs
         parent, _, name = str(version.path).rstrip("/").rpartition("/")
         self._path = f"{parent}/.{name}.claim" if parent else f".{name}.claim"
+        self._version = version
         self._location = str(version)
         self._mine = Holder(job_id, _listing_hash(job_id, files), time.time())
         self.exclusive = False
@@ -69,15 +71,18 @@ class Claim:
 
         :raises JobConflict: when another job holds it.
         """
+        make_parents(self._version)
         for _ in range(5):
             held = self._read()
-            if held is not None and held.model != self._mine.model and not held.abandoned:
+            overwritten = held is not None and held.model != self._mine.model
+            if overwritten and held is not None and not held.abandoned:
                 raise self._conflict(held)
-            if held is not None and held.model != self._mine.model:
+            if overwritten:
                 self._fs.pipe_file(self._path, self._content())
             elif held is None and not self._create():
                 continue
-            self.exclusive = not self._create()
+            # Nothing keeps two fetches from overwriting an abandoned claim at the same time.
+            self.exclusive = not self._create() and not overwritten
             if not self.exclusive:
                 time.sleep(SETTLE)
             break

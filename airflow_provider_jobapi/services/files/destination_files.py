@@ -18,6 +18,15 @@ Download = Callable[[ModelFile, BinaryIO, Callable[[int], None]], None]
 Run = Callable[[Sequence[Task]], None]
 """Runs tasks in parallel."""
 
+_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "obs", "cos", "r2"}
+"""Protocols that have no directories; to make one could make a bucket that does not exist."""
+
+
+def make_parents(target: Any) -> None:
+    """Make the directories above a remote file, where its store has directories, as SFTP and HDFS have."""
+    if str(getattr(target, "protocol", "")) not in _BUCKETS and hasattr(target.parent, "mkdir"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+
 
 def conflict(location: str, how: str) -> JobConflict:
     """The error for a destination that holds something else."""

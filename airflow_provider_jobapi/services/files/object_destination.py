@@ -19,7 +19,7 @@ from airflow_provider_jobapi.exceptions import JobConflict
 from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files.claims import Claim
 from airflow_provider_jobapi.services.files.destination_errors import translated_errors
-from airflow_provider_jobapi.services.files.destination_files import Download, Run, conflict, has_hash
+from airflow_provider_jobapi.services.files.destination_files import Download, Run, conflict, has_hash, make_parents
 from airflow_provider_jobapi.services.files.sources import CHUNK
 from airflow_provider_jobapi.services.files.transfers import Task
 from airflow_provider_jobapi.training.model import is_marker
@@ -29,9 +29,6 @@ BLOCK = 8 * 1024 * 1024
 
 _PARTS = 10_000 - 100
 """Parts of an object, at the most; the limit of S3 is 10,000."""
-
-_BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "wasb", "wasbs", "oss", "obs", "cos", "r2"}
-"""Protocols that have no directories; to make one could make a bucket that does not exist."""
 
 END_OF_WRITES = 5.0
 """Seconds for which a fetch that has failed waits for its writes to end before it gives up its claim."""
@@ -109,8 +106,7 @@ class ObjectDestination:
                 if not claim.exclusive:
                     claim.check()
                 target = self._final / file.path
-                if str(getattr(target, "protocol", "")) not in _BUCKETS and hasattr(target.parent, "mkdir"):
-                    target.parent.mkdir(parents=True, exist_ok=True)
+                make_parents(target)
                 with target.open("wb", block_size=max(BLOCK, -(-file.size // _PARTS))) as out:
                     shutil.copyfileobj(part, out, CHUNK)
 

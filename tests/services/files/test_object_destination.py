@@ -21,6 +21,7 @@ import fsspec
 import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.io import attach
+from fsspec.implementations.local import LocalFileSystem
 from obstore.fsspec import FsspecStore
 
 from airflow_provider_jobapi.exceptions import (
@@ -205,6 +206,42 @@ def test_the_claim_of_a_dead_fetch(root: Any, monkeypatch: pytest.MonkeyPatch) -
             later.setattr(claims, "ABANDONED", -1.0)
             jobs.fetch(1, place)
     assert set(held(place).values()) == {b"B" * 1000}
+
+
+def test_two_fetches_that_find_the_claim_of_a_dead_fetch_never_mix(root: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both may overwrite it, since no store replaces an object on a condition that all keep."""
+    monkeypatch.setattr(claims, "ABANDONED", 60.0)
+    (root / ".1795262400.claim").write_bytes(json.dumps({"job_id": "dead", "model": "x", "since": 1.0}).encode())
+    reading, read = threading.Barrier(2, timeout=30), claims.Claim._read
+
+    def together(claim: claims.Claim) -> Any:
+        found = read(claim)
+        if found is not None and found.job_id == "dead":
+            reading.wait()
+        return found
+
+    monkeypatch.setattr(claims.Claim, "_read", together)
+    with TwoJobs() as jobs:
+        results = both(jobs, root)
+    won = [number for number, result in enumerate(results) if isinstance(result, str)]
+    assert len(won) == 1, results
+    assert isinstance(results[1 - won[0]], JobConflict)
+    assert set(held(root).values()) == {b"AB"[won[0] : won[0] + 1] * 1000}
+
+
+class WithDirectories(LocalFileSystem):
+    """A remote file system that has directories, as SFTP."""
+
+    protocol = "sftp"
+    cachable = False
+
+
+def test_a_store_with_directories_needs_none_of_them_before(tmp_path: Path) -> None:
+    attach("sftp", conn_id="c", fs=WithDirectories())
+    with Tiny(ModelApi().routes()) as tiny:
+        service(tiny).fetch_model(HANDLE, ObjectStoragePath(f"sftp://c@{tmp_path}/a/b"), "1")
+    assert (tmp_path / "a/b/1/saved_model.pb").is_file()
+    assert [each.name for each in (tmp_path / "a/b").iterdir()] == ["1"]
 
 
 def test_a_fetch_that_fails_gives_its_claim_up(root: Any) -> None:
