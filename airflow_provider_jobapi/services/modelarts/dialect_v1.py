@@ -40,7 +40,7 @@ from airflow_provider_jobapi.services.modelarts.dialect_base import (
     refuse_reserved,
     without_nulls,
 )
-from airflow_provider_jobapi.services.modelarts.log_pages import split_lines
+from airflow_provider_jobapi.services.modelarts.page_format import split_lines
 from airflow_provider_jobapi.services.modelarts.plan import Plan
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 

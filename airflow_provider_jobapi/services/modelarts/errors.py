@@ -83,7 +83,7 @@ _BY_CODE: tuple[tuple[type[TrainingError], Iterable[str], str], ...] = (
     ),
     (
         ArgumentsRefused,
-        ("0101", "0104", "0105", "0107"),
+        ("0101", "0104", "0107"),
         "check the parameters that the message names, service_options first",
     ),
 )  # fmt: skip

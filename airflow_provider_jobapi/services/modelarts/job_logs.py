@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
+from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob, ServiceUnavailable
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts import log_pages, log_previews
 from airflow_provider_jobapi.services.modelarts.calls import Call
@@ -34,6 +34,12 @@ _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_STAMP, _LAST_STAMP = 1_400_000_000 * 10**9, 4_000_000_000 * 10**9
 """Nanoseconds since 1970 between which the number of a page is a time."""
+
+
+_LATEST_ONLY = (
+    f"ModelArts shows only the latest {log_pages.PAGE_LINES} lines of this log, and more were written between two "
+    "reads. Set log_url in service_options to keep the whole log in OBS, or a shorter poll_interval in the connection."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,12 @@ class JobLogs:
         stream = _stream(name, details)
         try:
             while True:
-                answer = await send(self._page(name, pager.request()), _is_early if v1 else _is_early_or_unknown)
+                try:
+                    answer = await send(self._page(name, pager.request()), _is_early if v1 else _is_early_or_unknown)
+                except (BrokenContract, InvalidJob):
+                    if not pager.refuse_position():
+                        raise
+                    continue
                 if answer.status == 404:
                     self._switch_to_previews()
                     return
@@ -162,6 +173,8 @@ class JobLogs:
                 for found in pager.feed(page, final=final):
                     self.lines += _lines(found.text, _stamp_time(found.stamp) or fallback, stream)
                     fallback += _MILLISECOND
+                if pager.gap:
+                    self._note(BrokenContract(_LATEST_ONLY))
                 if pager.idle or not self._may_read_on(name, pager):
                     return
         finally:

@@ -97,6 +97,8 @@ class Backend:
 
         :param down: Which word for the order means towards the end.
         """
+        if base and self.faults.option("cursors", "mode", "") == "refused":
+            raise Refused("0104" if down == "desc" else "2764", "base_line")
         if self.faults.get("directions") is not None:
             down = "asc" if down == "desc" else "desc"
         head = order == "asc" and self.faults.option("empty_base_line", "asc", "head") == "head"

@@ -34,7 +34,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "no_log_pages": {},  # v2: a region without logs by page, as Open Telekom Cloud documents it
     # Points that the documents leave open or on which they contradict each other.
     "string_numbers": {},  # 2 and 4
-    "cursors": {"mode": "exclusive"},  # inclusive, exclusive, half_open: what base_line and end_line mean
+    # What base_line and end_line mean: inclusive, exclusive, half_open, ignored, constant, refused.
+    "cursors": {"mode": "exclusive"},
     "directions": {"flipped": True},  # v1 with the order of v2: asc from old to new, desc from new to old
     "empty_base_line": {"asc": "latest"},  # the reference: always the latest; seen in production: asc is the head
     "separator": {"text": "\n"},  # 5

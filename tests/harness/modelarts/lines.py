@@ -84,9 +84,12 @@ def page(every: Sequence[Line], base: str, *, towards_end: bool, from_head: bool
     :param from_head: Without a cursor: whether the page is the log's first, or its last.
     :param count: At most so many lines.
     :param mode: What a cursor means. exclusive: it names a line that is not shown again; inclusive: the line is shown
-        again; half_open: ``end_line`` is one more than the last line's number, and a page begins at the cursor.
+        again; half_open: ``end_line`` is one more than the last line's number, and a page begins at the cursor;
+        ignored: nothing, as in the documents' procedure, whose request has none; constant: nor do lines and order.
     """
-    if not base:
+    if mode == "constant":
+        count = len(every)
+    if not base or mode in {"ignored", "constant"}:
         chosen = list(every[:count] if from_head else every[max(0, len(every) - count) :])
     elif towards_end:
         begin = int(base) + (1 if mode == "exclusive" else 0)

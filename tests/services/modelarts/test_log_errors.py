@@ -83,7 +83,7 @@ def test_more_nodes_than_pages_of_a_read(samples: Samples, modelarts: ModelArts,
 def test_the_state_is_polled_while_a_long_log_is_read(
     caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str
 ) -> None:
-    path = start(samples, dialect, "for number in range(200): print('line', number)")
+    path = start(samples, dialect, "for number in range(10_000): print('line', number)")
     caller.wait(path, *ENDED)
     seen = len(modelarts.requests())
     modelarts.inject_fault("slow", seconds=0.05)
@@ -91,7 +91,7 @@ def test_the_state_is_polled_while_a_long_log_is_read(
     async def read() -> None:
         follower, chunk = following(modelarts, path, limits=ReadLimits(pages=1)), LogChunk((), None)
         async with asyncio.timeout(60):
-            while not any(line.text == "line 199" for line in chunk.lines):
+            while not any(line.text == "line 9999" for line in chunk.lines):
                 chunk = await follower.read(chunk.cursor)
 
     asyncio.run(read())
@@ -102,7 +102,7 @@ def test_lines_of_slow_pages_are_shown_early(
     caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str
 ) -> None:
     limits = ReadLimits(pages=99, seconds=0.2)
-    path = start(samples, dialect, "for number in range(30): print('line', number)")
+    path = start(samples, dialect, "for number in range(3000): print('line', number)")
     caller.wait(path, *ENDED)
     modelarts.inject_fault("slow", seconds=0.15, path=LOGS)
     longest = 0.0
@@ -120,7 +120,7 @@ def test_lines_of_slow_pages_are_shown_early(
                 break
         return lines
 
-    assert own(asyncio.run(read())) == [f"line {number}" for number in range(30)]
+    assert own(asyncio.run(read())) == [f"line {number}" for number in range(3000)]
     assert longest < 2, "a read took as long as all of its pages"
 
 

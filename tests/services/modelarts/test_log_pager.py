@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,7 @@ from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.log_pages import (
     PAGE_LINES,
+    SPAN,
     LogPager,
     Page,
     PageRequest,
@@ -27,12 +28,14 @@ from airflow_provider_jobapi.services.modelarts.log_pages import (
 from tests.harness.modelarts import lines
 
 MODES = ("exclusive", "inclusive", "half_open")
+WITHOUT_POSITIONS = ("ignored", "constant")
 
 
 @dataclass(frozen=True)
 class Service:
     """A service with one log and one interpretation of the documents.
 
+    :ivar asked: The requests.
     :ivar ends: Whether the content of a page ends with a newline.
     :ivar grows: Whether the last line was not ended yet.
     """
@@ -44,8 +47,10 @@ class Service:
     ends: bool = True
     grows: bool = False
     separator: str = "\n"
+    asked: list[PageRequest] = field(default_factory=list, compare=False)
 
     def answer(self, ask: PageRequest) -> Page:
+        self.asked.append(ask)
         base = "" if ask.base is None else str(ask.base)
         found = lines.page(
             self.log,
@@ -89,7 +94,7 @@ def whole(service: Service) -> list[StampedLine]:
 
 @st.composite
 def services(draw: st.DrawFn) -> Service:
-    steps = draw(st.lists(st.sampled_from([1, 1, 2, 10**9]), max_size=60))
+    steps = draw(st.lists(st.sampled_from([1, 1, 2, 10**9, SPAN // 3, SPAN, SPAN + 1]), max_size=60))
     separator = draw(st.sampled_from(["\n", "\n\n"]))
     # A line may contain the separator. The service then gives no page that shows how long the first line is, or whether
     # an empty line follows.
@@ -103,7 +108,7 @@ def services(draw: st.DrawFn) -> Service:
         stamps.append(now)
     return Service(
         tuple(zip(stamps, texts, strict=True)),
-        draw(st.sampled_from(MODES)),
+        draw(st.sampled_from(MODES + WITHOUT_POSITIONS)),
         draw(st.sampled_from(["asc", "desc"])),
         draw(st.booleans()),
         draw(st.booleans()),
@@ -147,12 +152,13 @@ def test_a_last_line_without_a_line_end() -> None:
     found, state = poll(service, None)
     assert [line.text for line in found] == ["one", "two"]
     grown = Service(((10, "one"), (20, "two"), (30, "9 of 9")))
-    assert poll(grown, state)[0] == [StampedLine(30, "9 of 9")]
+    assert poll(grown, state)[0] == [StampedLine(10, "9 of 9")]
 
 
 def test_one_request_for_each_poll_without_news() -> None:
     service = Service(tuple((number, "x") for number in range(1, 30)), "inclusive", "asc")
     _, state = poll(service, None)
+    _, state = poll(service, state)  # the first poll without news shows what the pages mean
     pager = LogPager("desc", state)
     assert pager.feed(service.answer(pager.request())) == []
     assert pager.idle
@@ -163,9 +169,68 @@ def test_blocks_grow_with_the_log() -> None:
     while end < 20_000:
         end = block_end(end)
         ends.append(end)
-    assert ends[:20] == [*range(1, 17), 18, 20, 22, 24]
+    assert ends[:15] == [*range(1, 9), 10, 12, 15, 18, 22, 27, 33]
     assert max(two - one for one, two in pairwise(ends)) == PAGE_LINES - 2
-    assert len([one for one in ends if one < 1000]) < 55
+    assert len([one for one in ends if one < 1000]) == 30
+
+
+@pytest.mark.parametrize(
+    ("length", "step", "most"),
+    [
+        (8, 10**9, 1),  # the documents' procedure shows eight lines of 13.5 seconds
+        (8, 10**10, 16),
+        (10_000, 10**5, 25),  # written fast: 21 full pages, and what the first of them mean
+        (10_000, 10**9, 60),
+        (10_000, 10**11, 60),
+    ],
+)
+@pytest.mark.parametrize("mode", MODES)
+def test_number_of_requests(length: int, step: int, most: int, mode: str) -> None:
+    service = Service(tuple((10**18 + step * number, str(number)) for number in range(length)), mode)
+    found = whole(service)
+    assert [line.text for line in found] == [str(number) for number in range(length)]
+    assert len(service.asked) <= most
+    late = [number * step - (line.stamp - 10**18) for number, line in enumerate(found)]
+    assert all(lag <= SPAN + (number // 4 + 1) * step for number, lag in enumerate(late))
+
+
+@pytest.mark.parametrize("mode", WITHOUT_POSITIONS)
+@pytest.mark.parametrize("asc_is_head", [True, False])
+@pytest.mark.parametrize("step", [10**9, 10**11])
+def test_a_service_without_positions(mode: str, asc_is_head: bool, step: int) -> None:
+    """The request of the documents' procedure has no ``base_line``: the latest lines are all that can be had."""
+    log = tuple((10**18 + step * number, f"line {number}") for number in range(2000))
+    service = Service(log, mode, asc_is_head=asc_is_head)
+    state, live = None, list[StampedLine]()
+    for count in (1, 3, 8, 8, 200, 450, 700, 1100):
+        new, state = poll(service.upto(count), state)
+        live += new
+    assert live == [StampedLine(10**18, text) for _, text in log[:1100]]
+    found, _ = poll(service.upto(450), None)
+    assert found == live[:450]
+
+
+@pytest.mark.parametrize("asc_is_head", [True, False])
+def test_lost_lines_of_a_service_without_positions_are_noticed(asc_is_head: bool) -> None:
+    log = tuple((10**18 + number, f"line {number}") for number in range(2000))
+    service = Service(log, "ignored", asc_is_head=asc_is_head)
+    _, state = poll(service.upto(700), None)
+    pager = LogPager("desc", state)
+    while not pager.idle:
+        pager.feed(service.answer(pager.request()))
+    assert pager.gap
+
+
+def test_a_service_that_refuses_positions() -> None:
+    service = Service(((10, "one"), (20, "two")), "ignored")
+    pager = LogPager("desc")
+    assert not pager.refuse_position()
+    assert len(pager.feed(service.answer(pager.request()))) == 2
+    assert pager.refuse_position()
+    assert pager.request().base is None
+    grown = Service((*service.log, (30, "three")), "ignored")
+    assert pager.feed(grown.answer(pager.request())) == [StampedLine(10, "three")]
+    assert not pager.refuse_position()
 
 
 def test_both_directions_return_the_same_part() -> None:
