@@ -24,7 +24,7 @@ from airflow_provider_jobapi.server.http.routes.dependencies import ServerCompon
 from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
 from airflow_provider_jobapi.server.run.supervisor.process_tree import refuse_to_be_read
 from airflow_provider_jobapi.server.store import layout
-from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, ClientRegistry, connection_help
+from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, connection_help
 from airflow_provider_jobapi.server.store.reserve import Reserve, open_database
 
 _SHUTDOWN_SECONDS = 10
@@ -68,7 +68,7 @@ def serve(settings: Settings) -> int:
 
 def _run(settings: Settings, components: ServerComponents) -> int:
     listener = _listen(settings)
-    welcome = _welcome(settings, components.clients, _url(listener))
+    welcome = _welcome(settings, components, _url(listener))
     config = uvicorn.Config(
         create_app(components),
         # h11 bounds the memory of headers; the faster parser does not.
@@ -141,10 +141,11 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _welcome(settings: Settings, clients: ClientRegistry, address: str) -> str:
+def _welcome(settings: Settings, components: ServerComponents, address: str) -> str:
+    clients = components.clients
     url = settings.url.rstrip("/") or address
     place = f"jobAPI server {__version__} listens at {address}; its files are below {settings.root}."
-    place += f"\n{_user_of_jobs(settings)}"
+    place += f"\n{_user_of_jobs(settings, can_protect=components.runner.environments.can_protect)}"
     if names := [client.client_id for client in clients.all()]:
         renew = f"`jobapi client renew {names[0]} --root {shlex.quote(str(settings.root))}`"
         return f"{place}\nClients: {', '.join(names)}. A lost secret is replaced by {renew}."
@@ -155,8 +156,19 @@ def _welcome(settings: Settings, clients: ClientRegistry, address: str) -> str:
     )
 
 
-def _user_of_jobs(settings: Settings) -> str:
-    """One line that says as whom jobs run, and what they can read of one another."""
+def _user_of_jobs(settings: Settings, *, can_protect: bool = True) -> str:
+    """One line that says as whom jobs run, and what they can read and change of one another.
+
+    :param can_protect: Whether jobs can be kept from changing the environments of later jobs.
+    """
+    own = "" if can_protect else (
+        " Each job makes a Python environment of its own, without a cache of packages, since this system lets the "
+        "server make no mount namespaces, with which jobs could share one and not change it."
+    )  # fmt: skip
+    return _privileges_of_jobs(settings) + ("" if os.geteuid() == 0 and not settings.users else own)
+
+
+def _privileges_of_jobs(settings: Settings) -> str:
     if settings.users:
         first, last = settings.users
         command_lines = (

@@ -81,6 +81,7 @@ def main(uv: str, python: str, requirements: str, target: str) -> int:
     if place.is_dir():
         return 0
     try:
+        place.parent.mkdir(parents=True, exist_ok=True)
         has_requirements = listing.stat().st_size > 0
         waiting = "Another job makes the same Python environment; waiting for it." if has_requirements else ""
         lock = take_lock(place.with_name(place.name + ".lock"), waiting)

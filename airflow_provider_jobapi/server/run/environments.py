@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Python environments of jobs: which interpreter, where each environment is, and the step that makes it.
 
+Jobs of a client with the same requirements share an environment, which they cannot change: it is mounted read-only for
+them. Where that is not possible, each job makes an environment of its own in its ``tmp``.
+
 Each client has its own, below ``<root>/clients/<client>/environments/``: ``venvs/<key>``, made by the job's first step
 (``build_environment.py``); ``uv-cache/`` on the same file system, so that an environment consists of hard links; and
 ``locks/<key>``, on which a running job holds a shared lock. ``environment_collection.py`` removes what is not used.
@@ -16,13 +19,14 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run import build_environment, environment_collection
-from airflow_provider_jobapi.server.run.index_credentials import installer, netrc_of_user
+from airflow_provider_jobapi.server.run.engines.local import can_protect
+from airflow_provider_jobapi.server.run.index_credentials import installer, netrc_of_user, secret_files
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.training.status import Reason
 
@@ -43,6 +47,9 @@ _COMMAND_TIMEOUT_SECONDS = 120
 """The time that a Python or uv gets to print its version."""
 
 _OLDEST_PYTHON = (3, 8)
+
+_FORMAT = 2
+"""Goes up when environments are made in another way, so that those of an earlier server are made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +90,15 @@ class Environment:
 
     :ivar programs: The directory of its programs.
     :ivar step: The step of ``spec.json`` that makes it.
-    :ivar lock: The file that the job holds a shared lock on while it runs.
+    :ivar lock: The file that the job holds a shared lock on while it runs; None where the environment is its own.
+    :ivar mounts: What the job cannot write to or read, as the supervisor takes it.
     :ivar needs_relay: Whether the step needs the relay that adds the credentials of package indexes.
     """
 
     programs: Path
     step: dict[str, Any]
-    lock: Path
+    lock: Path | None
+    mounts: dict[str, list[str]] = field(default_factory=dict)
     needs_relay: bool = False
 
 
@@ -109,6 +118,12 @@ class Environments:
             self._uv = _install_program(self._uv, settings.root)
             self._builder = _install_program(self._builder, settings.root)
             self._check_programs(settings.users[0])
+        self.can_protect = can_protect(settings.root, settings.users[0] if settings.users else os.geteuid())
+
+    @property
+    def shared(self) -> bool:
+        """Whether jobs of a client share environments; jobs that run as root could change them in any case."""
+        return self.can_protect or (os.geteuid() == 0 and not self._settings.users)
 
     @property
     def credentials(self) -> str:
@@ -116,30 +131,43 @@ class Environments:
         return self._installer.credentials
 
     def of(self, client_id: str, uid: int | None, directory: Path, requirements: str) -> Environment:
-        """Plan the environment of a job; jobs of a client with the same requirements share one.
+        """Plan the environment of a job.
 
         :param uid: The user id of the job's steps, or None for the server's own.
         :param directory: The job's directory, which has a ``tmp``.
         :param requirements: The content of ``requirements.txt``; empty where the job has none.
         :raises OSError: when the directories cannot be made.
         """
-        home = self._make_home(client_id, uid)
-        made_of = [self.interpreter.path, self.interpreter.version, platform.machine(), requirements.rstrip()]
-        key = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
-        target, lock = home / "venvs" / key, home / "locks" / key
-        lock.touch(mode=0o600)
         listing = directory / "requirements.txt"
         listing.write_text(requirements, encoding="utf-8")
         listing.chmod(0o644)
-        python = self.interpreter.path
+        tmp, python, lock = directory / "tmp", self.interpreter.path, None
+        home, target = tmp / "environment", tmp / "environment" / "venv"
+        if self.shared:
+            home = self._make_home(client_id, uid)
+            key = self._key(requirements)
+            target, lock = home / "venvs" / key, home / "locks" / key
+            lock.touch(mode=0o600)
+        mounts = {"hidden": secret_files(os.environ)} if self.can_protect and uid is None else {}
+        variables = _installer_environment(home, tmp)
+        if self.can_protect:  # Python could not write it later
+            variables["UV_COMPILE_BYTECODE"] = "1"
         step = {
             "name": "environment",
             "argv": [python, "-I", "-S", self._builder, self._uv, python, str(listing), str(target)],
-            "env": self._installer.variables | _installer_environment(home, directory / "tmp"),
-            "cwd": str(directory / "tmp"),  # not the work folder: uv would read its uv.toml
+            "env": self._installer.variables | variables,
+            "cwd": str(tmp),  # not the work folder: uv would read its uv.toml
             "failed": Reason.ENVIRONMENT_FAILED.value,
+            **mounts,
         }
-        return Environment(target / "bin", step, lock, bool(self.credentials))
+        if self.can_protect:
+            mounts = mounts | {"read_only": [str(home)]}
+        return Environment(target / "bin", step, lock, mounts, bool(self.credentials))
+
+    def _key(self, requirements: str) -> str:
+        python = self.interpreter
+        made_of = [_FORMAT, python.path, python.version, platform.machine(), requirements.rstrip()]
+        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
     def collect(self) -> environment_collection.Collected:
         """Bring the environments below their bound."""

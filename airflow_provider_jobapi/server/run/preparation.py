@@ -80,6 +80,7 @@ def _spec(job: Job, settings: Settings, environment: Environment, uid: int | Non
         "env": job_environment(job, settings, environment.programs, os.environ),
         "cwd": str(job.directory / "work"),
         "limits": limits,
+        **environment.mounts,
     }
     return {
         "steps": [{**environment.step, "limits": limits}, training],
@@ -88,7 +89,7 @@ def _spec(job: Job, settings: Settings, environment: Environment, uid: int | Non
         "gid": uid,
         "log_bound": settings.log_bound,
         "grace": settings.grace.total_seconds(),
-        "holds": [str(environment.lock)],
+        "holds": [] if environment.lock is None else [str(environment.lock)],
         "processes": settings.process_bound,
         "relay": environment.needs_relay,
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 from airflow_provider_jobapi.server.run import supervisor
 from airflow_provider_jobapi.server.run.engines.admission import admit
 from airflow_provider_jobapi.server.run.engines.base import Admission, EngineState, EngineStatus, PlacementRequest
-from airflow_provider_jobapi.server.run.supervisor import hidden_processes, process_bound, process_tree
+from airflow_provider_jobapi.server.run.supervisor import hidden_processes, private_mounts, process_bound, process_tree
 from airflow_provider_jobapi.server.run.supervisor.step import MARK
 from airflow_provider_jobapi.server.store.job_record import JobKey
 from airflow_provider_jobapi.server.store.layout import is_locked
@@ -110,11 +110,18 @@ class LocalEngine:
 
 def can_hide_processes() -> bool:
     """Whether jobs under other user ids do not see the processes of other users."""
-    command = [sys.executable, "-I", "-S", hidden_processes.__file__]
+    return _probe(hidden_processes.__file__)
+
+
+def can_protect(directory: Path, uid: int) -> bool:
+    """Whether jobs of a user can be kept from writing into a directory of that user."""
+    return _probe(private_mounts.__file__, str(directory), str(uid))
+
+
+def _probe(*arguments: str) -> bool:
+    command = [sys.executable, "-I", "-S", *arguments]
     try:
-        return (
-            subprocess.run(command, check=False, timeout=_PROBE_TIMEOUT_SECONDS, capture_output=True, env={}).returncode
-            == 0
-        )
+        ended = subprocess.run(command, check=False, timeout=_PROBE_TIMEOUT_SECONDS, capture_output=True, env={})
     except (OSError, subprocess.SubprocessError):
         return False
+    return ended.returncode == 0

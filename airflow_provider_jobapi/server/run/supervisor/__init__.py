@@ -17,7 +17,8 @@ be copied to any machine. The files in DIRECTORY:
     The last step is the job's command. ``seconds`` bounds the time of all steps together and may be null, as may
     ``limits`` and each of its values; ``seconds`` in the limits of a step, which earlier servers wrote, bounds that
     step. ``notices`` are written at the log's beginning. ``holds`` are files on which a shared lock is kept while the
-    job runs. ``processes`` bounds the processes and threads of all steps together. Steps run as ``uid`` and ``gid``,
+    job runs. A step has ``read_only`` directories and ``hidden`` files, where it has a view of the file system of its
+    own. ``processes`` bounds the processes and threads of all steps together. Steps run as ``uid`` and ``gid``,
     the supervisor as the user that started it. With ``relay`` the supervisor reads the credentials of the package index
     from the socket that its second argument names, and starts ``index_relay.py``; its address takes the place of
     ``{relay}`` in the steps' variables.

@@ -15,11 +15,12 @@ import time
 from typing import Any, Callable, NamedTuple  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 if __package__:
-    from airflow_provider_jobapi.server.run.supervisor import process_tree
+    from airflow_provider_jobapi.server.run.supervisor import private_mounts, process_tree
     from airflow_provider_jobapi.server.run.supervisor.hidden_processes import hide_processes
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
     from airflow_provider_jobapi.server.run.supervisor.process_bound import ProcessBound
 else:  # run by its path, isolated from every package
+    import private_mounts  # type: ignore[import-not-found, no-redef]
     import process_tree  # type: ignore[import-not-found, no-redef]
     from hidden_processes import hide_processes  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
@@ -146,6 +147,8 @@ class Step:
                 os.setgid(context.gid)
                 os.setuid(context.uid)
                 os.umask(0o077)
+            self._make_mounts()
+            if context.uid is not None:
                 process_tree.renounce_privileges()
             process_tree.die_with_parent(supervisor)
 
@@ -161,6 +164,18 @@ class Step:
         )
         process.returncode = 0  # _reap() waits for all processes, so Popen must not
         self._main = process.pid
+
+    def _make_mounts(self) -> None:
+        """Protect what the step may not write to or read; called in the child."""
+        read_only, hidden = self._spec.get("read_only", ()), self._spec.get("hidden", ())
+        if not (read_only or hidden):
+            return
+        try:
+            private_mounts.make(read_only, hidden)
+        except OSError as error:
+            why = error.strerror or error
+            os.write(2, f"jobapi: The shared Python environments cannot be protected from this job: {why}.\n".encode())
+            raise
 
     def _watch(self, selector: selectors.BaseSelector, output: int) -> None:
         """Follow the step until its first process has ended."""
