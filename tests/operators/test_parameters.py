@@ -180,6 +180,14 @@ def test_requirements_that_name_a_file_beside_the_dag(tmp_path):
         ("train.csv", "s3://bucket/big.csv"),
         ("rows", "../rows"),
         ("rows", "C:\\rows"),
+        ("rows", "C:/rows"),
+        ("rows", "\\\\server\\rows"),
+        ("rows", "$HOME/rows"),
+        ("rows", "~me/rows"),
+        ("rows", "file:/data/rows"),
+        ("train.csv", "big.CSV"),
+        ("train.csv", "/data/big file.csv"),
+        ("train.csv", "größe.csv"),
     ],
 )
 def test_a_path_given_as_text_is_no_content(name, source):
@@ -210,11 +218,43 @@ def test_a_folder_is_no_data_file(tmp_path):
         ("python3 -m my.package", "runpy.run_module"),
         ("s3://bucket/train.py", r"ObjectStoragePath\('s3://bucket/train.py'\)"),
         (literal("x"), "^script cannot be the result of another task"),
+        ("my train.sh", "'my train.sh' is not Python"),
+        ("train", "neither Python nor the name of a .py file"),
+        ("src/train", "neither Python nor the name of a .py file"),
+        ("train.js", "neither Python nor the name of a .py file"),
+        ("{{ params.script }}", "It is never a template"),
+        ("python train.py --epochs 3", "nor a command"),
+        ("torchrun train.py", "is a command: give the name of the .py file alone"),
+        (b"print(1)", "^script is a bytes"),
+        (["train.py"], "^script is a list"),
     ],
 )
 def test_what_is_no_script_is_refused_when_the_dag_is_parsed(script, sentence):
     with DAG("d", schedule=None), pytest.raises(InvalidJob, match=sentence):
         SubmitTrainingOperator(task_id="t", script=script)
+
+
+@pytest.mark.parametrize(
+    "script", ["print(1)", "import train; train.main()", "x = 1", "pass", "print 1", "f'{x}'", "train.PY"]
+)
+def test_a_line_of_python_is_a_script(script):
+    with DAG("d", schedule=None):
+        assert SubmitTrainingOperator(task_id="t", script=script).script == script
+
+
+@pytest.mark.parametrize(
+    "given", ["More.TXT", "-r More.TXT", "-rMore.TXT", "--requirement More.TXT", ["More.TXT"], ["-r More.TXT", ""]]
+)
+def test_requirements_that_name_a_file_in_other_words(tmp_path, given):
+    (tmp_path / "More.TXT").write_text("six\n")
+    assert job(tmp_path, requirements=given).requirements == "six\n"
+
+
+@pytest.mark.parametrize("given", ["numpy\nrequirements.txt\n", ["numpy", "requirements.txt"]])
+def test_a_file_among_requirements_is_not_asked_of_the_index(given):
+    with pytest.raises(InvalidJob, match=r"^requirements has the line 'requirements.txt' among others"):
+        job(requirements=given)
+    assert job(requirements="numpy\n-r other.txt\n").requirements == "numpy\n-r other.txt\n"
 
 
 def test_a_script_with_a_capital_ending_and_one_in_an_archive(tmp_path):

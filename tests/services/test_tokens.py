@@ -314,3 +314,18 @@ def test_the_text_of_an_answer_is_shown(status: int, answer: Reply) -> None:
         TokenSource(connection(tiny)).token()
     assert f"(HTTP {status}: The realm is closed)" in str(caught.value)
     assert isinstance(caught.value, ServiceUnavailable if status >= 500 else ConnectionProblem)
+
+
+@pytest.mark.parametrize("secret", ["tiny-secret/+ä", "tiny secret", "tiny-secret"])
+@pytest.mark.parametrize("method", ["post_basic", "post_form"])
+def test_an_answer_that_repeats_what_it_was_sent_shows_no_secret(secret: str, method: str) -> None:
+    def echo(asked: Asked) -> Reply:
+        sent = [asked.headers.get("Authorization", ""), asked.body.decode(), repr(asked.body), secret]
+        return replace(reply({"message": "no: " + " ".join(sent)}), status=400)
+
+    with token_server(echo) as tiny, pytest.raises(ConnectionProblem) as caught:
+        TokenSource(replace(connection(tiny, token_method=method), client_secret=secret)).token()
+    text = str(caught.value)
+    assert "(HTTP 400: no: " in text
+    encoded = [base64.b64encode(f"client:{each}".encode()).decode() for each in (secret, quote_plus(secret))]
+    assert not any(form in text for form in (secret, quote_plus(secret), *(each[12:-4] for each in encoded)))

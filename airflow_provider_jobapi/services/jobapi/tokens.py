@@ -23,6 +23,7 @@ from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection, TokenMethod
 from airflow_provider_jobapi.services.jobapi.errors import error_of_fault
 from airflow_provider_jobapi.services.jobapi.transport import TIMES
+from airflow_provider_jobapi.training.masking import Masker
 
 LEEWAY = 60.0
 """Seconds before its expiry from which a token is no longer used; a quarter of its lifetime, where that is less."""
@@ -193,11 +194,9 @@ def _white_space(connection: JobApiConnection) -> str:
 
 
 def _safe(connection: JobApiConnection, said: str) -> str:
-    """What the token server said, without the secret."""
-    for secret in (connection.client_secret, connection.client_secret.strip()):
-        for form in (secret, quote_plus(secret)):
-            said = said.replace(form, "***") if form else said
-    return sentence(said).rstrip(" .")
+    """What the token server said, without the secret: some repeat the header, or the form, that they were sent."""
+    secrets = {connection.client_secret, connection.client_secret.strip(), quote_plus(connection.client_secret)} - {""}
+    return sentence(Masker(secrets).text(said)).rstrip(" .")
 
 
 def _checked(response: Any, connection: JobApiConnection) -> Any:
