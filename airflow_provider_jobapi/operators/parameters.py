@@ -234,8 +234,8 @@ def portable(value: Any) -> Any:
 
 def _whole(value: Any) -> Any:
     """The whole number that a template wrote as text, or made a float of."""
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value.strip()):
-        return int(value)
+    if isinstance(value, str) and (found := re.fullmatch(r"([0-9]{1,18})(\.0+)?", value.strip())):
+        return int(found[1])
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -121,7 +121,7 @@ def test_templates_of_numbers_and_dates(native):
         values,
         script="pass",
         job_name="{{ ds_nodash }}",
-        job_resources={"cpus": "{{ params.cpus }}", "memory": " {{ params.memory }} "},
+        job_resources={"cpus": "{{ params.cpus / 1 }}", "memory": " {{ params.memory }} "},
         python_major_version="{{ params.python }}",
         nodes="{{ params.cpus }}",
         completion_time=timedelta(hours=2),

@@ -3,8 +3,9 @@
 
 The wall clock says when a retention begins. How much time really went by is read from the machine's uptime, which no
 change of the clock moves. Where the wall clock went further than that since the last look, ahead or back, the clock
-jumped, and the beginning of every retention is moved by the same span. Across a boot of the machine only the time since
-the boot is certain, so a time in which the machine was off does not count.
+jumped, and the beginning of every retention is moved by the same span. Across a boot no time is certain, since the root
+may have come from another machine, which was on long before. So the time from the last look to the boot and on to the
+first look after it does not count.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class MachineTime:
     def since(self, earlier: MachineTime) -> timedelta:
         """Return the time that certainly went by since an earlier reading."""
         same_boot = self.boot == earlier.boot and self.uptime >= earlier.uptime
-        return timedelta(seconds=self.uptime - earlier.uptime if same_boot else self.uptime)
+        return timedelta(seconds=self.uptime - earlier.uptime if same_boot else 0.0)
 
 
 def _now() -> datetime:

@@ -154,6 +154,21 @@ def test_the_time_in_which_the_machine_was_off_does_not_count(machine):
     assert machine.kept() == {key}
 
 
+@pytest.mark.parametrize("ahead", [timedelta(), 40 * DAY, -40 * DAY])
+def test_a_root_that_moves_to_a_machine_that_is_on_for_long_keeps_its_jobs(machine, ahead):
+    """As a volume that Kubernetes attaches to another node, whose clock may be wrong, too."""
+    key = machine.ended()
+    machine.run(DAY)
+    machine.boot, machine.uptime = "of another machine", (300 * DAY).total_seconds()
+    machine.wall += ahead
+    machine.start()
+    assert machine.kept() == {key}
+    machine.run(28 * DAY)
+    assert machine.kept() == {key}
+    machine.run(3 * DAY)
+    assert machine.kept() == set()
+
+
 def test_a_root_of_an_earlier_version_is_measured_by_the_latest_time_in_it(machine):
     old = machine.ended()
     machine.run(20 * DAY)
