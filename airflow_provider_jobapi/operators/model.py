@@ -55,6 +55,7 @@ class FetchSavedModelOperator(FetchLineage):
         from airflow.sdk import ObjectStoragePath
 
         from airflow_provider_jobapi.lineage.events import add_model_to_events
+        from airflow_provider_jobapi.operators.record import record_result
 
         service = TrainingHook.service_of(self.conn_id)
         try:
@@ -74,6 +75,7 @@ class FetchSavedModelOperator(FetchLineage):
         size = sum(file.size for file in model.files)
         self.log.info(f"The SavedModel, {len(model.files)} files of {size:,} bytes, is at {model.location}.")
         self._lineage_model = model
+        record_result(context, result["job_id"], model.location)
         add_model_to_events(self, context, {"data_version": status.data_version} | result, model)
         return model.location
 

@@ -19,6 +19,7 @@ from airflow_provider_jobapi.training.job import data_files, data_version
 from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.training.metrics.definitions import shrunk
 from airflow_provider_jobapi.training.units import read_span
+from airflow_provider_jobapi.triggers import xcoms
 from airflow_provider_jobapi.triggers.xcom_publisher import METRICS_KEY, STATUS_KEY
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def record_facts(
         facts = _facts(placed, parameters, conn_id)
         if masker is not None:
             facts |= {name: Masker(masker.secrets).value(facts[name]) for name in _FREE_TEXTS}
-        context["ti"].xcom_push(key=FACTS_KEY, value=facts)
+        xcoms.push(context["ti"], FACTS_KEY, facts)
     except Exception as error:  # noqa: BLE001 -- facts to look at are not worth a task
         log.warning("The facts of job %s cannot be written: %r", placed.job_id, error)
 
@@ -108,11 +109,11 @@ def record_end(context: Context, job_id: str, status: JobStatus) -> None:
     """Write the last status, and copy this try's metrics to where the next try does not delete them."""
     ti = context["ti"]
     try:
-        ti.xcom_push(key=STATUS_KEY, value=status.to_wire() | {"job_id": job_id})
+        xcoms.push(ti, STATUS_KEY, status.to_wire() | {"job_id": job_id})
         store = context.get("task_state_store")  # from Airflow 3.3 on
         if store is None:
             return
-        written = ti.xcom_pull(task_ids=ti.task_id, key=METRICS_KEY, map_indexes=ti.map_index)
+        written = xcoms.pull(ti, METRICS_KEY)
         if not isinstance(written, dict) or written.get("job_id") != job_id:
             return
         kept: dict[str, Any] = {"try": ti.try_number, "job_id": job_id, "status": status.status.value}
@@ -120,3 +121,11 @@ def record_end(context: Context, job_id: str, status: JobStatus) -> None:
         store.set(f"{METRICS_KEY}_{ti.try_number}", kept)
     except Exception as error:  # noqa: BLE001 -- a copy to look at is not worth a task
         log.warning("The end of job %s, or its metrics for the next try, cannot be written: %r", job_id, error)
+
+
+def record_result(context: Context, job_id: str, model: str | None) -> None:
+    """Write where the model is, for the Training tab."""
+    try:
+        xcoms.push_result(context["ti"], job_id, model)
+    except Exception as error:  # noqa: BLE001 -- a place to look at is not worth a task
+        log.warning("The place of the model of job %s cannot be written: %r", job_id, error)

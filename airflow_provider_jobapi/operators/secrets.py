@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_jobapi._airflow import masked_secrets
 from airflow_provider_jobapi.exceptions import TrainingError
 from airflow_provider_jobapi.training.masking import Masker, occurring
+from airflow_provider_jobapi.triggers import xcoms
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -78,11 +79,11 @@ class JobSecrets:
     def publish(self, job_id: str) -> None:
         """Write the secrets, sealed, for the worker that resumes this try."""
         if self.sealed is not None:
-            self._ti.xcom_push(key=SEAL_KEY, value={"job_id": job_id, "sealed": self.sealed})
+            xcoms.push(self._ti, SEAL_KEY, {"job_id": job_id, "sealed": self.sealed})
 
     def read(self, job_id: str) -> Masker:
         """Read what :meth:`publish` wrote; Airflow hides it in the log of this worker, too."""
-        kept = self._ti.xcom_pull(task_ids=self._ti.task_id, key=SEAL_KEY, map_indexes=self._ti.map_index)
+        kept = xcoms.pull(self._ti, SEAL_KEY)
         sealed = _sealed_for(job_id, kept)
         secrets = () if sealed is None else self._open(sealed)
         self.masker = Masker(secrets or (), withhold=secrets is None)

@@ -141,6 +141,7 @@ class SubmitTrainingOperator(TrainingLineage):
         from airflow_provider_jobapi.operators.record import record_facts
         from airflow_provider_jobapi.operators.secrets import JobSecrets
         from airflow_provider_jobapi.operators.waiting import run_inline
+        from airflow_provider_jobapi.triggers import xcoms
         from airflow_provider_jobapi.triggers.training import JOB_ID_KEY
 
         ti = context["ti"]
@@ -150,7 +151,7 @@ class SubmitTrainingOperator(TrainingLineage):
         placed = placement.place(cycle_of(context), ti.try_number, parameters)
         self._lineage_job = ServiceJob.read(self.conn_id, placed.job_id, None)
         secrets.collect(placed.job_id, parameters)
-        ti.xcom_push(key=JOB_ID_KEY, value=placed.job_id)
+        xcoms.push(ti, JOB_ID_KEY, placed.job_id)
         secrets.publish(placed.job_id)
         trigger = self._trigger(placed, context, parameters)
         if placement.unwanted or is_unwanted(ti):
@@ -165,7 +166,7 @@ class SubmitTrainingOperator(TrainingLineage):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read how the job ended, and fetch its model where a destination is given."""
         from airflow_provider_jobapi.lineage.events import add_model_to_events
-        from airflow_provider_jobapi.operators.record import record_end
+        from airflow_provider_jobapi.operators.record import record_end, record_result
         from airflow_provider_jobapi.operators.result import check_result, training_result
         from airflow_provider_jobapi.operators.secrets import JobSecrets
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
@@ -192,6 +193,7 @@ class SubmitTrainingOperator(TrainingLineage):
         self.log.info(f"Job {ended.job_id} was successful. {status.message}".rstrip())
         self._lineage_model = model = self._fetch(service, ended.handle)
         result = training_result(ended, status, model)
+        record_result(context, ended.job_id, result["model"])
         add_model_to_events(self, context, result, model)
         return result
 

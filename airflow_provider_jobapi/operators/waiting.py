@@ -6,7 +6,10 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.triggers import xcoms
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import Submission
@@ -41,7 +44,7 @@ def run_inline(trigger: TrainingTrigger, ti: Any, masker: Masker | None = None) 
     """
     if masker is not None:
         trigger.masker = masker
-    trigger.sink = lambda key, value: ti.xcom_push(key=key, value=value)
+    trigger.sink = partial(xcoms.push, ti)
 
     async def first_event() -> dict[str, Any]:
         async with aclosing(trigger.run()) as events:

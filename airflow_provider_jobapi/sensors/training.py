@@ -77,13 +77,14 @@ class TrainingSensor(WaitLineage, BaseSensorOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the job and follow it to its end."""
         from airflow_provider_jobapi.operators.waiting import run_inline
+        from airflow_provider_jobapi.triggers import xcoms
         from airflow_provider_jobapi.triggers.training import JOB_ID_KEY
 
         with self._sensor_errors():
             job_id = job_id_of(self.job)
             self._lineage_job = ServiceJob.read(self.conn_id, job_id, None)
             submission = TrainingHook.service_of(self.conn_id, self._seconds()).find(job_id)
-        context["ti"].xcom_push(key=JOB_ID_KEY, value=job_id)
+        xcoms.push(context["ti"], JOB_ID_KEY, job_id)
         trigger = self._trigger(job_id, submission, context)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")

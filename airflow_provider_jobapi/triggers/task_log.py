@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_jobapi._airflow import conf
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline, plain
 from airflow_provider_jobapi.training.metrics.patterns import readable
+from airflow_provider_jobapi.triggers import xcoms
 from airflow_provider_jobapi.triggers.xcom_writer import Slot, XComWriter, sink_of, writer
 
 if TYPE_CHECKING:
@@ -135,12 +136,10 @@ class TaskLog:
 
     async def _read(self, ti: Any) -> Cursor:
         """Read the position that this deferral has kept, if any; returns the cursor in it."""
-        from airflow.sdk.execution_time.xcom import XCom
         from asgiref.sync import sync_to_async
 
-        place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
         try:
-            kept = await sync_to_async(XCom.get_one)(key=LINES_KEY, **place)
+            kept = await sync_to_async(xcoms.read)(ti, LINES_KEY)
             if kept is None or {name: kept[name] for name in self._deferral} != self._deferral:
                 return None
             return self._restore(kept)

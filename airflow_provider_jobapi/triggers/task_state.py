@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_jobapi.triggers import xcoms
+
 
 def state_of(ti: Any) -> str | None:
     """Return the state of a task instance; None when Airflow knows none.
@@ -35,9 +37,4 @@ def is_ended(state: str | None) -> bool:
 
 def waits_for(ti: Any, key: str, job_id: str) -> bool:
     """Return whether a task instance is deferred and its XCom ``key`` names this job."""
-    from airflow.sdk.execution_time.xcom import XCom
-
-    if state_of(ti) != "deferred":
-        return False
-    place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
-    return bool(XCom.get_one(key=key, **place) == job_id)
+    return state_of(ti) == "deferred" and bool(xcoms.read(ti, key) == job_id)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, Metrics, read_definitions
+from airflow_provider_jobapi.triggers import xcoms
 from airflow_provider_jobapi.triggers.xcom_writer import Sink, Slot, XComWriter, writer
 
 if TYPE_CHECKING:
@@ -94,12 +95,10 @@ class XComPublisher:
 
     async def resume(self, ti: Any) -> None:
         """Continue the metrics that an earlier trigger of this job published, whose lines are not read again."""
-        from airflow.sdk.execution_time.xcom import XCom
         from asgiref.sync import sync_to_async
 
-        place = {"dag_id": ti.dag_id, "task_id": ti.task_id, "run_id": ti.run_id, "map_index": ti.map_index}
         try:
-            content = await sync_to_async(XCom.get_one)(key=METRICS_KEY, **place)
+            content = await sync_to_async(xcoms.read)(ti, METRICS_KEY)
             if content is not None and content["job_id"] == self._job_id:
                 self._resumed_at = self._metrics.restore(content)
         except Exception as error:  # noqa: BLE001 -- a job that trains is worth more than its curves

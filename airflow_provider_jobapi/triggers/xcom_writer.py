@@ -15,10 +15,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_jobapi.services.retry import backoff
+from airflow_provider_jobapi.triggers import xcoms
 
 log = logging.getLogger(__name__)
 
@@ -215,11 +217,4 @@ def sink_of(ti: Any) -> Sink:
 
     :param ti: Anything that has dag_id, task_id, run_id and map_index.
     """
-
-    def write(key: str, value: Any) -> None:
-        from airflow.sdk.execution_time.xcom import XCom
-
-        mapped = -1 if ti.map_index is None else ti.map_index
-        XCom.set(key=key, value=value, dag_id=ti.dag_id, task_id=ti.task_id, run_id=ti.run_id, map_index=mapped)
-
-    return write
+    return partial(xcoms.write, ti)

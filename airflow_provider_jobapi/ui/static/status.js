@@ -4,7 +4,10 @@
 import { readMetrics, readTries } from "./metrics.js";
 
 /** The XComs of a training task. */
-export const KEYS = ["training_job_id", "training_facts", "trainingStatus", "training_metrics", "return_value"];
+export const KEYS = ["training_job_id", "training_facts", "trainingStatus", "training_metrics", "training_result", "return_value"];
+
+/** The result, and a copy of what the page shows of it, which is there where an XCom backend keeps results elsewhere. */
+const RESULTS = new Set(KEYS.slice(-2));
 
 const OVER = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]);
 const BEFORE = new Set([null, undefined, "none", "scheduled", "queued", "up_for_reschedule", "restarting"]);
@@ -30,10 +33,11 @@ export function understand(read) {
     const value = xcoms.get(key);
     if (!isObject(value)) return null;
     if (jobId !== null && value.job_id === jobId) return value;
-    if (key !== "return_value" || jobId !== null) ignored.push(key);
+    if (!RESULTS.has(key) || jobId !== null) ignored.push(key);
     return null;
   };
-  const [facts, status, metrics, result] = KEYS.slice(1).map(own);
+  const [facts, status, metrics, copy, whole] = KEYS.slice(1).map(own);
+  const result = whole ?? copy;
   const view = { ti, jobId, facts, status, result, ignored, kind: kindOf(read, jobId) };
   view.metrics = view.kind === "cleared" ? new Map() : readMetrics(metrics);
   view.leftOut = metrics?.left_out > 0 ? metrics.left_out : 0;
@@ -44,6 +48,9 @@ export function understand(read) {
   view.failure = failureOf(view, read.log);
   return { ...view, ...headlineOf(view, read) };
 }
+
+/** The place of the model that a fetch has brought; empty where it has brought none. */
+export const fetchedModel = (xcoms) => text(xcoms.get("training_result")?.model) || text(xcoms.get("return_value"));
 
 function kindOf({ ti, links, forbidden }, jobId) {
   if (jobId !== null) return BEFORE.has(ti.state) && ti.state !== "up_for_reschedule" ? "cleared" : "training";

@@ -7,7 +7,7 @@ import { Facts, LastLines, Model } from "./facts.js";
 import { Feed } from "./feed.js";
 import { useFit } from "./fit.js";
 import { React, h } from "./react.js";
-import { isOver, understand } from "./status.js";
+import { fetchedModel, isOver, understand } from "./status.js";
 import { Failure, Headline, Timeline } from "./timeline.js";
 
 const STYLES_WAIT = 3000;
@@ -35,7 +35,7 @@ function Page({ view, read, place }) {
   const training = view.kind === "training";
   const curves = view.metrics.size > 0 || (view.tries.length > 0 && (training || view.kind === "cleared"));
   const asked = training || ["jobless", "cleared", "forbidden"].includes(view.kind);
-  const fetched = typeof read.xcoms.get("return_value") === "string" ? read.xcoms.get("return_value") : "";
+  const fetched = fetchedModel(read.xcoms);
   return h(
     React.Fragment,
     null,

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { understand } from "../../../airflow_provider_jobapi/ui/static/status.js";
+import { fetchedModel, understand } from "../../../airflow_provider_jobapi/ui/static/status.js";
 
 const ID = "11111111-2222-5333-8444-555555555555";
 const T = (seconds) => new Date(Date.UTC(2026, 0, 5, 12) + seconds * 1000).toISOString();
@@ -94,4 +94,18 @@ test("hostile values are no objects, no times and no texts", () => {
   for (const status of ["text", 7, [], null]) assert.equal(understand(snapshot({ more: { trainingStatus: status } })).status, null);
   const view = understand(snapshot({ status: { status: {}, startTime: 5, message: {}, reason: [] } }));
   assert.equal(view.state, "queued");
+});
+
+test("the model of a task whose result an XCom backend keeps elsewhere", () => {
+  const status = { status: "SUCCESSFUL", finishTime: T(70) };
+  const copy = { job_id: ID, model: "s3://models/7" };
+  const elsewhere = "file:///xcoms/dag/run/train/0f.json";
+  const view = understand(snapshot({ ti: { state: "success" }, status, more: { return_value: elsewhere, training_result: copy } }));
+  assert.equal(view.result.model, "s3://models/7");
+  assert.deepEqual(view.ignored, []);
+  const whole = { job_id: ID, model: "s3://models/8" };
+  assert.equal(understand(snapshot({ status, more: { return_value: whole, training_result: copy } })).result.model, "s3://models/8");
+  assert.equal(fetchedModel(new Map(Object.entries({ return_value: elsewhere, training_result: copy }))), "s3://models/7");
+  assert.equal(fetchedModel(new Map([["return_value", "file:///models/7"]])), "file:///models/7");
+  assert.equal(fetchedModel(new Map()), "");
 });
