@@ -60,7 +60,8 @@ def check_result(
     if event.end is End.TIMEOUT and not stop_on_timeout and not status.status.ended:
         raise AirflowSensorTimeout(f"The {event.detail} is over: {job} is {status.status} and goes on.")
     if event.end is End.TIMEOUT and stop_on_timeout:
-        service.stop(event.handle)
+        if not status.status.ended and not status.stopping:  # else the stop that the trigger sent has worked
+            service.stop(event.handle)
         raise JobStopped(f"The {event.detail} is over: {job} was stopped.{_quote_log(service, event, masker)}")
     if status.status is JobState.FAILED:
         _raise_failed(service, event, status, masker)

@@ -21,7 +21,7 @@ from airflow_provider_jobapi.services import settings
 from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.modelarts.calls import Call
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.services.modelarts.errors import error_of, is_token_expired, succeeded
+from airflow_provider_jobapi.services.modelarts.errors import code_of, error_of, is_token_expired, succeeded
 
 if TYPE_CHECKING:
     from keystoneauth1.identity.v3 import Password
@@ -76,12 +76,20 @@ class ApiSession:
         :raises TrainingError: for every other answer.
         """
         answer, token = self._once(call)
-        if is_token_expired(answer):
+        renewed = is_token_expired(answer)
+        if renewed:
             self._discard_token(token)
             answer, _ = self._once(call)
-        if not accept(answer):
-            raise error_of(answer, call)
-        return answer
+        if accept(answer):
+            return answer
+        error = error_of(answer, call)
+        if renewed and answer.status == 401 and not code_of(answer):
+            known = self._connection
+            raise ConnectionProblem(
+                f"{error} A new token was refused, too: the gateway at {known.url} takes tokens of its own region; "
+                f"check that the host, {known.iam_url} and the project {known.project!r} belong to one region."
+            )
+        raise error
 
     def fetch(self, url: str, begin: int, most: int) -> tuple[int, bytes]:
         """Read a part of an OBS object from a signed link, which needs no token.

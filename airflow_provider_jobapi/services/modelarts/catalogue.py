@@ -26,6 +26,11 @@ LIST_LIFETIME = 600.0
 _PLATFORM_VERSION = re.compile(r"(?:python|py|cp|cuda|cudnn|cann|ubuntu|euler(?:os)?)[-_]?\d[\d.]*")
 """Parts of an engine's version that name what it is built on, which an image's tag never means."""
 
+_NONE_LISTED = (
+    "ModelArts lists no {} for training: check that the connection's project and host are those where ModelArts is "
+    "enabled, and that its user may use training there."
+)
+
 Item = TypeVar("Item")
 Choice = TypeVar("Choice")
 
@@ -59,7 +64,7 @@ class Flavor:
     :ivar code: Its name, such as ``modelarts.vm.cpu.8u``.
     :ivar npus: The number of Ascend processors, for which a script must be written specially.
     :ivar memory: In megabytes.
-    :ivar nodes: The most machines of this type that one job can have.
+    :ivar nodes: The most machines of this type that one job can have; None if the list does not say.
     :ivar id: Its number, ``spec_id``; v1 only.
     """
 
@@ -68,9 +73,13 @@ class Flavor:
     gpus: int
     npus: int
     memory: int
-    nodes: int
+    nodes: int | None
     sold_out: bool
     id: int | None = None
+
+    def has_nodes(self, nodes: int) -> bool:
+        """Whether one job can have so many machines, as far as the list says."""
+        return self.nodes is None or self.nodes >= nodes
 
     def fits(self, resources: Resources) -> bool:
         """Whether one machine has the resources of a job."""
@@ -254,7 +263,9 @@ def _version_key(engine: ModelArtsEngine) -> tuple[list[int], str]:
 
 
 def _no_engine(engines: Sequence[ModelArtsEngine], wanted: str) -> ModelArtsEngine:
-    listed = ", ".join(sorted(str(each) for each in engines)[:40]) or "none"
+    if not engines:
+        raise InvalidJob(_NONE_LISTED.format("engines"), field="image")
+    listed = ", ".join(sorted(str(each) for each in engines)[:40])
     raise InvalidJob(f"ModelArts has no engine for the {wanted}; use one of: {listed}.", field="image")
 
 
@@ -267,7 +278,7 @@ def read_v1_flavors(specs: Iterable[dict[str, Any]]) -> list[Flavor]:
             gpus=maybe_number(each.get("gpu_num")) or 0,
             npus=_v1_npus(each),
             memory=1024 * (maybe_number(each.get("cpu")) or 0),
-            nodes=maybe_number(each.get("max_num")) or 1,
+            nodes=maybe_number(each.get("max_num")) or None,
             sold_out=text(each.get("no_resource")) in {"true", "True", "1"},
             id=maybe_number(each.get("spec_id")),
         )
@@ -297,7 +308,7 @@ def _v2_flavor(entry: dict[str, Any]) -> Flavor:
         gpus=maybe_number(as_object(info.get("gpu")).get("unit_num")) or 0,
         npus=maybe_number(as_object(info.get("npu")).get("unit_num")) or 0,
         memory=size if text(memory.get("unit")).upper() == "MB" else 1024 * size,
-        nodes=maybe_number(info.get("max_num")) or maybe_number(entry.get("max_num")) or 1,
+        nodes=maybe_number(info.get("max_num")) or maybe_number(entry.get("max_num")) or None,
         sold_out=any(
             text(source.get(name)) in {"true", "True", "sellout", "1"}
             for source in (entry, info, as_object(entry.get("attributes")))
@@ -310,10 +321,12 @@ def choose_flavor(flavors: Sequence[Flavor], resources: Resources, named: str | 
     """Choose the flavour for a job.
 
     :param named: The flavour in ``service_options``.
-    :param nodes: The number of machines; if no flavour has so many, the service refuses the job and says why.
+    :param nodes: The number of machines.
     :raises InvalidJob: if there is none with this name or none that fits; the message lists the flavours.
     :raises QuotaReached: if the flavour, or every one that fits, is sold out.
     """
+    if not flavors:
+        raise InvalidJob(_NONE_LISTED.format("flavours"), field="service_options")
     fitting = _fitting(flavors, resources, nodes)
     if named is not None:
         found = next((each for each in flavors if named in {each.code, str(each.id)}), None)
@@ -321,24 +334,44 @@ def choose_flavor(flavors: Sequence[Flavor], resources: Resources, named: str | 
             raise InvalidJob(
                 f"ModelArts has no flavour {named!r}; {_describe(fitting, flavors)}.", field="service_options"
             )
+        _check_nodes([found], nodes, f"flavour {found.code}", fitting, flavors)
         if found.sold_out:
             raise QuotaReached(f"Flavour {named} is sold out; run the task later; {_describe(fitting, flavors)}.")
         return found
-    if not fitting:
+    enough = [each for each in flavors if each.fits(resources)]
+    if not enough:
         wanted = f"{resources.cpus} CPUs, {resources.gpus} GPUs and {resources.memory} MB"
         raise InvalidJob(
             f"No flavour of ModelArts has {wanted}; change job_resources; {_describe((), flavors)}.",
             field="job_resources",
         )
+    _check_nodes(enough, nodes, "each flavour that fits", fitting, flavors)
     free = next((each for each in fitting if not each.sold_out), None)
     if free is None:
         raise QuotaReached(f"Every flavour that fits is sold out; run the task later; {_describe(fitting, flavors)}.")
     return free
 
 
+def _check_nodes(
+    possible: Sequence[Flavor], nodes: int, which: str, fitting: Sequence[Flavor], every: Sequence[Flavor]
+) -> None:
+    """Refuse more machines than one job can have, before anything is uploaded.
+
+    :raises InvalidJob: naming the most.
+    """
+    if any(each.has_nodes(nodes) for each in possible):
+        return
+    most = max(each.nodes or 1 for each in possible)
+    raise InvalidJob(
+        f"The job has {nodes} nodes, and {which} has at most {most}; set fewer nodes, or another flavor in "
+        f"service_options; {_describe(fitting, every)}.",
+        field="nodes",
+    )
+
+
 def _fitting(flavors: Sequence[Flavor], resources: Resources, nodes: int) -> list[Flavor]:
     fitting = sorted((each for each in flavors if each.fits(resources)), key=_price_key)
-    return [each for each in fitting if each.nodes >= nodes] or fitting
+    return [each for each in fitting if each.has_nodes(nodes)] or fitting
 
 
 def _price_key(flavor: Flavor) -> tuple[int, int, int, int, str]:

@@ -36,7 +36,7 @@ from airflow_provider_jobapi.services.modelarts.dialect_base import (
     ModelArtsKey,
 )
 from airflow_provider_jobapi.services.modelarts.dialects import dialect_of, read_handle
-from airflow_provider_jobapi.services.modelarts.errors import ArgumentsRefused, Duplicate
+from airflow_provider_jobapi.services.modelarts.errors import ArgumentsRefused, Duplicate, NoSuchApi
 from airflow_provider_jobapi.services.retry import Retry, sleep
 
 
@@ -89,6 +89,8 @@ class ModelArtsClient:
         self._log = log
         self._limits = search
         self.dialect: Dialect = dialect_of(connection.dialect)
+        self.lists_jobs = True
+        """False once the service has turned out to have no list of jobs."""
 
     @contextmanager
     def separate(self, retry: Retry) -> Iterator[ModelArtsClient]:
@@ -153,7 +155,7 @@ class ModelArtsClient:
                 if (found := client.search(job_id)) is not None:
                     _unanswered.discard(job_id)
                     return client.submission(job_id, found[0])
-                if time.monotonic() > until:
+                if time.monotonic() > until or not client.lists_jobs:
                     break
                 sleep(limits.seconds / limits.searches)
         _unanswered.discard(job_id)
@@ -201,6 +203,12 @@ class ModelArtsClient:
         :raises ServiceUnavailable: if the list of jobs does not contain it yet.
         """
         named = list(self._named(job_id))
+        if not self.lists_jobs:
+            raise InvalidJob(
+                f"{refused} This ModelArts has no list of jobs, so it cannot be found out whether the job {name} is "
+                "this task's: stop and delete it in ModelArts' console, and clear the task.",
+                field="job_name",
+            )
         if own := [(each, measured) for each, measured in named if _is_job(each, job_id)]:
             return own[0]
         if any(each.name == name for each, _ in named):
@@ -211,14 +219,34 @@ class ModelArtsClient:
         raise ServiceUnavailable(f"{refused} The list of jobs does not contain it yet.")
 
     def _named(self, job_id: str) -> Iterator[tuple[FoundJob, timedelta]]:
-        """Yield the jobs whose name ends with a job id."""
+        """Yield the jobs whose name ends with a job id; none where the service has no list of jobs."""
         size = self._limits.page_size
         for page in range(self._limits.pages):
-            answer = self.send(self.dialect.search(job_id, self._connection.workspace_id, page, size))
+            try:
+                answer = self.send(self.dialect.search(job_id, self._connection.workspace_id, page, size))
+            except NoSuchApi as error:
+                self._check_api(error)
+                return
             found = self.dialect.read_search(answer)
             yield from ((each, skew(answer)) for each in found if each.name.endswith(f"-{job_id}"))
             if len(found) < size:
                 break
+
+    def _check_api(self, error: NoSuchApi) -> None:
+        """Note that the list of jobs is missing, if the service has the rest of the API.
+
+        :raises NoSuchApi: if it has not: the host or the dialect is wrong.
+        """
+        try:
+            self.send(self.dialect.flavors())
+        except NoSuchApi:
+            raise error from None
+        if self.lists_jobs:
+            self._log.warning(
+                "This ModelArts has no list of jobs: a job is found again by the object that is written to OBS when it "
+                "is created, and not if the answer to its creation is lost."
+            )
+        self.lists_jobs = False
 
 
 def check_same(name: str, known: str | None, digest: str) -> None:

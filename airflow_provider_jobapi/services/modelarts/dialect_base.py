@@ -36,10 +36,14 @@ class ModelArtsKey:
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """Which choices of this provider the DAG's ``service_options`` replace."""
+    """Which choices of this provider the DAG's ``service_options`` replace.
+
+    :ivar nodes: The number of machines, if they have it.
+    """
 
     flavor: bool
     engine: bool
+    nodes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,7 @@ class V1:
         return Overrides(
             flavor=any(name in config for name in _FLAVOR_FIELDS),
             engine=any(name in config for name in _ENGINE_FIELDS),
+            nodes=maybe_number(config.get("worker_server_num")),
         )
 
     def create(self, plan: Plan) -> Sequence[Call]:
@@ -167,7 +168,7 @@ class V1:
             submission_time=created,
             start_time=started,
             finish_time=finish_time(state, started or created, maybe_number(body.get("duration"))),
-            message=message or _message(phase, state),
+            message=message or _message(phase, state, began=started is not None),
             reason=_REASONS.get(phase, phase if state.ended and state is not JobState.SUCCESSFUL else None),
         )
         return JobDetails(
@@ -241,7 +242,9 @@ def _engine(plan: Plan) -> dict[str, Any]:
         command += [f"--data_url={_s3_url(plan.data)}", f"--train_url={_s3_url(plan.output)}"]
         command += [f"--{name}={value}" for name, value in plan.parameters]
         return {"user_image_url": plan.engine.url, "user_command": shlex.join(command)}
-    return {"engine_id": plan.engine.id}
+    # A number, also where the list has it as a string, as the samples of the reference have other ids.
+    found = maybe_number(plan.engine.id)
+    return {"engine_id": plan.engine.id if found is None else found}
 
 
 def _parameters(plan: Plan) -> Iterable[tuple[str, str]]:
@@ -254,7 +257,17 @@ def _s3_url(url: str) -> str:
     return f"s3://{url.lstrip('/')}"
 
 
-def _message(phase: str, state: JobState) -> str:
+_BEFORE_THE_RUN = {
+    "IMAGE_FAILED": "check the image, and that ModelArts may pull it",
+    "SUBMIT_FAILED": "check quotas and free machines of the flavour in ModelArts' console, and run the task again",
+}
+"""What to do about failures before the job's code runs, so that it has no log."""
+
+
+def _message(phase: str, state: JobState, *, began: bool) -> str:
+    if state is JobState.FAILED and (phase in _BEFORE_THE_RUN or not began):
+        advice = _BEFORE_THE_RUN.get(phase, "look at the job's events in ModelArts' console")
+        return f"ModelArts reports {phase} without a reason, and the job did not run, so it has no log: {advice}."
     if state is JobState.FAILED:
         return f"ModelArts reports {phase} without a reason; see the end of the job's log."
     if state is JobState.STOPPED:

@@ -98,6 +98,7 @@ class V2:
         return Overrides(
             flavor=any(name in resource for name in ("flavor_id", "pool_id")),
             engine=any(name in algorithm for name in _ALGORITHM_FIELDS),
+            nodes=maybe_number(resource.get("node_count")),
         )
 
     def create(self, plan: Plan) -> Sequence[Call]:

@@ -45,6 +45,10 @@ class SoldOut(QuotaReached):
     """The requested flavour has no free machine. The list of flavours may not show this; the one of v2 never does."""
 
 
+class NoSuchApi(ConnectionProblem):
+    """The service does not have this request at all."""
+
+
 class ArgumentsRefused(InvalidJob):
     """An argument of the request is missing or wrong, and the code does not say which."""
 
@@ -147,10 +151,8 @@ def _by_status(status: int, call: Call, words: str) -> TrainingError:
         )
     if 300 <= status < 400:
         return ConnectionProblem("ModelArts answered with a redirect: set the connection's host to its target.")
-    if status == 404:
-        return ConnectionProblem(
-            f"ModelArts does not know {call.subject} ({words}): check the connection's host and dialect."
-        )
+    if status in {404, 405, 501}:
+        return NoSuchApi(f"ModelArts does not know {call.subject} ({words}): check the connection's host and dialect.")
     if status >= 500:
         return ServiceUnavailable(f"ModelArts failed to serve {call.subject} ({words}).")
     if call.idempotent:

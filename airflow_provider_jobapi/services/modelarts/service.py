@@ -272,7 +272,7 @@ class ModelArtsService:
         plans.check_env(job)
         options = plans.Options.of(job.service_options, job.nodes)
         overrides = self._dialect.overrides(options.more)
-        flavor = None if overrides.flavor else self._flavor(job, options)
+        flavor = None if overrides.flavor else self._flavor(job, options.flavor, overrides.nodes or options.nodes)
         engine = None if overrides.engine else self._catalogue.engine(job, options.engine, self.connection.engine)
         folder = f"/{self.connection.bucket}/{self._directory(job, job_id, digest)}/"
         return plans.Plan(
@@ -291,8 +291,8 @@ class ModelArtsService:
             more=options.more,
         )
 
-    def _flavor(self, job: TrainingJob, options: plans.Options) -> Flavor:
-        chosen = self._catalogue.flavor(job, options.flavor, options.nodes)
+    def _flavor(self, job: TrainingJob, named: str | None, nodes: int) -> Flavor:
+        chosen = self._catalogue.flavor(job, named, nodes)
         self._log.info(f"The job will run on flavour {chosen}.")
         return chosen
 

@@ -98,9 +98,9 @@ def body(refused: Refused, dialect: str) -> dict[str, Any]:
 
 
 def said(code: str, message: str, dialect: str, solution: str = "") -> dict[str, Any]:
-    """The body of an error with any code and message."""
-    named = {"error_code": f"ModelArts.{code}"}
-    if code in _OF_THE_GATEWAY:
+    """The body of an error with any code and message; a code of another system has its name, such as ``APIG.0301``."""
+    named = {"error_code": code if "." in code else f"ModelArts.{code}"}
+    if code in _OF_THE_GATEWAY or "." in code:
         return named | {"error_msg": message, "request_id": uuid.uuid4().hex}
     if dialect == V1:
         return named | {"is_success": False, "error_message": message}

@@ -28,6 +28,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "sold_out": {"flavor": None, "seconds": None},
     "status": {"job": None, "code": 14},
     "deleted": {"job": None},
+    "no_job_list": {},  # the procedure of the documents has none
     "listed_late": {"seconds": 2.0},  # how old a job is before a list shows it
     "late_lines": {"seconds": 1.0, "last": None},
     "preview_limit": {"bytes": 1000},  # v2: how much of a log a preview shows

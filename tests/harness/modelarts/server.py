@@ -23,7 +23,10 @@ from tests.harness.modelarts.v2 import LINK, V2
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CONTROL = "/__control__"
-_AS_STRINGS = {"job_id", "version_id", "status", "create_time", "lines", "duration", "start_time", "job_total_count"}
+_AS_STRINGS = {
+    *("job_id", "version_id", "status", "create_time", "lines", "duration", "start_time", "job_total_count"),
+    *("engine_id", "engine_type", "spec_id", "max_num", "unit_num", "gpu_num"),
+}
 
 
 class Server:

@@ -114,6 +114,8 @@ class V1:
         return answer | {"create_time": version.created} | self._created(version)
 
     async def jobs(self, request: web.Request) -> dict[str, Any]:
+        if self._backend.faults.get("no_job_list") is not None:
+            raise web.HTTPNotFound
         query = request.query
         per_page = query_number(request, "per_page", 10, 1, 1000, WRONG)
         page = query_number(request, "page", 1, 1, 65535, WRONG)

@@ -96,6 +96,8 @@ class V2:
         return self._shown(job, version, State("creating"))
 
     async def search(self, request: web.Request) -> Any:
+        if self._backend.faults.get("no_job_list") is not None:
+            raise web.HTTPNotFound
         body = await body_of(request, "2787")
         body = Fields(body.value, WRONG)
         limit, offset = body.number("limit"), body.number("offset") or 0

@@ -194,6 +194,26 @@ def test_unknown_status_code() -> None:
     assert "status 99" in DIALECT.read_details(answer(document("details") | {"status": 99})).status.message
 
 
+@pytest.mark.parametrize(
+    ("phase", "start", "said"),
+    [
+        (11, 1609121913000, "ModelArts reports FAILED without a reason; see the end of the job's log."),
+        (11, 0, "ModelArts reports FAILED without a reason, and the job did not run, so it has no log: look at the"),
+        (3, None, "ModelArts reports IMAGE_FAILED without a reason, and the job did not run, so it has no log: check"),
+        (5, 0, "ModelArts reports SUBMIT_FAILED without a reason, and the job did not run, so it has no log: check q"),
+    ],
+)
+def test_a_failure_points_to_the_log_only_where_there_is_one(phase: int, start: int | None, said: str) -> None:
+    failed = document("details") | {"status": phase, "start_time": start}
+    assert DIALECT.read_details(answer(failed)).status.message.startswith(said)
+
+
+@pytest.mark.parametrize("listed", [4, "4"])
+def test_the_id_of_an_engine_is_a_number(listed: object) -> None:
+    assert body(engine=ModelArtsEngine(listed, "TensorFlow", "TF"))["config"]["engine_id"] == 4
+    assert body(engine=ModelArtsEngine("tf-1.8", "TensorFlow", "TF"))["config"]["engine_id"] == "tf-1.8"
+
+
 def test_reason_from_the_service() -> None:
     failed = document("details") | {"status": 11, "error_result": "no\nroom"}
     assert DIALECT.read_details(answer(failed)).status.message == "no room"

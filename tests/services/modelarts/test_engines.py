@@ -87,3 +87,10 @@ def test_no_such_engine(image: str, named: str | None, default: str | None, said
         choose_engine(EVERY, image, named=named, default=default)
     assert str(caught.value).startswith(f"ModelArts has no engine for the {said}; use one of: Ascend-Powered-E")
     assert "TensorFlow:TF-1.8.0-python3.6" in str(caught.value)
+
+
+def test_a_service_without_engines() -> None:
+    with pytest.raises(
+        InvalidJob, match="ModelArts lists no engines for training: check that the connection's project"
+    ):
+        choose_engine([], "tensorflow/tensorflow:2.1.0")

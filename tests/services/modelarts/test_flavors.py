@@ -69,6 +69,22 @@ def test_named_flavor() -> None:
         choose_flavor([flavor("small", sold_out=True), LARGE], resources(), "small")
 
 
+def test_more_nodes_than_a_job_can_have() -> None:
+    with pytest.raises(InvalidJob, match="The job has 5 nodes, and each flavour that fits has at most 4; set fewer"):
+        choose_flavor(EVERY, resources(), None, 5)
+    with pytest.raises(InvalidJob, match="The job has 2 nodes, and flavour small has at most 1; set fewer nodes"):
+        choose_flavor(EVERY, resources(), "small", 2)
+    unknown = flavor("unknown", nodes=None)
+    assert choose_flavor([*EVERY, unknown], resources(), None, 5) is unknown  # the list does not say how many
+
+
+def test_a_service_without_flavors() -> None:
+    with pytest.raises(
+        InvalidJob, match="ModelArts lists no flavours for training: check that the connection's project"
+    ):
+        choose_flavor([], resources(), None)
+
+
 def test_a_flavor_named_by_its_id() -> None:
     flavors = read_v1_flavors(each for each in document("specs")["specs"] if isinstance(each, dict))
     assert choose_flavor(flavors, resources(), "27").code == "modelarts.vm.cpu.8u"

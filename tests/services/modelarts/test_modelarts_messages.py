@@ -118,6 +118,19 @@ def test_missing_permission(
     assert not [name for name in modelarts.objects(f"/{modelarts.bucket}/jobs/") if job_id in name]
 
 
+def test_a_gateway_that_refuses_a_new_token(modelarts: ModelArts, dialect: str, job_id: str) -> None:
+    words = "Incorrect IAM authentication information: verify aksk signature fail"
+    modelarts.inject_fault("refusal", path="/v[12]/", status=401, code="APIG.0301", message=words, times=9)
+    error = refused(service(modelarts, dialect), job_id)
+    assert isinstance(error, ConnectionProblem)
+    assert str(error) == (
+        f"ModelArts denied the connection's user access to the list of its jobs (APIG.0301: {words}): check the user's "
+        f"permissions and the connection's project. A new token was refused, too: the gateway at {modelarts.url} takes "
+        f"tokens of its own region; check that the host, {modelarts.iam_url} and the project 'project' belong to one "
+        "region."
+    )
+
+
 @pytest.mark.parametrize(
     ("fault", "how", "kind", "v1", "v2"),
     [

@@ -92,3 +92,13 @@ def test_a_job_is_stopped_or_deleted_while_the_task_waits(inline, modelarts, mon
     assert run.states == {"train": "failed"}
     shown = "".join(capfd.readouterr())
     assert [part for part in said if part not in shown] == []
+
+
+@pytest.mark.parametrize("dialect", ["v1", "v2"])
+def test_a_job_whose_time_is_over_is_asked_to_stop_once(inline, modelarts, monkeypatch, dialect):
+    monkeypatch.setenv("AIRFLOW_CONN_JOBAPI_DEFAULT", json.dumps(modelarts.connection_for(dialect)))
+    before = len(modelarts.requests())
+    run = inline.run("stub_timeout", {"env": {"GATE": "/never"}})
+    assert set(run.states.values()) == {"failed"}
+    stops = [each["path"] for each in modelarts.requests()[before:] if each["path"].endswith(("/stop", "/actions"))]
+    assert len(stops) == len(set(stops)) == 2

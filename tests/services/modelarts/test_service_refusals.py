@@ -27,6 +27,7 @@ from airflow_provider_jobapi.services.modelarts import plan
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.status import JobState
+from tests.harness.client import MODEL
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import V1, V2, Samples
@@ -267,7 +268,7 @@ def test_an_iam_of_another_region(modelarts: ModelArts, dialect: str, job_id: st
     [
         ({"service_options": {"flavor": "modelarts.vm.none"}}, r"no flavour 'modelarts\.vm\.none'.*cpu\.2u"),
         ({"service_options": {"engine": "TensorFlow:99"}}, r"TF-1\.8\.0-python3\.6"),
-        ({"service_options": {"nodes": 99}}, r"ModelArts\.(0104|2793)"),
+        ({"service_options": {"nodes": 99}}, r"99 nodes, and each flavour that fits has at most 16; set fewer nodes"),
         ({"resources": {"cpus": 1000}}, "No flavour of ModelArts has 1000 CPUs.*change job_resources"),
         ({"env": {"TRAIN_URL": "x"}}, "--train_url itself"),
     ],
@@ -277,7 +278,71 @@ def test_invalid_jobs(
 ) -> None:
     with pytest.raises(InvalidJob, match=said):
         modelarts_service.submit(job(**fields), job_id)
-    assert created(modelarts, job_id) == []
+    assert posted(modelarts, job_id) == sent(modelarts, job_id) == []
+
+
+@pytest.mark.parametrize("code", ["modelarts.vm.cpu.2u", "modelarts.vm.gpu.v100"])
+def test_more_nodes_than_a_flavor_has_are_refused_before_the_upload(
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str, code: str
+) -> None:
+    most = 4 if "gpu" in code else 1
+    with pytest.raises(InvalidJob, match=rf"has {most + 1} nodes, and flavour {re.escape(code)} has at most {most};"):
+        modelarts_service.submit(job(nodes=most + 1, service_options={"flavor": code}), job_id)
+    assert posted(modelarts, job_id) == sent(modelarts, job_id) == []
+
+
+def test_nodes_in_the_fields_of_the_request_are_refused_before_the_upload(
+    modelarts_service: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str
+) -> None:
+    options = {"v1": {"config": {"worker_server_num": 99}}, "v2": {"spec": {"resource": {"node_count": 99}}}}[dialect]
+    with pytest.raises(InvalidJob, match="has 99 nodes, and each flavour that fits has at most 16"):
+        modelarts_service.submit(job(service_options=options), job_id)
+    assert posted(modelarts, job_id) == sent(modelarts, job_id) == []
+
+
+def test_lists_whose_numbers_are_strings(modelarts: ModelArts, job_id: str) -> None:
+    """The samples of the reference have ids as strings; a request has them as numbers nevertheless."""
+    modelarts.inject_fault("string_numbers")
+    modelarts.inject_fault("flavor_field", takes="spec_id")
+    modelarts_service = service(modelarts, "v1")
+    handle = modelarts_service.submit(job(image="tensorflow/tensorflow:1.8.0"), job_id).handle
+    config = json.loads(created(modelarts, job_id)[0])["config"]
+    assert (config["engine_id"], config["spec_id"]) == (4, 7)
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
+
+
+def test_a_service_without_a_list_of_jobs(
+    modelarts_service: ModelArtsService, modelarts: ModelArts, dialect: str, job_id: str, tmp_path: Path
+) -> None:
+    """The procedure of the documents has none: a job is found by its object in OBS."""
+    modelarts.inject_fault("no_job_list")
+    with pytest.raises(JobNotFound):
+        modelarts_service.find(job_id)
+    made = job(MODEL)
+    handle = modelarts_service.submit(made, job_id).handle
+    again = service(modelarts, dialect)
+    assert again.find(job_id).handle == again.submit(made, job_id).handle == handle
+    assert len(posted(modelarts, job_id)) == 1
+    assert ended(again, handle).status is JobState.SUCCESSFUL
+    assert len(again.fetch_model(handle, tmp_path).files) == 2
+
+
+def test_a_lost_answer_of_a_service_without_a_list_of_jobs(
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str
+) -> None:
+    modelarts.inject_fault("no_job_list")
+    modelarts.inject_fault("lost_answer")
+    with pytest.raises(InvalidJob, match=rf"no list of jobs.*the job test-{job_id} is this task's: stop and delete it"):
+        modelarts_service.submit(job(), job_id)
+    assert len(created(modelarts, job_id)) == 1
+
+
+def test_a_host_without_this_api_is_no_service_without_a_list(
+    modelarts_service: ModelArtsService, modelarts: ModelArts, job_id: str
+) -> None:
+    modelarts.inject_fault("refusal", path="/v[12]/", status=404, code="2836", message="Path not found.", times=9)
+    with pytest.raises(ConnectionProblem, match=r"does not know the list of its jobs.*check the connection's host"):
+        modelarts_service.find(job_id)
 
 
 def test_a_long_name_is_cut(modelarts_service: ModelArtsService, job_id: str) -> None:
