@@ -31,6 +31,7 @@ __all__ = [
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "conf",
+    "is_secret_name",
     "masked_secrets",
 ]
 
@@ -43,3 +44,13 @@ def masked_secrets() -> frozenset[str]:
         from airflow.sdk.execution_time.secrets_masker import _secrets_masker  # type: ignore[no-redef]
 
     return frozenset(re.sub(r"\\(.)", r"\1", each, flags=re.DOTALL) for each in _secrets_masker().patterns)
+
+
+def is_secret_name(name: str) -> bool:
+    """Return whether Airflow hides values under this name, such as ``api_token``."""
+    try:
+        from airflow.sdk._shared.secrets_masker import should_hide_value_for_key
+    except ImportError:  # before 3.2
+        from airflow.sdk.execution_time.secrets_masker import should_hide_value_for_key  # type: ignore[no-redef]
+
+    return bool(should_hide_value_for_key(name))

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_jobapi._airflow import masked_secrets
+from airflow_provider_jobapi._airflow import is_secret_name, masked_secrets
 from airflow_provider_jobapi.exceptions import TrainingError
 from airflow_provider_jobapi.training.masking import Masker, occurring
 from airflow_provider_jobapi.triggers import xcoms
@@ -137,6 +137,28 @@ def hide_literals(env: Any, requirements: Any, arguments: Any = None, config: An
             mask_secret(secret)
         for name, value in _URL_QUERY.findall(line):
             mask_secret(value, None if "sig" in name.lower() else name)  # the signature of a pre-signed address
+
+
+def with_texts(env: Any) -> Any:
+    """Return ``env`` with numbers under names such as ``PIN_TOKEN`` as texts, since Airflow hides no numbers.
+
+    Each reaches the script as a text anyway. Applied to ``config``, it changes the ``env`` in it.
+    """
+    if isinstance(env, Mapping):
+        return {name: with_texts(value) if name == "env" else _text_of(name, value) for name, value in env.items()}
+    if isinstance(env, list | tuple):
+        return [
+            {**each, "value": _text_of(each.get("name"), each.get("value"))}
+            if isinstance(each, Mapping) and "value" in each
+            else each
+            for each in env
+        ]
+    return env
+
+
+def _text_of(name: Any, value: Any) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if number and is_secret_name(str(name)) else value
 
 
 def _read(value: Any) -> Any:

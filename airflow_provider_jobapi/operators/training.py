@@ -237,10 +237,11 @@ class SubmitTrainingOperator(TrainingLineage):
 
         Airflow calls this for mapped tasks, too, for which it does not call ``render_template_fields``.
         """
-        from airflow_provider_jobapi.operators.secrets import hide_literals
+        from airflow_provider_jobapi.operators.secrets import hide_literals, with_texts
 
         super()._do_render_template_fields(parent, *arguments, **named)
         if parent is self:
+            self.env, self.config = with_texts(self.env), with_texts(self.config)
             hide_literals(self.env, self.requirements, self.arguments, self.config)
 
     def _new_placement(self, ti: Any, before_submit: Callable[[str], None] = lambda _: None) -> Placement:

@@ -229,6 +229,16 @@ def test_what_a_dag_writes_out_in_other_places_is_hidden():
     assert masked_secrets() == {"p@ss-4", *(f"literal-{number}" for number in (1, 2, 3, 5, 6, 7))}
 
 
+def test_a_number_under_the_name_of_a_secret_is_hidden_as_a_text():
+    """Airflow's masker looks at texts alone, so *Rendered Templates* would show the number."""
+    listed = [{"name": "API_TOKEN", "value": 12345678}, {"name": "EPOCHS", "value": 30000}]
+    operator = Task(env=listed, config={"env": {"PASSWORD": 87654321, "FLAG": True}}).operator()
+    operator.render_template_fields({"ti": SimpleNamespace()})
+    assert masked_secrets() == {"12345678", "87654321"}
+    assert operator.env == [{"name": "API_TOKEN", "value": "12345678"}, {"name": "EPOCHS", "value": 30000}]
+    assert operator.config == {"env": {"PASSWORD": "87654321", "FLAG": True}}
+
+
 def test_the_name_of_a_job_shows_no_secret(task, recorder):
     mask_secret("tok-12345678")
     train = task(job_name="of-tok-12345678")
