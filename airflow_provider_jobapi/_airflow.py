@@ -53,4 +53,4 @@ def is_secret_name(name: str) -> bool:
     except ImportError:  # before 3.2
         from airflow.sdk.execution_time.secrets_masker import should_hide_value_for_key  # type: ignore[no-redef]
 
-    return bool(should_hide_value_for_key(name))
+    return bool(should_hide_value_for_key(name))  # type: ignore[no-untyped-call]

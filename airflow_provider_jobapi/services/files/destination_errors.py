@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors of a model's destination: one sentence that names the cause, whichever library reports it.
+"""The errors of a model's destination, and of a data file's source: one sentence that names the cause.
 
 The libraries of object stores (s3fs on botocore, gcsfs, adlfs, obstore) raise errors of their own, some below an
 ``OSError`` whose text says little. None of them is imported here: they are recognised by the code of the store's
@@ -89,8 +89,7 @@ def _of_the_connection(place: object, codes: set[str], names: set[str], conn_id:
     keys = f"the keys of the connection {conn_id!r}" if conn_id else "the keys that this worker uses without one"
     if "AirflowNotFoundException" in names:
         return ConnectionProblem(
-            f"There is no connection {conn_id!r}, which the destination {place} names; create it, or correct the "
-            "destination."
+            f"There is no connection {conn_id!r}, which {place} names; create it, or correct the path."
         )
     if found := codes & _KEYS:
         return ConnectionProblem(

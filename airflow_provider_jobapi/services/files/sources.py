@@ -7,9 +7,11 @@ import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, Self, cast
 
-from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.exceptions import ConnectionProblem, InvalidJob, ServiceUnavailable, TrainingError
+from airflow_provider_jobapi.services.files.destination_errors import error_at
 from airflow_provider_jobapi.training.job import DataSource
 from airflow_provider_jobapi.training.job_file import InputFile
 
@@ -51,6 +53,8 @@ def measure(name: str, data: DataSource) -> Source:
     """Determine size and SHA-256 of a file by reading it once, in chunks.
 
     :raises InvalidJob: when it cannot be read.
+    :raises ConnectionProblem: when the connection that its path names is wrong.
+    :raises ServiceUnavailable: when its storage cannot be reached.
     """
     opened = _opener(name, data)
     digest, size = hashlib.sha256(), 0
@@ -59,8 +63,11 @@ def measure(name: str, data: DataSource) -> Source:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
                 size += len(chunk)
-    except OSError as error:
-        raise _unreadable(name, data, error) from None
+    except Exception as error:
+        known = _unreadable(name, data, error)
+        if known is None:
+            raise
+        raise known from None
     sha256 = digest.hexdigest()
     return Source(name, size, sha256, lambda on_bytes: VerifiedReader(opened(), name, sha256, size, on_bytes))
 
@@ -119,7 +126,7 @@ class VerifiedReader:
         try:
             chunk = self._file.read(wanted) if wanted else b""
         except OSError as error:
-            raise _unreadable(self._name, self._name, error) from None
+            raise _no_file(self._name, self._name, error.strerror or str(error)) from None
         self._left -= len(chunk)
         self._digest.update(chunk)
         short = wanted > 0 and not chunk
@@ -137,6 +144,16 @@ class VerifiedReader:
         self._file.close()
 
 
-def _unreadable(name: str, data: object, error: OSError) -> InvalidJob:
+def _unreadable(name: str, data: object, error: Exception) -> TrainingError | None:
+    """The error for a file that cannot be read; None where the error is not one of reading."""
+    known = None if isinstance(data, str | bytes | Path) else error_at(data, error, getattr(data, "conn_id", None))
+    if isinstance(known, ServiceUnavailable | ConnectionProblem):
+        return known
+    if not isinstance(error, OSError) and known is None:
+        return None
+    return _no_file(name, data, getattr(error, "strerror", None) or " ".join(str(error).split())[:300])
+
+
+def _no_file(name: str, data: object, why: str) -> InvalidJob:
     place = f" ({data})" if str(data) != name and not isinstance(data, str | bytes) else ""
-    return InvalidJob(f"{name}{place} cannot be read: {error.strerror or error}.", field=name)
+    return InvalidJob(f"{name}{place} cannot be read: {why.rstrip('.')}.", field=name)

@@ -34,6 +34,7 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.services.files import claims
 from airflow_provider_jobapi.services.files.destination_errors import error_at
+from airflow_provider_jobapi.services.files.sources import measure
 from airflow_provider_jobapi.services.retry import Retry
 from tests.harness.client import service
 from tests.harness.moto_s3 import MotoS3
@@ -313,6 +314,17 @@ def test_a_bucket_that_does_not_exist(bucket: Any) -> None:
     assert "does not exist; create it, or correct the destination." in str(error)
 
 
+@pytest.mark.parametrize("bucket", ["s3fs"], indirect=True)
+def test_a_data_file_whose_storage_refuses_or_is_down(bucket: Any) -> None:
+    """The libraries' own errors name no file, and some are no OSError, so they were shown raw and not tried again."""
+    with pytest.raises(ConnectionProblem, match=r"The storage of s3://.* (refuses|denies)"):
+        measure("rows.csv", bucket(BUCKET, "another-secret") / "rows.csv")
+    with pytest.raises(ServiceUnavailable, match=r"The storage of s3://.* cannot be reached now"):
+        measure("rows.csv", bucket(BUCKET, url="http://127.0.0.1:9") / "rows.csv")
+    with pytest.raises(InvalidJob, match=r"^rows.csv \(s3://.*/rows.csv\) cannot be read: "):
+        measure("rows.csv", bucket(BUCKET) / "rows.csv")
+
+
 def test_a_storage_that_is_down(bucket: Any) -> None:
     error = refused(bucket(BUCKET, url="http://127.0.0.1:1"))
     assert isinstance(error, ServiceUnavailable), repr(error)
@@ -363,7 +375,7 @@ def test_a_connection_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(fs, "_register_filesystems", lambda: {"s3": BaseHook.get_connection})
     error = refused(ObjectStoragePath("s3://no_such_connection@data/models"))
     assert isinstance(error, ConnectionProblem), repr(error)
-    assert "There is no connection 'no_such_connection', which the destination s3://" in str(error)
+    assert "There is no connection 'no_such_connection', which s3://" in str(error)
 
 
 def test_a_storage_whose_package_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
