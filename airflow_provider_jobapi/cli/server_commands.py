@@ -128,7 +128,7 @@ def _client_list(settings: Settings, _options: argparse.Namespace) -> int:
 
 
 def _print_connection(settings: Settings, client_id: str, secret: str) -> int:
-    from airflow_provider_jobapi.server.store.clients import connection_help
+    from airflow_provider_jobapi.server.store.connection_help import connection_help
 
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = settings.url or f"http://{host}:{settings.port}"

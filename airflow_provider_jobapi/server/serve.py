@@ -11,6 +11,7 @@ import resource
 import shlex
 import signal
 import socket
+import sys
 from contextlib import suppress
 from types import FrameType
 
@@ -24,7 +25,8 @@ from airflow_provider_jobapi.server.http.routes.dependencies import ServerCompon
 from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
 from airflow_provider_jobapi.server.run.supervisor.process_tree import refuse_to_be_read
 from airflow_provider_jobapi.server.store import layout
-from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT, connection_help
+from airflow_provider_jobapi.server.store.clients import FIRST_CLIENT
+from airflow_provider_jobapi.server.store.connection_help import connection_file, connection_help, write_connection
 from airflow_provider_jobapi.server.store.reserve import Reserve, open_database
 
 _SHUTDOWN_SECONDS = 10
@@ -78,6 +80,7 @@ def _run(settings: Settings, components: ServerComponents) -> int:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # an address or a scheme that the sender of a request can claim is not taken for true
         timeout_keep_alive=65,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
@@ -148,12 +151,19 @@ def _welcome(settings: Settings, components: ServerComponents, address: str) -> 
     place += f"\n{_user_of_jobs(settings, can_protect=components.runner.environments.can_protect)}"
     if names := [client.client_id for client in clients.all()]:
         renew = f"`jobapi client renew {names[0]} --root {shlex.quote(str(settings.root))}`"
-        return f"{place}\nClients: {', '.join(names)}. A lost secret is replaced by {renew}."
+        file = connection_file(settings.root, names[0])
+        where = f" The connection of {names[0]!r} is in {file}." if file.exists() else ""
+        return f"{place}\nClients: {', '.join(names)}.{where} A lost secret is replaced by {renew}."
     help_text = connection_help(url, FIRST_CLIENT, clients.add(FIRST_CLIENT))
-    return (
-        f"{place}\n\nThis is its first start: the client {FIRST_CLIENT!r} was made, and its secret is shown this once. "
-        f"Give Airflow the connection:\n\n{help_text}"
-    )
+    file = write_connection(settings.root, FIRST_CLIENT, help_text)
+    first = f"This is its first start: the client {FIRST_CLIENT!r} was made. Its connection for Airflow is in {file}, "
+    first += f"which only this user can read: `. {shlex.quote(str(file))}` sets it in a shell."
+    # Where nobody reads along, the output is kept for others to read: a service's journal, a container's log.
+    return f"{place}\n\n{first}\n" + (f"\nGive Airflow the connection:\n\n{help_text}" if _is_terminal() else "")
+
+
+def _is_terminal() -> bool:
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def _user_of_jobs(settings: Settings, *, can_protect: bool = True) -> str:

@@ -47,9 +47,10 @@ def refused(*arguments: str, env: dict[str, str] | None = None) -> str:
     return answer.stderr
 
 
-def test_the_first_start_prints_the_connection_and_later_ones_do_not(tmp_path):
+def test_the_first_start_writes_the_connection_and_later_ones_do_not(tmp_path):
     with running(tmp_path / "root") as server:
-        printed = server.log()
+        printed = (server.root / "connection-airflow.sh").read_text()
+        begin = len(server.log())
         assert f"--conn-login airflow --conn-password {server.secret}" in printed
         host, port = f"--conn-host http://127.0.0.1 --conn-port {server.port}", {"port": server.port}
         assert f"airflow connections add jobapi_default --conn-type jobapi {host} " in printed
@@ -58,10 +59,11 @@ def test_the_first_start_prints_the_connection_and_later_ones_do_not(tmp_path):
         assert server.connection == known | port
         server.token()
         server.stop()
-        begin = len(printed)
+        (server.root / "connection-airflow.sh").unlink()
         server.restart()
         again = server.log()[begin:]
         assert server.secret not in again
+        assert not (server.root / "connection-airflow.sh").exists()
         assert "Clients: airflow. A lost secret is replaced by `jobapi client renew airflow --root" in again
         server.token()
 

@@ -13,7 +13,7 @@ By hand::
         server.kill()      # SIGKILL; its jobs go on
         server.restart()   # on the same root, port, client and secret
 
-The connection is the one that the server prints at its first start, read from its own words.
+The connection is the one in the file that the server names at its first start.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Server:
     :ivar client_id: The login of the connection.
     :ivar secret: The password of the connection.
     :ivar token_url: Where the tokens are.
-    :ivar connection: The Airflow connection as the server printed it: conn_type, host, port, login, password.
+    :ivar connection: The Airflow connection as the server wrote it: conn_type, host, port, login, password.
     :ivar root: The server's root directory.
     :ivar process: The process.
     """
@@ -228,7 +228,9 @@ class Server:
         if self.process.poll() is not None:
             raise AssertionError(f"The server ended with code {self.process.returncode}:\n{self.log()}")
         printed = self.log()[begin:]
-        if found := re.search(r"AIRFLOW_CONN_JOBAPI_DEFAULT=.*", printed):
+        if first := re.search(r"connection for Airflow is in (.*), which only", printed):
+            found = re.search(r"AIRFLOW_CONN_JOBAPI_DEFAULT=.*", Path(first[1]).read_text())
+            assert found
             self.connection = json.loads(shlex.split(found[0])[0].partition("=")[2])
         if found := re.search(r"^jobAPI server \S+ listens at (http://\S+:(\d+));", printed, re.MULTILINE):
             self.url, self.port = found[1], int(found[2])

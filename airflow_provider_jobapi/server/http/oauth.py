@@ -14,7 +14,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -69,11 +69,15 @@ class SigningKey:
 
 @dataclass(frozen=True, slots=True)
 class TokenAnswer:
-    """The answer of the token endpoint: its HTTP status, its JSON body and its headers."""
+    """The answer of the token endpoint: its HTTP status, its JSON body and its headers.
+
+    :ivar client_id: The client that the request names, known or not.
+    """
 
     status: int
     body: dict[str, Any]
     headers: dict[str, str] = field(default_factory=dict)
+    client_id: str = ""
 
 
 class TokenEndpoint:
@@ -109,7 +113,8 @@ class TokenEndpoint:
                 return TokenAnswer(200, body, _NO_STORE)
         text = "Unknown client or wrong secret: check the login and the password of the connection."
         challenge = f'Basic error="invalid_client", error_description="{text}"'
-        return _refusal(401, "invalid_client", text, {"WWW-Authenticate": challenge})
+        refusal = _refusal(401, "invalid_client", text, {"WWW-Authenticate": challenge})
+        return replace(refusal, client_id=next((client_id for client_id, _ in credentials if client_id), ""))
 
     def _authenticate(self, client_id: str, secret: str) -> RegisteredClient | None:
         """Return the client if the secret is its own. An unknown client and a wrong secret look the same outside."""

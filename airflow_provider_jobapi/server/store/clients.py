@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 import secrets
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.connection_help import connection_file
 from airflow_provider_jobapi.server.store.database import Database, clients, jobs, removed_clients
 from airflow_provider_jobapi.server.store.reserve import open_database
 from airflow_provider_jobapi.server.store.set_aside import SetAside
@@ -109,6 +107,7 @@ class ClientRegistry:
             query = update(clients).where(clients.c.client_id == client_id).values(values)
             if not connection.execute(query).rowcount:
                 raise SettingsError(f"There is no client {client_id!r}; `jobapi client list` names them.")
+        connection_file(self._settings.root, client_id).unlink(missing_ok=True)  # it has the old secret
         return secret
 
     def remove(self, client_id: str) -> None:
@@ -130,6 +129,7 @@ class ClientRegistry:
             values = {"client_id": client_id, "uid": uids[0], "removed": datetime.now(UTC)}
             connection.execute(insert(removed_clients).values(values))
         layout.remove_tree(home)
+        connection_file(self._settings.root, client_id).unlink(missing_ok=True)
 
     def refuse_lost_database(self) -> None:
         """Refuse a database that knows no client where there are files of clients.
@@ -221,28 +221,6 @@ def open_registry(settings: Settings, *, make: bool = False) -> Iterator[ClientR
         yield ClientRegistry(settings, database)
     finally:
         database.close()
-
-
-def connection_help(base_url: str, client_id: str, secret: str) -> str:
-    """Describe the Airflow connection of a client, as a command and as an environment variable.
-
-    The port stands apart, also where it is the default one: Airflow's form sends port 0 for an empty one, and its
-    *Test* button then answers that the port differs from the stored connection's.
-    """
-    host, port = _split_port(base_url)
-    fields = {"conn_type": "jobapi", "host": host, "port": port, "login": client_id, "password": secret}
-    command = (
-        f"airflow connections add jobapi_default --conn-type jobapi --conn-host {shlex.quote(host)} --conn-port {port} "
-        f"\\\n      --conn-login {client_id} --conn-password {shlex.quote(secret)}"
-    )
-    return f"  {command}\n\nor\n\n  export AIRFLOW_CONN_JOBAPI_DEFAULT={shlex.quote(json.dumps(fields))}\n"
-
-
-def _split_port(base_url: str) -> tuple[str, int]:
-    """Split an address into the address without its port, and the port."""
-    parts = urlsplit(base_url.rstrip("/"))
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-    return parts._replace(netloc=host).geturl(), parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 def _client(row: Row[Any]) -> RegisteredClient:

@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import OAuth2
 
 from airflow_provider_jobapi.server.config import Settings
+from airflow_provider_jobapi.server.http.audit import audit
 from airflow_provider_jobapi.server.http.bodies import BodyMemory
 from airflow_provider_jobapi.server.http.log_reader import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, TokenVerifier, bearer_token
@@ -61,7 +62,11 @@ async def client_id(request: Request, server: Components) -> str:
     """
     token = bearer_token(request.headers.get("authorization"))
     known = server.verifier.recall(token)
-    return await run_in_threadpool(server.verifier.verify, token) if known is None else known
+    try:
+        return await run_in_threadpool(server.verifier.verify, token) if known is None else known
+    except Problem as problem:
+        audit(request, "token refused", "", reason=problem.detail)
+        raise
 
 
 async def storage(server: Components, client: ClientId) -> ClientStorage:

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive
+from airflow_provider_jobapi.server.http.audit import audit
 from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part
 from airflow_provider_jobapi.server.http.problems import documented
 from airflow_provider_jobapi.server.http.routes.dependencies import (
@@ -95,9 +96,12 @@ def _status_answer(job: Job, code: int = 200) -> JSONResponse:
         "requestBody": {"required": True, "content": {"application/yaml": _JOB_FILE, "application/json": _JOB_FILE}}
     },
 )
-def submit_job(server: Components, client: ClientId, job_id: JobId, job_file: SubmittedJobFile) -> JSONResponse:
+def submit_job(
+    request: Request, server: Components, client: ClientId, job_id: JobId, job_file: SubmittedJobFile
+) -> JSONResponse:
     """Accept a job, or find that it was accepted before."""
     job, new = server.registry.submit(client, job_id, job_file)
+    audit(request, "submit", client, job=job_id, name=job_file.job.name, new=new)
     return _status_answer(job, 201 if new else 200)
 
 
@@ -143,9 +147,11 @@ def get_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse
     response_description="The job is stopping, or has ended",
     responses=documented(**_JOB_ERRORS),
 )
-def stop_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
+def stop_job(request: Request, server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
     """Stop a job. A job that has ended does not change."""
-    return _status_answer(server.registry.request_stop(JobKey(client, job_id), by=f"client {client}"))
+    job = server.registry.request_stop(JobKey(client, job_id), by=f"client {client}")
+    audit(request, "stop", client, job=job_id, status=job.state.value)
+    return _status_answer(job)
 
 
 @router.delete(
@@ -156,9 +162,10 @@ def stop_job(server: Components, client: ClientId, job_id: JobId) -> JSONRespons
     response_description="The job is deleted",
     responses=documented(**_JOB_ERRORS, s409="The job has not ended"),
 )
-def delete_job(server: Components, client: ClientId, job_id: JobId) -> Response:
+def delete_job(request: Request, server: Components, client: ClientId, job_id: JobId) -> Response:
     """Delete a job that has ended."""
     server.registry.delete(JobKey(client, job_id))
+    audit(request, "delete job", client, job=job_id)
     return Response(status_code=204)
 
 

@@ -15,6 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
+from airflow_provider_jobapi.server.http.audit import audit
 from airflow_provider_jobapi.server.http.problems import Problem, documented
 from airflow_provider_jobapi.server.http.routes.dependencies import (
     PREFIX,
@@ -227,9 +228,10 @@ def get_object(request: Request, storage: CallerStorage, key: Key) -> Response:
         s422="The key is invalid",
     ),
 )
-def delete_object(server: Components, client: ClientId, storage: CallerStorage, key: Key) -> Response:
+def delete_object(request: Request, server: Components, client: ClientId, storage: CallerStorage, key: Key) -> Response:
     """Delete an object."""
     storage.delete(key, server.registry.check_write(client))
+    audit(request, "delete object", client, key=key)
     return Response(status_code=204)
 
 

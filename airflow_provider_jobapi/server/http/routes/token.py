@@ -11,6 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from airflow_provider_jobapi.server.http.audit import audit
 from airflow_provider_jobapi.server.http.routes.dependencies import Components
 
 router = APIRouter(tags=["token"])
@@ -80,4 +81,6 @@ async def post_token(request: Request, server: Components) -> JSONResponse:
 
 def _answer(server: Components, request: Request, fields: dict[str, str]) -> JSONResponse:
     answer = server.tokens.answer(request.method, request.headers.get("authorization", ""), fields)
+    if answer.status == 401:
+        audit(request, "login failed", answer.client_id)
     return JSONResponse(answer.body, answer.status, headers=answer.headers)
