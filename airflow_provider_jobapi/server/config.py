@@ -36,8 +36,30 @@ def _path(text: str) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def _programs(text: str) -> tuple[Path, ...]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise ValueError("it is one or more interpreters with commas between them, such as python3.12,python3.6")
+    return tuple(_program(name) for name in names)
+
+
 def _program(text: str) -> Path:
-    return _path(text if "/" in text else shutil.which(text) or text)
+    """The path of a Python: it is a path, a name in PATH, or a version, also one that pyenv has."""
+    if "/" in text:
+        return _path(text)
+    version = text.removeprefix("python")
+    if re.fullmatch(r"\d+(\.\d+)*", version):
+        home = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser() / "versions"
+        found = [home / version, *sorted(home.glob(f"{version}.*"), key=_numbers, reverse=True)]
+        for place in found:
+            if (place / "bin" / "python").exists():
+                return place / "bin" / "python"
+        text = f"python{'.'.join(version.split('.')[:2])}"
+    return _path(shutil.which(text) or text)
+
+
+def _numbers(path: Path) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", path.name)]
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -114,7 +136,7 @@ _ENGINE = _setting(_text, "where jobs run: local runs them as processes of this 
 _CPUS = _setting(_whole(1, 4096), "CPUs that jobs may use together")
 _GPUS = _setting(_whole(0, 1024), "GPUs that jobs may use together")
 _MEMORY = _setting(_whole(1, 2**31), "megabytes that jobs may use together")
-_PYTHON = _setting(_program, "the Python that runs the jobs")
+_PYTHON = _setting(_programs, "the Pythons of the jobs, the default first: paths, names or versions, as 3.12,3.6,2.7")
 _JOB_ENV = _setting(_names, "names of the server's environment variables that jobs may see")
 _URLS = _setting(_switch, "let requirements name addresses")
 
@@ -143,7 +165,7 @@ class Settings:
     cpus: int = field(default_factory=machine.cpus, metadata=_CPUS)
     gpus: int = field(default_factory=machine.gpus, metadata=_GPUS)
     memory: int = field(default_factory=machine.memory, metadata=_MEMORY)
-    python: Path = field(default=Path(sys.executable), metadata=_PYTHON)
+    python: tuple[Path, ...] = field(default=(Path(sys.executable),), metadata=_PYTHON)
     job_env: tuple[str, ...] = field(default=(), metadata=_JOB_ENV)
     allow_requirement_urls: bool = field(default=False, metadata=_URLS)
 
@@ -222,4 +244,6 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
 
 def _shown(setting: Field[Any]) -> str:
     default: Any = setting.default
+    if setting.metadata["read"] is _programs:
+        return ",".join(map(str, default))
     return size_text(default) if setting.metadata["read"] is _size else str(default)

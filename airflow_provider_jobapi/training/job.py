@@ -34,6 +34,8 @@ from airflow_provider_jobapi.training.validation import (
 
 SCRIPT_NAME = "train.py"
 REQUIREMENTS_NAME = "requirements.txt"
+DEFAULT_IMAGE = "tensorflow/tensorflow:latest"
+"""The image that the operator names where its user names none."""
 
 
 SYSTEM_VARIABLES = frozenset(

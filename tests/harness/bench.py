@@ -17,6 +17,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -64,11 +65,13 @@ class Bench:
                 "grace": timedelta(seconds=2),
                 "cpus": 4,
                 "memory": 8_000,
-                "python": Path(sys.executable),
+                "python": (Path(sys.executable),),
                 "jobs_as_root": os.geteuid() == 0,
             }
             | settings
         )
+        if isinstance(self.settings.python, Path):
+            self.settings = replace(self.settings, python=(self.settings.python,))
         layout.prepare_root(self.settings.root)
         self.database = Database(self.settings.root / "jobapi.sqlite")
         self.clients = ClientRegistry(self.settings, self.database)

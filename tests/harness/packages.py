@@ -63,15 +63,16 @@ def write_sdist(folder: Path, name: str, backend: str) -> str:
     return f"{name}-1.0.tar.gz"
 
 
-def write_wheel(folder: Path, name: str) -> str:
+def write_wheel(folder: Path, name: str, tag: str = "py3-none-any") -> str:
     """Write a wheel with one empty module; answers the name of its file."""
     info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(folder / f"{name}-1.0-{tag}.whl", "w") as wheel:
         wheel.writestr(f"{name}.py", "")
         wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        tags = "".join(f"Tag: {each}-none-any\n" for each in tag.partition("-")[0].split("."))
+        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\n{tags}")
         wheel.writestr(f"{info}/RECORD", "")
-    return f"{name}-1.0-py3-none-any.whl"
+    return f"{name}-1.0-{tag}.whl"
 
 
 class Index:

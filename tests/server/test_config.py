@@ -46,7 +46,7 @@ def test_an_option_wins_over_its_variable():
         ("job_env", "HTTP_PROXY, HF_TOKEN", ("HTTP_PROXY", "HF_TOKEN")),
         ("insecure", "yes", True),
         ("insecure", "0", False),
-        ("python", "/usr/bin/python3", Path("/usr/bin/python3")),
+        ("python", "/usr/bin/python3", (Path("/usr/bin/python3"),)),
     ],
 )
 def test_a_setting_is_read(name, text, value, monkeypatch):

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Make one Python environment: the first step of a job, run as the job's user by the job's Python.
+r"""Make one Python environment: the first step of a job, run as the job's user.
 
-Standard library only, Python 3.8 and newer. ``python -I -S build_environment.py UV PYTHON REQUIREMENTS TARGET`` makes
-the environment TARGET from the file REQUIREMENTS, unless it exists. It is made under another name and renamed, so that
-it never exists in part; and under a lock, so that two jobs with the same requirements make it once.
+Standard library only, Python 3.8 and newer. ``python -I -S build_environment.py UV PYTHON REQUIREMENTS TARGET VERSION``
+makes the environment TARGET of the interpreter PYTHON from the file REQUIREMENTS, unless it exists. It is made under
+another name and renamed, so that it never exists in part; and under a lock, so that two jobs with the same requirements
+make it once. uv makes it, except for Python 2.7, for which virtualenv 20.21 and its pip do.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Mapping  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 _PIP = """\
 #!/bin/sh
@@ -50,32 +53,113 @@ def take_lock(lock: Path, waiting: str) -> int:
     return handle
 
 
-def build(uv: str, python: str, requirements: Path, target: Path) -> int:
+_RUN_PIP = """\
+# Run the program pip of this environment, as `python -m pip`.
+import os, sys
+os.execv(os.path.join(sys.prefix, "bin", "pip"), ["pip"] + sys.argv[1:])
+"""
+
+_PIP_OF = (
+    ("UV_DEFAULT_INDEX", "PIP_INDEX_URL"),
+    ("UV_INDEX_URL", "PIP_INDEX_URL"),
+    ("UV_INDEX", "PIP_EXTRA_INDEX_URL"),
+    ("UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"),
+    ("UV_FIND_LINKS", "PIP_FIND_LINKS"),
+    ("UV_CONSTRAINT", "PIP_CONSTRAINT"),
+    ("UV_NO_INDEX", "PIP_NO_INDEX"),
+    ("SSL_CERT_FILE", "PIP_CERT"),
+)
+"""The variables of uv that pip knows under another name."""
+
+
+def pip_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables with which pip installs from where uv does."""
+    variables = {**environ, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    variables["PIP_CACHE_DIR"] = str(Path(environ.get("UV_CACHE_DIR", ""), "pip-of-python-2"))
+    hosts: set[str] = set()
+    for of_uv, of_pip in _PIP_OF:
+        value = re.sub(r"(?<!\S)[\w.-]+=(?=\w+://)", "", environ.get(of_uv, ""))
+        if of_uv == "UV_FIND_LINKS":
+            value = value.replace(",", " ")
+        if value:
+            variables[of_pip] = " ".join([*variables.get(of_pip, "").split(), value])
+        hosts |= set(re.findall(r"http://(?:[^\s/@]*@)?([^\s/]+)", value))
+    if hosts:
+        variables["PIP_TRUSTED_HOST"] = " ".join(sorted(hosts))
+    return variables
+
+
+def make_with_uv(uv: str, python: str, part: Path, requirements: Path) -> int:
+    """Make an environment of Python 3 with uv; returns the exit code."""
+    code = subprocess.call([uv, "venv", "--quiet", "--relocatable", "--python", python, str(part)])
+    if code or not requirements.read_text(encoding="utf-8").strip():
+        return code
+    write_line("Making the Python environment of requirements.txt.")
+    return subprocess.call([uv, "pip", "install", "--python", str(part / "bin" / "python"), "-r", str(requirements)])
+
+
+def make_with_virtualenv(uv: str, python: str, part: Path, requirements: Path) -> int:
+    """Make an environment of Python 2.7, which uv cannot do; returns the exit code."""
+    command = [uv, "tool", "run", "--quiet", "--python", sys.executable, "--from", "virtualenv<20.22", "virtualenv"]
+    code = subprocess.call([*command, "--quiet", "--no-periodic-update", "-p", python, str(part)])
+    if code:
+        write_line("An environment of Python 2.7 needs the package 'virtualenv<20.22', which could not be used.")
+        return code
+    if not requirements.read_text(encoding="utf-8").strip():
+        return 0
+    write_line("Making the Python environment of requirements.txt.")
+    install = [str(part / "bin" / "python"), "-m", "pip", "install", "--no-warn-script-location"]
+    return subprocess.call([*install, "-r", str(requirements)], env=pip_environment(os.environ))
+
+
+def build(uv: str, python: str, requirements: Path, target: Path, version: str) -> int:
     """Make the environment; returns the exit code."""
-    text = requirements.read_text(encoding="utf-8")
     part = target.with_name(target.name + ".part")
     shutil.rmtree(str(part), ignore_errors=True)
-    commands = [[uv, "venv", "--quiet", "--relocatable", "--python", python, str(part)]]
-    if text.strip():
-        write_line("Making the Python environment of requirements.txt.")
-        commands.append([uv, "pip", "install", "--python", str(part / "bin" / "python"), "-r", str(requirements)])
-    for command in commands:
-        code = subprocess.call(command)
-        if code:
-            shutil.rmtree(str(part), ignore_errors=True)
-            return code if code > 0 else 128 - code
-    (part / "requirements.txt").write_text(text, encoding="utf-8")
-    for name in ("pip", "pip3"):
-        shim = part / "bin" / name
-        if shim.is_symlink() or shim.exists():
-            shim.unlink()
-        shim.write_text(_PIP, encoding="utf-8")
-        shim.chmod(0o755)
+    make = make_with_virtualenv if version.startswith("2.") else make_with_uv
+    code = make(uv, python, part, requirements)
+    if code:
+        shutil.rmtree(str(part), ignore_errors=True)
+        return code if code > 0 else 128 - code
+    (part / "requirements.txt").write_bytes(requirements.read_bytes())
+    replace_pip(part)
+    if version.startswith("2."):
+        move_programs(part, target)
+    if version.startswith("3.6."):  # whose modules uv does not compile
+        subprocess.call([str(part / "bin" / "python"), "-m", "compileall", "-q", "-j0", str(part / "lib")])
     part.rename(target)
     return 0
 
 
-def main(uv: str, python: str, requirements: str, target: str) -> int:
+def replace_pip(part: Path) -> None:
+    """Put a pip in an environment that changes nothing, as a program and as a module."""
+    programs = {"pip", "pip3"} | {path.name for path in (part / "bin").glob("pip[0-9-]*")}
+    for place in (part / "bin" / name for name in programs):
+        write_anew(place, _PIP)
+        place.chmod(0o755)
+    for packages in (part / "lib").glob("python*/site-packages"):
+        (packages / "pip").mkdir(exist_ok=True)
+        (packages / "pip" / "__init__.py").touch()
+        write_anew(packages / "pip" / "__main__.py", _RUN_PIP)
+
+
+def write_anew(place: Path, text: str) -> None:
+    """Write a file that may be a link to one of the cache."""
+    if place.is_symlink() or place.exists():
+        place.unlink()
+    place.write_text(text, encoding="utf-8")
+
+
+def move_programs(part: Path, target: Path) -> None:
+    """Name the target in the programs of an environment, whose first lines name their Python."""
+    old, new = os.fsencode(str(part)), os.fsencode(str(target))
+    for program in (part / "bin").iterdir():
+        content = b"" if program.is_symlink() else program.read_bytes()
+        if old in content and not content.startswith(b"\x7fELF"):
+            program.write_bytes(content.replace(old, new))
+
+
+def main(uv: str, python: str, requirements: str, target: str, version: str = "3") -> int:
     """Make the environment unless it exists; returns the exit code."""
     listing, place = Path(requirements), Path(target)
     if place.is_dir():
@@ -86,7 +170,7 @@ def main(uv: str, python: str, requirements: str, target: str) -> int:
         waiting = "Another job makes the same Python environment; waiting for it." if has_requirements else ""
         lock = take_lock(place.with_name(place.name + ".lock"), waiting)
         try:
-            return 0 if place.is_dir() else build(uv, python, listing, place)
+            return 0 if place.is_dir() else build(uv, python, listing, place, version)
         finally:
             os.close(lock)
     except OSError as error:

@@ -18,6 +18,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +28,9 @@ from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run import build_environment, environment_collection
 from airflow_provider_jobapi.server.run.engines.local import can_protect
 from airflow_provider_jobapi.server.run.index_credentials import installer, netrc_of_user, secret_files
+from airflow_provider_jobapi.server.run.interpreters import COMMAND_TIMEOUT_SECONDS, Interpreter, Interpreters
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.training.status import Reason
-
-_PRINT_VERSION = (
-    "import json, sys; print(json.dumps([getattr(sys, '_base_executable', sys.executable), sys.version.split()[0]]))"
-)
 
 _INSTALLER_SEES = (
     "UV_CONCURRENT", "UV_CONSTRAINT", "UV_DEFAULT_INDEX", "UV_EXCLUDE_NEWER", "UV_EXTRA_INDEX", "UV_FIND_LINKS",
@@ -43,45 +41,11 @@ _INSTALLER_SEES = (
 
 _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_DIR")
 
-_COMMAND_TIMEOUT_SECONDS = 120
-"""The time that a Python or uv gets to print its version."""
-
-_OLDEST_PYTHON = (3, 8)
+_UV_COMPILES = (3, 7)
+"""The oldest Python whose modules uv compiles; ``build_environment.py`` does it for older ones."""
 
 _FORMAT = 2
 """Goes up when environments are made in another way, so that those of an earlier server are made again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interpreter:
-    """The Python of the jobs."""
-
-    path: str
-    version: str
-
-    @classmethod
-    def find(cls, python: Path) -> Interpreter:
-        """Find the interpreter of a path; for a virtual environment, the interpreter that it was made with.
-
-        :raises SettingsError: when it does not run or is too old.
-        """
-        try:
-            answer = subprocess.run(
-                [str(python), "-I", "-S", "-c", _PRINT_VERSION],
-                capture_output=True,
-                check=True,
-                timeout=_COMMAND_TIMEOUT_SECONDS,
-                # Not the server's variables, which jobs of its user could read there.
-                env={name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ},
-            )
-            path, version = json.loads(answer.stdout)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            raise SettingsError(
-                f"--python {python} does not run as Python 3 ({error}); choose another interpreter."
-            ) from None
-        if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_PYTHON:
-            raise SettingsError(f"--python {python} is Python {version}; jobs need Python 3.8 or newer.")
-        return cls(path, version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +74,7 @@ class Environments:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.interpreter = Interpreter.find(settings.python)
+        self.interpreters = Interpreters(settings.python)
         self._installer = installer(_installer_variables(os.environ), netrc_of_user(os.environ))
         self._uv = find_uv()
         self._builder = build_environment.__file__
@@ -118,6 +82,8 @@ class Environments:
             self._uv = _install_program(self._uv, settings.root)
             self._builder = _install_program(self._builder, settings.root)
             self._check_programs(settings.users[0])
+        builder = self.interpreters.builder
+        self._python = builder.path if builder else sys.executable
         self.can_protect = can_protect(settings.root, settings.users[0] if settings.users else os.geteuid())
 
     @property
@@ -130,31 +96,42 @@ class Environments:
         """The credentials of package indexes, for the relay of a supervisor; empty where there are none."""
         return self._installer.credentials
 
-    def of(self, client_id: str, uid: int | None, directory: Path, requirements: str) -> Environment:
+    def of(
+        self,
+        client_id: str,
+        uid: int | None,
+        directory: Path,
+        requirements: str,
+        interpreter: Interpreter | None = None,
+    ) -> Environment:
         """Plan the environment of a job.
 
         :param uid: The user id of the job's steps, or None for the server's own.
         :param directory: The job's directory, which has a ``tmp``.
         :param requirements: The content of ``requirements.txt``; empty where the job has none.
+        :param interpreter: The job's Python, or None for the default.
         :raises OSError: when the directories cannot be made.
         """
         listing = directory / "requirements.txt"
         listing.write_text(requirements, encoding="utf-8")
         listing.chmod(0o644)
-        tmp, python, lock = directory / "tmp", self.interpreter.path, None
+        tmp, python, lock = directory / "tmp", interpreter or self.interpreters.default, None
         home, target = tmp / "environment", tmp / "environment" / "venv"
         if self.shared:
             home = self._make_home(client_id, uid)
-            key = self._key(requirements)
+            key = _key(python, requirements)
             target, lock = home / "venvs" / key, home / "locks" / key
             lock.touch(mode=0o600)
         mounts = {"hidden": secret_files(os.environ)} if self.can_protect and uid is None else {}
         variables = _installer_environment(home, tmp)
-        if self.can_protect:  # Python could not write it later
+        if self.can_protect and python.minor >= _UV_COMPILES:  # Python could not write it later
             variables["UV_COMPILE_BYTECODE"] = "1"
         step = {
             "name": "environment",
-            "argv": [python, "-I", "-S", self._builder, self._uv, python, str(listing), str(target)],
+            "argv": [
+                *(self._python, "-I", "-S", self._builder, self._uv, python.path, str(listing), str(target)),
+                python.version,
+            ],
             "env": self._installer.variables | variables,
             "cwd": str(tmp),  # not the work folder: uv would read its uv.toml
             "failed": Reason.ENVIRONMENT_FAILED.value,
@@ -163,11 +140,6 @@ class Environments:
         if self.can_protect:
             mounts = mounts | {"read_only": [str(home)]}
         return Environment(target / "bin", step, lock, mounts, bool(self.credentials))
-
-    def _key(self, requirements: str) -> str:
-        python = self.interpreter
-        made_of = [_FORMAT, python.path, python.version, platform.machine(), requirements.rstrip()]
-        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
     def collect(self) -> environment_collection.Collected:
         """Bring the environments below their bound."""
@@ -185,18 +157,26 @@ class Environments:
     def _check_programs(self, uid: int) -> None:
         """Check that a client's user can run the programs that its jobs need."""
         for command, help_text in (
-            ([self.interpreter.path, "-I", "-c", "import json"], "name one with --python that every user may run"),
+            *(
+                ([each.path, "-E", "-c", "import json"], "name one with --python that every user may run")
+                for each in self.interpreters.all
+            ),
             ([self._uv, "--version"], "choose a --root that every user may walk through"),
         ):
             try:
                 subprocess.run(
                     command, user=uid, group=uid, extra_groups=[], cwd="/", env={}, capture_output=True, check=True,
-                    timeout=_COMMAND_TIMEOUT_SECONDS,
+                    timeout=COMMAND_TIMEOUT_SECONDS,
                 )  # fmt: skip
             except (OSError, subprocess.SubprocessError):
                 raise SettingsError(
                     f"With --users, jobs run as user id {uid}, and that user cannot run {command[0]}: {help_text}."
                 ) from None
+
+
+def _key(python: Interpreter, requirements: str) -> str:
+    made_of = [_FORMAT, python.path, python.version, platform.machine(), requirements.rstrip()]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
 
 
 def _installer_variables(environ: Mapping[str, str]) -> dict[str, str]:

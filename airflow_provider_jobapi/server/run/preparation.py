@@ -23,7 +23,7 @@ from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.run.environments import Environment, Environments, trusted_certificates
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.layout import remove_tree
-from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME
+from airflow_provider_jobapi.training.job import DEFAULT_IMAGE, REQUIREMENTS_NAME
 from airflow_provider_jobapi.training.model import PREFERRED
 from airflow_provider_jobapi.training.units import read_span
 
@@ -57,9 +57,11 @@ def prepare(
     # Given away last: another job of the same user could have put a link where a file was about to be written.
     for folder in (work, tmp):
         _give(folder, uid)
-    environment = environments.of(job.key.client_id, uid, job.directory, _requirements(job.directory / "inputs"))
+    requirements, execution = _requirements(job.directory / "inputs"), job.job_file.job.execution
+    interpreter = environments.interpreters.choose(execution.command, execution.image, requirements)
+    environment = environments.of(job.key.client_id, uid, job.directory, requirements, interpreter)
     spec = _spec(job, settings, environment, uid)
-    spec["notices"] = _notices(job, environments.interpreter.version, runs_images)
+    spec["notices"] = _notices(job, interpreter.version, runs_images)
     _write(job.directory / "spec.json", json.dumps(spec).encode())
 
 
@@ -125,7 +127,7 @@ def _notices(job: Job, python: str, runs_images: bool) -> list[str]:
     """The lines at the beginning of the log that say what this server does not do."""
     execution = job.job_file.job.execution
     notices = []
-    if execution.image and not runs_images:
+    if execution.image not in {"", DEFAULT_IMAGE} and not runs_images:
         notices.append(
             f"The image {execution.image} is recorded and not run: this server runs jobs as processes, with Python "
             f"{python} and the packages of requirements.txt."

@@ -108,6 +108,7 @@ class Runner:
         self._retry_pause = retry_pause
         self._collect_interval = collect_interval
         self.environments = Environments(settings)
+        registry.has_python_2 = self.environments.interpreters.python_2 is not None
         self._progress: dict[JobKey, _Progress] = {}
         self._busy: set[JobKey] = set()
         self._storing: set[JobKey] = set()

@@ -45,12 +45,13 @@ _IS_A_PATH = "is a path, which means something else for every job; name a packag
 _URL = re.compile(r"^(\w+\+)?\w+://", re.IGNORECASE)
 
 
-def check_runnable(job_file: JobFile, capacity: Resources | None) -> None:
+def check_runnable(job_file: JobFile, capacity: Resources | None, *, has_python_2: bool = False) -> None:
     """Refuse a job that this server could never run.
 
     :param capacity: The most that one job may ask for; None where the engine's own queue decides.
+    :param has_python_2: Whether one of the server's Pythons is Python 2.7.
     :raises ResourcesExceeded: when the job asks for more than the capacity.
-    :raises InvalidJob: when the command calls Python 2.
+    :raises InvalidJob: when the command calls Python 2, and the server has none.
     """
     wanted = job_file.job.execution.resources
     for field, unit in (("cpus", "CPUs"), ("gpus", "GPUs"), ("memory", "MB of memory")):
@@ -60,10 +61,10 @@ def check_runnable(job_file: JobFile, capacity: Resources | None) -> None:
                 f"The job asks for {asked} {unit} and this server has {has}: ask for at most {has}.",
                 field=f"job.execution.resources.{field}",
             )
-    if word := python_2_word(job_file.job.execution.command):
+    if not has_python_2 and (word := python_2_word(job_file.job.execution.command)):
         raise InvalidJob(
             f"The command calls {word!r}, which means Python 2, and this server runs Python 3 only: "
-            f"call {_PYTHON_2[word]!r} (python_major_version=3).",
+            f"call {_PYTHON_2[word]!r} (python_major_version=3), or name a Python 2.7 in the server's --python.",
             field="job.execution.command",
         )
 

@@ -65,6 +65,7 @@ class JobRegistry:
         self._states: dict[JobKey, JobState] = {}
         self._states_lock = Lock()
         self._listeners: list[Callable[[JobKey], None]] = []
+        self.has_python_2 = False  # the runner knows the Pythons
 
     def on_change(self, listener: Callable[[JobKey], None]) -> None:
         """Call a listener after each new job and each change, in the thread that committed it."""
@@ -80,7 +81,7 @@ class JobRegistry:
         key = JobKey(client_id, job_id)
         if known := self._known(key, job_file):
             return known, False
-        check_runnable(job_file, self._capacity)
+        check_runnable(job_file, self._capacity, has_python_2=self.has_python_2)
         home = layout.job_directory(self._settings.root, *key)
         with self._database.write() as connection:
             if known := self._same(self._row(connection, key), key, job_file):

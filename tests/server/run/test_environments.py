@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import fcntl
+import inspect
 import os
 import shutil
 import subprocess
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run import build_environment, environment_collection, environments
+from airflow_provider_jobapi.server.run.interpreters import Interpreter
+from airflow_provider_jobapi.training.job import DEFAULT_IMAGE
 from tests.harness.bench import Bench, bench
 from tests.harness.packages import Index, write_sdist
 from tests.harness.server import poll
@@ -65,6 +69,21 @@ def test_pip_refuses_everything_but_the_jobs_own_requirements(bench, command):
     job = bench.wait(bench.submit(command=command, files=files))
     assert (job.reason, job.exit_code) == ("NonZeroExit", 2)
     assert "the environment is shared; name what the job needs in requirements." in bench.log(job)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("install -r requirements.txt", 0), ("install numpy", 2)])
+def test_pip_as_a_module_is_the_same_as_the_program(bench, arguments, code):
+    job = bench.submit(command=f"python3 -m pip {arguments}", files={"requirements.txt": "# none\n"})
+    job = bench.wait(job, timeout=300)
+    assert job.exit_code == code, bench.log(job)
+    assert ("the packages of requirements.txt are installed" in bench.log(job)) == (code == 0)
+
+
+@pytest.mark.parametrize("image", ["", DEFAULT_IMAGE])
+def test_the_log_has_no_line_about_an_image_that_nobody_named(bench, image):
+    assert inspect.signature(SubmitTrainingOperator.__init__).parameters["image"].default == DEFAULT_IMAGE
+    job = bench.wait(bench.submit(image=image), timeout=300)
+    assert bench.log(job) == "hello\n"
 
 
 def test_programs_of_packages_are_on_the_path(bench):
@@ -132,7 +151,7 @@ def test_an_invalid_python_is_refused_in_one_sentence(tmp_path):
 
 def test_the_python_of_a_virtual_environment_is_resolved_to_its_base(tmp_path):
     subprocess.run([environments.find_uv(), "venv", "-q", "--python", sys.executable, tmp_path / "venv"], check=True)
-    found = environments.Interpreter.find(tmp_path / "venv" / "bin" / "python")
+    found = Interpreter.find(tmp_path / "venv" / "bin" / "python")
     assert not found.path.startswith(str(tmp_path))
     assert found.version == ".".join(map(str, sys.version_info[:3]))
 
