@@ -154,6 +154,7 @@ class TrainingTrigger(BaseTrigger):
             cursor = await log.open(self.task_instance, follower, counted=self.sealed is not None, skip=masker.withhold)
             if cursor is not None:
                 await publisher.resume(self.task_instance)
+            publisher.begin(follower)
             return cursor
 
         async def take(chunk: LogChunk, follower: LogFollower) -> None:

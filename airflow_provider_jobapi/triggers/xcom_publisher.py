@@ -43,6 +43,8 @@ class XComPublisher:
 
     ask_every: ClassVar[tuple[float, float]] = 5.0, 60.0
     """Seconds from one question for the status to the next: where jobs are few, and at most."""
+    write_every: ClassVar[float] = 60.0
+    """Seconds after which the status is written again though it has not changed: its time says that it is current."""
     last_wait: ClassVar[float] = 10.0
     """Seconds that the end of a trigger waits for its last status, and for its last XComs to be written."""
 
@@ -70,6 +72,7 @@ class XComPublisher:
         self._changed = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
         self._status: dict[str, Any] | None = None
+        self._offered_at = float("-inf")
         self.masker = Masker()
 
     async def open(self, sink: Sink | None) -> None:
@@ -104,15 +107,19 @@ class XComPublisher:
         except Exception as error:  # noqa: BLE001 -- a job that trains is worth more than its curves
             self._warn(f"The metrics until here could not be read: {error!r}")
 
+    def begin(self, follower: LogFollower) -> None:
+        """Begin to publish the status. The first read may wait for the job's first line."""
+        self._follower = follower
+        if self._asking is None and self._writer is not None:
+            self._asking = asyncio.create_task(self._keep_asking())
+
     def on_state(self, chunk: LogChunk, follower: LogFollower) -> None:
         """Take the job's state from what one read brought, before its lines are shown."""
-        self._follower = follower
+        self.begin(follower)
         self._caught_up = self._caught_up or not follower.replayable  # such a log is not read from its start
         if chunk.state != self._state:
             self._state = chunk.state
             self._changed.set()
-        if self._asking is None and self._writer is not None:
-            self._asking = asyncio.create_task(self._keep_asking())
 
     async def on_lines(self, chunk: LogChunk) -> None:
         """Read the metrics of lines that were shown."""
@@ -193,9 +200,10 @@ class XComPublisher:
                 status = None if told is None else self.masker.status(told).to_wire()
         except Exception:  # noqa: BLE001 -- the reading of the log reports a service that does not answer
             return
-        if status is None or status == self._status or self._writer is None:
+        current = status == self._status and time.monotonic() - self._offered_at < self.write_every
+        if status is None or current or self._writer is None:
             return
         changed = self._status is None or status["status"] != self._status["status"]
-        self._status = status
+        self._status, self._offered_at = status, time.monotonic()
         value = status | {"job_id": self._job_id}
         self._writer.offer(self._slots[STATUS_KEY], lambda: value, urgent=changed)

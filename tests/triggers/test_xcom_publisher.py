@@ -136,6 +136,35 @@ def test_each_state_and_each_message_is_published():
     assert len(published.words) == len(set(published.words)), "what is there already is not written again"
 
 
+def publishing(follower: ScriptedFollower, done) -> Published:
+    """Run a trigger until its XComs are as wanted."""
+    published = Published()
+    trigger = ScriptedTrigger(follower)
+    trigger.sink = published
+
+    async def run() -> None:
+        following = asyncio.create_task(anext(trigger.run()))
+        await until(lambda: done(published))
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(run())
+    return published
+
+
+def test_the_status_is_published_while_the_first_read_waits_for_a_line():
+    follower = ScriptedFollower([None])
+    follower.statuses = [status("PENDING", "2 jobs wait before it.")]
+    published = publishing(follower, lambda published: published.words)
+    assert published.words == [("PENDING", "2 jobs wait before it.")]
+
+
+def test_a_status_that_does_not_change_is_written_again(monkeypatch):
+    monkeypatch.setattr(XComPublisher, "write_every", 0.1)
+    published = publishing(ScriptedFollower([chunk("a"), None]), lambda published: len(published.words) == 3)
+    assert set(published.words) == {("RUNNING", "")}
+
+
 def test_the_final_status_is_published_last():
     _, _, published = followed([chunk("a"), end()], statuses=[status("SUCCESSFUL", job_id="")])
     assert published.of("trainingStatus")[-1]["status"] == "SUCCESSFUL"
