@@ -223,7 +223,8 @@ def _structure(name: str, value: Any, kind: type) -> Any:
 def portable(value: Any) -> Any:
     """The same value, with integers beyond 64 bits as text: a DAG that holds one disappears from Airflow.
 
-    :param value: Of ``env``, ``arguments`` or ``config``, where a number reaches the script as text.
+    :param value: Of a parameter that Airflow writes into the DAG. In ``env`` and ``arguments`` a number reaches the
+        script as text; elsewhere such a number is refused when the task runs.
     """
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value) if value.bit_length() < 10_000 else value

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 from pathlib import Path
@@ -140,6 +141,25 @@ def test_a_number_beyond_64_bits_reaches_the_script_as_text():
             task_id="t", script="pass", env=env, arguments=[10**20], config={"env": {"A": 10**20}}
         )
     msgspec.msgpack.encode([train.env, train.arguments, train.config])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "refused"),
+    [
+        ("job_resources", {"cpus": 1, "memory": 10**20}, True),
+        ("nodes", 10**20, True),
+        ("python_major_version", 10**20, True),
+        ("completion_time", 10**20, False),  # a free text to the service; the task warns that it limits nothing
+        ("service_options", {"flavor": 10**20}, False),
+    ],
+)
+def test_a_number_beyond_64_bits_elsewhere_does_not_lose_the_dag(name, value, refused):
+    with DAG("d", schedule=None):
+        train = SubmitTrainingOperator(task_id="t", script="pass", **{name: value})
+    msgspec.msgpack.encode(getattr(train, name))
+    parameters = Parameters.of(train)
+    with pytest.raises(InvalidJob, match=name) if refused else contextlib.nullcontext():
+        _ = parameters.job
 
 
 @pytest.mark.parametrize("ending", ["\r\n", "\r", "\n"])
