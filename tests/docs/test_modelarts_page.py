@@ -86,6 +86,8 @@ def test_the_numbers() -> None:
         f"when two reads, {follower.QUIET_SECONDS:g} seconds apart",
         f"takes up to {ReadLimits().pages} pages",
         f"blocks grow to {log_pages.block_end(10**6) - 10**6} lines, a page has at most {log_pages.PAGE_LINES}",
+        f"at most {log_pages.SPAN // 10**9} seconds before",
+        f"the latest {log_pages.PAGE_LINES} lines",
     ):
         assert sentence in said
     assert LIST_LIFETIME == 600

@@ -103,11 +103,14 @@ def check_kind(job_id: str, wanted: str | None, kind: str = SAVED_MODEL) -> None
         raise NoSavedModel(f"Job {job_id} left no model of the kind {wanted!r}; its model is of the kind {kind!r}.")
 
 
-def no_model(job_id: str) -> NoSavedModel:
-    """The error of a job that wrote no model."""
+def no_model(job_id: str, more: str = "") -> NoSavedModel:
+    """The error of a job that wrote no model.
+
+    :param more: A sentence about the service.
+    """
     return NoSavedModel(
         f"Job {job_id} wrote no SavedModel: let the script write one into the directory that the environment "
-        "variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR'])."
+        f"variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR']). {more}".rstrip()
     )
 
 

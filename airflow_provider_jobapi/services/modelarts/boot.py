@@ -144,7 +144,9 @@ def _keep(work, script, train_url):
     """Copy every SavedModel to the output folder."""
     stage = tempfile.mkdtemp(prefix="output-") if _is_remote(train_url) else train_url
     files = []
-    for path in _model_files(work, script):
+    kept = _model_files(work, script)
+    _warn_of_others(work, set(kept) | {script})
+    for path in kept:
         source, target = os.path.join(work, path), os.path.join(stage, path)
         if not os.path.isdir(os.path.dirname(target)):
             os.makedirs(os.path.dirname(target))
@@ -169,6 +171,30 @@ def _model_files(work, script):
             paths = [os.path.join(folder, name) for name in names]
             found += [os.path.relpath(path, work) for path in paths if not os.path.islink(path)]
     return [path for path in found if path != script]
+
+
+def _warn_of_others(work, kept):
+    """Say in the log which files of the script are lost with the machine; linked data is none of them."""
+    others, size = [], 0
+    for folder, _, names in os.walk(work):
+        for path in [os.path.join(folder, name) for name in names if os.path.basename(folder) != "__pycache__"]:
+            if os.path.relpath(path, work) not in kept and os.path.isfile(path) and not os.path.islink(path):
+                others.append(os.path.relpath(path, work))
+                size += os.path.getsize(path)
+    if others:
+        # Files of MODEL_DIR first, since they were meant to be kept.
+        others.sort(key=lambda path: (not path.startswith("model" + os.sep), path))
+        text = "{} of the script's files ({} bytes) are in no SavedModel and are lost with this machine, such as {}. "
+        text += "Only SavedModels are kept: export one into MODEL_DIR, or copy the files to OBS in the script."
+        print(text.format(len(others), size, _quoted(others[0])))
+
+
+def _quoted(path):
+    """Return a name that every encoding of the log can write."""
+    try:
+        return json.dumps(path)
+    except UnicodeError:  # Python 2, for a name that is not UTF-8
+        return repr(path)
 
 
 def _sha256(path):

@@ -229,7 +229,7 @@ class ModelArtsService:
         ended = self._end_time(handle)
         store, keys = self._model_files(handle)
         if keys is None:
-            raise no_model(job_id)
+            raise no_model(job_id, "On ModelArts, files that belong to no SavedModel are lost with the job's machine.")
         target = destination_of(destination, ended if version is None else str(version))
         return fetch(job_id, keys, target, lambda: store, self._retry, self._log, self._meters)
 

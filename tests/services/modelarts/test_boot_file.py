@@ -107,6 +107,38 @@ def test_no_model_is_no_error(container: Container) -> None:
     assert json.loads((container.output / boot.FILES).read_text()) == {"files": []}
 
 
+@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+def test_files_that_are_lost_are_named(tmp_path: Path, python: str) -> None:
+    container = Container(tmp_path, python)
+    (container.data / "rows.csv").write_text("1,2")
+    code, printed = container.run(
+        MODEL
+        + "import io\nopen('a.log', 'w').write('x')\nos.makedirs('model2')\n"
+        + "os.makedirs('weights')\nopen('weights/last.ckpt', 'wb').write(b'12345')\n"
+    )
+    assert (code, container.kept()) == (
+        0,
+        ["jobapi_files.json", "model/saved_model.pb", "model/variables/variables.index"],
+    )
+    assert printed == (
+        "2 of the script's files (6 bytes) are in no SavedModel and are lost with this machine, such as "
+        '"a.log". Only SavedModels are kept: export one into MODEL_DIR, or copy the files to OBS in the script.\n'
+    )
+
+
+def test_lost_files_of_the_model_directory_are_named_first(container: Container) -> None:
+    script = (
+        "import os\nos.makedirs(os.environ['MODEL_DIR'])\nopen('a.txt', 'w').close()\n"
+        "open(os.path.join(os.environ['MODEL_DIR'].encode(), b'm\\xff.keras'), 'w').close()\n"
+    )
+    environ = {"PYTHONIOENCODING": "ascii"}
+    process = container.start(script, environ=environ)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, printed
+    assert "2 of the script's files (0 bytes) are in no SavedModel" in printed
+    assert 'such as "model/m\\udcff.keras".' in printed
+
+
 def test_a_model_in_the_data_is_ignored(container: Container) -> None:
     (container.data / "old").mkdir()
     (container.data / "old" / "saved_model.pb").write_text("old")

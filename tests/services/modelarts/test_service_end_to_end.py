@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.exceptions import QuotaReached
+from airflow_provider_jobapi.exceptions import NoSavedModel, QuotaReached
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService, fair_shares
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.identity import Content, walk
@@ -57,6 +57,19 @@ def test_from_submit_to_fetch(modelarts_service: ModelArtsService, modelarts: Mo
     assert modelarts_service.fetch_model(handle, tmp_path / "models", version=3) == model
     named = modelarts_service.fetch_model(handle, tmp_path / "models")
     assert named.location.endswith(f"/{int(status.finish_time.timestamp())}")
+
+
+def test_files_that_are_no_saved_model_are_named_as_lost(modelarts_service: ModelArtsService, tmp_path: Path) -> None:
+    script = (
+        "import os\nos.makedirs(os.environ['MODEL_DIR'])\n"
+        "open(os.path.join(os.environ['MODEL_DIR'], 'digits.keras'), 'w').write('weights')\n"
+    )
+    handle = modelarts_service.submit(job(script), str(uuid.uuid4())).handle
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
+    said = "1 of the script's files (7 bytes) are in no SavedModel and are lost with this machine, such as \"model/dig"
+    assert [line for line in modelarts_service.last_lines(handle, 20) if line.startswith(said)]
+    with pytest.raises(NoSavedModel, match="files that belong to no SavedModel are lost with the job's machine"):
+        modelarts_service.fetch_model(handle, tmp_path)
 
 
 def test_submit_is_idempotent(modelarts_service: ModelArtsService) -> None:
