@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +83,15 @@ class JobSecrets:
 
     def read(self, job_id: str) -> Masker:
         """Read what :meth:`publish` wrote; Airflow hides it in the log of this worker, too."""
-        kept = xcoms.pull(self._ti, SEAL_KEY)
-        sealed = _sealed_for(job_id, kept)
+        return self._unseal(_sealed_for(job_id, xcoms.pull(self._ti, SEAL_KEY)))
+
+    def read_above(self, job_id: str, task_ids: Collection[str]) -> Masker:
+        """Read what the task that submitted the job wrote, where it is one of those above this one."""
+        kept = self._ti.xcom_pull(task_ids=sorted(task_ids), key=SEAL_KEY) if task_ids else ()
+        return self._unseal(next((sealed for each in kept or () if (sealed := _sealed_for(job_id, each))), None))
+
+    def _unseal(self, sealed: str | None) -> Masker:
+        self.sealed = sealed
         secrets = () if sealed is None else self._open(sealed)
         self.masker = Masker(secrets or (), withhold=secrets is None)
         self._tell_airflow()

@@ -76,6 +76,7 @@ class TrainingSensor(WaitLineage, BaseSensorOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Find the job and follow it to its end."""
+        from airflow_provider_jobapi.operators.secrets import JobSecrets
         from airflow_provider_jobapi.operators.waiting import run_inline
         from airflow_provider_jobapi.triggers import xcoms
         from airflow_provider_jobapi.triggers.training import JOB_ID_KEY
@@ -85,15 +86,18 @@ class TrainingSensor(WaitLineage, BaseSensorOperator):
             self._lineage_job = ServiceJob.read(self.conn_id, job_id, None)
             submission = TrainingHook.service_of(self.conn_id, self._seconds()).find(job_id)
         xcoms.push(context["ti"], JOB_ID_KEY, job_id)
-        trigger = self._trigger(job_id, submission, context)
+        secrets = JobSecrets(context, self.conn_id)
+        masker = secrets.read_above(job_id, self.upstream_task_ids)
+        trigger = self._trigger(job_id, submission, context, secrets.sealed)
         if self.deferrable:
             self.defer(trigger=trigger, method_name="execute_complete")
-        return self.execute_complete(context, run_inline(trigger, context["ti"]))
+        return self.execute_complete(context, run_inline(trigger, context["ti"], masker))
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:  # noqa: ARG002
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check how the job ended and return its result."""
         from airflow_provider_jobapi.operators.placement import LAST_LOOK
         from airflow_provider_jobapi.operators.result import check_result, training_result
+        from airflow_provider_jobapi.operators.secrets import JobSecrets
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
         ended = TrainingEvent.read(event)
@@ -106,7 +110,8 @@ class TrainingSensor(WaitLineage, BaseSensorOperator):
 
         with self._sensor_errors():
             service = TrainingHook.service_of(self.conn_id, patience)
-            status = check_result(service, ended, stop_on_timeout=False, on_status=on_status)
+            masker = JobSecrets(context, self.conn_id).read_above(ended.job_id, self.upstream_task_ids)
+            status = check_result(service, ended, stop_on_timeout=False, on_status=on_status, masker=masker)
         self.log.info(f"Job {ended.job_id} was successful. {status.message}".rstrip())
         return training_result(ended, status)
 
@@ -115,7 +120,7 @@ class TrainingSensor(WaitLineage, BaseSensorOperator):
 
         return seconds_of(self.patience)
 
-    def _trigger(self, job_id: str, submission: Submission, context: Context) -> TrainingTrigger:
+    def _trigger(self, job_id: str, submission: Submission, context: Context, sealed: str | None) -> TrainingTrigger:
         from airflow_provider_jobapi.operators.waiting import make_trigger
 
         limit = timedelta(seconds=self.timeout)
@@ -128,6 +133,7 @@ class TrainingSensor(WaitLineage, BaseSensorOperator):
             limit=f"timeout of {limit}",
             patience=self._seconds(),
             stop_on_kill=False,
+            sealed=sealed,
         )
 
     @contextmanager

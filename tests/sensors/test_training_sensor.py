@@ -10,15 +10,19 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
+from airflow.sdk._shared.secrets_masker import reset_secrets_masker
+from cryptography.fernet import Fernet
 
 from airflow_provider_jobapi._airflow import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
+from airflow_provider_jobapi.hooks.seal import seal_secrets
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
 from tests.harness.airflow import wait_for
-from tests.harness.scripted import ScriptedFollower, ScriptedTrigger, chunk, end
+from tests.harness.scripted import Recorder, ScriptedFollower, ScriptedTrigger, chunk, end
 from tests.harness.tries import TaskDeferred, follow
 
 RESULT = {"status": "SUCCESSFUL", "model": None, "metrics": {}, "data_version": None}
@@ -145,6 +149,31 @@ def test_a_failed_job_fails_without_a_retry_and_quotes_the_log(sense, connected)
     job_id = connected.submit("print('why'); raise SystemExit(3)")
     with pytest.raises(AirflowFailException, match=r"failed: NonZeroExit, exit code 3\.(.|\n)*why"):
         sense(job_id).run()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_it_hides_what_the_task_above_hides(sense, connected, monkeypatch, caplog, code):
+    """The sensor's own worker has not rendered the Variable."""
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", Fernet.generate_key().decode())
+    recorder = Recorder()
+    monkeypatch.setattr(TrainingTrigger, "log", recorder)
+    job_id = connected.submit(f"print('token is tok-12345678', flush=True)\nraise SystemExit({code})")
+    sensing = sense(job_id)
+    with sensing.sensor.dag:
+        EmptyOperator(task_id="train") >> sensing.sensor
+    sealed = {"job_id": job_id, "sealed": seal_secrets(("tok-12345678",), "jobapi_default")}
+    others = {"job_id": "another", "sealed": "x"}
+    written = {(("train",), "training_seal"): [None, others, sealed]}
+    sensing.context["ti"].xcom_pull = lambda task_ids, key: written[tuple(task_ids), key]
+    said = ""
+    try:
+        sensing.run()
+    except AirflowFailException as error:
+        said = str(error)
+    assert ("token is ***" in said) is bool(code)
+    assert "token is ***" in recorder.lines()
+    assert "tok-12345678" not in f"{recorder.records} {sensing.xcoms} {said}"
+    reset_secrets_masker()
 
 
 def test_a_job_that_was_stopped_fails_it(sense, connected):
