@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+from airflow_provider_jobapi import __version__
 from airflow_provider_jobapi.cli import job_commands, server_commands
 from airflow_provider_jobapi.cli.exit_codes import BROKEN_PIPE, INTERRUPTED, USAGE
 from airflow_provider_jobapi.cli.terminal import open_streams, print_anything, say
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="jobapi", description="Run training jobs on a service, and run the service.")
+    parser.add_argument("--version", action="version", version=f"jobapi {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     job_commands.add_commands(commands)
     server_commands.add_commands(commands)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from airflow_provider_jobapi.cli.terminal import visible
-from airflow_provider_jobapi.training.status import JobStatus
+from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 
 def details(status: JobStatus) -> str:
@@ -15,7 +15,7 @@ def details(status: JobStatus) -> str:
     rows = {
         "job": status.job_id,
         "name": status.name,
-        "status": f"{status.status} ({status.cause})" if status.cause else str(status.status),
+        "status": _state(status),
         "message": status.message,
         "submitted": _moment(status.submission_time),
         "started": _moment(status.start_time),
@@ -30,7 +30,7 @@ def table(statuses: Iterable[JobStatus]) -> str:
     """Format jobs as a table, one line each."""
     rows = [("JOB", "STATUS", "SUBMITTED", "TOOK", "NAME")]
     for each in statuses:
-        cells = (each.job_id, each.status.value, _moment(each.submission_time), _span(each), each.name)
+        cells = (each.job_id, _state(each), _moment(each.submission_time), _span(each), each.name)
         rows.append(tuple(visible(cell) for cell in cells))  # type: ignore[arg-type]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(_aligned(row, widths) for row in rows)
@@ -38,6 +38,12 @@ def table(statuses: Iterable[JobStatus]) -> str:
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _state(status: JobStatus) -> str:
+    """The state and why, such as ``FAILED (NonZeroExit, exit code 3)``; success needs no reason."""
+    cause = "" if status.status is JobState.SUCCESSFUL else status.cause
+    return f"{status.status} ({cause})" if cause else str(status.status)
 
 
 def _moment(moment: datetime | None) -> str:

@@ -192,6 +192,11 @@ class Placement:
     def _submit(self, service: TrainingService, place: Place, parameters: Parameters) -> Placed:
         job_id, generation = place.job_id, place.generation
         try:
+            if "version" in parameters.ignored_headers:
+                self._log.warning(
+                    "config: version was ignored. It is the version of the API, which the connection says: set its "
+                    "extra `version` there."
+                )
             if parameters.ignored_headers:
                 self._log.info(f"config: ignored {', '.join(parameters.ignored_headers)}, which name no parameter.")
             _ = parameters.metric_definitions  # an invalid one is refused before anything is submitted

@@ -11,6 +11,7 @@ import uuid
 
 import pytest
 
+from airflow_provider_jobapi import __version__
 from tests.harness.command import Command
 from tests.harness.server import running
 from tests.harness.tiny import Tiny, reply
@@ -51,6 +52,18 @@ def test_the_newest_jobs(tmp_path):
         assert len(two.out.splitlines()) == 3
         assert two.err == "jobapi: These are the newest 2; --limit shows more.\n"
         assert [each["job_id"] for each in json.loads(command("status", "--json").out)] == ids[::-1]
+
+
+def test_the_list_shows_why_a_job_failed(command, jobapi_server):
+    job_id = jobapi_server.submit("import sys\nsys.exit(4)", name="one")
+    jobapi_server.wait_for(job_id)
+    (row,) = [line for line in command("status").out.splitlines() if line.startswith(job_id)]
+    assert "FAILED (NonZeroExit, exit code 4)" in row
+
+
+def test_the_version_of_the_command(command):
+    shown = command("--version")
+    assert (shown.code, shown.out) == (0, f"jobapi {__version__}\n")
 
 
 @pytest.mark.parametrize("jobs", [[1], [{}], {}, [{"status": "RUNNING", "startTime": "never"}]])

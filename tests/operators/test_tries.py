@@ -436,6 +436,11 @@ def test_a_completion_time_that_limits_nothing_is_warned_of_once(deferred, capsy
     assert capsys.readouterr().out.count(f"completion_time '{text}' is not a duration, so it limits nothing") == warned
 
 
+def test_a_version_in_config_is_warned_of(deferred, capsys):
+    deferred(config={"version": "v1"}).submit()
+    assert capsys.readouterr().out.count("config: version was ignored. It is the version of the API") == 1
+
+
 def test_a_variable_that_the_job_needs_itself_neither_breaks_it_nor_loses_its_model(task, capsys):
     script = """import os, pathlib, sys
 pathlib.Path(os.environ["MODEL_DIR"]).mkdir(exist_ok=True)

@@ -25,6 +25,21 @@ def test_the_model_is_where_jobs_are_asked_to_write_it_then_the_newest_then_the_
     assert len(choice.others) == len(markers) - 1
 
 
+@pytest.mark.parametrize("left", ["temp-1600", "temp-b'1600'"])
+def test_what_an_export_left_that_did_not_end_never_wins_over_a_model(left):
+    for base in ("model/", "model/export/", ""):
+        markers = {f"{base}{left}/saved_model.pb": 9, "export/1500/saved_model.pb": 1}
+        choice = choose(markers.items())
+        assert choice is not None
+        assert (choice.path, choice.others) == ("export/1500", (f"{base}{left}",))
+        alone = choose([(f"{base}{left}/saved_model.pb", 9)])
+        assert alone is not None
+        assert alone.path == f"{base}{left}"
+    named = choose([("export/temp-best/saved_model.pb", 9), ("export/1500/saved_model.pb", 1)])
+    assert named is not None
+    assert named.path == "export/temp-best"
+
+
 def test_a_job_without_a_model_has_none():
     assert choose([]) is None
 

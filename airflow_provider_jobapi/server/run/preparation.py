@@ -23,8 +23,8 @@ from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.run.environments import Environment, Environments, trusted_certificates
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.layout import remove_tree
+from airflow_provider_jobapi.server.store.model_files import directory_of_model
 from airflow_provider_jobapi.training.job import DEFAULT_IMAGE, REQUIREMENTS_NAME
-from airflow_provider_jobapi.training.model import PREFERRED
 from airflow_provider_jobapi.training.units import read_span
 
 MEGABYTE = 2**20
@@ -52,8 +52,9 @@ def prepare(
         remove_tree(folder)
         folder.mkdir(mode=0o700)
     _copy_inputs(job.directory / "inputs", work, uid)
-    if not (work / PREFERRED).exists():
-        _own_directory(work / PREFERRED, uid, 0o755)
+    model = work / directory_of_model(job.directory / "inputs")
+    if not model.exists():
+        _own_directory(model, uid, 0o755)
     # Given away last: another job of the same user could have put a link where a file was about to be written.
     for folder in (work, tmp):
         _give(folder, uid)
@@ -114,7 +115,7 @@ def job_environment(job: Job, settings: Settings, programs: Path, environ: Mappi
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(job.job_file.job.execution.resources.cpus),
-        "MODEL_DIR": str(work / PREFERRED),
+        "MODEL_DIR": str(work / directory_of_model(job.directory / "inputs")),
     }
     variables |= {each.name: each.value for each in job.job_file.job.env if each.name not in _GRANTED}
     variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus)) or "-1"

@@ -20,7 +20,7 @@ from airflow_provider_jobapi.server.errors import OutOfSpace, ServerError, is_di
 from airflow_provider_jobapi.server.store.blobs import PIECE
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.objects import ClientStorage
-from airflow_provider_jobapi.training.model import ModelChoice, choose, is_marker
+from airflow_provider_jobapi.training.model import PREFERRED, ModelChoice, choose, is_marker
 from airflow_provider_jobapi.training.status import Reason
 from airflow_provider_jobapi.training.units import size_text
 
@@ -96,13 +96,24 @@ def _sentence(choice: ModelChoice, files: list[dict[str, Any]]) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def directory_of_model(inputs: Path) -> str:
+    """The name of the directory that ``MODEL_DIR`` names: ``model``, with more ``_`` while an input file has the name.
+
+    :param inputs: The directory of the job's inputs.
+    """
+    name = PREFERRED
+    while (inputs / name).is_file():
+        name += "_"
+    return name
+
+
 def _find(work: int, inputs: Path) -> ModelChoice | None:
     """Choose one of the SavedModels that are not inputs of the job."""
     markers = []
     for path, status in _walk(work, ""):
         if is_marker(path) and stat.S_ISREG(status.st_mode) and not _is_input(work, path, inputs):
             markers.append((path, status.st_mtime))
-    return choose(markers)
+    return choose(markers, directory_of_model(inputs))
 
 
 def _is_input(work: int, path: str, inputs: Path) -> bool:

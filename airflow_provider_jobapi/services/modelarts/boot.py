@@ -98,8 +98,16 @@ def _install(job, code_folder):
     return subprocess.call([sys.executable, "-m", "pip", "install", "-r", wanted])
 
 
+def _model_folder(work):
+    """Return the folder of the model; a data file may have the usual name."""
+    folder = os.path.join(work, "model")
+    while os.path.isfile(folder):
+        folder += "_"
+    return folder
+
+
 def _run(job, work, arguments):
-    environ = dict(os.environ, PYTHONUNBUFFERED="1", MODEL_DIR=os.path.join(work, "model"), JOB_ID=str(job["id"]))
+    environ = dict(os.environ, PYTHONUNBUFFERED="1", MODEL_DIR=_model_folder(work), JOB_ID=str(job["id"]))
     environ.update({_native(name): _native(value) for name, value in job["env"].items()})
     children, stops = [], []
 

@@ -236,3 +236,19 @@ def swap():
         assert (job.state, job.reason) == ("FAILED", "ModelUnreadable"), bench.log(job)
         assert job.message.startswith("The job succeeded, but its working directory cannot be read: ")
         assert "stay" not in job.message
+
+
+@pytest.mark.parametrize("names", [["model"], ["model", "model_"]])
+def test_a_data_file_that_has_the_name_of_the_model_folder(tmp_path, names):
+    """The script reads it, and its model is found first, where MODEL_DIR says."""
+    script = (
+        "import os, pathlib\nprint(pathlib.Path('model').read_text())\n"
+        + WRITE_MODEL
+        + "os.makedirs('newer'); open('newer/saved_model.pb', 'w').close()\n"
+    )
+    with Bench(tmp_path) as bench:
+        job = bench.wait(bench.submit(script, files=dict.fromkeys(names, "weights")), timeout=300)
+        assert job.state == "SUCCESSFUL", bench.log(job)
+        assert bench.log(job).startswith("weights\n")
+        assert job.model is not None
+        assert job.model["path"] == f"{names[-1]}_/1"

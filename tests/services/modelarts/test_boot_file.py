@@ -97,6 +97,12 @@ def test_environment_of_a_script_and_its_model(tmp_path: Path, python: str) -> N
     assert listed["model/saved_model.pb"]["modified"] > 10**9
 
 
+def test_a_data_file_that_has_the_name_of_the_model_folder(container: Container) -> None:
+    (container.data / "model").write_text("weights")
+    assert container.run(MODEL + "print(open('model').read())") == (0, "weights\n")
+    assert "model_/saved_model.pb" in container.kept()
+
+
 def test_a_failed_script_keeps_no_model(container: Container) -> None:
     assert container.run(MODEL + "sys.exit(3)") == (3, "")
     assert container.kept() == []
