@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from bisect import bisect
 from collections.abc import Callable
 from datetime import UTC
@@ -16,7 +15,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.training.job import data_files, data_version
-from airflow_provider_jobapi.training.masking import Masker
+from airflow_provider_jobapi.training.masking import Masker, without_credentials
 from airflow_provider_jobapi.training.metrics.definitions import shrunk
 from airflow_provider_jobapi.training.units import read_span
 from airflow_provider_jobapi.triggers import xcoms
@@ -88,7 +87,7 @@ def _facts(placed: Placed, parameters: Parameters, conn_id: str) -> dict[str, An
         "data_version": placed.data_version or data_version(inputs),
     }
     left = MAX_FACTS_BYTES - len(json.dumps(facts))
-    lines = [re.sub(r"://[^/\s]+@", "://***@", line) for line in job.requirements.splitlines()]
+    lines = [without_credentials(line) for line in job.requirements.splitlines()]
     facts["requirements"], used = _first(lines, len(lines), left // 2, "… and {} more".format)
     data = [{"name": each.path, "size": each.size, "sha256": each.sha256} for each in data_files(inputs)]
     facts["data"], _ = _first(data, MAX_DATA_FILES, left - used, lambda number: {"more": number})

@@ -35,8 +35,27 @@ _CUT_BYTES = 16_000
 _SHELL_QUOTE = "'\"'\"'"
 """How :func:`shlex.quote` writes a single quote."""
 
+_BEFORE_AT = re.compile(r"\S*@")
+_SCHEME = re.compile(r":?//?")
+_QUERY = re.compile(r"([?&][^\s=&#]+=)[^\s&#]+")
+
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a log line never contains, though a secret may."""
+
+
+def without_credentials(text: str) -> str:
+    """Hide users, passwords and the values of queries in the addresses of a text, whatever the masker knows."""
+    return _QUERY.sub(rf"\1{HIDDEN}", _BEFORE_AT.sub(_without_user, text))
+
+
+def _without_user(found: re.Match[str]) -> str:
+    """Hide all up to the last ``@``: a password may contain ``/`` and ``@``. The ``@`` of a version has no user."""
+    word = found[0][:-1]
+    scheme = _SCHEME.search(word)
+    begin = scheme.end() if scheme else max(word.rfind(mark) for mark in "='\"(;") + 1
+    first, slash, _ = word[begin:].partition("/")
+    is_user = ":" in first or (scheme is not None and not slash)
+    return f"{word[:begin]}{HIDDEN}@" if is_user else found[0]
 
 
 class Masker:

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.masking import without_credentials
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -76,16 +78,23 @@ def _first(error: ValidationError, model: type[BaseModel], at: str) -> InvalidJo
     allowed = _description(model, location)
     if details["type"] == "missing":
         return InvalidJob(f"{path} is missing: it is {allowed}." if allowed else f"{path} is missing.", field=path)
-    given = _shown(details["input"])
+    given = _shown(details["input"], path)
     rule = f"it is {allowed}" if allowed else details["msg"].lower()
     return InvalidJob(f"{path} cannot be {given}: {rule}.", field=path)
 
 
-def _shown(value: object) -> str:
+_SECRET = re.compile(r"(^|\.)(env|arguments)\b")
+"""The fields whose values may be secrets."""
+
+
+def _shown(value: object, path: str) -> str:
+    if _SECRET.search(path) and not isinstance(value, int | float | None) and not path.endswith(".name"):
+        return "this text" if isinstance(value, str) else f"this {type(value).__name__}"
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     except ValueError:  # an integer of more than 4,300 digits
         text = f"this {type(value).__name__}"
+    text = without_credentials(text)
     return text if len(text) <= 80 else f"{text[:80]}…"
 
 

@@ -93,6 +93,13 @@ def test_braces_in_a_script_are_python():
         ({"resources": {"cpus": True}}, "resources.cpus", "whole number"),
         ({"resources": {"ram": 1}}, "resources.ram", "cpus, gpus, memory"),
         ({"env": [{"name": "A=B", "value": 1}]}, "env[0].name", "letters"),
+        ({"requirements": {"index": "https://user:s3cr3t@h"}}, "requirements", "pip requirements"),
+        ({"requirements": "-i https://user:s3cr3t@h\0"}, "requirements", "pip requirements"),
+        ({"env": {"API_TOKEN": "s3cr3t\0"}}, "env[0].value", "cannot be this text"),
+        ({"env": {"API_TOKEN": ["s3cr3t"]}}, "env[0].value", "cannot be this list"),
+        ({"env": "API_TOKEN=s3cr3t"}, "env", "cannot be this text"),
+        ({"arguments": ["--token=s3cr3t\0"]}, "arguments[0]", "cannot be this text"),
+        ({"arguments": [{"token": "s3cr3t"}]}, "arguments[0]", "cannot be this dict"),
         ({"env": [{"name": "A", "value": None}]}, "env[0].value", "text or a number"),
         ({"env": [{"name": "A", "value": "1"}, {"name": "a", "value": "2"}]}, "env", "twice"),
         ({"python_major_version": 4}, "python_major_version", "2 or 3"),
@@ -111,6 +118,7 @@ def test_an_error_names_the_field_and_says_what_is_allowed(fields, field, part):
     assert caught.value.field == field
     assert part in str(caught.value)
     assert field in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -21,6 +21,7 @@ from airflow_provider_jobapi.server.store.blobs import Blobs
 from airflow_provider_jobapi.server.store.objects import StoredObject
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME
 from airflow_provider_jobapi.training.job_file import InputFile, JobFile, Resources
+from airflow_provider_jobapi.training.masking import without_credentials
 
 _PYTHON_2 = {
     "python": "python3",
@@ -162,7 +163,7 @@ def check_requirements(text: str, allow_urls: bool = False) -> None:
         raise InvalidJob("requirements.txt has a NUL character; save it as a text file.", field=_FIELD)
     for number, line in _lines(text):
         if problem := _problem(line, allow_urls):
-            shown = line if len(line) <= 80 else f"{line[:80]}…"
+            shown = _shown(line)
             raise InvalidJob(f"requirements.txt, line {number}: {shown!r} {problem}", field=_FIELD)
 
 
@@ -179,6 +180,19 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
             yield start, whole
     if joined.strip():
         yield start, joined.strip()
+
+
+def _shown(line: str) -> str:
+    """The line for an error, without what may be a secret: the value of an option, the user of an address."""
+    if not re.search(r"[@?]|//", line):
+        kept = re.match(r".*", line)
+    elif line.startswith("--"):
+        kept = re.match(r"--[\w-]*", line)
+    else:
+        kept = re.match(r"-\w?|(?:(?!\s--?\w).)+(?:\s+--?[\w-]+)?", line)
+    head = kept[0].rstrip() if kept else ""
+    shown = without_credentials(head) + (" …" if len(head) < len(line) else "")
+    return shown if len(shown) <= 80 else f"{shown[:80]}…"
 
 
 def _problem(line: str, allow_urls: bool) -> str:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -65,6 +67,47 @@ def test_addresses_are_refused_unless_the_server_allows_them(line):
     with pytest.raises(InvalidJob, match="--allow-requirement-urls"):
         check_requirements(line)
     check_requirements(line, allow_urls=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url https://user:s3cr3t@example.com/simple",
+        "--index-url=https://user:s3cr3t@example.com/simple",
+        "--index-url\thttps://s3cr3t@example.com/simple",
+        "--extra-index-url=https://user:s3cr3t@example.com/simple",
+        "--find-links https://example.com/packages?token=s3cr3t",
+        "-i https://user:s3cr3t@example.com/simple",
+        "-ihttps://user:s3cr3t@example.com/simple",
+        "-f=https://user:s3cr3t@example.com/packages",
+        "--proxy user:s3cr3t@proxy:3128",
+        "-e git+https://user:s3cr3t@example.com/six",
+        "six --index-url=https://user:s3cr3t@example.com/simple",
+        "six==1.0 -i https://user:s3cr3t@example.com/simple",
+        "six \\\n  --extra-index-url \\\n  https://user:s3cr3t@example.com/simple",
+        "git+https://user:s3cr3t@example.com/six@v1",
+        "git+https://s3cr3t@example.com/six",
+        "six @ git+https://user:s3cr3t@example.com/six",
+        "six @ https://example.com/six.whl?X-Amz-Signature=s3cr3t",
+        "https://user:s3cr3t/more@example.com/six.whl",
+        "https://user:s3cr3t@more@example.com/six.whl",
+        "https//user:s3cr3t@example.com/six.whl",
+        "user:s3cr3t@example.com/six.whl",
+        "six six @ https://user:s3cr3t@example.com/six.whl",
+        "\u2014index-url https://user:s3cr3t@example.com/simple",
+    ],
+)
+def test_a_refused_line_does_not_show_its_secret(line):
+    with pytest.raises(InvalidJob) as caught:
+        check_requirements(f"numpy\n{line}")
+    assert "line 2: '" in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["-r other.txt", "git+https://example.com/six@main", "six six", "--no-deps"])
+def test_a_refused_line_without_a_secret_is_shown_whole(line):
+    with pytest.raises(InvalidJob, match=f"line 2: {re.escape(repr(line))} is"):
+        check_requirements(f"numpy\n{line}")
 
 
 def test_an_option_on_a_continued_line_is_found_where_the_line_begins():
