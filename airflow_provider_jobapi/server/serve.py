@@ -133,8 +133,8 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise SettingsError(
-            f"The server cannot listen on {settings.host} port {settings.port}: {error.strerror}; choose another with "
-            "--host and --port."
+            f"The server cannot listen on {settings.host} port {settings.port}: {error.strerror}. If that is a jobAPI "
+            "server, use it; otherwise choose another with --host and --port."
         ) from None
     return listener
 

@@ -80,8 +80,8 @@ def test_a_signal_ends_the_server_with_code_0(tmp_path, number):
 def test_two_servers_cannot_share_a_root(tmp_path):
     with running(tmp_path / "root") as server:
         said = refused("serve", "--root", str(server.root), "--port", "0")
-        running_there = f"jobapi: A jobAPI server (process {server.process.pid}) is running on {server.root}: "
-        assert said == f"{running_there}stop it first, or choose another --root.\n"
+        running_there = f"jobapi: A jobAPI server (process {server.process.pid}) is running on {server.root} already: "
+        assert said == f"{running_there}use that one, stop it first, or choose another --root and another --port.\n"
         server.kill()
         server.restart()
         server.token()
@@ -91,7 +91,9 @@ def test_a_port_that_is_taken_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         said = refused("serve", "--root", str(tmp_path / "root"), "--port", str(port))
-    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in said
+    assert (
+        f"cannot listen on 127.0.0.1 port {port}: Address already in use. If that is a jobAPI server, use it;" in said
+    )
 
 
 @pytest.mark.parametrize(

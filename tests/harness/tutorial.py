@@ -19,7 +19,7 @@ from typing import Self
 
 import psutil
 
-from tests.harness.airflow import wait_for
+from tests.harness.airflow import START_WAIT, wait_for
 
 _FENCE = re.compile(
     r"^```(?:\{code-block\} )?(?P<language>\w+)\n(?::caption: (?P<caption>\S+)\n\n?)?(?P<body>.*?)^```$"
@@ -150,6 +150,6 @@ class Reader:
         wait_for(
             f"{command} is ready",
             lambda: self.long[command] in output.read_text() or process.poll() is not None,
-            120,
+            START_WAIT,
         )
         assert process.poll() is None, output.read_text()

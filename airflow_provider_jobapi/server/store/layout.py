@@ -56,7 +56,8 @@ class RootInUse(SettingsError):
 
     def __init__(self, root: Path, process: int | None) -> None:
         super().__init__(
-            f"A jobAPI server (process {process}) is running on {root}: stop it first, or choose another --root."
+            f"A jobAPI server (process {process}) is running on {root} already: use that one, stop it first, or choose "
+            "another --root and another --port."
         )
         self.process = process
 
