@@ -50,7 +50,7 @@ def test_train_from_conf(inline, connected, tmp_path):
     ("conf", "state"),
     [
         ({**LIGHT, "oauthClientSecret": "x"}, "failed"),
-        ({**LIGHT, "resources": {"cpus": 1, "memory": "2048"}}, "failed"),
+        ({**LIGHT, "resources": {"cpus": 1, "memory": "plenty"}}, "failed"),
     ],
 )
 def test_train_from_conf_with_what_cannot_be(inline, connected, conf, state):

@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import ObjectStoragePath
+from airflow.sdk.io import attach
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -179,34 +182,19 @@ def test_bytes_that_are_not_those_of_the_listing(
     tally["hostile model files"] += 1
 
 
+class _WithDirectories(LocalFileSystem):
+    """This machine's files as a remote file system, as SFTP."""
+
+    protocol = "sftp"
+    cachable = False
+
+
 def _destination(destination: Path, place: str) -> Any:
     """The same directory as a path of this machine, or behind the interface of object stores."""
-    return destination if place == "local" else _Remote(destination)
-
-
-class _Remote:
-    """A path of this machine that does not say that it is one, as ObjectStoragePath does for a store."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.path = str(path)
-        self.protocol = "remote"
-
-    def __truediv__(self, part: str) -> _Remote:
-        return _Remote(self._path / part)
-
-    def __str__(self) -> str:
-        return f"remote://{self._path}"
-
-    @property
-    def parent(self) -> _Remote:
-        return _Remote(self._path.parent)
-
-    def rglob(self, pattern: str) -> list[_Remote]:
-        return [_Remote(path) for path in self._path.rglob(pattern)]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._path, name)
+    if place == "local":
+        return destination
+    attach("sftp", conn_id="hostile", fs=_WithDirectories())
+    return ObjectStoragePath(f"sftp://hostile@{destination}")
 
 
 def test_links_that_stand_in_the_destination_lead_nowhere(

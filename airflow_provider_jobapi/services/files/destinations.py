@@ -7,6 +7,7 @@ On a file system the model is assembled in a hidden directory beside its destina
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -145,7 +146,10 @@ class LocalDestination:
         listing += "" if all(file.sha256 for file in files) else job_id
         name = hashlib.sha256(listing.encode()).hexdigest()[:16]
         with translated_errors(self._final):
-            self._parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._parent.mkdir(parents=True, exist_ok=True)
+            except FileExistsError:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
             _remove_left_behind(self._parent)
             work = _own_directory(self._parent / f".{self._final.name}.{name}.part")
             try:
