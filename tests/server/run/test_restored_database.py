@@ -25,10 +25,19 @@ from airflow_provider_jobapi.server.store.database import Database
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.bench import Bench
-from tests.harness.server import AS_ROOT, poll, running
+from tests.harness.server import AS_ROOT, poll, running, stop_jobs
 from tests.harness.supervised import Supervised
 
 DOCS = Path(__file__).parents[3] / "docs" / "server.md"
+BUSY = """
+import os
+number = 0
+while True:
+    number += 1
+    open(f"f{number % 50}", "w").write("y" * 100_000)
+    if os.path.exists(f"f{(number + 25) % 50}"):
+        os.remove(f"f{(number + 25) % 50}")
+"""
 GATED = "import os, time\nprint('up', flush=True)\nwhile not os.path.exists({gate!r}): time.sleep(0.05)\n"
 
 
@@ -279,13 +288,17 @@ def test_backup_and_restore_as_the_documentation_says(home):
         server.put("kept", b"kept")
         job_id = server.submit("raise SystemExit(3)", name="one")
         server.wait_for(job_id, timeout=240)
+        busy = server.submit(BUSY)
+        server.wait_for(busy, "RUNNING", timeout=240)
         subprocess.run(["bash", "-ec", backup], env=environment, check=True, timeout=120)
         server.put("later", b"later")
+        stop_jobs(server)
         server.stop()
         shutil.rmtree(server.root)
         subprocess.run(["bash", "-ec", restore], env=environment, check=True, timeout=120)
         server.restart()
         assert server.request("GET", "/api/v2/storage/objects/kept").content == b"kept"
         assert server.status(job_id)["status"] == "FAILED"
+        assert server.wait_for(busy)["reason"] == "Lost"
         assert "set aside" not in server.log()
         assert (server.root / "jobapi.sqlite").stat().st_mode & 0o077 == 0
