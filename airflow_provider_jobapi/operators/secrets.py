@@ -34,6 +34,9 @@ SEAL_KEY = "training_seal"
 _MOST_DATA = 4 * 1024 * 1024
 """Bytes of a data file up to which it is searched for secrets."""
 
+_MOST_TEXT = 64 * 1024 * 1024
+"""Characters of a job that are searched for secrets, which takes some seconds; data files come last."""
+
 _URL_CREDENTIALS = re.compile(r"://(?:[^\s:@/]*:)?([^\s/]+)@")
 _URL_QUERY = re.compile(r"[?&]([^\s=&#]+)=([^\s&#]+)")
 _OPTION = re.compile(r"--?([\w.-]+)(?:=(.*))?", re.DOTALL)
@@ -56,7 +59,7 @@ class JobSecrets:
 
     def collect(self, job_id: str, parameters: Parameters) -> None:
         """Collect what this worker hides and the job gets, and what earlier tries kept of the same job."""
-        found = occurring(masked_secrets(), _texts(parameters))
+        found = occurring(masked_secrets(), _first(_texts(parameters)))
         kept = self._kept(job_id)
         earlier = () if kept is None else self._open(kept)
         self.masker = Masker({*found, *(earlier or ())}, withhold=earlier is None)
@@ -207,11 +210,21 @@ def _sealed_for(job_id: str, kept: Any) -> str | None:
     return str(kept["sealed"]) if isinstance(kept, Mapping) and kept.get("job_id") == job_id else None
 
 
+def _first(texts: Iterable[str]) -> Iterator[str]:
+    room = _MOST_TEXT
+    for text in texts:
+        yield text
+        room -= len(text)
+        if room <= 0:
+            return
+
+
 def _texts(parameters: Parameters) -> Iterator[str]:
     """Everything of a job that a secret may be in; of a job that is not valid, what the DAG gives."""
     try:
         job = parameters.job
-        yield from _strings([*(getattr(job, name) for name in type(job).model_fields)])
+        names = sorted(type(job).model_fields, key="data".__eq__)
+        yield from _strings([*(getattr(job, name) for name in names)])
     except TrainingError:  # a try that goes on with an earlier job does not need a valid one
         yield from _strings(parameters.given)
 

@@ -10,6 +10,7 @@ import shlex
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
@@ -73,7 +74,7 @@ class Masker:
         self.secrets = tuple(sorted(set(secrets)))
         self.withhold = withhold
         self._forms = sorted({form for secret in self.secrets for form in forms(secret)})
-        self._escaped = _escaped(self._forms)
+        self._bare = sorted({bare for form in self._forms if len(bare := _bare(form)) >= SHORTEST})
 
     def text(self, text: str) -> str:
         """Return a text with its secrets replaced by ``***``."""
@@ -93,8 +94,10 @@ class Masker:
             if form in text:
                 yield from _spans(form, text)
         if "\\" in text or _SHELL_QUOTE in text:
-            for pattern in self._escaped:
-                yield from (found.span() for found in pattern.finditer(text))
+            bare = _bare(text)
+            for form in self._bare:
+                if form in bare:  # hundreds of patterns would take milliseconds a line
+                    yield from (found.span() for found in _escaped(form).finditer(text))
 
     def _cut(self, text: str) -> Iterator[tuple[int, int]]:
         if not text.endswith(_CUT) or 4 * len(text) < _CUT_BYTES or len(text.encode()) < _CUT_BYTES:
@@ -132,13 +135,16 @@ def occurring(secrets: Iterable[str], texts: Iterable[str]) -> set[str]:
 
     Backslashes do not count: a text may be JSON within JSON within source code.
     """
-    bare = [_bare(text) for text in texts]
-
-    def is_in(secret: str) -> bool:
-        sought = {_bare(form) for form in forms(secret)} - {""}
-        return any(form in text for text in bare for form in sought)
-
-    return {secret for secret in secrets if is_in(secret)}
+    left = {secret: {_bare(form) for form in forms(secret)} - {""} for secret in secrets}
+    found: set[str] = set()
+    for text in texts:  # one at a time: together they may be larger than the memory
+        if not left:
+            break
+        bare = _bare(text)
+        these = {secret for secret, sought in left.items() if any(form in bare for form in sought)}
+        found |= these
+        left = {secret: sought for secret, sought in left.items() if secret not in these}
+    return found
 
 
 def forms(secret: str) -> set[str]:
@@ -182,15 +188,11 @@ def _bare(text: str) -> str:
     return text.replace("\\", "").replace(_SHELL_QUOTE, "'")
 
 
-def _escaped(forms: Iterable[str]) -> tuple[re.Pattern[str], ...]:
-    """Patterns that find a form with any number of backslashes: JSON within Python within a shell doubles them."""
-    bare = {_bare(form) for form in forms}
+@lru_cache(1_000)
+def _escaped(form: str) -> re.Pattern[str]:
+    """A pattern that finds a form with any number of backslashes: JSON within Python within a shell doubles them."""
     quoted = f"(?:{_SHELL_QUOTE}|')"
-    return tuple(
-        re.compile(r"\\*".join(quoted if character == "'" else re.escape(character) for character in form))
-        for form in sorted(bare)
-        if len(form) >= SHORTEST
-    )
+    return re.compile(r"\\*".join(quoted if each == "'" else re.escape(each) for each in form))
 
 
 def _spans(form: str, text: str) -> Iterator[tuple[int, int]]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,8 @@ from cryptography.fernet import Fernet
 from airflow_provider_jobapi._airflow import masked_secrets
 from airflow_provider_jobapi.decorators.arguments import with_call
 from airflow_provider_jobapi.exceptions import JobFailed
-from airflow_provider_jobapi.operators.secrets import hide_literals
+from airflow_provider_jobapi.operators.parameters import Parameters
+from airflow_provider_jobapi.operators.secrets import JobSecrets, hide_literals
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
 from tests.harness.scripted import Recorder
 from tests.harness.tries import Task, follow
@@ -227,6 +229,25 @@ def test_what_a_dag_writes_out_in_other_places_is_hidden():
     ).operator()
     operator.render_template_fields({"ti": SimpleNamespace()})
     assert masked_secrets() == {"p@ss-4", *(f"literal-{number}" for number in (1, 2, 3, 5, 6, 7))}
+
+
+def test_many_data_files_are_searched_one_at_a_time(tmp_path, monkeypatch):
+    """Together they may be larger than the worker's memory."""
+    data = {}
+    for number in range(40):
+        data[f"{number}.txt"] = tmp_path / f"{number}.txt"
+        data[f"{number}.txt"].write_bytes(b"x" * 4_000_000)
+    data["39.txt"].write_bytes(b"is tok-12345678")
+    mask_secret(["tok-12345678", "of-the-env"])
+    parameters = Parameters.of(Task(data_input=data, env={"A": "of-the-env"}).operator())
+    secrets = JobSecrets({"ti": SimpleNamespace()}, "jobapi_default")
+    monkeypatch.setattr("airflow_provider_jobapi.hooks.seal.seal_secrets", lambda *_: "sealed")
+    tracemalloc.start()
+    secrets.collect("j", parameters)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert secrets.masker.secrets == ("of-the-env",), "the search ends after 64 MiB, and begins with the env"
+    assert most < 40_000_000
 
 
 def test_a_number_under_the_name_of_a_secret_is_hidden_as_a_text():
