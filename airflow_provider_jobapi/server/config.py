@@ -55,7 +55,10 @@ def _program(text: str) -> Path:
             if (place / "bin" / "python").exists():
                 return place / "bin" / "python"
         text = f"python{'.'.join(version.split('.')[:2])}"
-    return _path(shutil.which(text) or text)
+    found_program = shutil.which(text)
+    if found_program is None:
+        raise ValueError(f"there is no {text} in PATH; name an interpreter by its path, its name or its version")
+    return _path(found_program)
 
 
 def _numbers(path: Path) -> list[int]:

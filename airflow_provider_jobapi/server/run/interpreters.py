@@ -102,7 +102,7 @@ class Interpreters:
         self.all = [Interpreter.find(python) for python in pythons]
         with_three = [each for each in self.all if each.minor >= _OLDEST]
         if not with_three:
-            raise SettingsError("--python names no Python 3, which jobs need that do not ask for Python 2.")
+            raise SettingsError("--python names no Python 3, which most jobs need: add one, such as 3.11,2.7.")
         self.default = with_three[0]
         able = [each for each in self.all if each.minor >= _BUILDS]
         self.builder = able[0] if able else None
