@@ -168,7 +168,7 @@ class Catalogue:
             flavors = self._lists.read_flavors(self._send(self._lists.flavors()))
         except TrainingError:
             return ""
-        return _describe(_fitting(flavors, job.resources, nodes), flavors)
+        return _describe(_fitting(flavors, job.resources, nodes), flavors) if flavors else ""
 
     def clear(self) -> None:
         """Empty the cache."""
@@ -381,4 +381,4 @@ def _price_key(flavor: Flavor) -> tuple[int, int, int, int, str]:
 def _describe(fitting: Sequence[Flavor], every: Sequence[Flavor]) -> str:
     shown = fitting or sorted(every, key=_price_key)
     what = "flavours that fit" if fitting else "available flavours"
-    return f"{what}: {', '.join(str(each) for each in shown[:20]) or 'none'}"
+    return f"{what}: {', '.join(str(each) for each in shown[:20])}"
