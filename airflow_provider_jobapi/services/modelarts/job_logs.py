@@ -187,8 +187,9 @@ class JobLogs:
 
     def _may_read_on(self, name: str, pager: log_pages.LogPager) -> bool:
         """Whether this read continues with the same log."""
-        if pager.state() is not None:  # else the first line is searched for, which a later read would not find sooner
-            self._pages_left -= 1
+        if pager.state() is None:  # the first line is searched for, and a later read would begin the search again
+            return True
+        self._pages_left -= 1
         if self._pages_left >= 0 and not self._limit_reached():
             return True
         self.whole = False

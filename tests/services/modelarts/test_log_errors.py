@@ -124,6 +124,16 @@ def test_lines_of_slow_pages_are_shown_early(
     assert longest < 2, "a read took as long as all of its pages"
 
 
+def test_the_first_line_is_found_however_slow_the_pages_are(
+    caller: Caller, samples: Samples, modelarts: ModelArts, dialect: str
+) -> None:
+    """A read that ended before the first line is found would begin the search again, and so would the next one."""
+    path = start(samples, dialect, "for number in range(600): print('line', number)")
+    caller.wait(path, *ENDED)
+    chunk = asyncio.run(following(modelarts, path, limits=ReadLimits(seconds=0.0)).read(None))
+    assert own(list(chunk.lines))[:3] == ["line 0", "line 1", "line 2"]
+
+
 def test_no_log_request_before_the_time_of_retry_after(samples: Samples, modelarts: ModelArts, dialect: str) -> None:
     path = start(samples, dialect, COUNTS)
     modelarts.inject_fault("too_many_requests", every=1, times=1, retry_after=30, path=LOGS)
