@@ -33,7 +33,7 @@ def add_commands(commands: Commands) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        from sqlalchemy.exc import OperationalError
+        from sqlalchemy.exc import DatabaseError
 
         from airflow_provider_jobapi.server.config import Settings, SettingsError
         from airflow_provider_jobapi.server.errors import ServerError
@@ -42,8 +42,11 @@ def _run(options: argparse.Namespace) -> int:
             return int(options.run(Settings.load(vars(options), os.environ), options))
         except (SettingsError, ServerError) as error:
             say(str(error))
-        except OperationalError as error:
-            say(f"The server's database cannot be used: {error.orig}.")
+        except DatabaseError as error:
+            path = f"{options.root or 'the root'}/jobapi.sqlite"
+            say(
+                f"The database {path} cannot be used: {error.orig}; restore it from a backup, or choose another --root."
+            )
     except ModuleNotFoundError as error:
         say(f"{error.name} is missing: pip install 'airflow-provider-jobapi[server]'")
     return USAGE

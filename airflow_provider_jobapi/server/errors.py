@@ -19,6 +19,7 @@
     ├── OutOfSpace
     │   ├── StorageFull         the client has used up its storage
     │   └── DiskFull            the disk of the server is full
+    ├── RemovedClient           the client was removed while it sent the request
     └── DatabaseBusy            the database is locked; the same call may succeed later
 
 A job that is invalid in itself raises ``InvalidJob`` of :mod:`airflow_provider_jobapi.exceptions`, as on the worker.
@@ -103,6 +104,13 @@ class ChangedFile(ServerError):
 
 class LostBytes(ServerError):
     """The database knows an object whose bytes are missing on the disk."""
+
+
+class RemovedClient(ServerError):
+    """The client was removed from the server while it sent the request."""
+
+    def __init__(self) -> None:
+        super().__init__("The client of this token was removed from the server.")
 
 
 class OutOfSpace(ServerError):

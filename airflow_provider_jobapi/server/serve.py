@@ -56,6 +56,7 @@ def serve(settings: Settings) -> int:
         Reserve(settings.root).make_room()
         database = open_database(settings.root)
         try:
+            database.check()
             components = build(settings, database)
             if components.runner.environments.credentials:
                 refuse_to_be_read()  # its variables have them

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -49,6 +50,17 @@ def _checked(scope: Scope) -> BodyBound:
         raise Problem(400, None, detail, headers={"Connection": "close"})
     bound = BodyBound.of(scope)
     bound.refuse_size(length)
+    for part, sent in (("path", scope.get("raw_path") or b""), ("query", scope["query_string"])):
+        if not _is_utf8(unquote_to_bytes(sent)):  # two of them would be read as the same text
+            raise Problem(422, None, f"The {part} of the address is not UTF-8; keys and ids are.")
     if re.search(r"[\x00-\x1f\x7f]", scope["path"]):  # the matching of paths would drop a line break at the end
         raise Problem(422, None, "The path of the address has a control character; keys and ids have none.")
     return bound
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

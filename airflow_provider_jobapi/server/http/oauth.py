@@ -23,6 +23,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from airflow_provider_jobapi.server.config import SettingsError
 from airflow_provider_jobapi.server.http.problems import Problem
 from airflow_provider_jobapi.server.store.clients import ClientRegistry, RegisteredClient
 
@@ -52,8 +53,14 @@ class SigningKey:
             new = ECKey.generate_key("P-256", {"use": "sig", "alg": ALGORITHM, "kid": uuid.uuid4().hex}, private=True)
             with os.fdopen(handle, "w") as file:
                 json.dump(new.as_dict(private=True), file)
-        self.key = ECKey.import_key(json.loads(path.read_text()))
-        self.kid = str(self.key.kid)
+        try:
+            self.key = ECKey.import_key(json.loads(path.read_text()))
+            self.kid = str(self.key.kid)
+        except (JoseError, OSError, ValueError, TypeError, KeyError) as error:
+            raise SettingsError(
+                f"The key of the tokens {path} cannot be used ({type(error).__name__}): restore it from a backup, or "
+                "remove it; then a new one is made, and clients need new tokens."
+            ) from None
 
     def sign(self, client: RegisteredClient, lifetime: int) -> str:
         """Make a token for a client.
@@ -143,8 +150,8 @@ class TokenVerifier:
     """Find the client of a token. Tokens that were valid are remembered until they expire.
 
     :param remembered: The most tokens that are remembered.
-    :param recheck: Seconds after which the client of a remembered token is looked up again, so that a removed client
-        loses its access soon.
+    :param recheck: Seconds after which the client of a remembered token is looked up again, in case that the note of
+        a change could not be written.
     """
 
     def __init__(
@@ -155,10 +162,18 @@ class TokenVerifier:
         self._remembered = remembered
         self._recheck = recheck
         self._known: OrderedDict[str, tuple[str, float, float]] = OrderedDict()
+        self._changes = clients.changes()
         self._lock = Lock()
 
     def recall(self, token: str) -> str | None:
-        """Return the client of a token that was verified within the last seconds, else None. Never blocks."""
+        """Return the client of a token that was verified within the last seconds, else None. Never waits.
+
+        After a client was removed, or got a new secret, no token is remembered.
+        """
+        if self._changes != (changes := self._clients.changes()):
+            with self._lock:
+                self._known.clear()
+                self._changes = changes
         client_id, expires, checked = self._known.get(token, ("", 0.0, 0.0))
         return client_id if time.time() < expires and time.monotonic() - checked < self._recheck else None
 

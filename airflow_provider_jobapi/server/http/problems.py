@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -123,6 +124,7 @@ _ANSWERS: dict[type[errors.ServerError], tuple[HTTPStatus, str | None]] = {
     errors.LostBytes: (HTTPStatus.INTERNAL_SERVER_ERROR, None),
     errors.StorageFull: (HTTPStatus.INSUFFICIENT_STORAGE, "storage-full"),
     errors.DiskFull: (HTTPStatus.INSUFFICIENT_STORAGE, "disk-full"),
+    errors.RemovedClient: (HTTPStatus.UNAUTHORIZED, "token"),
     errors.DatabaseBusy: (HTTPStatus.SERVICE_UNAVAILABLE, None),
 }
 """The status and the problem type of every error that ``store`` and ``run`` raise."""
@@ -135,7 +137,11 @@ def problem_of(error: errors.ServerError) -> Problem:
     """Describe an error of the server as a problem."""
     status, word = _ANSWERS[type(error)]
     retry_after = _RETRY_AFTER.get(type(error))
-    headers = {"Retry-After": retry_after} if retry_after else None
+    headers = {"Retry-After": retry_after} if retry_after else {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = (
+            f'Bearer realm="jobapi", error="invalid_token", error_description="{error.detail}"'
+        )
     return Problem(status, word, error.detail, field=error.field, headers=headers)
 
 
@@ -148,6 +154,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(OSError, _on_system)
+    app.add_exception_handler(SQLAlchemyError, _on_system)
     app.add_exception_handler(Exception, _on_exception)
 
 
@@ -192,7 +199,17 @@ def _on_validation(_request: Request, error: Exception) -> JSONResponse:
 def _on_system(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, OSError) and errors.is_disk_full(error):
         return problem_of(errors.DiskFull()).response()
+    if _is_client_removed(request):  # with its rows and its directory, which the request still needed
+        return problem_of(errors.RemovedClient()).response()
     return _internal_error(request, error)
+
+
+def _is_client_removed(request: Request) -> bool:
+    client_id, components = getattr(request.state, "client_id", None), request.app.state.components
+    try:
+        return bool(client_id and components and components.clients.find(client_id) is None)
+    except (errors.ServerError, SQLAlchemyError):  # the first error is the one to report
+        return False
 
 
 def _on_exception(request: Request, _error: Exception) -> JSONResponse:

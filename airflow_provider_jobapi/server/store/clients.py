@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +60,7 @@ class ClientRegistry:
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
         self._database = database
+        self._note = settings.root / "clients-changed"
 
     def all(self) -> list[RegisteredClient]:
         """Return all clients, the oldest first."""
@@ -107,6 +110,7 @@ class ClientRegistry:
             query = update(clients).where(clients.c.client_id == client_id).values(values)
             if not connection.execute(query).rowcount:
                 raise SettingsError(f"There is no client {client_id!r}; `jobapi client list` names them.")
+        self._note_change()
         connection_file(self._settings.root, client_id).unlink(missing_ok=True)  # it has the old secret
         return secret
 
@@ -128,8 +132,21 @@ class ClientRegistry:
             connection.execute(delete(clients).where(clients.c.client_id == client_id))
             values = {"client_id": client_id, "uid": uids[0], "removed": datetime.now(UTC)}
             connection.execute(insert(removed_clients).values(values))
+        self._note_change()
         layout.remove_tree(home)
         connection_file(self._settings.root, client_id).unlink(missing_ok=True)
+
+    def changes(self) -> int:
+        """Return a number that is another one after a client was removed, or got a new secret, by any process."""
+        try:
+            return self._note.stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _note_change(self) -> None:
+        with suppress(OSError):  # a full disk; the tokens are looked up again soon
+            os.close(os.open(self._note, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+            os.utime(self._note, ns=(time.time_ns(), time.time_ns()))
 
     def refuse_lost_database(self) -> None:
         """Refuse a database that knows no client where there are files of clients.

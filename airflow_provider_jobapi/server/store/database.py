@@ -169,7 +169,7 @@ class Database:
         """
         _refuse_wal_alone(path)
         _make_private(path)
-        self._folder = path.parent
+        self._path, self._folder = path, path.parent
         self._engine = create_engine(
             f"sqlite:///{path}",
             connect_args={"timeout": _LOCK_TIMEOUT},
@@ -185,9 +185,7 @@ class Database:
         except OperationalError:
             raise
         except DatabaseError as error:
-            raise SettingsError(
-                f"{path} is damaged ({error.orig}): restore it from a backup, or choose another --root."
-            ) from None
+            raise SettingsError(_damaged(path, str(error.orig))) from None
 
     def _prepare(self, path: Path) -> None:
         with self.write() as connection:
@@ -203,6 +201,19 @@ class Database:
                 _migrate(connection)
             metadata.create_all(connection)
             connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
+
+    def check(self) -> None:
+        """Check the whole database. It takes about a second for a gigabyte.
+
+        :raises SettingsError: when it is damaged.
+        """
+        try:
+            with self.read() as connection:
+                found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+        except DatabaseError as error:
+            found = str(error.orig)
+        if found != "ok":
+            raise SettingsError(_damaged(self._path, " ".join(str(found).split())))
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -234,6 +245,10 @@ class Database:
             yield
         except OperationalError as error:
             raise (_server_error(str(error.orig), self._folder) or error) from error.orig
+
+
+def _damaged(path: Path, how: str) -> str:
+    return f"{path} is damaged ({how}): restore it from a backup, or choose another --root."
 
 
 def _migrate(connection: Connection) -> None:

@@ -5,6 +5,7 @@ import json
 import socket
 import uuid
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 import pytest
 
@@ -103,3 +104,49 @@ def test_invalid_http_does_no_harm(server: Server, request_bytes):
 def test_a_control_character_in_an_address_is_refused(server: Server, path):
     answer = exchange(server, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     assert answer.startswith("HTTP/1.1 422 ")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "PUT /api/v2/storage/objects/%FF",
+        "PUT /api/v2/storage/objects/a/%C3",
+        "GET /api/v2/storage/objects/%C0%AF",
+        "PUT /api/v2/storage/objects/%ED%A0%80",
+        "GET /api/v2/jobs/%FE",
+        "GET /api/v2/storage/objects?prefix=%FF",
+        "GET /api/v2/storage/objects?after=%FE",
+        "GET /oauth/token?grant_type=%FF",
+    ],
+)
+def test_an_address_that_is_not_utf8_is_refused(server: Server, address):
+    head = f"{address} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1\r\n"
+    answer = exchange(server, f"{head}Authorization: Bearer {server.token()}\r\n\r\nx".encode())
+    assert answer.startswith("HTTP/1.1 422 ")
+    assert "is not UTF-8" in answer
+    assert server.request("GET", "/api/v2/storage/objects").json()["objects"] == []
+
+
+@pytest.mark.parametrize("key", ["%EF%BF%BD", "%F0%9F%98%80", "%C3%BC"])
+def test_keys_of_any_letters_are_kept_apart(server: Server, key):
+    assert server.request("PUT", f"/api/v2/storage/objects/{key}", data=b"x").status_code == 201
+    (listed,) = server.request("GET", "/api/v2/storage/objects").json()["objects"]
+    assert listed["key"] == unquote(key)
+    assert server.request("DELETE", f"/api/v2/storage/objects/{key}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https", "X-Forwarded-Port": "1"},
+        {"Forwarded": "host=evil.example;proto=https", "X-Forwarded-For": "203.0.113.5", "X-Forwarded-Prefix": "/evil"},
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/v2/storage", "/openapi.json", "/api/v2/jobs/", "/nothing", "/oauth/token"])
+def test_no_answer_repeats_a_host_that_the_request_names(server: Server, headers, path):
+    answer = server.request("GET", path, headers=headers)
+    assert "evil" not in answer.text + str(answer.headers)
+    assert "203.0.113.5" not in answer.text + str(answer.headers)
+    if path == "/api/v2/storage":
+        assert answer.json()["endpoint"] == f"{server.url}/api/v2/storage"

@@ -63,10 +63,12 @@ async def client_id(request: Request, server: Components) -> str:
     token = bearer_token(request.headers.get("authorization"))
     known = server.verifier.recall(token)
     try:
-        return await run_in_threadpool(server.verifier.verify, token) if known is None else known
+        client = await run_in_threadpool(server.verifier.verify, token) if known is None else known
     except Problem as problem:
         audit(request, "token refused", "", reason=problem.detail)
         raise
+    request.state.client_id = client
+    return client
 
 
 async def storage(server: Components, client: ClientId) -> ClientStorage:

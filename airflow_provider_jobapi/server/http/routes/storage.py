@@ -80,9 +80,8 @@ class ObjectPage(BaseModel):
 def get_storage(request: Request, server: Components, storage: CallerStorage) -> Storage:
     """Return the address of the storage, and whether a write and a read work."""
     probe = storage.probe()
-    base = (server.settings.url or str(request.base_url)).rstrip("/")
     return Storage(
-        endpoint=f"{base}{PREFIX}/storage",
+        endpoint=f"{server.settings.url.rstrip('/') or _address(request)}{PREFIX}/storage",
         accessKey="",
         secretKey="",
         bucket="data",
@@ -91,6 +90,12 @@ def get_storage(request: Request, server: Components, storage: CallerStorage) ->
         status="READY" if probe.ok else "ERROR",
         message=probe.message,
     )
+
+
+def _address(request: Request) -> str:
+    """Return the address at which the request reached this server, of which no header of it says anything."""
+    host, port = request.scope["server"]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @router.get(
