@@ -61,7 +61,7 @@ class Demo:
     def printed(self) -> str:
         return self._printed.decode(errors="replace").replace("\r\n", "\n")
 
-    def wait_for(self, words: str, seconds: float = 300) -> None:
+    def wait_for(self, words: str, seconds: float = 900) -> None:
         def seen() -> bool:
             assert self.process.poll() is None or words in self.printed, self.printed
             return words in self.printed
