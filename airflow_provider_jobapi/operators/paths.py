@@ -19,6 +19,8 @@ _NO_PYTHON = (".sh", ".bash", ".zsh", ".ps1", ".bat", ".ipynb", ".r", ".jl", ".z
 
 _REQUIREMENTS = (".txt", ".in", ".toml")
 
+_COMMAND = re.compile(r"(python[0-9.]*|bash|sh|torchrun|accelerate|uv|jupyter)\s")
+
 _BARE = (ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.Set, ast.operator, ast.unaryop, ast.expr_context)
 """What a file's name or a template is made of where Python reads it; a line of these alone does nothing."""
 
@@ -53,7 +55,7 @@ def check_script(script: Any) -> None:
             "name of a .py file beside the DAG file. It is never a template, nor a command.",
             field="script",
         )
-    if re.match(r"(python[0-9.]*|bash|sh|torchrun|accelerate|uv|jupyter)\s", line) and is_script_file(line):
+    if _COMMAND.match(line) and is_script_file(line):
         raise InvalidJob(
             f"script {line!r} is a command: give the name of the .py file alone, and its arguments in arguments.",
             field="script",
@@ -83,7 +85,7 @@ def _does_nothing(line: str) -> bool:
     try:
         body = ast.parse(line).body
     except (SyntaxError, ValueError):
-        return not re.match(r"(print|exec)\b", line)
+        return not re.match(r"(print|exec)\b", line) and (bool(_COMMAND.match(line)) or not re.search(r"[({=]", line))
     if len(body) != 1 or not isinstance(body[0], ast.Expr):
         return False
     return all(isinstance(node, _BARE) for node in ast.walk(body[0].value))

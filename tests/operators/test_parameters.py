@@ -244,6 +244,7 @@ def test_a_folder_is_no_data_file(tmp_path):
         ("train.js", "neither Python nor the name of a .py file"),
         ("{{ params.script }}", "It is never a template"),
         ("python train.py --epochs 3", "nor a command"),
+        ("python train.py --lr=3", "nor a command"),
         ("torchrun train.py", "is a command: give the name of the .py file alone"),
         (b"print(1)", "^script is a bytes"),
         (["train.py"], "^script is a list"),
