@@ -54,6 +54,9 @@ def _without_user(found: re.Match[str]) -> str:
     word = found[0][:-1]
     scheme = _SCHEME.search(word)
     begin = scheme.end() if scheme else max(word.rfind(mark) for mark in "='\"(;") + 1
+    user, _, rest = word[begin:].partition("@")
+    if rest and scheme is not None and not {"/", ":"} & {*user}:  # the last @ is that of a version
+        return f"{word[:begin]}{HIDDEN}@{rest}@"
     first, slash, _ = word[begin:].partition("/")
     is_user = ":" in first or (scheme is not None and not slash)
     return f"{word[:begin]}{HIDDEN}@" if is_user else found[0]
