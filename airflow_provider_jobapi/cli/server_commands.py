@@ -22,7 +22,7 @@ def add_commands(commands: Commands) -> None:
 
     for name, run, text, settings in (
         ("serve", _serve, "run the server", ()),
-        ("gc", _gc, "remove jobs whose retention is over and Python environments beyond their bound", _GC),
+        ("gc", _gc, "remove jobs and work folders whose retention is over, and environments beyond their bound", _GC),
         ("openapi", _openapi, "print the OpenAPI document", ("root",)),
     ):
         command = commands.add_parser(name, help=text, description=text)
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace) -> int:
     return USAGE
 
 
-_GC = ("root", "retention", "environment_bound")
+_GC = ("root", "retention", "work_retention", "upload_retention", "environment_bound")
 _CLIENT = ("root", "host", "port", "url", "users", "trust_all_clients")
 
 

@@ -14,7 +14,6 @@
     ├── ChangedInput            an input in the storage is not the one that the job names
     ├── UnknownObject           the storage has no object with this key
     ├── InvalidObjectKey        the text cannot be the key of an object
-    ├── ChangedFile             a file on this machine changed while it was stored
     ├── LostBytes               the bytes of an object are missing on the disk
     ├── OutOfSpace
     │   ├── StorageFull         the client has used up its storage
@@ -96,10 +95,6 @@ class UnknownObject(ServerError):
 
 class InvalidObjectKey(ServerError):
     """The text cannot be the key of an object."""
-
-
-class ChangedFile(ServerError):
-    """A file on this machine changed while it was stored."""
 
 
 class LostBytes(ServerError):

@@ -50,6 +50,21 @@ YAML_VALUES_LIMIT = 20_000
 
 FIELDS_LIMIT = 1_000
 """Fields of one object of a job file."""
+MOST_INPUTS = 10_000
+"""The most files of one job."""
+
+
+def check_input_count(count: int) -> None:
+    """Check the number of the input files of a job.
+
+    :raises InvalidJob: when a job cannot have so many.
+    """
+    if count > MOST_INPUTS:
+        raise InvalidJob(
+            f"The job has {count:,} input files and may have at most {MOST_INPUTS:,}: pack them into an archive that "
+            "the script unpacks, such as data.tar, or let the script read them from where they are.",
+            field="job.inputs",
+        )
 
 
 def check_path(path: str) -> str:
@@ -149,7 +164,11 @@ class JobSpec(Strict):
     )
     execution: Execution = Field(description="an object with the command")
     inputs: tuple[InputFile, ...] | None = Field(
-        default=None, max_length=100_000, fail_fast=True, description="a list of objects of path, size and sha256"
+        default=None,
+        max_length=100_000,  # what earlier servers accepted, whose jobs are read again; new ones are checked
+        fail_fast=True,
+        description=f"a list of at most {MOST_INPUTS:,} objects of path, size and sha256",
+        json_schema_extra={"maxItems": MOST_INPUTS},
     )
 
 

@@ -47,6 +47,16 @@ def _seconds(text: str) -> float | None:
     return total if position == len(text) else None
 
 
+def span_text(span: timedelta) -> str:
+    """Format a duration for people, in its largest whole unit: ``7 days``, ``90 minutes``."""
+    seconds = max(1, round(span.total_seconds()))
+    for name in ("day", "hour", "minute", "second"):
+        count, rest = divmod(seconds, _UNITS[name])
+        if not rest:
+            break
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
+
+
 def size_text(size: float) -> str:
     """Format a size in bytes for people: ``1.5 GB``."""
     for unit in ("bytes", "kB", "MB", "GB"):

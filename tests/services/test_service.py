@@ -22,6 +22,7 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.services.jobapi import service as service_module
 from airflow_provider_jobapi.services.retry import Retry
+from airflow_provider_jobapi.training.job_file import MOST_INPUTS, Resources
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import job, service
 from tests.harness.proxy import BlackHole, Broken, BrokenUpload, Canned, FaultProxy
@@ -108,6 +109,31 @@ def test_an_upload_that_breaks_is_repeated_file_by_file(
     assert network.count("large.bin") == 3
     assert network.count(f"{job_id}/b") == 1
     jobapi_server.wait_for(job_id, "SUCCESSFUL")
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"resources": Resources(memory=2**30)}, "MB of memory"),
+        ({"resources": Resources(cpus=4000)}, "asks for 4000 CPUs"),
+        ({"python_major_version": 2}, "Python 2"),
+    ],
+)
+def test_a_job_that_the_server_could_never_run_is_refused_before_its_upload(
+    jobapi_server: Server, job_id: str, network: FaultProxy, asked: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(InvalidJob, match=why):
+        service(jobapi_server, network.url).submit(job(**asked), job_id)
+    assert not network.count("PUT")
+
+
+def test_a_job_with_too_many_files_is_refused_before_any_request(
+    jobapi_server: Server, job_id: str, network: FaultProxy
+) -> None:
+    data = {f"{number}.txt": "x" for number in range(MOST_INPUTS)}  # and train.py
+    with pytest.raises(InvalidJob, match="10,001 input files and may have at most 10,000: pack them into an archive"):
+        service(jobapi_server, network.url).submit(job(data=data), job_id)
+    assert not network.seen
 
 
 def test_an_active_jobs_files_are_left_alone(jobapi_server: Server, job_id: str) -> None:

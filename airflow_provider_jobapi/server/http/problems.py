@@ -120,7 +120,6 @@ _ANSWERS: dict[type[errors.ServerError], tuple[HTTPStatus, str | None]] = {
     errors.ChangedInput: (HTTPStatus.CONFLICT, "input-changed"),
     errors.UnknownObject: (HTTPStatus.NOT_FOUND, "no-such-object"),
     errors.InvalidObjectKey: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-key"),
-    errors.ChangedFile: (HTTPStatus.CONFLICT, "wrong-digest"),
     errors.LostBytes: (HTTPStatus.INTERNAL_SERVER_ERROR, None),
     errors.StorageFull: (HTTPStatus.INSUFFICIENT_STORAGE, "storage-full"),
     errors.DiskFull: (HTTPStatus.INSUFFICIENT_STORAGE, "disk-full"),

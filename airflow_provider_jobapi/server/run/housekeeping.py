@@ -64,6 +64,7 @@ class Housekeeper:
             self._registry.sweep(name, aside)
             before = aside.size
             try:
+                self._registry.leftovers.sweep(name)
                 freed += self._storages.of(name).sweep(aside) - (aside.size - before)
             except DiskFull:
                 log.warning("The disk is full: the used bytes of %s are not counted again, and its files stay.", name)
@@ -78,9 +79,15 @@ class Housekeeper:
         return f"{f'{size_text(freed)} were freed that nothing used.' if freed else ''} {aside}".strip()
 
     def expire(self) -> str:
-        """Remove the jobs whose retention is over; returns a sentence about it, or an empty text."""
-        count = self._registry.expire(self._settings.retention)
-        return f"{count} jobs are gone, whose retention was over." if count else ""
+        """Remove the jobs, work folders and uploads whose retention is over; returns sentences about it, or no text."""
+        leftovers, done = self._registry.leftovers, []
+        if count := self._registry.expire(self._settings.retention):
+            done.append(f"{count} jobs are gone, whose retention was over.")
+        if count := leftovers.expire_work(self._settings.work_retention):
+            done.append(f"{count} work folders are gone, whose retention was over.")
+        if count := leftovers.expire_uploads():
+            done.append(f"The files of {count} jobs are gone that were uploaded and never submitted.")
+        return " ".join(done)
 
     def collect(self) -> str:
         """Remove old jobs and the environments beyond their bound; returns a sentence about it."""
@@ -127,8 +134,13 @@ class Housekeeper:
                     log.info("%s", message)
             except Exception:
                 log.exception("The housekeeping failed; it is tried again later.")
-            woken = self._wake.wait(min(_INTERVAL_SECONDS, self._settings.retention.total_seconds()))
+            woken = self._wake.wait(self._interval())
             self._wake.clear()
+
+    def _interval(self) -> float:
+        settings = self._settings
+        shortest = min(settings.retention, settings.work_retention, settings.upload_retention)
+        return min(_INTERVAL_SECONDS, shortest.total_seconds())
 
 
 def collect_now(settings: Settings) -> str:

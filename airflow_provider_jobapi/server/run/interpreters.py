@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_provider_jobapi.server.config import SettingsError
-from airflow_provider_jobapi.server.store.job_validation import python_2_word
+from airflow_provider_jobapi.training.job_limits import python_2_word
 
 COMMAND_TIMEOUT_SECONDS = 120
 """The time that a Python or uv gets to print its version."""

@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from airflow_provider_jobapi.training.units import read_span
 
 MEGABYTE = 2**20
 
+Turn = Callable[[], AbstractContextManager[None]]
+
 _GRANTED = ("CUDA_VISIBLE_DEVICES", "JOB_ID")
 """Variables that a job's own ``env`` cannot set."""
 
@@ -39,11 +42,18 @@ def is_prepared(job: Job) -> bool:
 
 
 def prepare(
-    job: Job, settings: Settings, environments: Environments, uid: int | None, *, runs_images: bool = False
+    job: Job,
+    settings: Settings,
+    environments: Environments,
+    uid: int | None,
+    *,
+    turn: Turn = nullcontext,
+    runs_images: bool = False,
 ) -> None:
     """Make what a supervisor needs. A preparation that was interrupted is repeated; ``spec.json`` is written last.
 
     :param uid: The user id of the job's steps, or None for the server's own.
+    :param turn: Waits for the client's turn to copy a file.
     :param runs_images: Whether the engine runs the job in its container image; the log says so where it does not.
     :raises OSError: when it cannot be made, such as when the disk is full.
     """
@@ -51,7 +61,7 @@ def prepare(
     for folder in (work, tmp):
         remove_tree(folder)
         folder.mkdir(mode=0o700)
-    _copy_inputs(job.directory / "inputs", work, uid)
+    _copy_inputs(job.directory / "inputs", work, uid, turn)
     model = work / directory_of_model(job.directory / "inputs")
     if not model.exists():
         _own_directory(model, uid, 0o755)
@@ -152,14 +162,15 @@ def _give(path: Path, uid: int | None) -> None:
         os.chown(path, uid, uid)
 
 
-def _copy_inputs(source: Path, target: Path, uid: int | None) -> None:
+def _copy_inputs(source: Path, target: Path, uid: int | None, turn: Turn) -> None:
     """Copy the inputs, since a job may write into its files and the server's must stay as they are."""
     for folder, folders, files in os.walk(source):
         place = target / Path(folder).relative_to(source)
         for name in folders:
             _own_directory(place / name, uid, 0o755)
         for name in files:
-            shutil.copyfile(Path(folder, name), place / name)
+            with turn():
+                shutil.copyfile(Path(folder, name), place / name)
             (place / name).chmod(0o644)
             _give(place / name, uid)
 

@@ -24,10 +24,12 @@ import errno
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from airflow_provider_jobapi.server.config import Settings
@@ -36,9 +38,12 @@ from airflow_provider_jobapi.server.run.engines.base import Engine, EngineState,
 from airflow_provider_jobapi.server.run.environments import Environments
 from airflow_provider_jobapi.server.run.preparation import is_prepared, prepare
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
+from airflow_provider_jobapi.server.store.disk import tree_size
+from airflow_provider_jobapi.server.store.fair_slots import FairSlots
 from airflow_provider_jobapi.server.store.job_record import PREPARING, Job, JobKey
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
-from airflow_provider_jobapi.server.store.objects import Storages
+from airflow_provider_jobapi.server.store.layout import remove_tree
+from airflow_provider_jobapi.server.store.objects import DISK_SLOTS, Storages
 from airflow_provider_jobapi.training.status import JobState
 
 log = logging.getLogger(__name__)
@@ -56,8 +61,9 @@ STARTS = 3
 _TRANSIENT = {errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
 """Errors of the machine that pass, so that a job is prepared again and does not fail."""
 
-_THREADS = 4
-"""Threads that copy inputs and store models."""
+_THREADS = 256
+_THREADS_PER_CLIENT = 16
+"""Threads that prepare jobs, and as many that store models. What they do on the disk is divided by ``FairSlots``."""
 
 
 @dataclass(slots=True)
@@ -111,6 +117,9 @@ class Runner:
         registry.has_python_2 = self.environments.interpreters.python_2 is not None
         self._progress: dict[JobKey, _Progress] = {}
         self._busy: set[JobKey] = set()
+        self._copies = FairSlots(DISK_SLOTS)  # beside those for models, which take longer
+        self._working: Counter[tuple[str, str]] = Counter()
+        self._working_lock = threading.Lock()
         self._storing: set[JobKey] = set()
         self._next_collection = time.monotonic()
         self._woken = threading.Event()
@@ -225,10 +234,12 @@ class Runner:
         progress.not_before = time.monotonic() + self._pause * progress.starts
         if not is_prepared(job):
             try:
-                prepare(job, self._settings, self.environments, self._uid(job), runs_images=self._engine.runs_images)
+                turn, runs_images = partial(self._copies.turn, job.key.client_id), self._engine.runs_images
+                prepare(job, self._settings, self.environments, self._uid(job), turn=turn, runs_images=runs_images)
             except OSError as error:
                 if error.errno in _TRANSIENT:
                     raise
+                remove_tree(job.directory / "work")  # nothing but copies of the inputs, which a full disk needs not
                 self._end(job, verdict.not_prepared(error))
                 return
         self._engine.place(replace(PlacementRequest.of(job), credentials=self.environments.credentials))
@@ -251,7 +262,8 @@ class Runner:
             # The command may have begun and ended between two turns.
             self._registry.start(job.key, datetime.fromisoformat(record["started"]))
             self._registry.set_storing(job.key, datetime.fromisoformat(record["finished"]), STORING_MODEL)
-        end = verdict.of_record(job, record, self._storages.of(job.key.client_id))
+        kept = min(self._settings.work_retention, self._settings.retention)
+        end = verdict.of_record(job, record, self._storages.of(job.key.client_id), kept)
         self._end(job, end)
         verdict.tidy(job, end.state)
 
@@ -274,6 +286,7 @@ class Runner:
             model=end.model,
             started=end.started,
             finished=end.finished,
+            work=None if end.state is JobState.SUCCESSFUL else tree_size(job.directory / "work"),
         )
         self._engine.forget(PlacementRequest.of(job))
 
@@ -293,7 +306,15 @@ class Runner:
             log.exception("The Python environments could not be collected.")
 
     def _in_background(self, job: Job, work: Callable[..., None], *arguments: Any) -> None:
-        """Do something for a job in another thread. The loop skips the job until it is done."""
+        """Do something for a job in another thread. The loop skips the job until it is done.
+
+        A client whose jobs have all of its threads waits for the next turn, and no other client does.
+        """
+        kind = (job.key.client_id, work.__name__)
+        with self._working_lock:
+            if self._working[kind] >= _THREADS_PER_CLIENT:
+                return
+            self._working[kind] += 1
         self._busy.add(job.key)
 
         def done(future: Future[None]) -> None:
@@ -303,6 +324,8 @@ class Runner:
                     job.key.job_id, job.key.client_id, work.__name__.lstrip("_"), self._retry_pause, exc_info=error,
                 )  # fmt: skip
                 self._progress_of(job).not_before = time.monotonic() + self._retry_pause
+            with self._working_lock:
+                self._working[kind] -= 1
             self._busy.discard(job.key)
             self._storing.discard(job.key)
             self.wake()

@@ -6,16 +6,18 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.errors import is_disk_full
 from airflow_provider_jobapi.server.store import model_files
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.layout import remove_tree
 from airflow_provider_jobapi.server.store.objects import ClientStorage
 from airflow_provider_jobapi.training.status import JobState, Reason
+from airflow_provider_jobapi.training.units import span_text
 
 FAILED = JobState.FAILED
 
@@ -53,19 +55,22 @@ def read_start(directory: Path) -> datetime | None:
         return datetime.fromtimestamp(marker.stat().st_mtime, UTC)
 
 
-def of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> Verdict:
+def of_record(
+    job: Job, record: dict[str, Any], storage: ClientStorage, kept: timedelta = Settings.work_retention
+) -> Verdict:
     """Decide from an exit record how a job ended; after exit code 0 its SavedModel is stored first.
 
+    :param kept: How long the work folder of a job is kept that was not successful.
     :raises OSError: when the work folder cannot be read.
     """
-    end = _end_of_record(job, record, storage)
+    end = _end_of_record(job, record, storage, kept)
     lost_lines = record.get("lost_lines")  # supervisors of earlier servers did not count them
     if not lost_lines:
         return end
     return replace(end, message=f"{end.message} {lost_lines:,} lines of its log are lost: the disk was full.".strip())
 
 
-def _end_of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> Verdict:
+def _end_of_record(job: Job, record: dict[str, Any], storage: ClientStorage, kept: timedelta) -> Verdict:
     known = {
         "exit_code": record["exit_code"],
         "started": datetime.fromisoformat(record["started"]),
@@ -83,17 +88,18 @@ def _end_of_record(job: Job, record: dict[str, Any], storage: ClientStorage) -> 
     try:
         model = model_files.store_model(job, storage)
     except model_files.ModelNotStored as error:
-        return Verdict(FAILED, error.reason, f"{error}{_where_files_stay(job)}", **known)
+        return Verdict(FAILED, error.reason, f"{error}{_where_files_stay(job, kept)}", **known)
     if model is None:
         return Verdict(JobState.SUCCESSFUL, None, model_files.NO_MODEL, **known)
     return Verdict(JobState.SUCCESSFUL, None, model.message, model=model.content, **known)
 
 
-def _where_files_stay(job: Job) -> str:
+def _where_files_stay(job: Job, kept: timedelta) -> str:
     work = job.directory / "work"
     if work.is_symlink() or not work.is_dir():
         return ""
-    return f" Its files stay on the server in {work} until the job is deleted or its retention is over."
+    span = span_text(kept)
+    return f" Its files stay on the server in {work} until the job is deleted, at most {span} (--work-retention)."
 
 
 def not_prepared(error: OSError) -> Verdict:
@@ -135,7 +141,7 @@ def seal_log(directory: Path) -> None:
 def tidy(job: Job, state: JobState) -> None:
     """Remove what is not needed after the end: temporary files, and the work folder of a job that was successful.
 
-    The work folder of every other job stays until the job is deleted: the only copy of its model may be there.
+    The work folder of every other job stays for its own retention: the only copy of its model may be there.
     """
     remove_tree(job.directory / "tmp")
     if state is JobState.SUCCESSFUL:

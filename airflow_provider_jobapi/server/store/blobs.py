@@ -69,6 +69,11 @@ class Blobs:
         for blob in blobs:
             self.path(blob).unlink(missing_ok=True)
 
+    def flush(self, blobs: Iterable[str]) -> None:
+        """Flush the names of blobs to the disk."""
+        for folder in {self.path(blob).parent for blob in blobs}:
+            _flush(folder)
+
     def sweep(self, known: Collection[str], aside: SetAside) -> int:
         """Delete the uploads that a crash cut off, set unknown blobs aside, and return how many bytes both have.
 
@@ -152,9 +157,10 @@ class BlobWriter:
         except OSError as error:
             raise (DiskFull() if is_disk_full(error) else error) from None
 
-    def finish(self) -> str:
+    def finish(self, *, flush_folder: bool = True) -> str:
         """Flush the bytes to the disk and return the name of their blob.
 
+        :param flush_folder: Whether to flush the name, too; otherwise :meth:`Blobs.flush` does it for many.
         :raises DiskFull: when the disk is full.
         """
         blob = self._place.name.removesuffix(".part")
@@ -163,7 +169,8 @@ class BlobWriter:
             os.fsync(self._file.fileno())
             place.parent.mkdir(exist_ok=True, mode=0o700)
             self._place.rename(place)
-            _flush(place.parent)
+            if flush_folder:
+                _flush(place.parent)
         except OSError as error:
             raise (DiskFull() if is_disk_full(error) else error) from None
         return blob

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import (
@@ -40,11 +41,12 @@ from airflow_provider_jobapi.server.config import SettingsError
 from airflow_provider_jobapi.server.errors import DatabaseBusy, DiskFull, ServerError
 from airflow_provider_jobapi.server.store.disk import is_full
 
-VERSION = 4
+VERSION = 5
 _NEW_COLUMNS = (
     ("jobs", "storing", "BIGINT"),
     ("jobs", "placed", "BIGINT"),
     ("jobs", "kept_from", "BIGINT"),
+    ("jobs", "work", "BIGINT"),
     ("clients", "generation", "VARCHAR(32) NOT NULL DEFAULT ''"),
 )
 """The columns that the tables of earlier versions may not have."""
@@ -117,6 +119,7 @@ jobs = Table(
     Column("gpu_ids", JSON, nullable=False, default=list),
     Column("stop_requested_by", String(200)),
     Column("model", JSON(none_as_null=True)),
+    Column("work", BigInteger),  # the bytes of its work folder, where it is kept after the end
     Column("deleted", Moment),  # a tombstone, since the id stays used
     Index("jobs_by_id", "client_id", "job_id", unique=True),
     Index("jobs_by_state", "state", "number"),
@@ -170,6 +173,7 @@ class Database:
         _refuse_wal_alone(path)
         _make_private(path)
         self._path, self._folder = path, path.parent
+        self._writer = Lock()  # SQLite's own waiting is not fair: who waits longer looks less often
         self._engine = create_engine(
             f"sqlite:///{path}",
             connect_args={"timeout": _LOCK_TIMEOUT},
@@ -222,8 +226,13 @@ class Database:
         :raises DatabaseBusy: when another transaction holds the lock for too long.
         :raises DiskFull: when the disk is full.
         """
-        with self._server_errors(), self._engine.begin() as connection:
-            yield connection
+        if not self._writer.acquire(timeout=_LOCK_TIMEOUT):
+            raise DatabaseBusy
+        try:
+            with self._server_errors(), self._engine.begin() as connection:
+                yield connection
+        finally:
+            self._writer.release()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

@@ -18,6 +18,11 @@ from airflow_provider_jobapi.training.job import data_version
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
+WAITING = (jobs.c.state == JobState.PENDING.value) & jobs.c.placed.is_(None)
+"""The condition of the PENDING jobs that the engine has no room for yet."""
+
+ENDED = tuple(state.value for state in JobState if state.ended)
+
 PREPARING = "Preparing"
 """The reason of a PENDING job whose inputs are being copied or whose environment is being made."""
 

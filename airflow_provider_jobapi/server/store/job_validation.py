@@ -8,7 +8,6 @@ a path means something else for each job, while all jobs with the same requireme
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -20,23 +19,12 @@ from airflow_provider_jobapi.server.errors import ChangedInput, MissingInput, Re
 from airflow_provider_jobapi.server.store.blobs import Blobs
 from airflow_provider_jobapi.server.store.objects import StoredObject
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME
-from airflow_provider_jobapi.training.job_file import InputFile, JobFile, Resources
+from airflow_provider_jobapi.training.job_file import InputFile, JobFile, Resources, check_input_count
+from airflow_provider_jobapi.training.job_limits import JobLimits, check_python
 from airflow_provider_jobapi.training.masking import without_credentials
-
-_PYTHON_2 = {
-    "python": "python3",
-    "python2": "python3",
-    "python2.7": "python3",
-    "pip": "pip3",
-    "pip2": "pip3",
-    "pip2.7": "pip3",
-}
-"""The commands that mean Python 2 in SAP's clients, and what to call instead."""
 
 _REQUIREMENTS_LIMIT = 10**6
 """The most bytes of a ``requirements.txt``."""
-
-_OPERATORS = ";&|()\n"
 
 _FIELD = "requirements"
 _COMMENT = re.compile(r"(^|\s+)#.*$")
@@ -54,38 +42,12 @@ def check_runnable(job_file: JobFile, capacity: Resources | None, *, has_python_
     :raises ResourcesExceeded: when the job asks for more than the capacity.
     :raises InvalidJob: when the command calls Python 2, and the server has none.
     """
-    wanted = job_file.job.execution.resources
-    for field, unit in (("cpus", "CPUs"), ("gpus", "GPUs"), ("memory", "MB of memory")):
-        asked, has = getattr(wanted, field), getattr(capacity or wanted, field)
-        if asked > has:
-            raise ResourcesExceeded(
-                f"The job asks for {asked} {unit} and this server has {has}: ask for at most {has}.",
-                field=f"job.execution.resources.{field}",
-            )
-    if not has_python_2 and (word := python_2_word(job_file.job.execution.command)):
-        raise InvalidJob(
-            f"The command calls {word!r}, which means Python 2, and this server runs Python 3 only: "
-            f"call {_PYTHON_2[word]!r} (python_major_version=3), or name a Python 2.7 in the server's --python.",
-            field="job.execution.command",
-        )
-
-
-def python_2_word(command: str) -> str | None:
-    """Return the word of a shell command that calls Python 2, if there is one."""
-    lexer = shlex.shlex(command, posix=True, punctuation_chars=_OPERATORS)
-    lexer.whitespace, lexer.commenters, lexer.whitespace_split = " \t\r", "", True
-    first = True
-    try:
-        for word in lexer:
-            if set(word) <= set(_OPERATORS):
-                first = True
-            elif first and "=" not in word:
-                if word in _PYTHON_2:
-                    return word
-                first = False
-    except ValueError:  # an open quote, which the shell reports itself
-        return None
-    return None
+    if capacity is not None:
+        limits = JobLimits(capacity.cpus, capacity.gpus, capacity.memory)
+        if excess := limits.excess(job_file.job.execution.resources):
+            raise ResourcesExceeded(excess.message, field=excess.field)
+    if not has_python_2:
+        check_python(job_file)
 
 
 def check_requirements_in(chosen: Sequence[tuple[str, StoredObject]], blobs: Blobs, settings: Settings) -> None:
@@ -113,14 +75,14 @@ def choose_inputs(job_file: JobFile, place: str, there: Mapping[str, StoredObjec
     :param there: The objects below it, by their paths in it.
     :raises MissingInput: when a file is not in the storage.
     :raises ChangedInput: when it is not the file that the job names.
-    :raises InvalidJob: when one input would be the directory of another.
+    :raises InvalidJob: when there are too many, or one would be the directory of another.
     """
     named = job_file.job.inputs
     if named is None:
         chosen = sorted(there.items())
     else:
         chosen = [(file.path, _checked(index, file, place, there.get(file.path))) for index, file in enumerate(named)]
-    _refuse_nested([path for path, _ in chosen])
+    check_inputs([path for path, _ in chosen])
     return chosen
 
 
@@ -140,7 +102,12 @@ def _checked(index: int, file: InputFile, place: str, found: StoredObject | None
     return found
 
 
-def _refuse_nested(paths: list[str]) -> None:
+def check_inputs(paths: list[str]) -> None:
+    """Refuse more inputs than the contract allows, and one that would be the directory of another.
+
+    :raises InvalidJob: when it is so.
+    """
+    check_input_count(len(paths))
     files = set(paths)
     for path in paths:
         for parent in PurePosixPath(path).parents:

@@ -5,19 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, func, literal, select, update
 
+from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.errors import DeletedJob, JobIdTaken, JobStillActive, QueueFull, UnknownJob
+from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive, ResourcesExceeded, UnknownJob
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.database import Database, Moment, jobs
 from airflow_provider_jobapi.server.store.job_record import (
+    ENDED,
     PREPARING,
+    WAITING,
     Job,
     JobKey,
     existing_row,
@@ -25,21 +29,19 @@ from airflow_provider_jobapi.server.store.job_record import (
     job_from_row,
     job_of_key,
 )
-from airflow_provider_jobapi.server.store.job_validation import check_requirements_in, check_runnable, choose_inputs
+from airflow_provider_jobapi.server.store.leftovers import Leftovers
 from airflow_provider_jobapi.server.store.objects import Storages
 from airflow_provider_jobapi.server.store.retention_clock import RetentionClock
 from airflow_provider_jobapi.server.store.set_aside import SetAside
-from airflow_provider_jobapi.server.store.used_ids import UsedIds
+from airflow_provider_jobapi.server.store.submission import Submissions
 from airflow_provider_jobapi.training.job_file import JobFile, Resources, directory
+from airflow_provider_jobapi.training.job_limits import JobLimits
 from airflow_provider_jobapi.training.status import JobState, Reason
 
 __all__ = ["Job", "JobKey", "JobRegistry"]
 
 _ACTIVE = (JobState.PENDING.value, JobState.RUNNING.value)
-_ENDED = tuple(state.value for state in JobState if state.ended)
 _RANK = {state: 2 if state.ended else int(state is JobState.RUNNING) for state in JobState}
-_WAITING = (jobs.c.state == JobState.PENDING.value) & jobs.c.placed.is_(None)
-_ACCEPTED = "Accepted; it starts as soon as there is room for it."
 
 
 class JobRegistry:
@@ -59,13 +61,19 @@ class JobRegistry:
     ) -> None:
         self._clock = clock or RetentionClock()
         self._settings = settings
-        self._capacity = capacity
         self._database = database
         self._storages = storages
+        self._submissions = Submissions(settings, database, storages, capacity)
+        self.leftovers = Leftovers(settings, database, storages, self._clock)
         self._states: dict[JobKey, JobState] = {}
         self._states_lock = Lock()
         self._listeners: list[Callable[[JobKey], None]] = []
         self.has_python_2 = False  # the runner knows the Pythons
+
+    @property
+    def limits(self) -> JobLimits:
+        """The limits that a job is checked against before its files are uploaded."""
+        return replace(self._submissions.limits, python=None if self.has_python_2 else 3)
 
     def on_change(self, listener: Callable[[JobKey], None]) -> None:
         """Call a listener after each new job and each change, in the thread that committed it."""
@@ -79,25 +87,24 @@ class JobRegistry:
             ``QueueFull`` or ``OutOfSpace``.
         """
         key = JobKey(client_id, job_id)
-        if known := self._known(key, job_file):
-            return known, False
-        check_runnable(job_file, self._capacity, has_python_2=self.has_python_2)
-        home = layout.job_directory(self._settings.root, *key)
-        with self._database.write() as connection:
-            if known := self._same(self._row(connection, key), key, job_file):
-                return known, False
-            self._refuse_used_id(key)
-            self._check_queue(connection, client_id)
-            self._make_place(home)
-            try:
-                self._insert(connection, key, job_file, home)
-            except BaseException:
-                layout.remove_tree(home)
-                raise
-            with self._states_lock:  # of a client of the same name that was removed
-                self._states.pop(key, None)
-        self._used_ids(client_id).add(job_id)
+        try:
+            new = self._submissions.submit(key, job_file, has_python_2=self.has_python_2)
+        except (InvalidJob, ResourcesExceeded) as error:
+            raise self._refusal(key, job_file, error) from None
+        if not new:
+            return self.get(*key), False
+        with self._states_lock:  # of a client of the same name that was removed
+            self._states.pop(key, None)
+        self._submissions.used_ids(client_id).add(job_id)
         return self._changed(key), True
+
+    def _refusal(
+        self, key: JobKey, job_file: JobFile, error: InvalidJob | ResourcesExceeded
+    ) -> InvalidJob | ResourcesExceeded:
+        """Free the files of a job that is refused for good; returns the error that says so."""
+        if not self.leftovers.free_uploads(key, job_file.job.name):
+            return error
+        return type(error)(f"{error} The files that were uploaded for it are removed.", field=error.field)
 
     def get(self, client_id: str, job_id: str) -> Job:
         """Return a job of a client.
@@ -134,11 +141,11 @@ class JobRegistry:
 
     def waiting(self) -> list[Job]:
         """Return the PENDING jobs of all clients that are not placed, in the order of their submission."""
-        return self._all(_WAITING)
+        return self._all(WAITING)
 
     def placed(self) -> list[Job]:
         """Return the jobs of all clients that are placed and have not ended, in the order of their submission."""
-        return self._all(jobs.c.state.in_(_ACTIVE) & ~_WAITING)
+        return self._all(jobs.c.state.in_(_ACTIVE) & ~WAITING)
 
     def set_waiting_reason(self, key: JobKey, message: str, reason: str | None = None) -> None:
         """Record why a PENDING job does not run yet."""
@@ -162,7 +169,7 @@ class JobRegistry:
         :param message: What is done until the job runs.
         """
         values = {"placed": datetime.now(UTC), "gpu_ids": list(gpu_ids), "reason": PREPARING, "message": message}
-        return self._move(key, (JobState.PENDING.value,), values, _WAITING)
+        return self._move(key, (JobState.PENDING.value,), values, WAITING)
 
     def start(self, key: JobKey, started: datetime) -> bool:
         """Record that the command of a placed job runs. Return False if the job is not PENDING any more.
@@ -170,7 +177,7 @@ class JobRegistry:
         :param started: When the command began.
         """
         values = {"state": JobState.RUNNING.value, "started": started, "reason": None, "message": ""}
-        return self._move(key, (JobState.PENDING.value,), values, ~_WAITING)
+        return self._move(key, (JobState.PENDING.value,), values, ~WAITING)
 
     def finish(
         self,
@@ -183,15 +190,17 @@ class JobRegistry:
         model: dict[str, Any] | None = None,
         started: datetime | None = None,
         finished: datetime | None = None,
+        work: int | None = None,
     ) -> bool:
         """Record the end of a job. Return False if it has ended already.
 
         :param model: The answer of ``GET …/model``, for a job with a model.
         :param started: When its command began, for a job that :meth:`start` was not called for.
         :param finished: When it ended; by default now.
+        :param work: The bytes of its work folder, where it is kept; they count to its client.
         """
         values: dict[str, Any] = {"state": state.value, "reason": reason, "message": message, "exit_code": exit_code}
-        values |= {"model": model, "finished": finished or datetime.now(UTC)}
+        values |= {"model": model, "finished": finished or datetime.now(UTC), "work": work}
         if started:
             values["started"] = func.coalesce(jobs.c.started, literal(started, Moment))
         return self._move(key, _ACTIVE, values)
@@ -206,7 +215,7 @@ class JobRegistry:
         self.get(*key)
         stopped = {"state": JobState.STOPPED.value, "reason": Reason.STOPPED.value, "finished": datetime.now(UTC)}
         stopped |= {"message": f"Stopped by {by} before it began.", "stop_requested_by": by}
-        if not self._move(key, (JobState.PENDING.value,), stopped, _WAITING):
+        if not self._move(key, (JobState.PENDING.value,), stopped, WAITING):
             asked = {"stop_requested_by": by, "message": f"Stopping, as {by} asks."}
             self._move(key, _ACTIVE, asked, jobs.c.stop_requested_by.is_(None))
         return self.get(*key)
@@ -221,13 +230,14 @@ class JobRegistry:
         storage, home = self._storages.of(key.client_id), layout.job_directory(self._settings.root, *key)
         with self._database.write() as connection:
             row = self._existing(self._row(connection, key), key)
-            if row.state not in _ENDED:
+            if row.state not in ENDED:
                 detail = f"The job {key.job_id} is {row.state}: stop it first, then delete it."
                 raise JobStillActive(detail)
             if layout.is_running(home):
                 raise JobStillActive(f"The supervisor of the job {key.job_id} still runs: wait until it has ended.")
             place = directory(row.name, key.job_id)
             freed = storage.remove_job(connection, key.job_id, place)
+            self.leftovers.discount(connection, key)
             emptied = {"deleted": datetime.now(UTC), "job_file": "", "message": "", "model": None}
             connection.execute(update(jobs).where(is_row_of(key)).values(emptied))
         self._states.pop(key, None)
@@ -239,11 +249,11 @@ class JobRegistry:
         """Remove the jobs that ended longer ago than the retention, and return how many."""
         with self._database.write() as connection:
             before = self._clock.look(connection) - retention
-            old = (jobs.c.deleted.is_(None), jobs.c.state.in_(_ENDED), jobs.c.kept_from < before)
+            old = (jobs.c.deleted.is_(None), jobs.c.state.in_(ENDED), jobs.c.kept_from < before)
             keys = [JobKey(*row) for row in connection.execute(select(jobs.c.client_id, jobs.c.job_id).where(*old))]
         count = 0
         for key in keys:
-            with suppress(JobStillActive):
+            with suppress(JobStillActive, DeletedJob):
                 self.delete(key)
                 count += 1
         return count
@@ -259,7 +269,7 @@ class JobRegistry:
         with self._database.read() as connection:
             query = select(jobs.c.job_id, jobs.c.deleted).where(jobs.c.client_id == client_id)
             known = {row.job_id: row.deleted is not None for row in connection.execute(query)}
-        used = self._used_ids(client_id)
+        used = self._submissions.used_ids(client_id)
         used.complete(known)
         folder = layout.client_directory(self._settings.root, client_id) / "jobs"
         for place in folder.iterdir() if folder.exists() else ():
@@ -298,58 +308,11 @@ class JobRegistry:
 
         return check
 
-    def _used_ids(self, client_id: str) -> UsedIds:
-        return UsedIds(layout.client_directory(self._settings.root, client_id))
-
     def _existing(self, row: Row[Any] | None, key: JobKey) -> Row[Any]:
         """Return the row of a job, or raise an error if the job does not exist or the database has forgotten it."""
         if row is None:
-            self._refuse_used_id(key)
+            self._submissions.refuse_used_id(key)
         return existing_row(row, key)
-
-    def _refuse_used_id(self, key: JobKey) -> None:
-        """Raise DeletedJob for an id that was used according to the disk, and that has no row in the database."""
-        if key.job_id in self._used_ids(key.client_id):
-            raise DeletedJob(key.job_id, forgotten=True)
-
-    def _make_place(self, home: Path) -> None:
-        """Make the directory of a new job; what a submit that crashed left there is set aside."""
-        if home.exists() and not SetAside(self._settings.root).move(home):
-            raise DeletedJob(home.name, forgotten=True)
-        layout.make_job_directory(home)
-
-    def _known(self, key: JobKey, job_file: JobFile) -> Job | None:
-        with self._database.read() as connection:
-            return self._same(self._row(connection, key), key, job_file)
-
-    def _same(self, row: Row[Any] | None, key: JobKey, job_file: JobFile) -> Job | None:
-        if row is None:
-            return None
-        existing_row(row, key)
-        if row.digest != job_file.digest():
-            raise JobIdTaken(
-                f"The id {key.job_id} belongs to another job, {row.name!r} of {row.submitted:%Y-%m-%d %H:%M:%S} UTC: "
-                "submit this one under an id of its own.",
-            )
-        return self._job(row)
-
-    def _check_queue(self, connection: Connection, client_id: str) -> None:
-        query = select(func.count()).where(jobs.c.client_id == client_id, _WAITING)
-        count = connection.execute(query).scalar_one()
-        if count >= self._settings.queue_bound:
-            raise QueueFull(
-                f"{count} jobs of this client are waiting, which is the limit: submit this one again later."
-            )
-
-    def _insert(self, connection: Connection, key: JobKey, job_file: JobFile, home: Path) -> None:
-        storage, place = self._storages.of(key.client_id), job_file.directory(key.job_id)
-        chosen = choose_inputs(job_file, place, storage.objects_below(connection, place))
-        check_requirements_in(chosen, storage.blobs, self._settings)
-        values: dict[str, Any] = {"client_id": key.client_id, "job_id": key.job_id, "name": job_file.job.name}
-        values |= {"digest": job_file.digest(), "job_file": job_file.canonical().decode(), "gpu_ids": []}
-        values |= {"state": JobState.PENDING.value, "message": _ACCEPTED, "submitted": datetime.now(UTC)}
-        connection.execute(insert(jobs).values(values))
-        storage.keep_inputs(connection, key.job_id, chosen, home / "inputs")
 
     def _move(self, key: JobKey, states: tuple[str, ...], values: dict[str, Any], *also: ColumnElement[bool]) -> bool:
         with self._database.write() as connection:
@@ -357,6 +320,8 @@ class JobRegistry:
                 values = values | {"kept_from": self._clock.kept_from(connection, finished)}
             query = update(jobs).where(is_row_of(key), jobs.c.state.in_(states), jobs.c.deleted.is_(None), *also)
             moved = bool(connection.execute(query.values(values)).rowcount)
+            if moved and values.get("work"):
+                self._storages.of(key.client_id).count(connection, values["work"])
         if moved:
             self._changed(key)
         return moved

@@ -21,7 +21,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Lock
+from threading import Condition
 
 from airflow_provider_jobapi.server.config import SettingsError
 
@@ -155,9 +155,9 @@ def remove_tree(path: Path) -> None:
 
     A job may nest directories deeper than the longest path, remove its own permissions, and replace a directory by a
     link at any time. So every directory is moved to the top before it is emptied, and no link is followed. Only one
-    removal runs at a time, since two in the same tree would move each other's directories.
+    removal runs in a tree at a time, since two would move each other's directories.
     """
-    with _removal, suppress(OSError):
+    with _alone_in(path), suppress(OSError):
         if os.geteuid() != 0:
             path.chmod(0o700)
         top = os.open(path, _DIRECTORY)
@@ -170,7 +170,28 @@ def remove_tree(path: Path) -> None:
         path.rmdir()
 
 
-_removal = Lock()
+_removals = Condition()
+_removed: list[Path] = []
+
+
+@contextmanager
+def _alone_in(path: Path) -> Iterator[None]:
+    """Wait until nothing is removed above or below a path. The removal of a large tree delays no other one."""
+
+    def is_free() -> bool:
+        return not any(path.is_relative_to(each) or each.is_relative_to(path) for each in _removed)
+
+    with _removals:
+        _removals.wait_for(is_free)
+        _removed.append(path)
+    try:
+        yield
+    finally:
+        with _removals:
+            _removed.remove(path)
+            _removals.notify_all()
+
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 

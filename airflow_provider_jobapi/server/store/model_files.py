@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from airflow_provider_jobapi.server.errors import OutOfSpace, ServerError, is_disk_full
 from airflow_provider_jobapi.server.store.blobs import PIECE
 from airflow_provider_jobapi.server.store.job_record import Job
+from airflow_provider_jobapi.server.store.object_batch import ObjectBatch
 from airflow_provider_jobapi.server.store.objects import ClientStorage
 from airflow_provider_jobapi.training.model import PREFERRED, ModelChoice, choose, is_marker
 from airflow_provider_jobapi.training.status import Reason
@@ -152,21 +153,20 @@ def _model_files(work: int, folder: str) -> list[str]:
 
 def _store_all(work: int, paths: list[str], prefix: str, storage: ClientStorage) -> list[dict[str, Any]]:
     """Store all files, or none, since part of a model is useless."""
-    stored: list[dict[str, Any]] = []
-    try:
-        stored.extend(_store(work, path, f"{prefix}/{path}", storage) for path in paths)
-    except ModelNotStored:
-        for file in stored:
-            with suppress(ServerError):
-                storage.delete(file["key"])
-        raise
+    with ObjectBatch(storage) as batch:
+        stored = [_store(work, path, f"{prefix}/{path}", batch) for path in paths]
+        try:
+            batch.commit()
+        except OutOfSpace as error:
+            message = f"The job succeeded, but its model could not be stored. {error.detail}"
+            raise ModelNotStored(Reason.STORAGE_FULL, message) from None
     return stored
 
 
-def _store(work: int, path: str, key: str, storage: ClientStorage) -> dict[str, Any]:
+def _store(work: int, path: str, key: str, batch: ObjectBatch) -> dict[str, Any]:
     try:
         with _opened_file(work, path) as handle:
-            stored = storage.add_file(handle, key)
+            stored = batch.add(handle, key)
     except ServerError as error:
         reason = Reason.STORAGE_FULL if isinstance(error, OutOfSpace) else Reason.MODEL_UNREADABLE
         raise ModelNotStored(reason, f"The job succeeded, but its model could not be stored. {error.detail}") from None

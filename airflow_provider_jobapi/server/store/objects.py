@@ -8,8 +8,9 @@ a path on this machine.
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +20,17 @@ from typing import Any, Self
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.errors import ChangedFile, InvalidObjectKey, LostBytes, StorageFull, UnknownObject
+from airflow_provider_jobapi.server.errors import LostBytes, StorageFull, UnknownObject
 from airflow_provider_jobapi.server.store import layout
-from airflow_provider_jobapi.server.store.blobs import PIECE, Blobs, ProbeResult
-from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
+from airflow_provider_jobapi.server.store.blobs import Blobs, ProbeResult
+from airflow_provider_jobapi.server.store.database import Database, clients, inputs, jobs, objects
+from airflow_provider_jobapi.server.store.fair_slots import FairSlots
+from airflow_provider_jobapi.server.store.object_keys import check_key
 from airflow_provider_jobapi.server.store.set_aside import SetAside
-from airflow_provider_jobapi.training.job_file import check_path
 from airflow_provider_jobapi.training.units import size_text
+
+DISK_SLOTS = 4
+"""How many threads copy the files of jobs at a time."""
 
 WriteCheck = Callable[[Connection, str], None]
 """Called with the transaction and the key before a key changes; raises a ServerError where it must not."""
@@ -45,13 +50,15 @@ class StoredObject:
 class ClientStorage:
     """The storage of one client."""
 
-    def __init__(self, settings: Settings, database: Database, client_id: str) -> None:
+    def __init__(self, settings: Settings, database: Database, client_id: str, slots: FairSlots | None = None) -> None:
         self.client_id = client_id
         self.blobs = Blobs(layout.client_directory(settings.root, client_id) / "data")
         self._root = settings.root
         self._bound = settings.storage_bound
         self._database = database
         self._uploading = 0
+        self._slots = slots or FairSlots(DISK_SLOTS)
+        self._open_keys: Counter[str] = Counter()
         self._lock = Lock()
 
     def head(self, key: str) -> StoredObject:
@@ -108,23 +115,14 @@ class ClientStorage:
             raise self.full_error(size, room)
         return ObjectWriter(self, key, room)
 
-    def add_file(self, source: int, key: str, *, sha256: str | None = None, size: int | None = None) -> StoredObject:
-        """Store a copy of a file of this machine.
+    def room(self) -> int:
+        """Return the bytes that the client may still store."""
+        with self._database.read() as connection:
+            return self._bound - self._used(connection)
 
-        :param source: A file descriptor. The file is read from its start, and left open.
-        :param sha256: The expected SHA-256, if it is known.
-        :param size: The expected bytes, if they are known.
-        :raises OutOfSpace: when the client's storage or the disk is full.
-        :raises ChangedFile: when these are not the expected bytes.
-        """
-        offset = 0
-        with self.writer(key, os.fstat(source).st_size) as writer:
-            while piece := os.pread(source, PIECE, offset):
-                writer.write(piece)
-                offset += len(piece)
-            if sha256 not in {None, writer.sha256} or size not in {None, offset}:
-                raise ChangedFile(f"The file for {key!r} changed while it was stored.")
-            return writer.commit()[0]
+    def turn(self) -> AbstractContextManager[None]:
+        """Wait for the client's turn to work on the disk."""
+        return self._slots.turn(self.client_id)
 
     def delete(self, key: str, check: WriteCheck | None = None) -> None:
         """Delete an object.
@@ -162,28 +160,40 @@ class ClientStorage:
             used = self._used(connection)
         return ProbeResult(True, f"{probe.message}; {size_text(used)} of {size_text(self._bound)} are used.")
 
-    def objects_below(self, connection: Connection, directory: str) -> dict[str, StoredObject]:
-        """Return the objects below a directory by their paths in it."""
-        query = select(objects).where(objects.c.client_id == self.client_id, _begins(f"{directory}/"))
+    def objects_below(self, connection: Connection, directory: str, limit: int) -> dict[str, StoredObject]:
+        """Return the objects below a directory by their paths in it, and not more than a limit."""
+        query = select(objects).where(self._mine(), _begins(f"{directory}/")).limit(limit)
         return {row.key[len(directory) + 1 :]: _stored(row) for row in connection.execute(query)}
 
-    def keep_inputs(
-        self, connection: Connection, job_id: str, chosen: Sequence[tuple[str, StoredObject]], target: Path
-    ) -> None:
+    def link_inputs(self, chosen: Sequence[tuple[str, StoredObject]], target: Path) -> None:
         """Keep the current bytes of objects for a job, by hard links below a directory.
 
-        :param connection: The transaction that creates the job. It holds the write lock, so no blob is deleted now.
         :param chosen: The paths below the directory, and their objects.
         :param target: The directory, which is created.
+        :raises FileNotFoundError: when an object was replaced or deleted in the meantime.
         """
         target.mkdir(mode=0o700)
         for path, stored in chosen:
             place = target / path
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.blobs.link(stored.blob, place)
+
+    def record_inputs(self, connection: Connection, job_id: str, chosen: Sequence[tuple[str, StoredObject]]) -> bool:
+        """Record the inputs of a job that were linked. Return False where an object was changed in the meantime.
+
+        :param connection: The transaction that creates the job. It holds the write lock, so no blob is deleted now.
+        """
+        current: dict[str, str] = {}
+        for start in range(0, len(chosen), 1000):
+            keys = [stored.key for _, stored in chosen[start : start + 1000]]
+            query = select(objects.c.key, objects.c.blob).where(self._mine(), objects.c.key.in_(keys))
+            current |= {row.key: row.blob for row in connection.execute(query)}
+        if any(current.get(stored.key) != stored.blob for _, stored in chosen):
+            return False
         mine = {"client_id": self.client_id, "job_id": job_id}
         if rows := [mine | {"path": path, "blob": each.blob, "size": each.size} for path, each in chosen]:
             connection.execute(insert(inputs), rows)
+        return True
 
     def remove_job(self, connection: Connection, job_id: str, directory: str) -> list[str]:
         """Remove the objects and the inputs of a job; returns the blobs to delete after the commit.
@@ -196,7 +206,7 @@ class ClientStorage:
         freed = _sum(connection, objects.c.size, below) + _sum(connection, inputs.c.size, held & inputs.c.alone)
         connection.execute(delete(objects).where(below))
         connection.execute(delete(inputs).where(held))
-        self._count(connection, -freed)
+        self.count(connection, -freed)
         return blobs
 
     def sweep(self, aside: SetAside | None = None) -> int:
@@ -206,11 +216,13 @@ class ClientStorage:
 
         :param aside: Where unknown blobs go; by default to a folder of their own.
         """
-        mine = objects.c.client_id == self.client_id
+        mine = self._mine()
         with self._database.write() as connection:
             known = set(connection.execute(select(objects.c.blob).where(mine)).scalars())
             alone = (inputs.c.client_id == self.client_id) & inputs.c.alone
+            kept = (jobs.c.client_id == self.client_id) & jobs.c.deleted.is_(None)
             used = _sum(connection, objects.c.size, mine) + _sum(connection, inputs.c.size, alone)
+            used += _sum(connection, jobs.c.work, kept)
             connection.execute(update(clients).where(clients.c.client_id == self.client_id).values(used=used))
         return self.blobs.sweep(known, aside or SetAside(self._root))
 
@@ -221,13 +233,7 @@ class ClientStorage:
                 if check:
                     check(connection, stored.key)
                 replaced = self._remove_key(connection, stored.key)
-                room = self._bound - self._used(connection)
-                if stored.size > room:
-                    raise self.full_error(stored.size, room)
-                values: dict[str, Any] = {"client_id": self.client_id, "key": stored.key, "blob": stored.blob}
-                values |= {"size": stored.size, "sha256": stored.sha256, "modified": stored.modified}
-                connection.execute(insert(objects).values(values))
-                self._count(connection, stored.size)
+                self._insert(connection, [stored])
         except BaseException:
             self.blobs.delete([stored.blob])
             raise
@@ -235,11 +241,30 @@ class ClientStorage:
             self.blobs.delete([replaced])
         return replaced is None
 
+    def publish_all(self, stored: Sequence[StoredObject]) -> None:
+        """Connect keys to finished blobs in one transaction."""
+        with self._database.write() as connection:
+            query = select(objects.c.key).where(self._mine(), objects.c.key.in_([each.key for each in stored]))
+            replaced = [self._remove_key(connection, key) for key in connection.execute(query).scalars().all()]
+            self._insert(connection, stored)
+        self.blobs.delete(blob for blob in replaced if blob)
+
     def count_upload(self, size: int) -> int:
         """Add to the bytes of all uploads that are not committed, and return their sum. A negative size subtracts."""
         with self._lock:
             self._uploading += size
             return self._uploading
+
+    def note_open(self, key: str, change: int) -> None:
+        """Count a key as being written, or not any more."""
+        with self._lock:
+            self._open_keys[key] += change
+            self._open_keys = +self._open_keys
+
+    def is_written(self, directory: str) -> bool:
+        """Whether an object below a directory is being written."""
+        with self._lock:
+            return any(key.startswith(f"{directory}/") for key in self._open_keys)
 
     def full_error(self, size: int, room: int) -> StorageFull:
         """Make the error for an object that does not fit into the storage."""
@@ -247,6 +272,15 @@ class ClientStorage:
             f"The storage has no room for {size_text(size)}: {size_text(max(0, room))} of {size_text(self._bound)} are "
             "free. Delete objects or ended jobs, or ask the server's operator for a larger --storage-bound.",
         )
+
+    def _insert(self, connection: Connection, stored: Sequence[StoredObject]) -> None:
+        size, room = sum(each.size for each in stored), self._bound - self._used(connection)
+        if size > room:
+            raise self.full_error(size, room)
+        columns = ("key", "blob", "size", "sha256", "modified")
+        rows = [{"client_id": self.client_id} | {name: getattr(each, name) for name in columns} for each in stored]
+        connection.execute(insert(objects), rows)
+        self.count(connection, size)
 
     def _remove_key(self, connection: Connection, key: str) -> str | None:
         """Remove a key and return the blob to delete after the commit, or None where there was no object."""
@@ -256,7 +290,7 @@ class ClientStorage:
         connection.execute(delete(objects).where(self._is(key)))
         kept = connection.execute(update(inputs).where(inputs.c.blob == row.blob).values(alone=True)).rowcount
         if not kept:
-            self._count(connection, -row.size)
+            self.count(connection, -row.size)
         return str(row.blob)
 
     def _is(self, key: str) -> ColumnElement[bool]:
@@ -266,7 +300,11 @@ class ClientStorage:
         query = select(clients.c.used).where(clients.c.client_id == self.client_id)
         return int(connection.execute(query).scalar_one())
 
-    def _count(self, connection: Connection, size: int) -> None:
+    def _mine(self) -> ColumnElement[bool]:
+        return objects.c.client_id == self.client_id
+
+    def count(self, connection: Connection, size: int) -> None:
+        """Add to the bytes that the client uses. A negative size subtracts."""
         mine = clients.c.client_id == self.client_id
         connection.execute(update(clients).where(mine).values(used=clients.c.used + size))
 
@@ -280,6 +318,8 @@ class ObjectWriter:
         self._room = room
         self._blob = storage.blobs.writer(self._reserve)
         self._reserved = 0
+        self._closed = False
+        storage.note_open(key, 1)
 
     @property
     def sha256(self) -> str:
@@ -309,6 +349,9 @@ class ObjectWriter:
         self._blob.close()
         self._storage.count_upload(-self._reserved)
         self._reserved = 0
+        if not self._closed:
+            self._storage.note_open(self._key, -1)
+            self._closed = True
 
     def _reserve(self, size: int) -> None:
         self._reserved += size
@@ -329,27 +372,12 @@ class Storages:
         self._settings = settings
         self._database = database
         self._storages: dict[str, ClientStorage] = {}
+        self._slots = FairSlots(DISK_SLOTS)
 
     def of(self, client_id: str) -> ClientStorage:
         """Return the storage of a client."""
-        return self._storages.setdefault(client_id, ClientStorage(self._settings, self._database, client_id))
-
-
-def check_key(key: str) -> str:
-    """Check the key of an object. It is a relative path, so that every client can download it as a file.
-
-    :raises InvalidObjectKey: when it is not.
-    """
-    try:
-        check_path(key)
-        if any(len(part.encode()) > 255 for part in key.split("/")):
-            raise ValueError(key)
-    except ValueError:
-        raise InvalidObjectKey(
-            f"An object cannot have the key {key[:200]!r}: it is a relative path of at most 1,024 bytes, and 255 "
-            "between slashes, without '..', empty parts, backslashes and control characters.",
-        ) from None
-    return key
+        made = ClientStorage(self._settings, self._database, client_id, self._slots)
+        return self._storages.setdefault(client_id, made)
 
 
 def _begins(prefix: str) -> ColumnElement[bool]:

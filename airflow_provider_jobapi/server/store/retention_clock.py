@@ -86,6 +86,11 @@ class RetentionClock:
             connection.execute(update(clock).values(values))
         return now
 
+    def comparable_from(self, connection: Connection) -> datetime | None:
+        """Return the time of the last jump; earlier times are not comparable with the clock. None without one."""
+        jumped: datetime | None = connection.execute(select(clock.c.jumped)).scalar_one()
+        return jumped
+
     def kept_from(self, connection: Connection, finished: datetime) -> datetime:
         """Return when the retention of a job begins that ended at a time of the wall clock.
 

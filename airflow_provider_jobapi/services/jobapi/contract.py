@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.training.job_file import JobFile
+from airflow_provider_jobapi.training.job_limits import JobLimits
 from airflow_provider_jobapi.training.logs import LogLine, parse_records
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
@@ -53,6 +54,7 @@ class Storage:
     """The storage of the jobs' files, and its credentials.
 
     :ivar protocol: ``s3``, or ``http`` for the storage that the jobAPI is itself.
+    :ivar limits: What one job may ask for, where the service says so.
     """
 
     protocol: str
@@ -63,6 +65,7 @@ class Storage:
     secret_key: str = field(repr=False)
     state: str
     message: str
+    limits: JobLimits = field(default_factory=JobLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +235,7 @@ def read_storage(answer: Answer) -> Storage:
         secret_key=text("secretKey"),
         state=text("status", "READY").upper(),
         message=sentence(text("message")),
+        limits=JobLimits.of_header(answer.headers.get("job-limits", "")),
     )
     if read.protocol not in {"s3", "http"}:
         raise BrokenContract(f"The service's storage has the protocol {read.protocol[:40]!r}; expected http or s3.")

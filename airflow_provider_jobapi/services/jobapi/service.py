@@ -27,7 +27,7 @@ from airflow_provider_jobapi.services.jobapi.contract import Request, Storage
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
-from airflow_provider_jobapi.training.job_file import JobFile
+from airflow_provider_jobapi.training.job_file import JobFile, check_input_count
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobStatus
 
@@ -82,12 +82,14 @@ class JobApiService:
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
         """Upload the files that differ and submit the job; the same id is the same job.
 
-        :raises InvalidJob: for what a jobAPI server cannot do: service options, several nodes, a job without a script.
+        :raises InvalidJob: for what a jobAPI server cannot do: service options, several nodes, a job without a script,
+            more than 10,000 files.
         :raises JobConflict: when the id belongs to a job with another content.
         """
         from airflow_provider_jobapi.services.files.sources import measure_all
 
         check_supported(job)
+        check_input_count(len(job.files()))
         sources = measure_all(job.files())
         return self.submit_file(job.job_file(each.as_input() for each in sources.values()), sources, job_id)
 
@@ -99,13 +101,13 @@ class JobApiService:
         :param sources: The files that the job file names as its inputs, by their path.
         :raises JobConflict: when the id belongs to a job with another content.
         """
-        directory = job_file.directory(job_id)
+        check_input_count(len(sources))
         request = contract.submit(job_id, job_file)
         for _ in range(3):
             there = self._is_there(job_id)
             try:
                 if sources and not there:
-                    self._upload(directory, sources, job_id)
+                    self._upload(job_file, sources, job_id)
                 return replace(self._submission(request, job_id), inputs=job_file.job.inputs or ())
             except JobConflict as error:
                 # Another worker has submitted this job, or changed its files, since the look-up.
@@ -251,11 +253,13 @@ class JobApiService:
 
         return HttpStore(self._client) if storage.protocol == "http" else s3_store(self.connection, storage)
 
-    def _upload(self, directory: str, sources: Mapping[str, Source], job_id: str) -> None:
+    def _upload(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str) -> None:
         from airflow_provider_jobapi.services.files.transfers import upload
 
+        storage = self.storage()
+        storage.limits.check(job_file)
         title = f"Uploading the files of job {job_id}"
-        upload(self._store(), directory, sources, self._retry, self._log, title, self._meters)
+        upload(self._open(storage), job_file.directory(job_id), sources, self._retry, self._log, title, self._meters)
 
     def _submission(self, request: Request, job_id: str) -> Submission:
         answer = self._client.send(request)

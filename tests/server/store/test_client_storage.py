@@ -19,7 +19,6 @@ from sqlalchemy import func, select
 
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.errors import (
-    ChangedFile,
     DiskFull,
     InvalidObjectKey,
     ServerError,
@@ -30,7 +29,9 @@ from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database, clients, inputs, objects
 from airflow_provider_jobapi.server.store.jobs import JobKey, JobRegistry
-from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages, check_key
+from airflow_provider_jobapi.server.store.object_batch import ObjectBatch
+from airflow_provider_jobapi.server.store.object_keys import check_key
+from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState
 
@@ -261,19 +262,23 @@ def test_a_sweep_removes_files_of_a_crash_and_counts_the_used_bytes(store: Store
     assert store.read("a") == b"12345"
 
 
-def test_a_file_is_copied_and_compared_with_the_expected_size_and_hash(store: Store, tmp_path: Path):
-    (tmp_path / "model").write_bytes(b"m" * 3_000)
+def test_a_batch_stores_all_files_or_none(store: Store, tmp_path: Path):
+    (tmp_path / "model").write_bytes(b"m" * 100)
+    store.put("model/1", b"old")
     handle = os.open(tmp_path / "model", os.O_RDONLY)
-    digest = hashlib.sha256(b"m" * 3_000).hexdigest()
-    stored = store.storage.add_file(handle, "model", sha256=digest, size=3_000)
-    assert (stored.sha256, stored.size) == (digest, 3_000)
-    for wrong in ({"sha256": "0" * 64}, {"size": 2_999}):
-        with pytest.raises(ChangedFile):
-            store.storage.add_file(handle, "other", **wrong)
+    with ObjectBatch(store.storage) as batch:
+        stored = [batch.add(handle, f"model/{number}") for number in range(700)]
+        assert store.read("model/1") == b"old"
+        batch.commit()
+    assert {(each.sha256, each.size) for each in stored} == {(hashlib.sha256(b"m" * 100).hexdigest(), 100)}
+    assert store.read("model/1") == store.read("model/699") == b"m" * 100
+    assert (len(store.files()), store.used()) == (700, 700 * 100)
+    with ObjectBatch(store.storage) as batch:
+        batch.add(handle, "other/1")
+        with pytest.raises(InvalidObjectKey):
+            batch.add(handle, "../2")
     os.close(handle)
-    (tmp_path / "model").write_bytes(b"changed")
-    assert store.read("model") == b"m" * 3_000
-    assert len(store.files()) == 1
+    assert (len(store.files()), store.used()) == (700, 700 * 100)
 
 
 OPERATIONS = st.lists(

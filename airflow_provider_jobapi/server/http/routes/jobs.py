@@ -77,8 +77,9 @@ def _status_answer(job: Job, code: int = 200) -> JSONResponse:
     summary="Submit a job",
     description=(
         "The job file as YAML or JSON, under an id of the client's choice. To submit the same job under the same id "
-        "again changes nothing and returns 200. The inputs are uploaded before, below `jobs/<name>-<job_id>/`; the job "
-        "reads them as they are at the time of the submit, even if they are changed later."
+        "again changes nothing and returns 200. The inputs, at most 10,000 files, are uploaded before, below "
+        "`jobs/<name>-<job_id>/`; the job reads them as they are at the time of the submit, even if they are changed "
+        "later. Where the job is refused for good, they are removed."
     ),
     response_model=JobStatus,
     status_code=201,

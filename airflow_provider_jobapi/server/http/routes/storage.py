@@ -69,16 +69,26 @@ class ObjectPage(BaseModel):
     next: str | None = Field(description="the `after` of the next page; null at the end")
 
 
+_LIMITS = {
+    "description": (
+        "What one job may ask for, so that a client can check it before the upload, such as `cpus=8, gpus=1, "
+        "memory=32000, python=3`: memory in MB, and the major version of the only Python"
+    ),
+    "schema": {"type": "string"},
+}
+
+
 @router.get(
     "",
     summary="Get the address of the storage",
     description="The status is `READY` after a write and a read have worked.",
     response_model=Storage,
     response_description="The address of the storage, and whether it works",
-    responses=documented(),
+    responses=documented() | {200: {"headers": {"Job-Limits": _LIMITS}}},
 )
-def get_storage(request: Request, server: Components, storage: CallerStorage) -> Storage:
+def get_storage(request: Request, response: Response, server: Components, storage: CallerStorage) -> Storage:
     """Return the address of the storage, and whether a write and a read work."""
+    response.headers["Job-Limits"] = server.registry.limits.to_header()
     probe = storage.probe()
     return Storage(
         endpoint=f"{server.settings.url.rstrip('/') or _address(request)}{PREFIX}/storage",

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.server.store.job_validation import python_2_word
 from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.job_limits import python_2_word
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Store many files of this machine as objects: all or none, in few transactions, in turn with other clients."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Self
+
+from airflow_provider_jobapi.server.errors import ServerError
+from airflow_provider_jobapi.server.store.blobs import PIECE
+from airflow_provider_jobapi.server.store.object_keys import check_key
+from airflow_provider_jobapi.server.store.objects import ClientStorage, StoredObject
+
+_KEYS = 500
+"""The most keys of one transaction, which keeps the write lock for some milliseconds."""
+
+
+class ObjectBatch:
+    """Files that become objects together. As a context manager it removes what was not committed."""
+
+    def __init__(self, storage: ClientStorage) -> None:
+        self._storage = storage
+        self._room = storage.room()
+        self._reserved = 0
+        self._written: list[StoredObject] = []
+
+    def add(self, source: int, key: str) -> StoredObject:
+        """Copy a file of this machine, whose key exists after :meth:`commit`.
+
+        :param source: A file descriptor. The file is read from its start, and left open.
+        :raises OutOfSpace: when the client's storage or the disk is full.
+        :raises InvalidObjectKey: when this cannot be a key.
+        """
+        check_key(key)
+        if (size := os.fstat(source).st_size) > self._room - self._reserved:
+            raise self._storage.full_error(size, self._room - self._reserved)
+        offset = 0
+        with self._storage.blobs.writer(self._reserve) as writer:
+            while True:
+                with self._storage.turn():
+                    if not (piece := os.pread(source, PIECE, offset)):
+                        blob = writer.finish(flush_folder=False)
+                        break
+                    writer.write(piece)
+                offset += len(piece)
+            stored = StoredObject(key, writer.size, writer.sha256, datetime.now(UTC), blob)
+        self._written.append(stored)
+        return stored
+
+    def commit(self) -> list[StoredObject]:
+        """Connect all keys to their bytes.
+
+        :raises OutOfSpace: when the client's storage or the disk is full.
+        """
+        self._storage.blobs.flush(stored.blob for stored in self._written)
+        done: list[StoredObject] = []
+        try:
+            while self._written:
+                some = self._written[:_KEYS]
+                self._storage.publish_all(some)
+                done += some
+                del self._written[:_KEYS]
+        except BaseException:
+            for stored in done:
+                with suppress(ServerError):
+                    self._storage.delete(stored.key)
+            raise
+        return done
+
+    def _reserve(self, size: int) -> None:
+        self._reserved += size
+        if (uploading := self._storage.count_upload(size)) > self._room:
+            raise self._storage.full_error(uploading, self._room)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_unused: object) -> None:
+        self._storage.blobs.delete(stored.blob for stored in self._written)
+        self._storage.count_upload(-self._reserved)
