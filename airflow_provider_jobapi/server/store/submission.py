@@ -8,7 +8,7 @@ a job with thousands of inputs holds the write lock for a moment.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -76,9 +76,12 @@ class Submissions:
                 self.refuse_used_id(key)
                 check_runnable(job_file, self._capacity, has_python_2=has_python_2)
                 check_inputs([file.path for file in job_file.job.inputs or ()])
-                with suppress(FileNotFoundError):  # an input was replaced or deleted in the meantime
+                try:
                     if self._accept(key, job_file, self._choose(key, job_file)):
                         return True
+                except FileNotFoundError:  # an input was replaced or deleted in the meantime
+                    if not layout.client_directory(self._settings.root, key.client_id).exists():
+                        raise  # or the client was removed
         raise ChangedInput("The inputs of the job change while it is submitted: upload them, then submit it again.")
 
     def refuse_used_id(self, key: JobKey) -> None:
