@@ -39,6 +39,9 @@ PATIENCE = 1_800.0
 INTERRUPTED = 130
 """The exit code of a program that Ctrl-C ended."""
 
+SLOW_MACHINE = {"AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60"}
+"""The first answer of Airflow's API server to a task takes longer than its 5 seconds where other programs are busy."""
+
 SILENCE = 10.0
 """Seconds after which the demo prints what it waits for, when nothing else is to be printed."""
 
@@ -124,7 +127,7 @@ def _show(screen: Screen, ending: Ending, stack: ExitStack) -> int:
         server = stack.enter_context(running(folder / "jobapi", "--grace", "5s", *AS_ROOT))
     screen.say(f"It answers at {server.url}. Starting Airflow, which takes half a minute, on a busy machine more.")
     with ending.held():
-        airflow = Airflow(folder / "airflow", Path(__file__).parents[1] / "dags")
+        airflow = Airflow(folder / "airflow", Path(__file__).parents[1] / "dags", environment=SLOW_MACHINE)
         stack.callback(airflow.stop)
         airflow.start()
     airflow.wait_until_healthy(told=lambda missing: screen.doing(_starting(missing)))

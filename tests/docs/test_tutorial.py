@@ -15,6 +15,7 @@ import pytest
 import requests
 from packaging.requirements import Requirement
 
+from tests.demo import SLOW_MACHINE
 from tests.harness.airflow import free_ports, wait_for
 from tests.harness.tutorial import Reader, matches, steps, typed
 
@@ -97,6 +98,7 @@ def test_a_page_word_by_word(tmp_path, name):
         "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(log_ports[0]),
         "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(log_ports[1]),
         # Two cores of a busy machine.
+        **SLOW_MACHINE,
         "AIRFLOW__CORE__PARALLELISM": "4",
         "AIRFLOW__API__WORKERS": "1",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
