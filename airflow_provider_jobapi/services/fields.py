@@ -34,7 +34,7 @@ class Field:
     """What a field of a connection means and how its value is read.
 
     :ivar key: A key of the extra, or ``host``, ``login`` or ``password``.
-    :ivar older: Another key of the extra that means the same, in connections that were made before; empty for none.
+    :ivar also: Another key of the extra that means the same; empty for none.
     :ivar label: The field's name in the form.
     :ivar description: Sentences for the form and the documentation. The first begins with "The" where the field is
         required, since the error for a missing field quotes it.
@@ -59,12 +59,12 @@ class Field:
     json_format: str = ""
     choices: Sequence[str] = ()
     placeholder: str = ""
-    older: str = ""
+    also: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys that are read."""
-        return (self.key, self.older) if self.older else (self.key,)
+        return (self.key, self.also) if self.also else (self.key,)
 
     @property
     def in_extra(self) -> bool:
@@ -92,7 +92,7 @@ class Field:
         key, *others = [key for key in self.keys if entered.get(key) is not None] or [self.key]
         given = entered.get(key)
         if any(entered[other] != given for other in others):
-            raise ConnectionProblem(f"The connection's extra has both {self.key} and {self.older}; keep {self.key}.")
+            raise ConnectionProblem(f"The connection's extra has both {self.key} and {self.also}; keep {self.key}.")
         if self.required and (given is None or (isinstance(given, str) and self.in_extra and not given.strip())):
             place = "The connection's extra" if self.in_extra else "The connection"
             meaning = self.description[:1].lower() + self.description[1:]

@@ -221,7 +221,7 @@ def test_credentials_are_form_encoded_or_else_raw(
 @pytest.mark.parametrize("status", [400, 401])
 def test_a_wrong_secret_is_tried_in_both_forms_once(status: int) -> None:
     with token_server(reply({"error": "invalid_client"}, status)) as tiny:
-        with pytest.raises(ConnectionProblem, match="check the connection's login, password and oauth_method"):
+        with pytest.raises(ConnectionProblem, match="check the connection's login, password and token_method"):
             TokenSource(replace(connection(tiny), client_secret="a+b")).token()
         assert [credentials(each) for each in tiny.asked] == ["client:a%2Bb", "client:a+b"]
         with pytest.raises(ConnectionProblem):
@@ -292,7 +292,7 @@ def test_a_hanging_token_server_is_waited_for_once() -> None:
     [
         ("invalid_scope", "check the connection's scope."),
         ("invalid_target", "check the connection's audience and resource."),
-        ("invalid_client", "check the connection's login, password and oauth_method."),
+        ("invalid_client", "check the connection's login, password and token_method."),
         ("unsupported_grant_type", "does not offer client_credentials; check the connection's oauth_url."),
     ],
 )

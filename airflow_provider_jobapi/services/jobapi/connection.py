@@ -45,10 +45,10 @@ class JobApiConnection(fields.HttpConnectionSettings):
     client_secret: str = fields.password("Client secret", "The OAuth2 client secret.")
     token_url: str = fields.setting(
         "Token URL",
-        "The address that issues OAuth2 tokens. Airflow hides it in logs under its older key, token_url.",
+        "The address that issues OAuth2 tokens. The key token_url means the same, and Airflow hides its value in logs.",
         settings.url,
         key="oauth_url",
-        older="token_url",
+        also="token_url",
         default=_default_token_url,
         default_text="<host>/oauth/token",
         json_format="url",
@@ -56,10 +56,9 @@ class JobApiConnection(fields.HttpConnectionSettings):
     token_method: TokenMethod = fields.setting(
         "Token method",
         "How a token is requested: by POST or GET, with the client as HTTP Basic or as form fields. The clients of "
-        "SAP's service used get_basic. Its older key is token_method.",
+        "SAP's service used get_basic. The key oauth_method means the same.",
         settings.one_of(TokenMethod),
-        key="oauth_method",
-        older="token_method",
+        also="oauth_method",
         default=TokenMethod.POST_BASIC,
         choices=list(TokenMethod),
     )

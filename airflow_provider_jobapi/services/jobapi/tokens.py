@@ -170,7 +170,7 @@ _ADVICE = {
     "invalid_scope": "check the connection's scope",
     "invalid_target": "check the connection's audience and resource",
     "unsupported_grant_type": "the token server does not offer client_credentials; check the connection's oauth_url",
-    "invalid_request": "check the connection's oauth_method, scope, audience and resource",
+    "invalid_request": "check the connection's token_method, scope, audience and resource",
     "unauthorized_client": "let the token server's operator allow client_credentials for this client",
 }
 """What to do about an error of OAuth2, by its code."""
@@ -178,7 +178,7 @@ _ADVICE = {
 
 def _refusal(connection: JobApiConnection, code: str, description: str) -> ConnectionProblem:
     said = _safe(connection, f"{code}: {description}" if description else code)
-    advice = _ADVICE.get(code, "check the connection's login, password and oauth_method")
+    advice = _ADVICE.get(code, "check the connection's login, password and token_method")
     kind = ConnectionProblem if code in _ADVICE else RefusedClient
     return kind(
         f"The token server {connection.token_server} refuses the client {connection.client_id!r} ({said}); {advice}."
@@ -217,13 +217,13 @@ def _checked(response: Any, connection: JobApiConnection) -> Any:
     if status in {404, 405}:
         raise ConnectionProblem(
             f"There is no token server at {url} for {_http_method(connection)}; check the connection's host, "
-            "oauth_url and oauth_method."
+            "oauth_url and token_method."
         )
     if status >= 400 and not _names_an_error(body):
         kind = RefusedClient if status == 401 else ConnectionProblem
         raise kind(
             f"{url} refuses the client {connection.client_id!r} (HTTP {status}{said}); check the login and password, "
-            f"oauth_url and oauth_method.{_white_space(connection)}"
+            f"oauth_url and token_method.{_white_space(connection)}"
         )
     if not _is_object(body):
         raise _no_token(url)
