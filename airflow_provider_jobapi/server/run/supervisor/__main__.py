@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
-    from airflow_provider_jobapi.server.run.supervisor import index_relay, process_tree
+    from airflow_provider_jobapi.server.run.supervisor import process_tree
     from airflow_provider_jobapi.server.run.supervisor.framing import stamp
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
     from airflow_provider_jobapi.server.run.supervisor.process_bound import ProcessBound
     from airflow_provider_jobapi.server.run.supervisor.step import MARK, Step, StepContext
 else:  # run by its path, isolated from every package
-    import index_relay  # type: ignore[import-not-found, no-redef]
     import process_tree  # type: ignore[import-not-found, no-redef]
     from framing import stamp  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
@@ -101,6 +100,12 @@ class Job:
             return
         if handle is None:
             raise OSError("the server opened no way for the credentials of the package index")
+        # Imported here: with it, the supervisor of every job would hold three times the memory.
+        if __package__:
+            from airflow_provider_jobapi.server.run.supervisor import index_relay
+        else:
+            import index_relay  # type: ignore[import-not-found, no-redef]
+
         address = index_relay.start(handle)
         for step in self._spec["steps"]:
             variables = step["env"].items()
