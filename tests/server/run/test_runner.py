@@ -146,10 +146,10 @@ def test_stop_in_the_instant_of_the_start_is_not_lost(bench):
 
 def test_jobs_wait_for_room_in_their_order_and_say_why(tmp_path):
     with Bench(tmp_path, cpus=2, memory=5000) as bench:
-        small = {"resources": {"cpus": 1, "memory": 10}}
+        small = {"resources": {"cpus": 1, "memory": 200}}
         first = bench.submit(WAITS, **small)
         bench.wait_for_line(first, "up")
-        big = bench.submit("print('big')", resources={"cpus": 2, "memory": 10})
+        big = bench.submit("print('big')", resources={"cpus": 2, "memory": 200})
         last = bench.submit("print('last')", **small)
         poll(lambda: bench.get(last).message == "1 job is ahead.", 10, "the reason")
         assert bench.get(big).message == "Waiting for 2 CPUs: 1 of 2 free."
@@ -163,9 +163,9 @@ def test_jobs_wait_for_room_in_their_order_and_say_why(tmp_path):
 def test_gpus_are_granted_by_number_and_given_back(tmp_path):
     ask = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep({})"
     with Bench(tmp_path, gpus=2) as bench:
-        one = {"resources": {"cpus": 1, "gpus": 1, "memory": 10}}
+        one = {"resources": {"cpus": 1, "gpus": 1, "memory": 200}}
         first, second = (bench.submit(ask.format(60), **one) for _ in range(2))
-        third = bench.submit(ask.format(0), resources={"cpus": 1, "gpus": 2, "memory": 10})
+        third = bench.submit(ask.format(0), resources={"cpus": 1, "gpus": 2, "memory": 200})
         none = bench.get(third)
         bench.wait_for_line(first, "0")
         bench.wait_for_line(second, "1")
@@ -209,7 +209,7 @@ def test_a_jobs_environment_is_clean(tmp_path, monkeypatch):
     with Bench(tmp_path, job_env=("HF_TOKEN", "NOT_SET")) as bench:
         tell = "import json, os; print(json.dumps(dict(os.environ)))"
         env = {"EPOCHS": "5", "CUDA_VISIBLE_DEVICES": "0,1,2", "JOB_ID": "another", "OMP_NUM_THREADS": "7"}
-        job = bench.wait(bench.submit(tell, env=env, resources={"cpus": 3, "gpus": 0, "memory": 10}))
+        job = bench.wait(bench.submit(tell, env=env, resources={"cpus": 3, "gpus": 0, "memory": 200}))
         seen = json.loads(bench.log(job))
         work = str(job.directory / "work")
         programs = seen["PATH"].split(":")[0]
@@ -236,7 +236,7 @@ def test_a_jobs_environment_is_clean(tmp_path, monkeypatch):
 
 def test_the_threads_of_a_job_are_the_cpus_it_was_granted(bench):
     job = bench.submit(
-        "import os; print(os.environ['OMP_NUM_THREADS'])", resources={"cpus": 3, "gpus": 0, "memory": 10}
+        "import os; print(os.environ['OMP_NUM_THREADS'])", resources={"cpus": 3, "gpus": 0, "memory": 200}
     )
     assert bench.log(bench.wait(job)) == "3\n"
 
