@@ -61,9 +61,10 @@ class Keras:
 def test_the_snippets_run(code, monkeypatch, capsys):
     monkeypatch.setenv("JOB_ID", "j")
     monkeypatch.setitem(sys.modules, "jobapi_metrics", jobapi_metrics)
+    monkeypatch.setitem(sys.modules, "keras", Keras)
     known = {"SubmitTrainingOperator": SubmitTrainingOperator, "jobapi_metrics": jobapi_metrics}
     with DAG("page", schedule=None):
-        exec(code, {**known, "keras": Keras, "model": Keras, "x": None, "y": None})  # noqa: S102 -- our own page
+        exec(code, {**known, "model": Keras, "x": None, "y": None})  # noqa: S102 -- our own page
     written = capsys.readouterr().out.splitlines()
     assert len(written) == (100 if "for step" in code else "model.fit" in code)
     for line in written:
