@@ -94,6 +94,8 @@ for command in (sleep, ["env", "-i", *sleep], ["setsid", *sleep], daemon):
                      stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 time.sleep(0.5)
 print("up", flush=True)
+while b"up" not in open(os.environ["JOB_DIRECTORY"] + "/log", "rb").read():
+    time.sleep(0.05)
 if sys.argv[2] == "record":
     record = {"step": "training", "exit_code": 0, "signal": None, "reason": "NonZeroExit", "message": "mine",
               "started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:00:00Z"}
