@@ -37,6 +37,7 @@ def test_row_2_the_worker_is_asked_to_end_while_it_uploads_and_submits(stage: St
         worker = psutil.Process(attack.held.wait().pid()).parent()
         assert worker is not None
         attack.training.kill(worker.pid, signal.SIGTERM)
+    for attack in attacks:
         attack.held.wait_for_hangup()
     outlive(attacks)
     for way, (_, _, _, uploads) in zip(ways, plan, strict=True):
