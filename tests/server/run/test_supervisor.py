@@ -17,6 +17,7 @@ from airflow_provider_jobapi.server.run.engines.local import is_locked
 from airflow_provider_jobapi.server.run.supervisor import process_tree
 from tests.harness.bench import processes_of, supervisor_of
 from tests.harness.server import poll
+from tests.harness.small_disk import small_disk
 from tests.harness.supervised import Supervised, supervised
 
 __all__ = ["supervised"]
@@ -284,49 +285,35 @@ def test_a_job_inherits_nothing_but_what_the_spec_says(supervised, monkeypatch):
 
 @root_only
 def test_the_exit_record_is_written_though_the_job_filled_the_disk(tmp_path):
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
-    fill = "cat /dev/zero > filler; echo lost; rm filler; echo after; cat /dev/zero > filler; exit 4"
-    fill = f"echo before; until [ -s {place}/job/log ]; do sleep 0.05; done; {fill}"
-    job = Supervised(place / "job", [{"name": "training", "argv": ["/bin/sh", "-c", fill]}])
-    try:
-        job.start()
-        record = job.record()
-        assert record["exit_code"] == 4
-        assert job.lines()[0] == "before"
-    finally:
-        job.end()
-        subprocess.run(["umount", str(place)], check=True)
+    with small_disk(tmp_path / "small", "1m") as place:
+        fill = "cat /dev/zero > filler; echo lost; rm filler; echo after; cat /dev/zero > filler; exit 4"
+        fill = f"echo before; until [ -s {place}/job/log ]; do sleep 0.05; done; {fill}"
+        job = Supervised(place / "job", [{"name": "training", "argv": ["/bin/sh", "-c", fill]}])
+        try:
+            job.start()
+            record = job.record()
+            assert record["exit_code"] == 4
+            assert job.lines()[0] == "before"
+        finally:
+            job.end()
 
 
 @root_only
 def test_lines_that_a_full_disk_lost_are_counted_in_the_log_and_in_the_exit_record(tmp_path):
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(place)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
-    print_400 = 'i=0; while [ $i -lt 400 ]; do echo "epoch $i $(printf %0100d 0)"; i=$((i+1)); done'
-    fill = f"until [ -s {place}/job/started ]; do sleep 0.05; done; cat /dev/zero > filler 2>/dev/null; {print_400}"
-    job = Supervised(place / "job", [{"name": "training", "argv": ["/bin/sh", "-c", fill]}])
-    try:
-        job.start()
-        record = job.record()
-        lines = job.lines()
-        kept = [line for line in lines if line.startswith("epoch ")]
-        assert record["exit_code"] == 0
-        assert record["lost_lines"] == 400 - len(kept) > 0
-        assert lines[-1] == f"jobapi: {record['lost_lines']:,} lines are lost here: the disk was full."
-    finally:
-        job.end()
-        subprocess.run(["umount", str(place)], check=True)
+    with small_disk(tmp_path / "small", "1m") as place:
+        print_400 = 'i=0; while [ $i -lt 400 ]; do echo "epoch $i $(printf %0100d 0)"; i=$((i+1)); done'
+        fill = f"until [ -s {place}/job/started ]; do sleep 0.05; done; cat /dev/zero > filler 2>/dev/null; {print_400}"
+        job = Supervised(place / "job", [{"name": "training", "argv": ["/bin/sh", "-c", fill]}])
+        try:
+            job.start()
+            record = job.record()
+            lines = job.lines()
+            kept = [line for line in lines if line.startswith("epoch ")]
+            assert record["exit_code"] == 0
+            assert record["lost_lines"] == 400 - len(kept) > 0
+            assert lines[-1] == f"jobapi: {record['lost_lines']:,} lines are lost here: the disk was full."
+        finally:
+            job.end()
 
 
 def test_what_the_job_uses_is_held_while_it_runs(supervised, tmp_path):

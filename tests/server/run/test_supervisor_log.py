@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
 from airflow_provider_jobapi.training.logs import parse_records
+from tests.harness.small_disk import small_disk
 
 KILOBYTE = 1024
 
@@ -132,22 +133,15 @@ def test_what_a_disk_that_stays_full_loses_is_counted_and_said(tmp_path, before)
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is mounted, which needs root")
 def test_a_log_on_a_full_file_system_does_not_end_the_job(tmp_path):
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "none", str(tmp_path)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"nothing can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
-        log = JobLog(str(tmp_path / "log"), 10**6)
+    with small_disk(tmp_path / "disk", "128k") as disk:
+        log = JobLog(str(disk / "log"), 10**6)
         for number in range(10_000):
             log.feed(b"a line of the job, number %d\n" % number)
         assert log.close() <= 128 * KILOBYTE
-        kept = texts(tmp_path / "log")
+        kept = texts(disk / "log")
         assert len(kept) > 1000
         assert log.lost == 10_000 - len(kept[:-1])
         assert kept[-1] == f"jobapi: {log.lost:,} lines are lost here: the disk was full."
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_the_memory_that_a_log_takes_is_bounded(tmp_path):

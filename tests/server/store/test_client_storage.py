@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +33,7 @@ from airflow_provider_jobapi.server.store.object_keys import check_key
 from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState
+from tests.harness.small_disk import small_disk
 
 JOB = "11111111-2222-3333-4444-555555555555"
 BOUND = 100_000
@@ -321,38 +321,26 @@ def test_racing_writers_of_one_key_leave_one_whole_object(store: Store):
     assert store.used() == 2_000
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(place)], capture_output=True, check=False
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("a small disk needs the right to mount one")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_full_disk_is_an_error_and_nothing_is_kept(small_disk: Path):
-    store = Store(small_disk / "root", bound=10**9)
-    store.put("a", b"a" * 1_000_000)
-    with pytest.raises(DiskFull):
-        store.put("b", b"b" * 5_000_000)
-    assert len(store.files()) == 1
-    assert store.read("a") == b"a" * 1_000_000
-    filler = small_disk / "filler"
-    with pytest.raises(OSError, match="No space"):
-        filler.write_bytes(b"x" * 5_000_000)
-    probe = store.storage.probe()
-    assert not probe.ok
-    assert "No space left" in probe.message
-    with pytest.raises(DiskFull), store.database.write() as connection:
-        connection.execute(clients.update().values(secret_hash="x" * 5_000_000))
-    filler.unlink()
-    store.storage.blobs._probed = (0.0, probe)
-    assert store.storage.probe().ok
-    store.database.close()
+def test_a_full_disk_is_an_error_and_nothing_is_kept(tmp_path: Path):
+    with small_disk(tmp_path / "disk", "3m") as disk:
+        store = Store(disk / "root", bound=10**9)
+        store.put("a", b"a" * 1_000_000)
+        with pytest.raises(DiskFull):
+            store.put("b", b"b" * 5_000_000)
+        assert len(store.files()) == 1
+        assert store.read("a") == b"a" * 1_000_000
+        filler = disk / "filler"
+        with pytest.raises(OSError, match="No space"):
+            filler.write_bytes(b"x" * 5_000_000)
+        probe = store.storage.probe()
+        assert not probe.ok
+        assert "No space left" in probe.message
+        with pytest.raises(DiskFull), store.database.write() as connection:
+            connection.execute(clients.update().values(secret_hash="x" * 5_000_000))
+        filler.unlink()
+        store.storage.blobs._probed = (0.0, probe)
+        assert store.storage.probe().ok
+        store.database.close()
 
 
 def test_a_storage_without_its_directory_is_not_ready(store: Store):
