@@ -36,9 +36,10 @@ _CUT_BYTES = 16_000
 _SHELL_QUOTE = "'\"'\"'"
 """How :func:`shlex.quote` writes a single quote."""
 
-_BEFORE_AT = re.compile(r"\S*@")
+_BEFORE_AT = re.compile(r"(?<!\S)\S*@")
+"""Begins at the beginning of a word only: begun at each of its characters, a long one would take hours."""
 _SCHEME = re.compile(r":?//?")
-_QUERY = re.compile(r"([?&][^\s=&#]+=)[^\s&#]+")
+_QUERY = re.compile(r"([?&][^\s?=&#]+=)[^\s&#]+")
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """What a log line never contains, though a secret may."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 import html
 import json
 import shlex
+import subprocess
+import sys
 from base64 import b64encode, urlsafe_b64encode
 from urllib.parse import quote, quote_plus
 
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.server.run.supervisor.framing import TEXT_LIMIT, clean
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
-from airflow_provider_jobapi.training.masking import Masker, occurring
+from airflow_provider_jobapi.training.masking import Masker, occurring, without_credentials
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from tests.harness.scripted import START
 
@@ -116,3 +118,21 @@ def test_where_the_secrets_are_not_known_nothing_is_shown():
     masker = Masker(withhold=True)
     assert masker.chunk(LogChunk((LogLine(START, "a"), LogLine(START, "b")), 1)).lines == (LogLine(START, "***"),) * 2
     assert masker.status(JobStatus(status=JobState.FAILED, message="why")).message == "***"
+
+
+LONG = """
+from airflow_provider_jobapi.training.masking import without_credentials
+for text in ("a" * 2**20, "?" * 2**20, "?a" * 2**19, "@" * 2**20, "://" * 2**18, "a=" * 2**19):
+    without_credentials(text)
+"""
+
+
+def test_credentials_are_sought_in_one_pass():
+    """A client of the server chooses the text, and its length. Tried at each character it would take hours."""
+    subprocess.run([sys.executable, "-c", LONG], check=True, timeout=60)
+
+
+def test_credentials_in_addresses_are_hidden():
+    assert without_credentials("see https://me:pass@host/a?token=x&b=y and git+https://t@host/x@v1") == (
+        "see https://***@host/a?token=***&b=*** and git+https://***@host/x@v1"
+    )

@@ -25,7 +25,9 @@ _BUILDS = (3, 8)
 
 _IN_COMMAND = re.compile(r"(?:^|[\s;&|(/])(?:python|pip)(3\.\d{1,2})(?=\s|$)")
 _IN_TAG = re.compile(r"(?:^|[^a-z0-9])(?:py|cp|python)[-_]?3\.?(\d{1,2})(?![0-9])")
-_TENSORFLOW_PIN = re.compile(r"^\s*tensorflow(?:[-_](?:gpu|cpu))?\s*===?\s*(\d+)\.(\d+)", re.MULTILINE | re.IGNORECASE)
+_TENSORFLOW_PIN = re.compile(
+    r"^[^\S\n]*tensorflow(?:[-_](?:gpu|cpu))?\s*===?\s*(\d+)\.(\d+)", re.MULTILINE | re.IGNORECASE
+)
 
 _TENSORFLOW = (
     ((1, 0), (3, 3), (3, 6)),
