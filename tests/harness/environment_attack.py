@@ -12,6 +12,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from airflow_provider_jobapi.server.run import environments
 from tests.harness.bench import Bench, processes_of
@@ -61,9 +62,8 @@ def run(home: Path, **settings: Any) -> dict[str, Any]:
     packages = home / "packages"
     packages.mkdir()
     write_wheel(packages, "tiny")
-    os.environ.pop("UV_INDEX_URL", None)
-    with Index(packages) as index:
-        os.environ["UV_DEFAULT_INDEX"] = index.url
+    with Index(packages) as index, patch.dict(os.environ, {"UV_DEFAULT_INDEX": index.url}):
+        os.environ.pop("UV_INDEX_URL", None)
         with Bench(home, **settings) as bench:
             for name, script, text in (
                 ("attack", ATTACK, "tiny\n"),

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,35 @@ def check(seen: dict[str, Any]) -> None:
     assert seen["left"] == []
 
 
+MOUNTED = """
+mount --bind "$PACKAGES" "$HOME/seen-packages"
+mount --bind "$PROJECT" "$HOME/seen-project"
+cd "$HOME/seen-project"
+exec setpriv --reuid "$USER_ID" --regid "$USER_ID" --clear-groups "$@"
+"""
+
+
 def run_as(uid: int, home: Path, namespaces: bool) -> dict[str, Any]:
-    """Run the attack as a user that is not root, with a Python that this user may run."""
+    """Run the attack as a user that is not root, with a Python that this user may run.
+
+    The folders of the tests may be root's alone, as the one that tox makes is: this user sees them where it may.
+    """
     os.chown(home, uid, uid)
-    packages = [path for path in sys.path if path.endswith("site-packages")]
-    path = os.pathsep.join([str(Path(airflow_provider_jobapi.__file__).parents[1]), *packages])
+    project, packages, programs = home / "seen-project", home / "seen-packages", home / "seen-programs"
+    for folder in (project, packages, programs):
+        folder.mkdir()
+        folder.chmod(0o755)
+    shutil.copy(environments.find_uv(), programs)
+    (programs / "uv").chmod(0o755)
+    attack = [SYSTEM_PYTHON, "-m", "tests.harness.environment_attack", str(home), str(int(namespaces))]
     ended = subprocess.run(
-        [SYSTEM_PYTHON, "-m", "tests.harness.environment_attack", str(home), str(int(namespaces))],
-        user=uid, group=uid, extra_groups=[], cwd=path.split(os.pathsep)[0], check=False, capture_output=True,
-        env={"PYTHONPATH": path, "HOME": str(home), "PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
+        ["unshare", "--mount", "sh", "-euc", MOUNTED, "sh", *attack],
+        check=False, capture_output=True,
+        env={
+            "PROJECT": str(Path(airflow_provider_jobapi.__file__).parents[1]),
+            "PACKAGES": sysconfig.get_path("purelib"), "PYTHONPATH": f"{project}:{packages}", "USER_ID": str(uid),
+            "HOME": str(home), "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1",
+        },
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr.decode()
     seen: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
