@@ -191,6 +191,13 @@ def test_every_address_with_a_login_is_parted():
     ]
 
 
+def test_a_proxy_in_lower_case_is_meant_where_both_are_set():
+    """As with uv and curl, whatever the order of the variables."""
+    upper, lower = ("HTTPS_PROXY", "http://one:3128"), ("https_proxy", "http://me:secret@two:3128")
+    for order in ([upper, lower], [lower, upper]):
+        assert json.loads(installer(dict(order)).credentials)["proxies"]["https"] == lower[1]
+
+
 def test_a_socks_proxy_with_credentials_is_refused():
     with pytest.raises(SettingsError, match="ALL_PROXY cannot be a SOCKS proxy"):
         installer({"ALL_PROXY": "socks5://me:secret@proxy"})
