@@ -68,8 +68,15 @@ class NotInTime(AssertionError):
     """Something that a test waits for did not come."""
 
 
+PATIENCE = 3
+
+
 def wait_for(what: str, probe: Callable[[], Answer], seconds: float = 60.0, pause: float = 0.2) -> Answer:
-    """Ask until the answer is true, or fail saying what did not come and what was seen last."""
+    """Ask until the answer is true, or fail saying what did not come and what was seen last.
+
+    :param seconds: What it takes at most on an idle machine; the test waits :data:`PATIENCE` times as long.
+    """
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while not (answer := probe()):
         if time.monotonic() > deadline:

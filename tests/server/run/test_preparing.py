@@ -85,7 +85,11 @@ def test_a_job_that_is_preparing_can_be_stopped(jobapi):
         status = jobapi.request("POST", f"/api/v2/jobs/{job_id}/stop").json()
         assert (status["status"], status["reason"]) == ("PENDING", "Stopped")
         status = jobapi.wait_for(job_id)
-        assert (status["status"], status["message"]) == ("STOPPED", "Stopped by client airflow.")
+        assert status["status"] == "STOPPED"
+        # Whether the supervisor has begun the environment's step by then is a matter of its machine.
+        assert status["message"] in {
+            f"Stopped by client airflow{when}." for when in ("", " before its environment began")
+        }
 
 
 def test_the_completion_time_counts_the_preparation(jobapi):
