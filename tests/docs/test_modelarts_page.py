@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import follower, log_pages, plan
+from airflow_provider_jobapi.services.modelarts import follower, log_pages, page_format, plan
 from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.dialects import dialect_of
@@ -85,9 +85,9 @@ def test_the_numbers() -> None:
         f"share {follower.THREADS} threads",
         f"when two reads, {follower.QUIET_SECONDS:g} seconds apart",
         f"takes up to {ReadLimits().pages} pages",
-        f"blocks grow to {log_pages.block_end(10**6) - 10**6} lines, a page has at most {log_pages.PAGE_LINES}",
+        f"blocks grow to {log_pages.block_end(10**6) - 10**6} lines, a page has at most {page_format.PAGE_LINES}",
         f"at most {log_pages.SPAN // 10**9} seconds before",
-        f"the latest {log_pages.PAGE_LINES} lines",
+        f"the latest {page_format.PAGE_LINES} lines",
     ):
         assert sentence in said
     assert LIST_LIFETIME == 600

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob, ServiceUnavailable
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts import log_pages, log_previews
+from airflow_provider_jobapi.services.modelarts import log_pages, log_previews, page_format
 from airflow_provider_jobapi.services.modelarts.calls import Call
 from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect, JobDetails, ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.errors import GONE, NO_LOG_YET, code_of, succeeded
@@ -37,7 +37,7 @@ _FIRST_STAMP, _LAST_STAMP = 1_400_000_000 * 10**9, 4_000_000_000 * 10**9
 
 
 _LATEST_ONLY = (
-    f"ModelArts shows only the latest {log_pages.PAGE_LINES} lines of this log, and more were written between two "
+    f"ModelArts shows only the latest {page_format.PAGE_LINES} lines of this log, and more were written between two "
     "reads. Set log_url in service_options to keep the whole log in OBS, or a shorter poll_interval in the connection."
 )
 
@@ -169,7 +169,7 @@ class JobLogs:
                 if answer.status == 404:
                     self._switch_to_previews()
                     return
-                page = log_pages.read_page(answer) if succeeded(answer) else log_pages.EMPTY
+                page = page_format.read_page(answer) if succeeded(answer) else page_format.EMPTY
                 for found in pager.feed(page, final=final):
                     self.lines += _lines(found.text, _stamp_time(found.stamp) or fallback, stream)
                     fallback += _MILLISECOND
@@ -180,10 +180,10 @@ class JobLogs:
         finally:
             self._nodes[name] = pager.state()
 
-    def _page(self, name: str, request: log_pages.PageRequest) -> Call:
+    def _page(self, name: str, request: page_format.PageRequest) -> Call:
         if self._dialect.version == "v1":
-            return log_pages.v1_page(self._key.id, self._key.version, name, request)
-        return log_pages.v2_page(self._key.id, name, request)
+            return page_format.v1_page(self._key.id, self._key.version, name, request)
+        return page_format.v2_page(self._key.id, name, request)
 
     def _may_read_on(self, name: str, pager: log_pages.LogPager) -> bool:
         """Whether this read continues with the same log."""

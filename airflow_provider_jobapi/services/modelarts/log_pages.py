@@ -30,31 +30,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.modelarts.page_format import (
-    EMPTY,
-    PAGE_LINES,
-    Page,
-    PageRequest,
-    read_page,
-    split_lines,
-    v1_page,
-    v2_page,
-)
-
-__all__ = [
-    "EMPTY",
-    "PAGE_LINES",
-    "SPAN",
-    "LogPager",
-    "Page",
-    "PageRequest",
-    "StampedLine",
-    "block_end",
-    "read_page",
-    "split_lines",
-    "v1_page",
-    "v2_page",
-]
+from airflow_provider_jobapi.services.modelarts.page_format import EMPTY, PAGE_LINES, Page, PageRequest
 
 MOST_NEW_LINES = PAGE_LINES - 2
 """The most new lines of a request: there is room for a repeated line, and for one more after a line that may grow."""

@@ -15,16 +15,8 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.modelarts.log_pages import (
-    PAGE_LINES,
-    SPAN,
-    LogPager,
-    Page,
-    PageRequest,
-    StampedLine,
-    block_end,
-    read_page,
-)
+from airflow_provider_jobapi.services.modelarts.log_pages import SPAN, LogPager, StampedLine, block_end
+from airflow_provider_jobapi.services.modelarts.page_format import PAGE_LINES, Page, PageRequest, read_page
 from tests.harness.modelarts import lines
 
 MODES = ("exclusive", "inclusive", "half_open")
