@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ from airflow_provider_jobapi.server.run.index_credentials import RELAY, installe
 from airflow_provider_jobapi.server.run.supervisor.index_relay import Realm
 from tests.harness.bench import Bench
 from tests.harness.packages import Index, write_sdist, write_wheel
+from tests.harness.server import poll
 from tests.harness.tls import Authority
 
 SECRET = "tr0ub4dor-of-the-index"
-PROXIES = [f"{name}_proxy" for name in ("http", "https", "all", "no")]
 INSTALL = "pip3 install -r requirements.txt && python3 train.py"
 
 SNOOP = """
@@ -45,17 +46,9 @@ WAYS = ["default-index", "index-url", "extra-index-url", "named", "named-login",
 
 @pytest.fixture(autouse=True)
 def no_proxies_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in PROXIES:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
-def content(path: Path) -> bytes:
-    """Read a file that may be deleted meanwhile, as those of an ended job are."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return b""
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
 
 
 def variables(way: str, index: Index, home: Path) -> dict[str, str]:
@@ -99,8 +92,9 @@ def test_a_build_and_a_job_find_no_credentials_anywhere(tmp_path, monkeypatch, w
             assert text.count("JOB_DIRECTORY") >= 2  # the build's and the training's
             assert "{relay}" not in text.partition("spec.json")[0]
             assert SECRET not in text
+            poll(lambda: not (job.directory / "work").exists(), 60, "the work folder to be deleted")
             left = [path for path in bench.settings.root.rglob("*") if path.is_file() and not path.is_symlink()]
-            assert not [path for path in left if SECRET.encode() in content(path)]
+            assert not [path for path in left if SECRET.encode() in path.read_bytes()]
 
 
 def test_the_cache_of_packages_serves_the_next_environment(tmp_path, monkeypatch):
