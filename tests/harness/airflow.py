@@ -69,6 +69,7 @@ class NotInTime(AssertionError):
 
 
 PATIENCE = 3
+"""How many times as long as on an idle machine a test waits, so that it does not fail on a busy one."""
 
 
 def wait_for(what: str, probe: Callable[[], Answer], seconds: float = 60.0, pause: float = 0.2) -> Answer:

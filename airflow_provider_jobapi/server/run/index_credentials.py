@@ -58,9 +58,9 @@ def installer(environ: Mapping[str, str], netrc_file: Path | None = None) -> Ins
     """
     parts = _Parts(environ, _read_netrc(netrc_file))
     variables = {name: parts.without_credentials(name, value) for name, value in environ.items()}
-    # In this order a name in lower case comes last: it is meant where both are set, as with uv and curl.
-    in_order = sorted(environ.items())
-    proxies = {name.lower(): value for name, value in in_order if name.lower() in _PROXIES}
+    # Sorted, a name in lower case comes last: it is meant where both are set, as with uv and curl.
+    lowered = {name.lower(): value for name, value in sorted(environ.items())}
+    proxies = {name: value for name, value in lowered.items() if name in _PROXIES}
     with_login = [name for name, value in proxies.items() if "@" in value]
     if not parts.realms and not with_login:
         return Installer(dict(environ), "")
@@ -70,12 +70,11 @@ def installer(environ: Mapping[str, str], netrc_file: Path | None = None) -> Ins
             f"{odd[0].upper()} cannot be a SOCKS proxy where a package index or a proxy needs credentials: name an "
             "HTTP proxy, or an index without credentials."
         )
-    bypass = [value for name, value in in_order if name.lower() == "no_proxy"]
     told = {
         "realms": parts.realms,
         "proxies": {"https": proxies.get("https_proxy") or proxies.get("all_proxy") or "",
                     "http": proxies.get("http_proxy") or proxies.get("all_proxy") or ""},
-        "no_proxy": bypass[-1] if bypass else "",
+        "no_proxy": lowered.get("no_proxy", ""),
         "certificates": _certificates(environ),
         "insecure": environ.get("UV_INSECURE_HOST", "").split(),
     }  # fmt: skip
