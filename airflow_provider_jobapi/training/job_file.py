@@ -30,6 +30,7 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.job_features import without_unused
 from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_duplicates, validated
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -194,8 +195,11 @@ class JobFile(Strict):
         return parsed
 
     def canonical(self) -> bytes:
-        """The job as bytes, equal for equal jobs: defaults filled, keys sorted, env in its order."""
-        content = self.model_dump(mode="json", by_alias=True)
+        """The job as bytes, equal for equal jobs: defaults filled, keys sorted, env in its order.
+
+        A field of a later feature is in it only where it is used, see ``job_features``.
+        """
+        content = without_unused(self, self.model_dump(mode="json", by_alias=True))
         return json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
     def digest(self) -> str:

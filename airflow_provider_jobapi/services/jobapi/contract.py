@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer, sentence
+from airflow_provider_jobapi.training import job_features
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.job_limits import JobLimits
 from airflow_provider_jobapi.training.logs import LogLine, parse_records
@@ -55,6 +56,7 @@ class Storage:
 
     :ivar protocol: ``s3``, or ``http`` for the storage that the jobAPI is itself.
     :ivar limits: What one job may ask for, where the service says so.
+    :ivar features: What the service understands beyond the first version of the contract.
     """
 
     protocol: str
@@ -66,6 +68,7 @@ class Storage:
     state: str
     message: str
     limits: JobLimits = field(default_factory=JobLimits)
+    features: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ def read_storage(answer: Answer) -> Storage:
         state=text("status", "READY").upper(),
         message=sentence(text("message")),
         limits=JobLimits.of_header(answer.headers.get("job-limits", "")),
+        features=job_features.of_header(answer.headers.get("job-features", "")),
     )
     if read.protocol not in {"s3", "http"}:
         raise BrokenContract(f"The service's storage has the protocol {read.protocol[:40]!r}; expected http or s3.")

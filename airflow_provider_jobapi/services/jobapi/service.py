@@ -27,6 +27,7 @@ from airflow_provider_jobapi.services.jobapi.contract import Request, Storage
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.job_features import check_features, used_features
 from airflow_provider_jobapi.training.job_file import JobFile, check_input_count
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobStatus
@@ -106,7 +107,7 @@ class JobApiService:
         for _ in range(3):
             there = self._is_there(job_id)
             try:
-                if sources and not there:
+                if not there and (sources or used_features(job_file)):
                     self._upload(job_file, sources, job_id)
                 return replace(self._submission(request, job_id), inputs=job_file.job.inputs or ())
             except JobConflict as error:
@@ -258,6 +259,9 @@ class JobApiService:
 
         storage = self.storage()
         storage.limits.check(job_file)
+        check_features(job_file, storage.features)
+        if not sources:
+            return
         title = f"Uploading the files of job {job_id}"
         upload(self._open(storage), job_file.directory(job_id), sources, self._retry, self._log, title, self._meters)
 

@@ -25,6 +25,8 @@ from airflow_provider_jobapi.server.http.routes.dependencies import (
     authenticated,
 )
 from airflow_provider_jobapi.server.store.objects import ObjectWriter, StoredObject
+from airflow_provider_jobapi.training.job_features import features_of, to_header
+from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import write_time
 
 router = APIRouter(prefix=f"{PREFIX}/storage", tags=["storage"], dependencies=[authenticated])
@@ -76,6 +78,10 @@ _LIMITS = {
     ),
     "schema": {"type": "string"},
 }
+_FEATURES = {
+    "description": "What this server understands beyond the first version of the contract, such as `resume-from`",
+    "schema": {"type": "string"},
+}
 
 
 @router.get(
@@ -84,11 +90,12 @@ _LIMITS = {
     description="The status is `READY` after a write and a read have worked.",
     response_model=Storage,
     response_description="The address of the storage, and whether it works",
-    responses=documented() | {200: {"headers": {"Job-Limits": _LIMITS}}},
+    responses=documented() | {200: {"headers": {"Job-Limits": _LIMITS, "Job-Features": _FEATURES}}},
 )
 def get_storage(request: Request, response: Response, server: Components, storage: CallerStorage) -> Storage:
     """Return the address of the storage, and whether a write and a read work."""
     response.headers["Job-Limits"] = server.registry.limits.to_header()
+    response.headers["Job-Features"] = to_header(features_of(JobFile))
     probe = storage.probe()
     return Storage(
         endpoint=f"{server.settings.url.rstrip('/') or _address(request)}{PREFIX}/storage",
