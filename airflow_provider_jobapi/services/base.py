@@ -6,6 +6,7 @@ The worker side is synchronous, the trigger side asynchronous. A new service is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any, Protocol, Self
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.job_file import InputFile, digest_of
 from airflow_provider_jobapi.training.logs import LogChunk
+from airflow_provider_jobapi.training.model import FoundFile, kind_of, unsafe_to_load
 from airflow_provider_jobapi.training.status import JobStatus
 
 Handle = dict[str, Any]
@@ -55,12 +57,20 @@ class ModelFile:
 class Model:
     """The model that a job has left.
 
-    :ivar kind: What it is, such as ``saved_model``, ``onnx``, ``safetensors``, or ``files`` for anything else.
+    :ivar kind: What it is, such as ``saved_model``, ``onnx``, ``safetensors``, or ``files`` for anything else; see
+        :class:`~airflow_provider_jobapi.training.model.ModelKind`.
     :ivar files: Its files.
+    :ivar root: Its folder, relative to the job's working directory; empty where the service does not say.
     """
 
     kind: str
     files: tuple[ModelFile, ...]
+    root: str = ""
+
+    @property
+    def unsafe_to_load(self) -> bool:
+        """Whether to load the model can run code that is in its files, as with a pickle."""
+        return unsafe_to_load(self.kind, _found(self.files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +79,32 @@ class FetchedModel:
 
     :ivar location: Its directory, as a URI.
     :ivar files: Its files.
+    :ivar kind: What it is, as in :class:`Model`; told by the names of the files where a service does not say.
     """
 
     location: str
     files: tuple[ModelFile, ...]
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        """Tell the kind by the files, where it is not given."""
+        if not self.kind:
+            object.__setattr__(self, "kind", kind_of(_found(self.files)).value)
+
+    @property
+    def unsafe_to_load(self) -> bool:
+        """Whether to load the model can run code that is in its files, as with a pickle."""
+        return unsafe_to_load(self.kind, _found(self.files))
 
     @property
     def sha256(self) -> str | None:
         """The SHA-256 over the paths and hashes of its files; None where the hash of one is not known."""
         known = [(file.path, file.sha256) for file in self.files if file.sha256 is not None]
         return digest_of(known) if len(known) == len(self.files) else None
+
+
+def _found(files: Iterable[ModelFile]) -> list[FoundFile]:
+    return [FoundFile(file.path, file.size) for file in files]
 
 
 class LogFollower(Protocol):

@@ -18,13 +18,10 @@ from airflow_provider_jobapi.services.files.stores import ObjectStore
 from airflow_provider_jobapi.services.files.transfers import Meters, download, run
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job_file import check_path
-from airflow_provider_jobapi.training.model import MARKERS
+from airflow_provider_jobapi.training.model import MARKERS, MOST_FILES, ModelKind
 
-SAVED_MODEL = "saved_model"
+SAVED_MODEL = ModelKind.SAVED_MODEL.value
 """The kind of a model whose service names none; it holds a ``saved_model.pb``."""
-
-MOST_FILES = 100_000
-"""The most files of one model."""
 
 
 def read_listing(entries: Iterable[dict[str, Any]], kind: str = SAVED_MODEL) -> dict[ModelFile, str]:
@@ -122,11 +119,13 @@ def fetch(
     retry: Retry,
     log: logging.Logger,
     meters: Meters | None,
+    kind: str = "",
 ) -> FetchedModel:
     """Fetch a model, unless its destination holds it already. A file without a SHA-256 is checked by its size only.
 
     :param keys: The files of the model, and the key of each in the store.
     :param store_of: Opens the store, when it is needed.
+    :param kind: The kind of the model, where the service names it.
     :raises JobConflict: when the destination holds another model.
     """
     files = tuple(keys)
@@ -137,7 +136,7 @@ def fetch(
         )
     if place.holds(files):
         log.info(f"The model of job {job_id} is in {place.location} already.")
-        return FetchedModel(place.location, files)
+        return FetchedModel(place.location, files, kind)
     store = store_of()
     title = f"Fetching the model of job {job_id}"
     place.publish(
@@ -146,4 +145,4 @@ def fetch(
         lambda file, out, on_bytes: download(store, keys[file], file, out, retry, on_bytes),
         lambda tasks: run(title, tasks, log, meters),
     )
-    return FetchedModel(place.location, files)
+    return FetchedModel(place.location, files, kind)

@@ -189,7 +189,7 @@ class JobApiService:
         model, keys = found
         check_kind(job_id, kind, model.kind)
         place = destination_of(destination, self._version(handle) if version is None else str(version))
-        return fetch(job_id, keys, place, self._store, self._retry, self._log, self._meters)
+        return fetch(job_id, keys, place, self._store, self._retry, self._log, self._meters, model.kind)
 
     def follower(self, handle: Handle) -> JobApiFollower:
         """Return a follower of this job for the triggerer."""
