@@ -72,7 +72,7 @@ def training_task(
     :param python_callable: The function.
     :param multiple_outputs: Whether the parts of the task's result, such as ``job_id``, are XComs of their own too.
     :param kwargs: Every parameter of :class:`~airflow_provider_jobapi.operators.training.SubmitTrainingOperator`
-        except ``script``.
+        except ``script`` and ``entry_point``. The function may import the modules of ``source``.
     :raises InvalidJob: when the function, or a name that it uses, cannot be shipped.
     """
     from airflow_provider_jobapi.decorators.source import script_of
@@ -81,6 +81,8 @@ def training_task(
         return partial(training_task, multiple_outputs=multiple_outputs, **kwargs)
     if "script" in kwargs:
         raise InvalidJob("@task.training takes no script: the function is the script.", field="script")
+    if "entry_point" in kwargs:
+        raise InvalidJob("@task.training takes no entry_point: the function is what is run.", field="entry_point")
     if kwargs.get("python_major_version", 3) != 3:
         raise InvalidJob("@task.training needs python_major_version 3.", field="python_major_version")
     return task_decorator_factory(

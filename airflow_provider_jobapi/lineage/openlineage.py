@@ -25,6 +25,8 @@ from openlineage.client.facet_v2 import (
     source_code_job,
 )
 
+from airflow_provider_jobapi.services.files.data import fixed_part, is_glob
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
 
@@ -75,7 +77,7 @@ def data_datasets(data: Mapping[str, DataSource], job: tuple[str, str] | None) -
     named = []
     for name, source in data.items():
         if not isinstance(source, str | bytes):
-            named.append(dataset_of(str(source)))
+            named.append(dataset_of(str(fixed_part(source)[0] if is_glob(source) else source)))
         elif job is not None:
             named.append((job[0], f"{job[1]}/{name}"))
     if len(named) > MAX_FILES:

@@ -15,10 +15,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.operators.paths import check_data, check_script, is_script_file, requirements_of
+from airflow_provider_jobapi.operators.paths import (
+    beside,
+    bundle_of,
+    check_data,
+    check_script,
+    data_entries,
+    is_script_file,
+    requirements_of,
+    source_folder,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+    from airflow_provider_jobapi.services.files.code import Code
     from airflow_provider_jobapi.training.job import DataSource, TrainingJob
 
 
@@ -42,8 +52,11 @@ class Parameter(NamedTuple):
 
 PARAMETERS = (
     Parameter("script", "script", templated=False),  # ``{{`` is legal Python
+    Parameter("source", "source"),
+    Parameter("entry_point", "entry_point"),
     Parameter("job_name", "name", "jobName"),
     Parameter("env", "env", json=list),
+    Parameter("env_vars", "env_vars", json=list),
     Parameter("arguments", "arguments", json=list),
     Parameter("image", "image"),
     Parameter("completion_time", "completion_time", "completionTime"),
@@ -51,7 +64,7 @@ PARAMETERS = (
     Parameter("nodes", "nodes"),
     Parameter("requirements", "requirements"),
     Parameter("python_major_version", "python_major_version", "pythonMajorVersion"),
-    Parameter("data_input", "data", json=dict),
+    Parameter("data_input", "data", json=list),
     Parameter("service_options", "service_options", json=dict),
     Parameter("destination"),
     Parameter("metric_definitions", json=list, templated=False),  # so is ``{3}`` in a regular expression
@@ -74,16 +87,25 @@ class Parameters:
     :param conn_id: The connection, for error messages.
     :param default_name: The job's name where the DAG gives none.
     :param folder: The folder of the DAG file, where relative paths begin.
+    :param bundle: The root of the DAG bundle; by default the same folder.
     """
 
     def __init__(
-        self, given: Mapping[str, Any], config: Any = None, *, conn_id: str, default_name: str, folder: Path
+        self,
+        given: Mapping[str, Any],
+        config: Any = None,
+        *,
+        conn_id: str,
+        default_name: str,
+        folder: Path,
+        bundle: Path | None = None,
     ) -> None:
         self._given = given
         self._config = config
         self._conn_id = conn_id
         self._default_name = default_name
         self._folder = folder
+        self._bundle = bundle or folder
 
     @classmethod
     def of(cls, operator: SubmitTrainingOperator, map_index: int | None = None) -> Parameters:
@@ -94,6 +116,7 @@ class Parameters:
             conn_id=operator.conn_id,
             default_name=default_name(operator.dag_id, operator.task_id, map_index),
             folder=Path(operator.dag.fileloc).parent,
+            bundle=bundle_of(operator.dag),
         )
 
     @property
@@ -114,14 +137,19 @@ class Parameters:
         """
         from airflow_provider_jobapi.training.job import TrainingJob
 
-        given = {each.field: self._value(each) for each in PARAMETERS if each.field not in {None, "script", "data"}}
+        own = {None, "script", "source", "data"}
+        given = {str(each.field): self._value(each) for each in PARAMETERS if each.field not in own}
         fields = {field: value for field, value in given.items() if value not in (None, "")}
         if "requirements" in fields:
             fields["requirements"] = requirements_of(fields["requirements"], self._folder)
         fields |= {field: _whole(fields[field]) for field in fields.keys() & {"nodes", "python_major_version"}}
         if "resources" in fields:
             fields["resources"] = {name: _whole(value) for name, value in fields["resources"].items()}
-        fields |= {"name": self.job_name, "script": self.script(), "data": self.data}
+        fields |= {"name": self.job_name, "script": self.script(), "data": self._data_files()}
+        if self.code is not None:
+            fields["source"] = self.code.files
+            fields["entry_point"] = self.code.entry_point or fields.get("entry_point", "")
+            fields.setdefault("requirements", self.code.requirements or "")
         try:
             return TrainingJob.of(**fields)
         except InvalidJob as error:
@@ -136,13 +164,38 @@ class Parameters:
         name = self._read("job_name") or self._default_name
         return cast("str", number_as_text(name))  # such as ds_nodash, of which a native template makes a number
 
+    @cached_property
+    def code(self) -> Code | None:
+        """The folder of code; None where the DAG gives none.
+
+        :raises InvalidJob: when it cannot be a job's code.
+        """
+        from airflow_provider_jobapi.services.files.code import read_code
+
+        source, entry_point = self._read("source"), self._read("entry_point")
+        if source in (None, ""):
+            return None
+        root = source_folder(source, self._folder, self._bundle)
+        return read_code(root, entry_point, with_script=self._read("script") is not None, bundle=self._bundle)
+
     @property
     def data(self) -> dict[str, DataSource]:
-        """The job's data files and where their contents come from."""
-        data = {name: _beside(source, self._folder) for name, source in (self._read("data_input") or {}).items()}
-        for name, source in data.items():
-            check_data(str(name), source)
+        """The job's data as the DAG gives it, with folders and globs, and where it comes from."""
+        data: dict[str, DataSource] = {}
+        for name, source in self._data_entries():
+            data[str(source) if name in data else name] = source
         return data
+
+    def _data_entries(self) -> list[tuple[str, DataSource]]:
+        entries = data_entries(self._read("data_input"), self._folder, self._bundle)
+        for name, source in entries:
+            check_data(str(name), source)
+        return entries
+
+    def _data_files(self) -> dict[str, DataSource]:
+        from airflow_provider_jobapi.services.files.data import expand
+
+        return expand(self._data_entries())
 
     @property
     def destination(self) -> str | None:
@@ -262,7 +315,7 @@ def read_script(script: Any, folder: Path) -> str:
             "the DAG file.",
             field="script",
         )
-    source = _beside(source, folder)
+    source = beside(source, folder)
     try:
         with source.open("rb") as file:
             return bytes(file.read()).decode("utf-8")
@@ -280,11 +333,6 @@ def read_script(script: Any, folder: Path) -> str:
         ) from None
     except UnicodeDecodeError:
         raise InvalidJob(f"script {source} is not UTF-8; save it as UTF-8.", field="script") from None
-
-
-def _beside(source: Any, folder: Path) -> Any:
-    """Make a relative path begin at the DAG file, whatever the worker's working directory is."""
-    return folder / source if isinstance(source, Path) and not source.is_absolute() else source
 
 
 def default_name(dag_id: str, task_id: str, map_index: int | None = None) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.entry_point import refuse_notebook, words_of
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
 _PLACE = re.compile(r"(?:/|~\w*/|\$\w+/|\$\{\w+\}/|\.\.?/|\\\\|[A-Za-z]:[\\/]|file:/|[A-Za-z][A-Za-z0-9+.-]*://)\S+")
@@ -42,13 +44,13 @@ def check_script(script: Any) -> None:
         raise InvalidJob(f"script {line!r} is an address: give ObjectStoragePath({line!r}).", field="script")
     if re.match(r"(python[0-9.]*\s+)?-m\s", line):
         raise InvalidJob(
-            f"script {line!r} is a command: give a script that calls runpy.run_module(…), and install the package by "
-            "requirements.",
+            f"script {line!r} is a command: give the module's folder in source, and -m and the module's name in "
+            "entry_point.",
             field="script",
         )
     suffix = Path(line).suffix.lower()
     if suffix in _NO_PYTHON and not re.search(r"[()='\"#;]", line):
-        raise _no_python(line, suffix)
+        raise _no_python(line)
     if not is_script_file(line) and _does_nothing(line):
         raise InvalidJob(
             f"script {line[:200]!r} is neither Python nor the name of a .py file: give the source text, a Path, or the "
@@ -77,7 +79,7 @@ def _check_object(script: Any) -> None:
         )
     suffix = str(getattr(script, "suffix", "")).lower()
     if suffix in _NO_PYTHON:
-        raise _no_python(str(script), suffix)
+        raise _no_python(str(script))
 
 
 def _does_nothing(line: str) -> bool:
@@ -91,9 +93,9 @@ def _does_nothing(line: str) -> bool:
     return all(isinstance(node, _BARE) for node in ast.walk(body[0].value))
 
 
-def _no_python(name: str, suffix: str) -> InvalidJob:
-    advice = "export the notebook as a .py file" if suffix == ".ipynb" else "give a .py file, which may start others"
-    return InvalidJob(f"script {name!r} is not Python: {advice}.", field="script")
+def _no_python(name: str) -> InvalidJob:
+    refuse_notebook("script", name)
+    return InvalidJob(f"script {name!r} is not Python: give a .py file, which may start others.", field="script")
 
 
 def is_script_file(script: str) -> bool:
@@ -114,12 +116,100 @@ def check_data(name: str, source: Any) -> None:
             f"{kind}({source.strip()!r}) for the file of this name, or bytes for a file with this text.",
             field=field,
         )
-    if isinstance(source, Path) and source.is_dir():
+
+
+def check_source(source: Any, entry_point: Any) -> None:
+    """Refuse what cannot be a folder of code and its entry point, by their form alone, when a DAG is parsed.
+
+    :raises InvalidJob: saying what to give instead.
+    """
+    if isinstance(entry_point, str) and entry_point.strip() and "{{" not in entry_point and "{%" not in entry_point:
+        words_of(entry_point)
+    if isinstance(source, str):
+        text = source.strip()
+        refuse_notebook("source", text)
+        if _URI.fullmatch(text):
+            raise InvalidJob(f"source {text!r} is an address: give ObjectStoragePath({text!r}).", field="source")
+        if text.lower().endswith(".py") or "\n" in text:
+            raise InvalidJob(
+                f"source {text[:200]!r} is a script: give it as script, or the name of its folder as source and the "
+                "file as entry_point.",
+                field="source",
+            )
+    elif source is not None and not hasattr(source, "open") and not hasattr(source, "iter_references"):
         raise InvalidJob(
-            f"{field} is the folder {source}: name its files one by one, such as {{file.name: file for file in "
-            f"Path({str(source)!r}).iterdir()}}.",
+            f"source is a {type(source).__name__}; it must be a folder: its name beside the DAG file, a Path or an "
+            "ObjectStoragePath.",
+            field="source",
+        )
+
+
+def bundle_of(dag: Any) -> Path:
+    """The root of the DAG bundle that a DAG file is in; its own folder where Airflow does not say."""
+    file, below = Path(dag.fileloc), Path(getattr(dag, "relative_fileloc", None) or "")
+    count = len(below.parts)
+    known = 0 < count < len(file.parts) and file.parts[-count:] == below.parts
+    return Path(*file.parts[:-count]) if known else file.parent
+
+
+def source_folder(source: Any, folder: Path, bundle: Path) -> Any:
+    """The folder of code that is given as a path, or as its name beside the DAG file.
+
+    :param folder: The folder of the DAG file.
+    :param bundle: The root of its bundle; a name leads to no folder outside of it.
+    :raises InvalidJob: when it cannot be one.
+    """
+    check_source(source, None)
+    return _inside("source", source, folder, bundle) if isinstance(source, str) else beside(source, folder)
+
+
+def _inside(field: str, name: str, folder: Path, bundle: Path) -> Path:
+    place = folder / name.strip()
+    if not place.resolve().is_relative_to(bundle.resolve()):
+        raise InvalidJob(
+            f"{field} {name!r} is outside of the DAG's bundle {bundle}; give it as a Path.",
             field=field,
         )
+    return place
+
+
+def beside(source: Any, folder: Path) -> Any:
+    """Make a relative path begin at the DAG file, whatever the worker's working directory is."""
+    return folder / source if isinstance(source, Path) and not source.is_absolute() else source
+
+
+def data_entries(given: Any, folder: Path, bundle: Path) -> list[tuple[str, Any]]:
+    """The name and the source of each data file, folder and glob.
+
+    :param given: ``data_input``: an object of names and sources, a path, or a list of paths, whose names are kept.
+    :raises InvalidJob: when it is something else.
+    """
+    if given is None:
+        return []
+    if isinstance(given, Mapping):
+        return [(str(name), beside(source, folder)) for name, source in given.items()]
+    paths = list(given) if isinstance(given, Iterable) and not hasattr(given, "open") else [given]
+    return [_named(each, folder, bundle) for each in paths]
+
+
+def _named(path: Any, folder: Path, bundle: Path) -> tuple[str, Any]:
+    """A path of a list and its name: as it is written where it is relative, and else its last part."""
+    from airflow_provider_jobapi.services.files.data import fixed_part, is_glob
+
+    if isinstance(path, str):
+        _inside("data_input", path, folder, bundle)
+        path = Path(path.strip())
+    if not hasattr(path, "open"):
+        raise InvalidJob(
+            f"data_input has a {type(path).__name__}: it is an object of names and contents or paths, or a list of "
+            "paths.",
+            field="data_input",
+        )
+    source = beside(path, folder)
+    keeps = isinstance(path, Path) and not path.is_absolute() and ".." not in path.parts
+    if is_glob(source):
+        return (fixed_part(path)[0].as_posix() if keeps else "."), source
+    return (path.as_posix() if keeps else str(source.name)), source
 
 
 def _names_a_file(name: str, text: str) -> bool:

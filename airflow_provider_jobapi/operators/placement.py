@@ -201,6 +201,10 @@ class Placement:
                 self._log.info(f"config: ignored {', '.join(parameters.ignored_headers)}, which name no parameter.")
             _ = parameters.metric_definitions  # an invalid one is refused before anything is submitted
             job = parameters.job
+            if parameters.code is not None:
+                self._log.info(f"source: {parameters.code.summary()}")
+                if warning := parameters.code.warning():
+                    self._log.warning(f"source: {warning}")
             if kept := [each.name for each in job.env if each.name in SYSTEM_VARIABLES]:
                 self._log.warning(
                     f"env: {', '.join(kept)} reaches the script as an argument only, since the job needs its own "

@@ -86,6 +86,8 @@ def _facts(placed: Placed, parameters: Parameters, conn_id: str) -> dict[str, An
         "data": [],
         "data_version": placed.data_version or data_version(inputs),
     }
+    if job.entry_point:
+        facts["entry_point"] = job.entry_point[:_MAX_TEXT]
     left = MAX_FACTS_BYTES - len(json.dumps(facts))
     lines = [without_credentials(line) for line in job.requirements.splitlines()]
     facts["requirements"], used = _first(lines, len(lines), left // 2, "… and {} more".format)

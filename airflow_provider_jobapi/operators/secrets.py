@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi._airflow import is_secret_name, masked_secrets
-from airflow_provider_jobapi.exceptions import TrainingError
+from airflow_provider_jobapi.exceptions import InvalidJob, TrainingError
+from airflow_provider_jobapi.training.arguments import argument_list
 from airflow_provider_jobapi.training.masking import Masker, occurring
 from airflow_provider_jobapi.triggers import xcoms
 
@@ -39,6 +40,7 @@ _MOST_TEXT = 64 * 1024 * 1024
 
 _URL_CREDENTIALS = re.compile(r"://(?:[^\s:@/]*:)?([^\s/]+)@")
 _URL_QUERY = re.compile(r"[?&]([^\s=&#]+)=([^\s&#]+)")
+_NESTED = ("env", "env_vars", "arguments")
 _OPTION = re.compile(r"--?([\w.-]+)(?:=(.*))?", re.DOTALL)
 
 
@@ -124,22 +126,24 @@ class JobSecrets:
             mask_secret(secret)
 
 
-def hide_literals(env: Any, requirements: Any, arguments: Any = None, config: Any = None) -> None:
+def hide_literals(env: Any, requirements: Any, arguments: Any = None, config: Any = None, env_vars: Any = None) -> None:
     """Let Airflow hide the secrets that a DAG writes out: under names such as ``API_TOKEN``, and in addresses.
 
     The parameters are the operator's, rendered.
 
     :param env: A mapping, a list of names and values, or JSON text.
     :param requirements: A text or a list.
-    :param arguments: A list or JSON text, in which a secret follows an option such as ``--api-token``.
+    :param arguments: A list, a mapping or JSON text, in which a secret follows an option such as ``--api-token``.
     :param config: A mapping or JSON text, which may have all of them.
+    :param env_vars: As ``env``.
     """
     from airflow.sdk.log import mask_secret
 
     headers = _read(config)
     more = headers if isinstance(headers, Mapping) else {}
-    for name, value in (*_variables(env), *_variables(more.get("env"))):
-        mask_secret(value, name)
+    for given in (env, env_vars, more.get("env"), more.get("env_vars")):
+        for name, value in _variables(given):
+            mask_secret(value, name)
     for name, value in (*_options(arguments), *_options(more.get("arguments"))):
         mask_secret(value, name)
     for line in (*_lines(requirements), *_lines(more.get("requirements"))):
@@ -152,18 +156,24 @@ def hide_literals(env: Any, requirements: Any, arguments: Any = None, config: An
 def with_texts(env: Any) -> Any:
     """Return ``env`` with numbers under names such as ``PIN_TOKEN`` as texts, since Airflow hides no numbers.
 
-    Each reaches the script as a text anyway. Applied to ``config``, it changes the ``env`` in it.
+    Each reaches the script as a text anyway. Applied to ``config``, it changes the ``env`` and the like in it. Options
+    of ``arguments`` are treated in the same way.
     """
     if isinstance(env, Mapping):
-        return {name: with_texts(value) if name == "env" else _text_of(name, value) for name, value in env.items()}
+        return {name: with_texts(value) if name in _NESTED else _text_of(name, value) for name, value in env.items()}
     if isinstance(env, list | tuple):
         return [
             {**each, "value": _text_of(each.get("name"), each.get("value"))}
             if isinstance(each, Mapping) and "value" in each
-            else each
+            else _options_as_texts(each)
             for each in env
         ]
     return env
+
+
+def _options_as_texts(each: Any) -> Any:
+    """Options in a list of arguments; an entry of ``env`` without a value is left for its check."""
+    return {name: _text_of(name, value) for name, value in each.items()} if isinstance(each, Mapping) else each
 
 
 def _text_of(name: Any, value: Any) -> Any:
@@ -190,7 +200,10 @@ def _variables(env: Any) -> Iterator[tuple[str, str]]:
 
 def _options(arguments: Any) -> Iterator[tuple[str, str]]:
     name = ""
-    arguments = _read(arguments)
+    try:
+        arguments = argument_list(_read(arguments))
+    except InvalidJob:  # which the task itself reports
+        return
     for each in arguments if isinstance(arguments, list | tuple) else ():
         option = _OPTION.fullmatch(each) if isinstance(each, str) else None
         if option is not None and option[2] is not None:

@@ -15,7 +15,7 @@ from airflow_provider_jobapi.lineage.mixins import ServiceJob, TrainingInputs, T
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
 from airflow_provider_jobapi.operators.parameters import PARAMETERS, Parameters, portable
-from airflow_provider_jobapi.operators.paths import check_script
+from airflow_provider_jobapi.operators.paths import check_script, check_source
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.operators.placement import Placed, Placement
     from airflow_provider_jobapi.operators.secrets import JobSecrets
     from airflow_provider_jobapi.services.base import FetchedModel, Handle, TrainingService
-    from airflow_provider_jobapi.training.job import DataSource
+    from airflow_provider_jobapi.training.job import DataPath, DataSource
     from airflow_provider_jobapi.training.status import JobStatus
     from airflow_provider_jobapi.triggers.training import TrainingTrigger
 
@@ -41,12 +41,20 @@ class SubmitTrainingOperator(TrainingLineage):
     :param script: The training script: source text, a ``Path``, or the name of a ``.py`` file beside the DAG file.
         Read when the task runs, and never a template, since ``{{`` is legal Python. None where the service runs an
         image or an algorithm without one.
+    :param source: A folder of code, which becomes the script's working directory: a ``Path``, an ``ObjectStoragePath``,
+        or its name beside the DAG file, inside the DAG's bundle. What ``.gitignore`` and ``.jobapiignore`` exclude,
+        caches, virtual environments and files that look like secrets are left out. With ``script``, that runs beside
+        the folder's modules. (templated)
+    :param entry_point: What of ``source`` is run: the path of a ``.py`` file in it, or a module, as in
+        ``"-m package.train"``. By default ``train.py``, ``main.py`` or ``__main__.py``, or the only script. (templated)
     :param job_name: The job's name; by default made of the DAG's and the task's ids. (templated)
     :param env: ``[{"name": …, "value": …}]``, a mapping, or JSON text. Each reaches the script as ``--name=value``,
         the name in lower case, and as an environment variable; as an argument only where the job needs its own
         variable of that name, such as ``PATH`` or ``MODEL_DIR``. (templated)
-    :param arguments: More arguments of the script, after those of ``env``; without a script, those of the image. A
-        list, or JSON text. (templated)
+    :param env_vars: Environment variables that are no arguments: a mapping, or a list as for ``env``. (templated)
+    :param arguments: More arguments of the script, after those of ``env``; without a script, those of the image. A list
+        of words; a mapping of options, as in ``{"lr": 0.1, "resume": None, "layers": [64, 32]}``, whose names are kept
+        as they are; a list of both; or JSON text. (templated)
     :param image: The container image, where the service runs containers. (templated)
     :param completion_time: The time that the service allows for the run, such as ``"20h"``, or a ``timedelta``.
         (templated)
@@ -57,7 +65,9 @@ class SubmitTrainingOperator(TrainingLineage):
     :param python_major_version: 2 or 3. (templated)
     :param data_input: ``{file name: content}``: a text, bytes, a ``Path`` or an ``ObjectStoragePath``, whose content is
         uploaded for the script. A text is always content, never the name of a file nor a template; a template may
-        make the whole mapping, as JSON text. (templated)
+        make the whole mapping, as JSON text. A path may be a folder, or a glob such as ``Path("rows/*.csv")``: its
+        files are below the name, under their relative paths. A path, or a list of paths, keeps its own names.
+        (templated)
     :param template_data: Whether the texts in ``data_input`` are templates.
     :param service_options: Options that only this kind of service has, in its own words. (templated)
     :param config: Headers that override the parameters of the same name, also under the names of the jobAPI's
@@ -78,7 +88,7 @@ class SubmitTrainingOperator(TrainingLineage):
     template_fields: Sequence[str] = (*(each.name for each in PARAMETERS if each.templated), "config")
     # A value that ends in .py or .yaml is a value; Airflow would read a file in its place.
     template_ext: Sequence[str] = ()
-    template_fields_renderers = {"env": "json", "job_resources": "json", "config": "json"}  # noqa: RUF012 -- Airflow's
+    template_fields_renderers = {"env": "json", "env_vars": "json", "job_resources": "json", "config": "json"}  # noqa: RUF012 -- Airflow's
     operator_extra_links = (TrainingLink(), ModelLink())
     ui_color = "#dcecf7"
 
@@ -87,16 +97,19 @@ class SubmitTrainingOperator(TrainingLineage):
         *,
         conn_id: str = DEFAULT_CONN_ID,
         script: str | Path | ObjectStoragePath | None = None,
+        source: str | Path | ObjectStoragePath | None = None,
+        entry_point: str | None = None,
         job_name: str | None = None,
         env: Sequence[Mapping[str, Any]] | Mapping[str, Any] | str | None = None,
-        arguments: Sequence[str] | str | None = None,
+        env_vars: Sequence[Mapping[str, Any]] | Mapping[str, Any] | str | None = None,
+        arguments: Sequence[Any] | Mapping[str, Any] | str | None = None,
         image: str = "tensorflow/tensorflow:latest",
         completion_time: str | float | timedelta = "24h",
         job_resources: Mapping[str, int | str] | str | None = None,
         nodes: int | str = 1,
         requirements: str | Path | Sequence[str] | None = None,
         python_major_version: int | str = 3,
-        data_input: Mapping[str, DataSource] | str | None = None,
+        data_input: Mapping[str, DataSource] | Sequence[DataPath | str] | DataPath | str | None = None,
         template_data: bool = False,
         service_options: Mapping[str, Any] | str | None = None,
         config: Mapping[str, Any] | str | None = None,
@@ -110,10 +123,14 @@ class SubmitTrainingOperator(TrainingLineage):
     ) -> None:
         super().__init__(**kwargs)
         check_script(script)
+        check_source(source, entry_point)
         self.conn_id = conn_id
         self.script = script
+        self.source = source
+        self.entry_point = entry_point
         self.job_name = job_name
         self.env = portable(env)
+        self.env_vars = portable(env_vars)
         self.arguments = portable(arguments)
         self.image = image
         self.completion_time = portable(completion_time)
@@ -241,8 +258,9 @@ class SubmitTrainingOperator(TrainingLineage):
 
         super()._do_render_template_fields(parent, *arguments, **named)
         if parent is self:
-            self.env, self.config = with_texts(self.env), with_texts(self.config)
-            hide_literals(self.env, self.requirements, self.arguments, self.config)
+            self.env, self.env_vars = with_texts(self.env), with_texts(self.env_vars)
+            self.arguments, self.config = with_texts(self.arguments), with_texts(self.config)
+            hide_literals(self.env, self.requirements, self.arguments, self.config, self.env_vars)
 
     def _new_placement(self, ti: Any, before_submit: Callable[[str], None] = lambda _: None) -> Placement:
         from airflow_provider_jobapi.operators.placement import Placement

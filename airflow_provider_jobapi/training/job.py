@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 from pydantic import BeforeValidator, Field
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.arguments import argument_list
+from airflow_provider_jobapi.training.entry_point import find, refuse_notebook_text, words_of
 from airflow_provider_jobapi.training.job_file import (
     NAME,
     EnvVar,
@@ -97,7 +99,13 @@ class TrainingJob(Strict):
         ),
     ]
     script: Text | None = Field(default=None, min_length=1, description="the source text of the training script")
-    """None where an image or a built-in algorithm says by itself what to run."""
+    """None where ``source`` has it, or an image or a built-in algorithm says by itself what to run."""
+    source: dict[str, Any] = Field(default_factory=dict, description="an object of file names and their contents")
+    """Files of code, by their path in the working directory. A script finds them beside itself."""
+    entry_point: Text = Field(
+        default="", description="the path of a .py file of source, such as train.py, or -m and a module"
+    )
+    """What of ``source`` is run, in place of ``script``."""
     env: Annotated[
         tuple[EnvVar, ...],
         BeforeValidator(_env),
@@ -105,9 +113,19 @@ class TrainingJob(Strict):
     ]
     """Each is an environment variable, unless it is one of :data:`SYSTEM_VARIABLES`, and reaches the script as
     ``--name=value``, the name in lower case."""
+    env_vars: Annotated[
+        tuple[EnvVar, ...],
+        BeforeValidator(_env),
+        Field(default=(), description='an object of names and values, or a list of {"name": …, "value": …} objects'),
+    ]
+    """Environment variables that are no arguments."""
     arguments: Annotated[
         tuple[Annotated[Text, NumberAsText], ...],
-        Field(default=(), max_length=1_000, description='a list of texts, such as ["--epochs", "5"]'),
+        Field(
+            default=(),
+            max_length=1_000,
+            description='a list such as ["--epochs", "5"], or an object such as {"epochs": 5}',
+        ),
     ]
     """More arguments of the script, after those of ``env``; without a script, the arguments of the image's command."""
     image: Text = Field(
@@ -139,17 +157,31 @@ class TrainingJob(Strict):
     def of(cls, **fields: Any) -> TrainingJob:
         """Make a job from its fields.
 
+        :param fields: ``arguments`` may have options as objects, see
+            :mod:`~airflow_provider_jobapi.training.arguments`.
         :raises InvalidJob: naming the field and saying what is allowed.
         """
+        if "arguments" in fields:
+            fields["arguments"] = argument_list(fields["arguments"])
         job = validated(cls, fields)
         refuse_duplicates("env", [variable.name.lower() for variable in job.env])
+        _check_env_vars(job)
         for name, source in job.data.items():
-            _check_data(name, source)
-        return job
+            _check_file("data", name, source)
+            if name in job.source:
+                raise InvalidJob(f"data[{name!r}] would replace a file of source; give it another name.", field="data")
+        return job.model_copy(update={"entry_point": _checked_entry_point(job)})
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        """What Python runs: the script's name, the path of a file, or ``-m`` and a module; empty without a script."""
+        if self.script is not None:
+            return (SCRIPT_NAME,)
+        return words_of(self.entry_point) if self.entry_point else ()
 
     def variables(self) -> tuple[EnvVar, ...]:
-        """The environment variables: ``env`` without those that the system and the service set."""
-        return tuple(each for each in self.env if each.name not in SYSTEM_VARIABLES)
+        """The environment variables: ``env`` without those that the system and the service set, and ``env_vars``."""
+        return (*(each for each in self.env if each.name not in SYSTEM_VARIABLES), *self.env_vars)
 
     def command(self) -> str:
         """The shell command that installs the requirements and runs the script, every value quoted.
@@ -158,17 +190,20 @@ class TrainingJob(Strict):
 
         :raises InvalidJob: when the job has no script.
         """
-        if self.script is None:
+        if not self.program:
             raise InvalidJob("script is missing: it is the source text of the training script.", field="script")
         suffix = "3" if self.python_major_version == 3 else ""
         variables = [f"--{each.name.lower()}={each.value}" for each in self.env]
-        run = [f"python{suffix}", SCRIPT_NAME, *variables, *self.arguments]
+        run = [f"python{suffix}", *self.program, *variables, *self.arguments]
         install = [f"pip{suffix}", "install", "-r", REQUIREMENTS_NAME]
-        return " && ".join(shlex.join(part) for part in ([install, run] if self.requirements.strip() else [run]))
+        installs = self.requirements.strip() or REQUIREMENTS_NAME in self.source
+        return " && ".join(shlex.join(part) for part in ([install, run] if installs else [run]))
 
     def files(self) -> dict[str, DataSource]:
         """Every file of the working directory and where its content comes from."""
-        own: dict[str, DataSource] = {} if self.script is None else {SCRIPT_NAME: self.script}
+        own: dict[str, DataSource] = dict(self.source)
+        if self.script is not None:
+            own[SCRIPT_NAME] = self.script
         if self.requirements.strip():
             own[REQUIREMENTS_NAME] = re.sub(r"\s*\Z", "\n", self.requirements)
         return own | self.data
@@ -185,14 +220,19 @@ class TrainingJob(Strict):
             completion_time=self.completion_time,
             resources=self.resources,
         )
-        ordered = tuple(sorted(inputs, key=lambda file: file.path))
+        marked = (file.model_copy(update={"code": True}) if self._is_code(file.path) else file for file in inputs)
+        ordered = tuple(sorted(marked, key=lambda file: file.path))
         return JobFile(job=JobSpec(name=self.name, env=self.variables(), execution=execution, inputs=ordered))
+
+    def _is_code(self, path: str) -> bool:
+        return path in self.source and path != REQUIREMENTS_NAME
 
 
 def data_files(inputs: Iterable[InputFile]) -> tuple[InputFile, ...]:
-    """The job's data files, sorted by name: all inputs but the script and the requirements."""
+    """The job's data files, sorted by name: all inputs but the script, the requirements and the other code."""
     own = {SCRIPT_NAME, REQUIREMENTS_NAME}
-    return tuple(sorted((file for file in inputs if file.path not in own), key=lambda file: file.path))
+    data = (file for file in inputs if not file.code and file.path not in own)
+    return tuple(sorted(data, key=lambda file: file.path))
 
 
 def data_version(inputs: Iterable[InputFile]) -> str | None:
@@ -201,8 +241,50 @@ def data_version(inputs: Iterable[InputFile]) -> str | None:
     return digest_of(files) if files else None
 
 
-def _check_data(name: str, source: object) -> None:
-    field = f"data[{name!r}]"
+def _check_env_vars(job: TrainingJob) -> None:
+    names = [each.name for each in job.env_vars]
+    refuse_duplicates("env_vars", names)
+    for name in names:
+        if name in SYSTEM_VARIABLES:
+            raise InvalidJob(
+                f"env_vars cannot set {name!r}, since the job needs its own variable of that name; choose another one.",
+                field="env_vars",
+            )
+        if any(each.name == name for each in job.env):
+            raise InvalidJob(f"env_vars has {name!r}, which env has as well; name it once.", field="env_vars")
+
+
+def _checked_entry_point(job: TrainingJob) -> str:
+    """The entry point of a job's folder of code, checked against its files; empty for a job without one."""
+    for name, source in job.source.items():
+        _check_file("source", name, source)
+    if job.script is not None:
+        refuse_notebook_text("script", job.script)
+        if job.entry_point:
+            raise InvalidJob(
+                "script and entry_point are both given, and each says what is run: leave out one of them.",
+                field="entry_point",
+            )
+        if SCRIPT_NAME in job.source:
+            raise InvalidJob(
+                f"source has a {SCRIPT_NAME}, which the script would replace: give entry_point={SCRIPT_NAME!r} in "
+                "place of script, or give the file another name.",
+                field="source",
+            )
+        return ""
+    if job.source:
+        path = next((each.value for each in job.variables() if each.name == "PYTHONPATH"), "")
+        return str(find(job.entry_point, job.source, "source", path))
+    if job.entry_point:
+        raise InvalidJob(
+            "entry_point needs source, the folder that it is in; a script alone is given as script.",
+            field="entry_point",
+        )
+    return ""
+
+
+def _check_file(kind: str, name: str, source: object) -> None:
+    field = f"{kind}[{name!r}]"
     try:
         check_path(name)
     except ValueError:
@@ -211,7 +293,7 @@ def _check_data(name: str, source: object) -> None:
             "characters, such as data/train.csv.",
             field=field,
         ) from None
-    if name in {SCRIPT_NAME, REQUIREMENTS_NAME}:
+    if kind == "data" and name in {SCRIPT_NAME, REQUIREMENTS_NAME}:
         raise InvalidJob(f"{field} would replace the job's own {name}; give the file another name.", field=field)
     if not isinstance(source, str | bytes | DataPath):
         raise InvalidJob(

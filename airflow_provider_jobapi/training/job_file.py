@@ -30,7 +30,7 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.training.job_features import without_unused
+from airflow_provider_jobapi.training.job_features import Feature, without_unused
 from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Text, refuse_duplicates, validated
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
@@ -121,6 +121,9 @@ class InputFile(Strict):
     ]
     size: int = Field(ge=0, strict=True, description="the file's size in bytes")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="the SHA-256 of the file in 64 lower-case hex digits")
+    code: Annotated[bool, Feature("code", "source (a folder of code)")] = Field(
+        default=False, strict=True, description="true for a file of the job's code, which is none of its data"
+    )
 
 
 class Execution(Strict):

@@ -83,7 +83,7 @@ def _first(error: ValidationError, model: type[BaseModel], at: str) -> InvalidJo
     return InvalidJob(f"{path} cannot be {given}: {rule}.", field=path)
 
 
-_SECRET = re.compile(r"(^|\.)(env|arguments)\b")
+_SECRET = re.compile(r"(^|\.)(env|env_vars|arguments)\b")
 """The fields whose values may be secrets."""
 
 

@@ -223,19 +223,15 @@ def test_a_text_that_only_holds_a_path_is_content(content):
     assert job(data_input={"train.csv": content}).data == {"train.csv": content}
 
 
-def test_a_folder_is_no_data_file(tmp_path):
-    with pytest.raises(InvalidJob, match=r"^data_input\['rows'\] is the folder .*: name its files one by one"):
-        job(data_input={"rows": tmp_path})
-
-
 @pytest.mark.parametrize(
     ("script", "sentence"),
     [
         ("train.sh", "'train.sh' is not Python"),
         (Path("train.SH"), "'train.SH' is not Python"),
-        ("notebooks/train.ipynb", "export the notebook"),
-        ("-m my.package", "runpy.run_module"),
-        ("python3 -m my.package", "runpy.run_module"),
+        ("notebooks/train.ipynb", "`jupyter nbconvert --to script notebooks/train.ipynb`"),
+        (Path("my train.IPYNB"), "`jupyter nbconvert --to script 'my train.IPYNB'`"),
+        ("-m my.package", "the module's name in entry_point"),
+        ("python3 -m my.package", "the module's name in entry_point"),
         ("s3://bucket/train.py", r"ObjectStoragePath\('s3://bucket/train.py'\)"),
         (literal("x"), "^script cannot be the result of another task"),
         ("my train.sh", "'my train.sh' is not Python"),
@@ -295,7 +291,18 @@ def test_a_script_with_a_capital_ending_and_one_in_an_archive(tmp_path):
         ({"data_input": {"../x": ""}}, r"^data_input\['../x'\] cannot be a file's name"),
         ({"data_input": {"/etc/x": ""}}, r"^data_input\['/etc/x'\] cannot be a file's name"),
         ({"data_input": {"x": 5}}, r"^data_input\['x'\] is a int"),
-        ({"data_input": ["x"]}, "^data_input is a list"),
+        ({"data_input": 5}, "^data_input has a int"),
+        ({"data_input": [5]}, "^data_input has a int"),
+        ({"data_input": ["../x"]}, r"^data_input '../x' is outside of the DAG's bundle /nowhere"),
+        ({"env_vars": {"A": 1}, "env": {"A": 1}}, "^env_vars has 'A', which env has as well"),
+        ({"env_vars": {"MODEL_DIR": "x"}}, "^env_vars cannot set 'MODEL_DIR'"),
+        ({"entry_point": "train.py"}, "^script and entry_point are both given"),
+        ({"source": "gone", "script": None}, "^source /nowhere/gone does not exist"),
+        (
+            {"source": "../x", "script": None},
+            "'../x' is outside of the DAG's bundle /nowhere; give it as a Path",
+        ),
+        ({"source": "/etc", "script": None}, "^source '/etc' is outside of the DAG's bundle"),
         ({"data_input": "a,b\n1,2\n"}, "^data_input is a text that is not JSON"),
         ({"env": [{"nam": "x"}]}, "^env"),
         ({"python_major_version": 4}, "^python_major_version"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.job import TrainingJob, data_files, data_version
 from airflow_provider_jobapi.training.job_file import InputFile, JobFile
 
 MINIMAL = {"name": "digits", "script": "print('hello')"}
@@ -99,7 +99,8 @@ def test_braces_in_a_script_are_python():
         ({"env": {"API_TOKEN": ["s3cr3t"]}}, "env[0].value", "cannot be this list"),
         ({"env": "API_TOKEN=s3cr3t"}, "env", "cannot be this text"),
         ({"arguments": ["--token=s3cr3t\0"]}, "arguments[0]", "cannot be this text"),
-        ({"arguments": [{"token": "s3cr3t"}]}, "arguments[0]", "cannot be this dict"),
+        ({"arguments": [["s3cr3t"]]}, "arguments[0]", "cannot be this list"),
+        ({"env_vars": {"API_TOKEN": ["s3cr3t"]}}, "env_vars[0].value", "cannot be this list"),
         ({"env": [{"name": "A", "value": None}]}, "env[0].value", "text or a number"),
         ({"env": [{"name": "A", "value": "1"}, {"name": "a", "value": "2"}]}, "env", "twice"),
         ({"python_major_version": 4}, "python_major_version", "2 or 3"),
@@ -132,3 +133,66 @@ def test_the_job_file_of_a_job_is_read_back_equal():
     job_file = job.job_file(files)
     assert JobFile.parse(job_file.canonical()) == job_file
     assert [file.path for file in job_file.job.inputs or ()] == ["a", "b", "train.py"]
+
+
+def test_variables_that_are_no_arguments():
+    job = TrainingJob.of(**MINIMAL, env={"A": 1, "PATH": "/x"}, env_vars={"Token": "x y", "B": 2})
+    assert job.command() == "python3 train.py --a=1 --path=/x"
+    assert [(each.name, each.value) for each in job.job_file([]).job.env] == [("A", "1"), ("Token", "x y"), ("B", "2")]
+
+
+def inputs(job: TrainingJob) -> list[InputFile]:
+    return [InputFile(path=path, size=1, sha256="0" * 64) for path in job.files()]
+
+
+SOURCE = {"train.py": "", "lib/__init__.py": "", "lib/run.py": "", "config.yaml": "", "requirements.txt": "six"}
+
+
+def test_a_folder_of_code_is_no_data():
+    job = TrainingJob.of(name="a", source=SOURCE, data={"rows/a.csv": "1"})
+    assert job.command() == "pip3 install -r requirements.txt && python3 train.py"
+    file = job.job_file(inputs(job)).job
+    code = ["config.yaml", "lib/__init__.py", "lib/run.py", "train.py"]
+    assert [each.path for each in file.inputs or () if each.code] == code
+    assert [each.path for each in data_files(file.inputs or ())] == ["rows/a.csv"]
+    with_other_code = TrainingJob.of(name="a", source={"train.py": ""}, data={"rows/a.csv": "1"})
+    assert data_version(with_other_code.job_file(inputs(with_other_code)).job.inputs or ()) == data_version(
+        file.inputs or ()
+    )
+
+
+def test_a_job_without_a_folder_has_no_new_field():
+    job = TrainingJob.of(**MINIMAL, data={"a.csv": "1"}, env={"A": 1})
+    text = job.job_file(inputs(job)).canonical()
+    assert b"code" not in text
+    assert job == TrainingJob.of(**MINIMAL, data={"a.csv": "1"}, env={"A": 1}, env_vars={}, source={}, arguments={})
+
+
+def test_a_module_is_run_with_its_arguments():
+    job = TrainingJob.of(name="a", source=SOURCE, entry_point="-m lib.run", env={"A": 1}, arguments={"B": [1, 2]})
+    assert job.command() == "pip3 install -r requirements.txt && python3 -m lib.run --a=1 --B 1 2"
+    assert job.files() == SOURCE
+
+
+def test_a_script_runs_beside_a_folder_of_modules():
+    job = TrainingJob.of(**MINIMAL, source={"lib.py": "x", "requirements.txt": "six"}, requirements="numpy")
+    assert job.command() == "pip3 install -r requirements.txt && python3 train.py"
+    assert job.files() == {"train.py": "print('hello')", "lib.py": "x", "requirements.txt": "numpy\n"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"script": "x", "source": SOURCE}, "^source has a train.py, which the script would replace"),
+        ({"script": "x", "source": SOURCE, "entry_point": "train.py"}, "^script and entry_point are both given"),
+        ({"entry_point": "train.py"}, "^entry_point needs source"),
+        ({"source": {"a.py": "", "b.py": ""}}, "^entry_point is missing: source has no train.py"),
+        ({"source": SOURCE, "data": {"config.yaml": ""}}, r"^data\['config.yaml'\] would replace a file of source"),
+        ({"source": {"../a": ""}}, r"^source\['../a'\] cannot be a file's name"),
+        ({"source": {"train.py": 5}}, r"^source\['train.py'\] is a int"),
+        ({"script": '{"cells": [], "nbformat": 4}'}, "^script is the content of a notebook.* `jupyter nbconvert"),
+    ],
+)
+def test_code_that_cannot_be(fields, sentence):
+    with pytest.raises(InvalidJob, match=sentence):
+        TrainingJob.of(name="a", **fields)

@@ -64,7 +64,7 @@ def measure(name: str, data: DataSource) -> Source:
                 digest.update(chunk)
                 size += len(chunk)
     except Exception as error:
-        known = _unreadable(name, data, error)
+        known = unreadable(name, data, error)
         if known is None:
             raise
         raise known from None
@@ -144,7 +144,7 @@ class VerifiedReader:
         self._file.close()
 
 
-def _unreadable(name: str, data: object, error: Exception) -> TrainingError | None:
+def unreadable(name: str, data: object, error: Exception) -> TrainingError | None:
     """The error for a file that cannot be read; None where the error is not one of reading."""
     known = None if isinstance(data, str | bytes | Path) else error_at(data, error, getattr(data, "conn_id", None))
     if isinstance(known, ServiceUnavailable | ConnectionProblem):

@@ -291,7 +291,7 @@ def check_supported(job: TrainingJob) -> None:
     :raises InvalidJob: naming the field.
     """
     other = "choose the connection of another service"
-    if job.script is None:
+    if not job.program:
         raise InvalidJob(f"script is missing: a jobAPI server runs a script; give one, or {other}.", field="script")
     if job.nodes > 1:
         raise InvalidJob(

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A folder of code as what a job runs: its files, its entry point, and the requirements that lie in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.services.files.folders import Listing, list_folder, repository_of
+from airflow_provider_jobapi.services.files.ignored import GITIGNORE, JOBAPIIGNORE, NEVER, Rules
+from airflow_provider_jobapi.training.entry_point import (
+    find,
+    package_folder,
+    refuse_notebook_text,
+    refuse_relative_imports,
+)
+from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, DataPath
+from airflow_provider_jobapi.training.units import size_text
+
+MOST_BYTES = 500_000_000
+"""Bytes of a folder of code; a larger one has data in it, or forgotten models."""
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A folder of code.
+
+    :ivar files: By their path in the job's working directory.
+    :ivar entry_point: As a training job has it; empty where a script beside the folder is run.
+    :ivar requirements: The text of its ``requirements.txt``, which is none of the files; None where there is none.
+    :ivar size: Bytes.
+    :ivar left_out: What was left out, without what is below it.
+    :ivar secrets: Those of them that look like secrets.
+    """
+
+    files: Mapping[str, DataPath]
+    entry_point: str
+    requirements: str | None
+    size: int
+    left_out: tuple[str, ...]
+    secrets: tuple[str, ...]
+
+    def summary(self) -> str:
+        """What is uploaded and what is left out, in one sentence."""
+        count = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
+        told = [path for path in self.left_out if path.rpartition("/")[2] not in {*NEVER, GITIGNORE, JOBAPIIGNORE}]
+        left_out = f"; left out: {_some(told)}" if told else ""
+        return f"{count}, {size_text(self.size)}{left_out}."
+
+    def warning(self) -> str:
+        """What to do about left-out files that look like secrets; empty where there are none."""
+        if not self.secrets:
+            return ""
+        return (
+            f"What looks like a secret is left out: {_some(self.secrets)}. Pass secrets by env_vars, from a connection "
+            f"or a Variable; a line such as '!{self.secrets[0]}' in a {JOBAPIIGNORE} uploads the file."
+        )
+
+
+def read_code(root: Any, entry_point: str | None, *, with_script: bool = False, bundle: Path | None = None) -> Code:
+    """Read a folder of code.
+
+    :param root: A ``Path``, or a path of an object store.
+    :param entry_point: As the user names it; None for a usual one.
+    :param with_script: Whether a script beside the folder is run, and nothing of it.
+    :param bundle: The root of the DAG bundle that it is in, whose ignore files count as those of a git repository do.
+    :raises InvalidJob: when it cannot be a job's code.
+    """
+    what = f"source {root}"
+    repository = (repository_of(root) or bundle) if isinstance(root, Path) else None
+    listing = list_folder(
+        root,
+        Rules.of_code(),
+        what=what,
+        most_bytes=MOST_BYTES,
+        advice=f"Name what the job does not need in {root}/{JOBAPIIGNORE}, and give data in data_input.",
+        repository=repository,
+    )
+    if not listing.files:
+        left_out = f"; left out are {_some(listing.left_out)}" if listing.left_out else ""
+        raise InvalidJob(f"{what} has no file for the job{left_out}.", field="source")
+    requirements = _text(listing, REQUIREMENTS_NAME) if REQUIREMENTS_NAME in listing.files else None
+    files = {path: file for path, file in listing.files.items() if path != REQUIREMENTS_NAME}
+    name = root.resolve().name if isinstance(root, Path) else str(root.name)
+    below = package_folder(entry_point, files, name)
+    if not with_script and not (entry_point or "").strip().startswith("-m"):
+        entry = find(entry_point, files, what)
+        text = _text(listing, entry.file or "", lenient=True)
+        refuse_notebook_text("entry_point", text)
+        refuse_relative_imports(entry, text, name)
+        entry_point = str(entry)
+    return Code(
+        {f"{below}{path}": file for path, file in files.items()},
+        "" if with_script else (entry_point or "").strip(),
+        requirements,
+        listing.size - listing.sizes.get(REQUIREMENTS_NAME, 0),
+        tuple(listing.left_out),
+        tuple(listing.secrets),
+    )
+
+
+def _text(listing: Listing, path: str, *, lenient: bool = False) -> str:
+    place = listing.files[path]
+    try:
+        with place.open("rb") as file:
+            return bytes(file.read()).decode("utf-8", "replace" if lenient else "strict").removeprefix("\ufeff")
+    except OSError as error:
+        raise InvalidJob(f"{place} cannot be read: {error.strerror or error}.", field="source") from None
+    except UnicodeDecodeError:
+        raise InvalidJob(f"{place} is not UTF-8; save it as UTF-8.", field="source") from None
+
+
+def _some(paths: tuple[str, ...] | list[str]) -> str:
+    shown = ", ".join(paths[:5])
+    return shown if len(paths) <= 5 else f"{shown} and {len(paths) - 5:,} more"
