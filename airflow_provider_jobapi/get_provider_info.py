@@ -39,7 +39,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-jobapi",
         "name": "jobAPI",
-        "description": "Train models on a job service, watch them live, and get the SavedModel back.",
+        "description": "Train models on a job service, watch them live, and get the model back.",
         "integrations": [{"integration-name": _INTEGRATION, "tags": ["service"]}],
         "connection-types": [
             _connection_type("jobapi", "jobAPI", "hooks.jobapi.JobApiHook", JobApiConnection),
@@ -55,7 +55,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts"),
-        "operators": _modules("operators.training", "operators.saved_model"),
+        "operators": _modules("operators.training", "operators.model", "operators.saved_model"),
         "sensors": _modules("sensors.training"),
         "triggers": _modules("triggers.training", "triggers.new_data"),
         "task-decorators": [

@@ -21,11 +21,17 @@ def add_model_to_events(
     :param result: The training task's result.
     :param model: The model, where it was fetched.
     """
+    add_facts_to_events(operator, context, model_facts(result, model))
+
+
+def add_facts_to_events(operator: BaseOperator, context: Context, extra: dict[str, Any]) -> None:
+    """Add facts to the events of all assets in the outlets, and an asset at their location to all aliases.
+
+    :param operator: The operator with the outlets.
+    :param extra: The facts, as :func:`model_facts` makes them.
+    """
     from airflow.sdk import AssetAlias
 
-    if not operator.outlets:
-        return
-    extra = model_facts(result, model)
     for outlet in operator.outlets:
         if isinstance(outlet, AssetAlias):
             _add_to_alias(operator, context, outlet, extra)
@@ -48,6 +54,7 @@ def model_facts(result: Mapping[str, Any], model: FetchedModel | None) -> dict[s
         "job_id": result["job_id"],
         "location": model and model.location,
         "sha256": model and model.sha256,
+        "kind": model.kind if model else result.get("model_kind"),
         "metrics": dict(result.get("metrics") or {}),
         "data_version": result.get("data_version"),
     }

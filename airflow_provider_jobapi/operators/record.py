@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from bisect import bisect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -124,9 +124,13 @@ def record_end(context: Context, job_id: str, status: JobStatus) -> None:
         log.warning("The end of job %s, or its metrics for the next try, cannot be written: %r", job_id, error)
 
 
-def record_result(context: Context, job_id: str, model: str | None) -> None:
-    """Write where the model is, for the Training tab."""
+def record_result(context: Context, job_id: str, model: Mapping[str, Any], *, of_fetch: bool = False) -> None:
+    """Write where the model is and of what kind, for the Training tab.
+
+    :param model: The facts of the model in the task's result.
+    :param of_fetch: Whether the task's result is the model's place alone.
+    """
     try:
-        xcoms.push_result(context["ti"], job_id, model)
+        xcoms.push_result(context["ti"], job_id, model.get("model"), model, of_fetch=of_fetch)
     except Exception as error:  # noqa: BLE001 -- a place to look at is not worth a task
         log.warning("The place of the model of job %s cannot be written: %r", job_id, error)

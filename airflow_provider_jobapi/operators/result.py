@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from airflow_provider_jobapi._airflow import AirflowFailException, AirflowSensorTimeout
-from airflow_provider_jobapi.exceptions import JobFailed, JobStopped, ServiceUnavailable, TrainingError
-from airflow_provider_jobapi.services.base import FetchedModel, TrainingService
+from airflow_provider_jobapi.exceptions import JobFailed, JobStopped, ServiceUnavailable, TrainingError, describe
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, TrainingService
 from airflow_provider_jobapi.training.logs import plain
 from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
@@ -18,15 +18,56 @@ LAST_LINES = 20
 """Lines of the job's log that an error quotes."""
 
 
-def training_result(event: TrainingEvent, status: JobStatus, model: FetchedModel | None = None) -> dict[str, Any]:
-    """The result of a task whose job was successful."""
+UNSAFE = (
+    "Loading a model of the kind {kind} can run code that is in its files: load it only where you trust the job, and "
+    "everything that it used."
+)
+"""The warning about a model that is, or holds, a pickle."""
+
+
+def training_result(event: TrainingEvent, status: JobStatus, model: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a task whose job was successful.
+
+    :param model: The facts of its model, see :func:`facts_of`.
+    """
     return {
         "job_id": event.job_id,
         "status": status.status.value,
-        "model": model and model.location,
+        "model": None,
         "metrics": event.metrics,
         "data_version": status.data_version,
+        **model,
     }
+
+
+def model_facts(model: FetchedModel, log: Any) -> dict[str, Any]:
+    """The facts of a model that was fetched, as a result holds them; warns of one that is unsafe to load."""
+    unsafe = model.unsafe_to_load
+    if unsafe:
+        log.warning(UNSAFE.format(kind=model.kind))
+    return {
+        "model": model.location,
+        "model_kind": str(model.kind),
+        "model_unsafe": unsafe,
+        "model_sha256": model.sha256,
+    }
+
+
+def facts_of(service: TrainingService, handle: Handle, fetched: FetchedModel | None, log: Any) -> dict[str, Any]:
+    """The facts of a successful job's model, fetched or left on the service; its kind is None where the job left none.
+
+    Without a kind where the service does not say: what a successful job left is not worth the failure of its task.
+    """
+    if fetched is not None:
+        return model_facts(fetched, log)
+    try:
+        model = service.model(handle)
+    except Exception as error:  # noqa: BLE001 -- a service of another package may raise anything
+        log.warning(f"The job was successful; which model it left cannot be read: {describe(error)}")
+        return {}
+    if model is None:
+        return {"model_kind": None, "model_unsafe": False}
+    return {"model_kind": str(model.kind), "model_unsafe": model.unsafe_to_load}
 
 
 def check_result(

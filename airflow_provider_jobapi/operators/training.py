@@ -35,7 +35,10 @@ class SubmitTrainingOperator(TrainingLineage):
     job failed; a clear trains again; the same job never runs twice.
 
     The task's result is ``{"job_id": …, "status": "SUCCESSFUL", "model": location or None, "metrics": {name: last
-    value}, "data_version": SHA-256 or None}``.
+    value}, "data_version": SHA-256 or None, "model_kind": kind or None, "model_unsafe": …, "model_sha256": …}``. A
+    ``model`` of None with a ``model_kind`` is a model that was left on the service; a ``model_kind`` of None means that
+    the job left no model. ``model_unsafe`` is True where loading the model can run code that is in its files, as with a
+    pickle, and ``model_sha256`` is there where the model was fetched.
 
     :param conn_id: The connection to the service.
     :param script: The training script: source text, a ``Path``, or the name of a ``.py`` file beside the DAG file.
@@ -72,8 +75,8 @@ class SubmitTrainingOperator(TrainingLineage):
     :param service_options: Options that only this kind of service has, in its own words. (templated)
     :param config: Headers that override the parameters of the same name, also under the names of the jobAPI's
         documents, such as ``{"completionTime": "2h"}``. Others are ignored. (templated)
-    :param destination: A directory, as a path or a URI, to fetch the model to; None leaves it on the service.
-        (templated)
+    :param destination: A directory, as a path or a URI, to fetch the model to, of whatever kind; None leaves it on the
+        service. (templated)
     :param version: The directory's name beneath ``destination``; by default the Unix time of the job's end.
     :param timeout: The time from the submit after which the job is stopped, its wait in the queue included: a
         ``timedelta`` or seconds. ``execution_timeout`` is kept as well, also while the task is deferred.
@@ -184,7 +187,7 @@ class SubmitTrainingOperator(TrainingLineage):
         """Read how the job ended, and fetch its model where a destination is given."""
         from airflow_provider_jobapi.lineage.events import add_model_to_events
         from airflow_provider_jobapi.operators.record import record_end, record_result
-        from airflow_provider_jobapi.operators.result import check_result, training_result
+        from airflow_provider_jobapi.operators.result import check_result, facts_of, training_result
         from airflow_provider_jobapi.operators.secrets import JobSecrets
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
@@ -209,8 +212,9 @@ class SubmitTrainingOperator(TrainingLineage):
         placement.leave()
         self.log.info(f"Job {ended.job_id} was successful. {status.message}".rstrip())
         self._lineage_model = model = self._fetch(service, ended.handle)
-        result = training_result(ended, status, model)
-        record_result(context, ended.job_id, result["model"])
+        facts = facts_of(service, ended.handle, model, self.log)
+        result = training_result(ended, status, facts)
+        record_result(context, ended.job_id, facts)
         add_model_to_events(self, context, result, model)
         return result
 

@@ -36,8 +36,8 @@ class TrainingSensor(WaitLineage, BaseSensorOperator):
     """Wait for a training job that another task, another DAG or a person submitted, and show its log lines.
 
     Succeeds when the job does, with the result of a training task: ``{"job_id": …, "status": "SUCCESSFUL", "model":
-    None, "metrics": {name: last value}, "data_version": SHA-256 or None}``, which
-    :class:`~airflow_provider_jobapi.operators.model.FetchSavedModelOperator` takes. A job that failed or was
+    None, "metrics": {name: last value}, "data_version": SHA-256 or None, "model_kind": kind or None, …}``, which
+    :class:`~airflow_provider_jobapi.operators.model.FetchModelOperator` takes. A job that failed or was
     stopped fails the sensor without a retry, since the same job ends only once.
 
     The job is never stopped: not by a timeout, not when the sensor is cleared, marked or killed.
@@ -96,7 +96,7 @@ class TrainingSensor(WaitLineage, BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check how the job ended and return its result."""
         from airflow_provider_jobapi.operators.placement import LAST_LOOK
-        from airflow_provider_jobapi.operators.result import check_result, training_result
+        from airflow_provider_jobapi.operators.result import check_result, facts_of, training_result
         from airflow_provider_jobapi.operators.secrets import JobSecrets
         from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
@@ -112,8 +112,9 @@ class TrainingSensor(WaitLineage, BaseSensorOperator):
             service = TrainingHook.service_of(self.conn_id, patience)
             masker = JobSecrets(context, self.conn_id).read_above(ended.job_id, self.upstream_task_ids)
             status = check_result(service, ended, stop_on_timeout=False, on_status=on_status, masker=masker)
+            facts = facts_of(service, ended.handle, None, self.log)
         self.log.info(f"Job {ended.job_id} was successful. {status.message}".rstrip())
-        return training_result(ended, status)
+        return training_result(ended, status, facts)
 
     def _seconds(self) -> float:
         from airflow_provider_jobapi.operators.waiting import seconds_of

@@ -10,10 +10,11 @@ The functions block, so an event loop calls them in a thread.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 RESULT_KEY = "training_result"
-"""The XCom of the job's id and the model's place, where a backend may put the task's result elsewhere."""
+"""The XCom of the job's id and the facts of its model, where the task's result does not tell the tab."""
 
 
 def has_backend() -> bool:
@@ -60,10 +61,20 @@ def pull(ti: Any, key: str) -> Any:
     return ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
 
 
-def push_result(ti: Any, job_id: str, model: str | None) -> None:
-    """Write where the model is for the Training tab, where a backend may hide the task's result from it."""
+def push_result(
+    ti: Any, job_id: str, model: str | None, more: Mapping[str, Any] | None = None, *, of_fetch: bool = False
+) -> None:
+    """Write where the model is for the Training tab.
+
+    :param more: Further facts of the model.
+    :param of_fetch: Whether the task's result is the place alone. Otherwise the result has all of it, and this is
+        written only where a backend may hide the result from the tab.
+    """
+    facts = {"job_id": job_id, "model": model, **(more or {})}
     if has_backend():
-        write(ti, RESULT_KEY, {"job_id": job_id, "model": model})
+        write(ti, RESULT_KEY, facts)
+    elif of_fetch:
+        push(ti, RESULT_KEY, facts)
 
 
 def _place(ti: Any) -> dict[str, Any]:

@@ -82,8 +82,12 @@ def test_the_tab_reads_xcoms_while_a_backend_keeps_results_on_an_object_storage(
         assert run.read("trainingStatus")["status"] == "SUCCESSFUL"
     assert str(modelled.read("return_value", "fetch")).startswith("file://")
     location = f"file://{tmp_path}/models/7"
-    assert modelled.read("training_result", "fetch") == {
+    told = modelled.read("training_result", "fetch")
+    assert len(told.pop("model_sha256")) == 64
+    assert told == {
         "job_id": modelled.read("training_job_id"),
         "model": location,
+        "model_kind": "saved_model",
+        "model_unsafe": False,
     }
     assert modelled.read("training_result")["model"] is None

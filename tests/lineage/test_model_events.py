@@ -43,6 +43,7 @@ def test_every_asset_in_the_outlets_is_told(inline, connected, tmp_path):
     assert result["metrics"] == {"loss": 0.5}
     assert result["data_version"] == sha256({"rows/a.csv": b"1"})
     common = {key: result[key] for key in ("job_id", "metrics", "data_version")}
+    common |= {"kind": "saved_model"}
     fetched = common | {"location": (tmp_path / "7").as_uri(), "sha256": sha256(FILES)}
     assert events(run.run_id) == {
         ("train", "jobapi://jobapi_default/stub"): common | {"location": None, "sha256": None},
@@ -73,8 +74,10 @@ def test_the_facts_hold_what_the_result_says():
     assert model_facts(result, model) == result | {
         "location": model.location,
         "sha256": hashlib.sha256(b"a\0aa\nb\0bb\n").hexdigest(),
+        "kind": "files",
     }
     assert model_facts({"job_id": "1"}, model)["metrics"] == {}
+    assert model_facts(result | {"model_kind": "onnx"}, None)["kind"] == "onnx"
 
 
 def test_a_shell_computes_the_same_hash(tmp_path: Path):

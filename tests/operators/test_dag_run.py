@@ -16,6 +16,8 @@ def test_train_and_fetch(inline, connected, tmp_path):
         "model": None,
         "metrics": {},
         "data_version": None,
+        "model_kind": "saved_model",
+        "model_unsafe": False,
     }
     assert (tmp_path / "models" / "7" / "saved_model.pb").read_bytes() == b"saved model"
     assert connected.status(result["job_id"])["name"] == "stub-train"

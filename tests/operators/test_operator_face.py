@@ -11,12 +11,12 @@ import pytest
 from airflow.sdk import DAG, BaseOperator, ObjectStoragePath, literal
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.operators.model import FetchSavedModelOperator, job_id_of
+from airflow_provider_jobapi.operators.model import FetchModelOperator, FetchSavedModelOperator, job_id_of
 from airflow_provider_jobapi.operators.parameters import Parameters
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 
-OPERATORS = [SubmitTrainingOperator, FetchSavedModelOperator]
+OPERATORS = [SubmitTrainingOperator, FetchModelOperator, FetchSavedModelOperator]
 
 
 def parameters(operator) -> set[str]:
@@ -68,6 +68,7 @@ def test_what_is_templated_and_what_is_not():
         "config",
     )
     assert FetchSavedModelOperator.template_fields == ("conn_id", "job", "destination", "version")
+    assert FetchModelOperator.template_fields == ("conn_id", "job", "destination", "version", "kind")
 
 
 @pytest.mark.parametrize("native", [False, True])
@@ -187,6 +188,7 @@ def test_a_dag_with_every_parameter_can_be_serialized(tmp_path):
             patience=60,
         )
         FetchSavedModelOperator(task_id="f", job=train.output, destination=ObjectStoragePath("file:///m"))
+        FetchModelOperator(task_id="g", job=train.output, destination=ObjectStoragePath("file:///m"), kind="onnx")
     try:
         from airflow.serialization.serialized_objects import DagSerialization as Serialization
     except ImportError:

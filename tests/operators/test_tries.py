@@ -49,6 +49,8 @@ def test_success(task):
         "model": None,
         "metrics": {},
         "data_version": None,
+        "model_kind": "saved_model",
+        "model_unsafe": False,
     }
 
 

@@ -25,7 +25,14 @@ from tests.harness.airflow import wait_for
 from tests.harness.scripted import Recorder, ScriptedFollower, ScriptedTrigger, chunk, end
 from tests.harness.tries import TaskDeferred, follow
 
-RESULT = {"status": "SUCCESSFUL", "model": None, "metrics": {}, "data_version": None}
+RESULT = {
+    "status": "SUCCESSFUL",
+    "model": None,
+    "metrics": {},
+    "data_version": None,
+    "model_kind": None,
+    "model_unsafe": False,
+}
 WAITS = (
     "import pathlib, time\nprint('begun', flush=True)\nwhile not pathlib.Path({gate!r}).exists(): time.sleep(0.05)\n"
 )

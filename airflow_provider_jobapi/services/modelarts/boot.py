@@ -9,6 +9,7 @@ this package is not installed.
 
 from __future__ import print_function
 
+import base64
 import hashlib
 import io
 import json
@@ -24,9 +25,21 @@ JOB = "jobapi_job.json"
 """Beside this file: the job's id, its script, its environment variables, and its longest run time in seconds."""
 
 FILES = "jobapi_files.json"
-"""Below ``train_url``: every file of the models, with size, SHA-256 and modification time."""
+"""Below ``train_url``: every file that is kept, with size, SHA-256 and modification time, and the name of MODEL_DIR."""
+
+MOST_FILES, HEAD_BYTES = 100000, 512
+"""The most files of one model; the first bytes of a file that tell its kind. As in ``training/model.py``."""
+
+MOST_HEADS = 100
+"""Files whose first bytes are listed: those nearest to the top."""
+
+NOT_KEPT = 74
+"""The exit code of a job that succeeded and whose model cannot be kept; EX_IOERR of sysexits.h."""
 
 MARKERS = ("saved_model.pb", "saved_model.pbtxt")
+OWN = MARKERS + ("assets", "assets.extra", "fingerprint.pb", "keras_metadata.pb", "variables")
+"""What belongs to a SavedModel in the working directory itself."""
+
 TIME_OVER = 124
 """The exit code after completion_time, the same as that of the command ``timeout``."""
 
@@ -40,16 +53,16 @@ def main(arguments):
     with io.open(os.path.join(code_folder, JOB), encoding="utf-8") as file:
         job = json.load(file)
     given, rest = _split_arguments(arguments, job)
-    work = os.path.join(tempfile.mkdtemp(prefix="job-"), "work")
+    work = os.path.join(os.path.realpath(tempfile.mkdtemp(prefix="job-")), "work")
     os.makedirs(work)
-    if "data_url" in given:
-        _fetch(given["data_url"], work)
+    data = _fetch(given["data_url"], work) if "data_url" in given else None
     script = os.path.join(work, job["script"])
     shutil.copyfile(os.path.join(code_folder, job["script"]), script)
     rest += [_native(argument) for argument in job.get("arguments", [])]
+    model = _model_folder(work)
     code = _install(job, code_folder) or _run(job, work, rest)
     if code == 0 and "train_url" in given and _is_first():
-        _keep(work, job["script"], given["train_url"])
+        code = _keep(Left(work, os.path.basename(model), data, job["script"]), given["train_url"])
     return code
 
 
@@ -72,7 +85,10 @@ def _is_remote(folder):
 
 
 def _fetch(source, work):
-    """Link the data into the working directory. Links need no further space, and a model in the data is ignored."""
+    """Link the data into the working directory, and return its folder.
+
+    Links need no further space, and show what of a model is data.
+    """
     if _is_remote(source):
         import moxing
 
@@ -88,6 +104,7 @@ def _fetch(source, work):
     keeper = os.path.join(work, ".keep")
     if os.path.lexists(keeper):
         os.remove(keeper)
+    return os.path.realpath(source)
 
 
 def _install(job, code_folder):
@@ -148,53 +165,157 @@ def _is_first():
     return os.environ.get("VC_TASK_INDEX", os.environ.get("DLS_TASK_INDEX", "0")) == "0"
 
 
-def _keep(work, script, train_url):
-    """Copy every SavedModel to the output folder."""
+class NotKept(Exception):
+    """Something in the model that cannot be kept; the text is a sentence about it."""
+
+
+class Left(object):
+    """What a script left in its working directory.
+
+    :ivar model: The name of the folder that MODEL_DIR named.
+    """
+
+    def __init__(self, work, model, data, script):
+        self.work, self.model, self.data, self.script = work, model, data, script
+
+    def saved_models(self):
+        """Return the files of every folder that is a SavedModel, by their path.
+
+        :raises NotKept: as for :meth:`files`.
+        """
+        found = {}
+        for folder, _, names in os.walk(self.work):
+            if any(name in MARKERS and not os.path.islink(os.path.join(folder, name)) for name in names):
+                root = os.path.relpath(folder, self.work)
+                for path in OWN if root == os.curdir else [root]:
+                    found.update(self.files(path, "the SavedModel"))
+        return found
+
+    def files(self, start, where):
+        """Return the files at or below a path, those behind links as well, but no data; by their path.
+
+        :param where: What they belong to, for the error.
+        :raises NotKept: if something there is neither a file nor a folder.
+        """
+        found, waiting = {}, [(start, os.path.join(self.work, start), ())]
+        while waiting:
+            path, place, above = waiting.pop()
+            if not os.path.lexists(place) or (os.path.islink(place) and self._is_data(os.path.realpath(place))):
+                continue
+            real, problem = self._real(path, place, above)
+            if problem:
+                raise NotKept(_sentence(path, where, problem))
+            if os.path.isdir(real):
+                names = _listed(path, where, real)
+                waiting += [(os.path.join(path, name), os.path.join(real, name), above + (real,)) for name in names]
+            else:
+                found[path] = real
+            if len(found) > MOST_FILES:
+                raise NotKept(_sentence(path, where, "is one of more than {:,} files".format(MOST_FILES)))
+        return found
+
+    def _real(self, path, place, above):
+        """Return the file or folder itself, for a link what it leads to, and what is wrong with it."""
+        real, problem = os.path.realpath(place), ""
+        if not os.path.exists(real):
+            problem = "is a link to what is not there"
+        elif not _is_below(real, self.work):
+            problem = "is a link that leads out of the working directory"
+        elif any(_is_below(folder, real) for folder in above):
+            problem = "is a link to a folder that holds it"
+        elif not os.path.isdir(real) and not os.path.isfile(real):
+            problem = "is no regular file"
+        elif not _is_utf8(path):
+            problem = "has a name that is not UTF-8"
+        return real, problem
+
+    def others(self, kept):
+        """Return all further files of the script; linked data is none of them."""
+        found = []
+        for folder, _, names in os.walk(self.work):
+            for path in [os.path.join(folder, name) for name in names if os.path.basename(folder) != "__pycache__"]:
+                relative = os.path.relpath(path, self.work)
+                known = relative in kept or relative == self.script or os.path.islink(path)
+                if os.path.isfile(path) and not known:
+                    found.append(path)
+        return found
+
+    def _is_data(self, real):
+        return self.data is not None and _is_below(real, self.data)
+
+
+def _listed(path, where, folder):
+    try:
+        return os.listdir(folder)
+    except EnvironmentError as error:
+        why = error.strerror
+    raise NotKept(_sentence(path, where, "cannot be read: {}".format(why)))
+
+
+def _sentence(path, where, how):
+    advice = "a model can have files only, so copy the file there, or remove it"
+    if "UTF-8" in how:
+        advice = "give it another name"
+    if "more than" in how:
+        advice = "pack the files into an archive, such as model.tar"
+    return "The job succeeded, but {} in {} {}; {}.".format(_quoted(path), where, how, advice)
+
+
+def _is_below(path, folder):
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _keep(left, train_url):
+    """Copy all of MODEL_DIR, and every SavedModel elsewhere, to the output folder; return the job's exit code."""
+    kept = {}
+    try:
+        kept = left.saved_models()
+        kept.update(left.files(left.model, "MODEL_DIR"))
+    except NotKept as error:
+        print(error)
+        if not kept:
+            return NOT_KEPT
+        print("Only the SavedModel is kept.")
+    _warn_of_others(left, kept)
     stage = tempfile.mkdtemp(prefix="output-") if _is_remote(train_url) else train_url
-    files = []
-    kept = _model_files(work, script)
-    _warn_of_others(work, set(kept) | {script})
-    for path in kept:
-        source, target = os.path.join(work, path), os.path.join(stage, path)
-        if not os.path.isdir(os.path.dirname(target)):
-            os.makedirs(os.path.dirname(target))
-        shutil.copyfile(source, target)
-        about = {"path": path, "size": os.path.getsize(target), "sha256": _sha256(target)}
-        files.append(dict(about, modified=os.path.getmtime(source)))
+    files = [_copied(path, kept[path], stage) for path in sorted(kept)]
+    for entry in sorted(files, key=lambda each: (each["path"].count(os.sep), each["path"]))[:MOST_HEADS]:
+        with open(os.path.join(stage, entry["path"]), "rb") as file:
+            entry["head"] = base64.b64encode(file.read(HEAD_BYTES)).decode("ascii")
     with open(os.path.join(stage, FILES), "w") as file:
-        json.dump({"files": files}, file)
+        json.dump({"files": files, "model": left.model}, file)
     if _is_remote(train_url):
         import moxing
 
         moxing.file.copy_parallel(stage, train_url)
+    return 0
 
 
-def _model_files(work, script):
-    """Return the files of every directory that is a SavedModel, without linked data."""
-    found, models = [], []
-    for folder, _, names in os.walk(work):
-        if any(name in MARKERS and not os.path.islink(os.path.join(folder, name)) for name in names):
-            models.append(folder)
-        if any(folder == model or folder.startswith(model + os.sep) for model in models):
-            paths = [os.path.join(folder, name) for name in names]
-            found += [os.path.relpath(path, work) for path in paths if not os.path.islink(path)]
-    return [path for path in found if path != script]
+def _copied(path, source, stage):
+    target = os.path.join(stage, path)
+    if not os.path.isdir(os.path.dirname(target)):
+        os.makedirs(os.path.dirname(target))
+    shutil.copyfile(source, target)
+    about = {"path": path, "size": os.path.getsize(target), "sha256": _sha256(target)}
+    return dict(about, modified=os.path.getmtime(source))
 
 
-def _warn_of_others(work, kept):
-    """Say in the log which files of the script are lost with the machine; linked data is none of them."""
-    others, size = [], 0
-    for folder, _, names in os.walk(work):
-        for path in [os.path.join(folder, name) for name in names if os.path.basename(folder) != "__pycache__"]:
-            if os.path.relpath(path, work) not in kept and os.path.isfile(path) and not os.path.islink(path):
-                others.append(os.path.relpath(path, work))
-                size += os.path.getsize(path)
+def _warn_of_others(left, kept):
+    """Say in the log which files of the script are lost with the machine."""
+    others = sorted(left.others(kept))
     if others:
-        # Files of MODEL_DIR first, since they were meant to be kept.
-        others.sort(key=lambda path: (not path.startswith("model" + os.sep), path))
-        text = "{} of the script's files ({} bytes) are in no SavedModel and are lost with this machine, such as {}. "
-        text += "Only SavedModels are kept: export one into MODEL_DIR, or copy the files to OBS in the script."
-        print(text.format(len(others), size, _quoted(others[0])))
+        text = "{} of the script's files ({} bytes) are not in MODEL_DIR and are lost with this machine, such as {}. "
+        text += "Write what you need into MODEL_DIR, or copy it to OBS in the script."
+        size = sum(os.path.getsize(path) for path in others)
+        print(text.format(len(others), size, _quoted(os.path.relpath(others[0], left.work))))
+
+
+def _is_utf8(path):
+    try:
+        path.encode("utf-8") if isinstance(path, type("")) else path.decode("utf-8")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _quoted(path):

@@ -19,15 +19,13 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source, measure
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
+from airflow_provider_jobapi.services.modelarts.obs import KEEPER
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, SCRIPT_NAME, TrainingJob
 from airflow_provider_jobapi.training.units import read_span
 
 BOOT_FILE = "modelarts_boot.py"
 CODE, DATA, OUTPUT = "code/", "data/", "output/"
 """The folders below a job's own folder."""
-
-KEEPER = ".keep"
-"""An empty object in a folder; a folder exists in OBS only while an object is in it."""
 
 SHORTCUTS = ("engine", "flavor", "nodes", "spec_code")
 """The keys of ``service_options`` that this provider reads. All others are merged into the request."""

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import (
@@ -20,7 +21,7 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
     TrainingError,
 )
-from airflow_provider_jobapi.services.base import FetchedModel, Handle, Model, ModelFile, Submission
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, Model, Submission
 from airflow_provider_jobapi.services.files import tombstones
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts import plan as plans
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.services.files.sources import Source
     from airflow_provider_jobapi.services.files.stores import ObjectStore
     from airflow_provider_jobapi.services.files.transfers import Meters
+    from airflow_provider_jobapi.services.modelarts.obs import ModelInObs
 
 _log = logging.getLogger(__name__)
 
@@ -208,30 +210,28 @@ class ModelArtsService:
 
     def model(self, handle: Handle) -> Model | None:
         """Return the model that the job wrote; None if it wrote none. Hashes that OBS does not know are None."""
-        from airflow_provider_jobapi.services.files.models import SAVED_MODEL
-
-        keys = self._model_files(handle, compute_hashes=False)[1]
-        return None if keys is None else Model(SAVED_MODEL, tuple(keys))
+        found = self._find_model(handle, compute_hashes=False)[1]
+        return None if found is None else Model(found.kind, tuple(found.keys), found.root)
 
     def fetch_model(
         self, handle: Handle, destination: Any, version: str | int | None = None, kind: str | None = None
     ) -> FetchedModel:
         """Fetch the job's model into ``<destination>/<version>/``, completely or not at all.
 
-        :raises NoSavedModel: if the job wrote no model.
+        :raises NoSavedModel: if the job wrote no model, or none of this kind.
         :raises JobConflict: if the job has not ended, or the destination has another model.
         """
         from airflow_provider_jobapi.services.files.destinations import destination_of
         from airflow_provider_jobapi.services.files.models import check_kind, fetch, no_model
 
         job_id = _job_id(handle)
-        check_kind(job_id, kind)
         ended = self._end_time(handle)
-        store, keys = self._model_files(handle)
-        if keys is None:
-            raise no_model(job_id, "On ModelArts, files that belong to no SavedModel are lost with the job's machine.")
+        store, found = self._find_model(handle, kind)
+        if found is None:
+            raise no_model(job_id, "On ModelArts, files outside of MODEL_DIR are lost with the job's machine.")
+        check_kind(job_id, kind, found.kind)
         target = destination_of(destination, ended if version is None else str(version))
-        return fetch(job_id, keys, target, lambda: store, self._retry, self._log, self._meters)
+        return fetch(job_id, found.keys, target, lambda: store, self._retry, self._log, self._meters, found.kind)
 
     def follower(self, handle: Handle) -> LogFollower:
         """Return a follower of this job for the triggerer."""
@@ -324,15 +324,16 @@ class ModelArtsService:
         """Return the folder of a job's files. It depends on the content, so it has no files of an earlier attempt."""
         return f"{self.connection.prefix}/{job.name}-{job_id}/{digest[:12]}"
 
-    def _model_files(
-        self, handle: Handle, *, compute_hashes: bool = True
-    ) -> tuple[ObjectStore, dict[ModelFile, str] | None]:
-        """Return the bucket of the job's output, and the files of its model there with their keys."""
-        from airflow_provider_jobapi.services.modelarts.obs import bucket_and_key, model_files
+    def _find_model(
+        self, handle: Handle, kind: str | None = None, *, compute_hashes: bool = True
+    ) -> tuple[ObjectStore, ModelInObs | None]:
+        """Return the bucket of the job's output, and the model there."""
+        from airflow_provider_jobapi.services.modelarts.obs import bucket_and_key, find_model
 
         bucket, folder = bucket_and_key(handle_text(handle, "output"))
         store = self._store(bucket)
-        return store, self._retry.call(lambda: model_files(store, folder, compute_hashes=compute_hashes), self._log)
+        find = partial(find_model, store, folder, kind, compute_hashes=compute_hashes)
+        return store, self._retry.call(find, self._log)
 
     def _store(self, bucket: str) -> ObjectStore:
         from airflow_provider_jobapi.services.modelarts.obs import store_of

@@ -3,33 +3,26 @@
 
 import { bytes, clock, many, moment, number, span } from "./format.js";
 import { React, h } from "./react.js";
+import { modelOf } from "./status.js";
 
 const isObject = (value) => value !== null && typeof value === "object";
 const list = (value) => (Array.isArray(value) ? value : []);
 const isGiven = (value) => value !== null && value !== undefined && value !== "";
 const code = (value) => h("code", null, String(value));
 
-/** The location of the model, or what is known of it so far. */
+/** The location of the model, or what is known of it so far, its kind, and whether it is unsafe to load. */
 export function Model({ view }) {
-  const { place, note } = modelOf(view);
-  if (!place && !note) return null;
+  const { place, note, kind, unsafe } = modelOf(view);
+  if (!place && !note && !kind) return null;
   return h(
     "section",
     { className: "jt-card jt-model", "aria-labelledby": "jt-model" },
     h("h2", { id: "jt-model" }, "Model"),
     place && h("p", null, /^https?:\/\//i.test(place) ? h("a", { href: place, rel: "noopener noreferrer", target: "_blank" }, place) : code(place)),
     note && h("p", { className: "jt-muted" }, note),
+    kind && h("p", null, "Kind: ", code(kind)),
+    unsafe && h("p", { className: "jt-note" }, unsafe),
   );
-}
-
-function modelOf({ ti, kind, state, facts, result, status, fetched }) {
-  if (kind === "fetch") return { place: fetched, note: fetched ? "The model, complete and verified." : "" };
-  if (kind !== "training") return {};
-  if (result?.model) return { place: String(result.model), note: "The model, complete and verified." };
-  const wanted = facts?.destination ? String(facts.destination) : "";
-  if (state === "successful" && (!wanted || ti.state === "success")) return { place: "", note: String(status?.message || "The model stays on the service.") };
-  if (["failed", "stopped", "left"].includes(state)) return {};
-  return { place: wanted, note: wanted ? "The model will be fetched into a folder in this place." : "" };
 }
 
 /** What was submitted. */

@@ -52,6 +52,35 @@ export function understand(read) {
 /** The place of the model that a fetch has brought; empty where it has brought none. */
 export const fetchedModel = (xcoms) => text(xcoms.get("training_result")?.model) || text(xcoms.get("return_value"));
 
+const UNSAFE = "Unsafe to load: loading a model of this kind can run code that is in its files. Load it only where you trust the job.";
+const WHOLE = "The model, complete and verified.";
+
+/** What is known of the model: its place, a sentence, its kind, and the warning where loading it can run code. */
+export function modelOf(view) {
+  const known = view.kind === "fetch" ? view.brought : view.kind === "training" ? view.result : null;
+  const kind = text(known?.model_kind);
+  return { ...placeOf(view), kind, unsafe: kind && known.model_unsafe === true ? UNSAFE : "" };
+}
+
+function placeOf({ ti, kind, state, facts, result, status, fetched }) {
+  if (kind === "fetch") return { place: fetched, note: fetched ? WHOLE : "" };
+  if (kind !== "training") return { place: "", note: "" };
+  if (result?.model) return { place: String(result.model), note: WHOLE };
+  const wanted = facts?.destination ? String(facts.destination) : "";
+  if (state === "successful" && (!wanted || ti.state === "success")) return { place: "", note: leftOf(result, text(status?.message)) };
+  if (["failed", "stopped", "left"].includes(state)) return { place: "", note: "" };
+  return { place: wanted, note: wanted ? "The model will be fetched into a folder in this place." : "" };
+}
+
+/** What a successful job left on its service, in the service's own words where it has some. */
+function leftOf(result, message) {
+  if (message) return message;
+  return result?.model_kind === null ? "The job left no model." : "The model stays on the service.";
+}
+
+/** The facts of the model that a fetch has brought; null where the provider's version wrote none. */
+export const broughtModel = (xcoms) => (isObject(xcoms.get("training_result")) ? xcoms.get("training_result") : null);
+
 function kindOf({ ti, links, forbidden }, jobId) {
   if (jobId !== null) return BEFORE.has(ti.state) && ti.state !== "up_for_reschedule" ? "cleared" : "training";
   if (forbidden) return "forbidden";

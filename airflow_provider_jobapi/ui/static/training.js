@@ -7,7 +7,7 @@ import { Facts, LastLines, Model } from "./facts.js";
 import { Feed } from "./feed.js";
 import { useFit } from "./fit.js";
 import { React, h } from "./react.js";
-import { fetchedModel, isOver, understand } from "./status.js";
+import { broughtModel, fetchedModel, isOver, understand } from "./status.js";
 import { Failure, Headline, Timeline } from "./timeline.js";
 
 const STYLES_WAIT = 3000;
@@ -35,14 +35,14 @@ function Page({ view, read, place }) {
   const training = view.kind === "training";
   const curves = view.metrics.size > 0 || (view.tries.length > 0 && (training || view.kind === "cleared"));
   const asked = training || ["jobless", "cleared", "forbidden"].includes(view.kind);
-  const fetched = fetchedModel(read.xcoms);
+  const [fetched, brought] = [fetchedModel(read.xcoms), broughtModel(read.xcoms)];
   return h(
     React.Fragment,
     null,
     h(Headline, { view }),
     view.phases.length > 0 && h(Timeline, { view }),
     view.failure && h(Failure, { failure: view.failure }),
-    h(Model, { view: { ...view, fetched } }),
+    h(Model, { view: { ...view, fetched, brought } }),
     curves && h(Curves, { view }),
     training && !curves && h(NoMetrics, { view }),
     h(

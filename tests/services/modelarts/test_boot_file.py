@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -110,7 +111,7 @@ def test_a_failed_script_keeps_no_model(container: Container) -> None:
 
 def test_no_model_is_no_error(container: Container) -> None:
     assert container.run("print('hello')") == (0, "hello\n")
-    assert json.loads((container.output / boot.FILES).read_text()) == {"files": []}
+    assert json.loads((container.output / boot.FILES).read_text()) == {"files": [], "model": "model"}
 
 
 @pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
@@ -127,22 +128,85 @@ def test_files_that_are_lost_are_named(tmp_path: Path, python: str) -> None:
         ["jobapi_files.json", "model/saved_model.pb", "model/variables/variables.index"],
     )
     assert printed == (
-        "2 of the script's files (6 bytes) are in no SavedModel and are lost with this machine, such as "
-        '"a.log". Only SavedModels are kept: export one into MODEL_DIR, or copy the files to OBS in the script.\n'
+        "2 of the script's files (6 bytes) are not in MODEL_DIR and are lost with this machine, such as "
+        '"a.log". Write what you need into MODEL_DIR, or copy it to OBS in the script.\n'
     )
 
 
-def test_lost_files_of_the_model_directory_are_named_first(container: Container) -> None:
-    script = (
-        "import os\nos.makedirs(os.environ['MODEL_DIR'])\nopen('a.txt', 'w').close()\n"
-        "open(os.path.join(os.environ['MODEL_DIR'].encode(), b'm\\xff.keras'), 'w').close()\n"
+@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+def test_all_of_the_model_directory_is_kept(tmp_path: Path, python: str) -> None:
+    container = Container(tmp_path, python)
+    (container.data / "model").mkdir()
+    (container.data / "model" / "start.ckpt").write_text("weights")
+    code, printed = container.run(
+        "import os\nfolder = os.environ['MODEL_DIR']\nos.makedirs(os.path.join(folder, 'a', '.b'))\n"
+        "for name in ('net.onnx', 'a/words.txt', 'a/.b/hidden'):\n"
+        "    open(os.path.join(folder, name), 'w').write(name)\n"
+        "os.symlink('net.onnx', os.path.join(folder, 'best.onnx'))\n"
+        "os.symlink(os.path.join(folder, 'a'), os.path.join(folder, 'again'))\n"
+        "os.mkdir('export')\nopen('export/saved_model.pb', 'w').close()\n"
     )
-    environ = {"PYTHONIOENCODING": "ascii"}
-    process = container.start(script, environ=environ)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, printed
-    assert "2 of the script's files (0 bytes) are in no SavedModel" in printed
-    assert 'such as "model/m\\udcff.keras".' in printed
+    assert (code, printed) == (0, "")
+    expected = ["a/.b/hidden", "a/words.txt", "again/.b/hidden", "again/words.txt", "best.onnx", "net.onnx"]
+    assert container.kept() == ["export/saved_model.pb", "jobapi_files.json", *(f"model/{path}" for path in expected)]
+    assert (container.output / "model" / "best.onnx").read_text() == "net.onnx"
+    told = json.loads((container.output / boot.FILES).read_text())
+    listed = {each["path"]: each for each in told["files"]}
+    assert base64.b64decode(listed["model/best.onnx"]["head"]) == b"net.onnx"
+    assert (told["model"], listed["model/best.onnx"]["size"]) == ("model", 8)
+
+
+def test_a_file_in_place_of_the_model_directory_is_kept(container: Container) -> None:
+    assert container.run("import os\nopen(os.environ['MODEL_DIR'], 'w').write('weights')") == (0, "")
+    assert (container.kept(), (container.output / "model").read_text()) == (["jobapi_files.json", "model"], "weights")
+
+
+UNKEPT = {
+    "os.symlink('/etc/hostname', folder + '/x')": '"model/x" in MODEL_DIR is a link that leads out of the working '
+    "directory; a model can have files only, so copy the file there, or remove it.",
+    "os.symlink('gone', folder + '/x')": '"model/x" in MODEL_DIR is a link to what is not there; a model can have '
+    "files only, so copy the file there, or remove it.",
+    "os.symlink('..', folder + '/x')": '"model/x" in MODEL_DIR is a link to a folder that holds it; a model can have '
+    "files only, so copy the file there, or remove it.",
+    "os.mkfifo(folder + '/x')": '"model/x" in MODEL_DIR is no regular file; a model can have files only, so copy the '
+    "file there, or remove it.",
+    "open(os.path.join(folder.encode(), b'\\xff'), 'w').close()": '"model/\\udcff" in MODEL_DIR has a name that is not '
+    "UTF-8; give it another name.",
+}
+
+
+@pytest.mark.parametrize("made", UNKEPT)
+def test_what_cannot_be_kept_fails_the_job_with_a_sentence(container: Container, made: str) -> None:
+    (container.data / "rows.csv").touch()
+    script = "import os\nfolder = os.environ['MODEL_DIR']\nos.mkdir(folder)\nopen(folder + '/a', 'w').close()\n"
+    assert container.run(script + made) == (boot.NOT_KEPT, f"The job succeeded, but {UNKEPT[made]}\n")
+    assert container.kept() == []
+
+
+def test_a_saved_model_beside_what_cannot_be_kept(container: Container) -> None:
+    code, printed = container.run(
+        "import os\nfolder = os.environ['MODEL_DIR']\nos.makedirs(folder + '/tf')\nos.mkfifo(folder + '/pipe')\n"
+        "open(folder + '/tf/saved_model.pb', 'w').close()"
+    )
+    assert (code, container.kept()) == (0, ["jobapi_files.json", "model/tf/saved_model.pb"])
+    assert '"model/pipe" in MODEL_DIR is no regular file' in printed
+    assert "Only the SavedModel is kept.\n" in printed
+
+
+def test_a_saved_model_that_cannot_be_kept_whole_is_not_kept(container: Container) -> None:
+    code, printed = container.run(MODEL + "os.mkfifo(os.path.join(folder, 'pipe'))")
+    assert (code, container.kept()) == (boot.NOT_KEPT, [])
+    assert printed.startswith('The job succeeded, but "model/pipe" in the SavedModel is no regular file; ')
+
+
+def test_a_saved_model_in_the_working_directory_beside_other_files(container: Container) -> None:
+    script = "import os\nfor path in ('saved_model.pb', 'notes.txt'):\n    open(path, 'w').close()\n"
+    code, printed = container.run(script + "os.mkdir('variables')\nopen('variables/x', 'w').close()")
+    assert (code, container.kept()) == (0, ["jobapi_files.json", "saved_model.pb", "variables/x"])
+    assert (
+        "1 of the script's files (0 bytes) are not in MODEL_DIR and are lost with this machine, such as \"notes"
+        in printed
+    )
 
 
 def test_a_model_in_the_data_is_ignored(container: Container) -> None:

@@ -59,16 +59,31 @@ def test_from_submit_to_fetch(modelarts_service: ModelArtsService, modelarts: Mo
     assert named.location.endswith(f"/{int(status.finish_time.timestamp())}")
 
 
-def test_files_that_are_no_saved_model_are_named_as_lost(modelarts_service: ModelArtsService, tmp_path: Path) -> None:
+def test_a_model_of_another_kind(modelarts_service: ModelArtsService, tmp_path: Path) -> None:
     script = (
-        "import os\nos.makedirs(os.environ['MODEL_DIR'])\n"
-        "open(os.path.join(os.environ['MODEL_DIR'], 'digits.keras'), 'w').write('weights')\n"
+        "import os\nos.makedirs(os.environ['MODEL_DIR'])\nopen('debug.log', 'w').write('x')\n"
+        "open(os.path.join(os.environ['MODEL_DIR'], 'digits.onnx'), 'w').write('weights')\n"
     )
     handle = modelarts_service.submit(job(script), str(uuid.uuid4())).handle
     assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
-    said = "1 of the script's files (7 bytes) are in no SavedModel and are lost with this machine, such as \"model/dig"
+    said = "1 of the script's files (1 bytes) are not in MODEL_DIR and are lost with this machine, such as \"debug.log"
     assert [line for line in modelarts_service.last_lines(handle, 20) if line.startswith(said)]
-    with pytest.raises(NoSavedModel, match="files that belong to no SavedModel are lost with the job's machine"):
+    model = modelarts_service.model(handle)
+    assert model is not None
+    assert (model.kind, model.root, [file.path for file in model.files]) == ("onnx", "model", ["digits.onnx"])
+    with pytest.raises(NoSavedModel, match="its model is of the kind 'onnx'"):
+        modelarts_service.fetch_model(handle, tmp_path, "1", kind="saved_model")
+    assert not (tmp_path / "1").exists()
+    fetched = modelarts_service.fetch_model(handle, tmp_path, "1", kind="onnx")
+    assert (fetched.kind, fetched.files) == ("onnx", model.files)
+    assert (tmp_path / "1" / "digits.onnx").read_text() == "weights"
+
+
+def test_a_job_without_a_model(modelarts_service: ModelArtsService, tmp_path: Path) -> None:
+    handle = modelarts_service.submit(job("open('digits.onnx', 'w').write('weights')"), str(uuid.uuid4())).handle
+    assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
+    assert modelarts_service.model(handle) is None
+    with pytest.raises(NoSavedModel, match="files outside of MODEL_DIR are lost with the job's machine"):
         modelarts_service.fetch_model(handle, tmp_path)
 
 

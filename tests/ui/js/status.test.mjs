@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { fetchedModel, understand } from "../../../airflow_provider_jobapi/ui/static/status.js";
+import { broughtModel, fetchedModel, modelOf, understand } from "../../../airflow_provider_jobapi/ui/static/status.js";
 
 const ID = "11111111-2222-5333-8444-555555555555";
 const T = (seconds) => new Date(Date.UTC(2026, 0, 5, 12) + seconds * 1000).toISOString();
@@ -108,4 +108,34 @@ test("the model of a task whose result an XCom backend keeps elsewhere", () => {
   assert.equal(fetchedModel(new Map(Object.entries({ return_value: elsewhere, training_result: copy }))), "s3://models/7");
   assert.equal(fetchedModel(new Map([["return_value", "file:///models/7"]])), "file:///models/7");
   assert.equal(fetchedModel(new Map()), "");
+});
+
+test("what is known of a model", () => {
+  const success = { ti: { state: "success" }, status: { status: "SUCCESSFUL", finishTime: T(70) } };
+  const known = (result, more = {}) => modelOf(understand(snapshot({ ...success, ...more, more: { return_value: { job_id: ID, ...result } } })));
+
+  const fetched = known({ model: "file:///m/7", model_kind: "onnx", model_unsafe: false });
+  assert.deepEqual(fetched, { place: "file:///m/7", note: "The model, complete and verified.", kind: "onnx", unsafe: "" });
+  assert.match(known({ model: "file:///m/7", model_kind: "pickle", model_unsafe: true }).unsafe, /^Unsafe to load: /);
+
+  const left = known({ model: null, model_kind: "pickle", model_unsafe: true });
+  assert.deepEqual([left.place, left.note, left.kind], ["", "The model stays on the service.", "pickle"]);
+  assert.match(left.unsafe, /^Unsafe to load: /);
+  assert.deepEqual(known({ model: null, model_kind: null, model_unsafe: false }), { place: "", note: "The job left no model.", kind: "", unsafe: "" });
+  const says = { status: { status: "SUCCESSFUL", finishTime: T(70), message: "The job wrote no model." } };
+  assert.equal(known({ model: null, model_kind: null }, says).note, "The job wrote no model.");
+
+  const old = known({ model: null });
+  assert.deepEqual(old, { place: "", note: "The model stays on the service.", kind: "", unsafe: "" });
+});
+
+test("what is known of a model that a task has fetched", () => {
+  const xcoms = (more) => new Map(Object.entries(more));
+  const facts = { job_id: ID, model: "file:///m/7", model_kind: "pickle", model_unsafe: true };
+  const fetch = (more) => modelOf({ kind: "fetch", fetched: fetchedModel(xcoms(more)), brought: broughtModel(xcoms(more)) });
+  const pickled = fetch({ return_value: "file:///m/7", training_result: facts });
+  assert.deepEqual([pickled.place, pickled.kind], ["file:///m/7", "pickle"]);
+  assert.match(pickled.unsafe, /^Unsafe to load: /);
+  assert.deepEqual(fetch({ return_value: "file:///m/7" }), { place: "file:///m/7", note: "The model, complete and verified.", kind: "", unsafe: "" });
+  assert.deepEqual(fetch({}), { place: "", note: "", kind: "", unsafe: "" });
 });
