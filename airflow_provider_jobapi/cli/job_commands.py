@@ -35,6 +35,13 @@ def add_commands(commands: Commands) -> None:
     submit = _command(commands, "submit", _submit, "submit a job and print its id")
     submit.add_argument("-f", "--file", required=True, help="the job file, YAML or JSON; - is the standard input")
     submit.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder whose files the job gets")
+    submit.add_argument(
+        "-r",
+        "--requirements",
+        metavar="X",
+        help="requirements, or the name of a file of them, as requirements.txt, pyproject.toml[extra], uv.lock or "
+        "pylock.toml; by default those of FOLDER/requirements.txt, or of PEP 723 at the head of the script",
+    )
     submit.add_argument("-w", "--follow", action="store_true", help="show the log and wait for the end")
     which = submit.add_mutually_exclusive_group()
     which.add_argument("--id", type=_job_id, help="the job's id, a UUID; by default it follows from what the job is")
@@ -140,7 +147,7 @@ def _submit(options: argparse.Namespace) -> int:
     job_file = read_job_file(options.file)
     jobs = _jobs(options)
     say = _message_printer(options)
-    prepared = prepare(job_file, options.folder, options.connection, say)
+    prepared = prepare(job_file, options.folder, options.connection, say, options.requirements)
     chosen = choose_id(jobs, prepared.job_file, options.id, new=options.new)
     again = f"--id {chosen.job_id} goes on with it" if options.new else "the same command goes on with it"
     try:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_jobapi.cli.requirements import check_given, installing, requirements_of
 from airflow_provider_jobapi.exceptions import InvalidJob, JobNotFound
-from airflow_provider_jobapi.services.files.sources import Source, measure_all
+from airflow_provider_jobapi.services.files.sources import Source, measure, measure_all
 from airflow_provider_jobapi.training.identity import Content, walk
+from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME
 from airflow_provider_jobapi.training.job_file import InputFile, JobFile, check_path
 from airflow_provider_jobapi.training.status import JobState
 from airflow_provider_jobapi.training.units import size_text
@@ -57,15 +59,42 @@ def read_job_file(path: str) -> JobFile:
         raise InvalidJob(f"{path}: {error}", field=error.field) from None
 
 
-def prepare(job_file: JobFile, folder: str | None, connection: str | None, say: Callable[[str], None]) -> Prepared:
+def prepare(
+    job_file: JobFile,
+    folder: str | None,
+    connection: str | None,
+    say: Callable[[str], None],
+    requirements: str | None = None,
+) -> Prepared:
     """Make the files of a folder the inputs of a job; where its file names inputs, exactly these.
 
     :param connection: What names the connection; a file of a secret must not become one of a job.
     :param say: Called with a message about the files of the job.
+    :param requirements: The requirements, or the name of a file of them; None for those of the folder or the script.
     :raises InvalidJob: for a folder or a file that cannot be used.
     """
-    if folder is None:
+    check_given(job_file, requirements)
+    if folder is None and requirements is None:
         return Prepared(job_file, {})
+    chosen = {} if folder is None else _chosen(job_file, folder, connection, say)
+    sources = measure_all(chosen)
+    named = job_file.job.inputs
+    for file in named or ():
+        if sources[file.path].as_input() != file:
+            raise InvalidJob(f"{chosen[file.path]} is not the file that job.inputs names: its size or SHA-256 differs.")
+    found = requirements_of(requirements, job_file.job.execution.command, chosen) if named is None else None
+    if found is not None:
+        text, where = found
+        sources[REQUIREMENTS_NAME] = measure(REQUIREMENTS_NAME, text)
+        job_file = installing(job_file)
+        say(f"Its requirements are those of {where}.")
+    inputs = tuple(sources[path].as_input() for path in sorted(sources))
+    job = job_file.job.model_copy(update={"inputs": inputs})
+    return Prepared(job_file.model_copy(update={"job": job}), sources)
+
+
+def _chosen(job_file: JobFile, folder: str, connection: str | None, say: Callable[[str], None]) -> dict[str, Path]:
+    """The files of the folder that the job gets, by their path in it."""
     if not folder.strip():  # what a shell makes of a variable that is not set; the working directory is named "."
         raise InvalidJob("The FOLDER is an empty text; name the folder of the job's files, or leave it out.")
     found = read_folder(Path(folder))
@@ -78,13 +107,7 @@ def prepare(job_file: JobFile, folder: str | None, connection: str | None, say: 
     files = "1 file" if len(chosen) == 1 else f"{len(chosen):,} files"
     left_out = f"; left out: {_some(found.left_out)}" if found.left_out else ""
     say(f"The job gets {files} of {folder}, {size_text(size)}{left_out}.")
-    sources = measure_all(chosen)
-    for file in named or ():
-        if sources[file.path].as_input() != file:
-            raise InvalidJob(f"{chosen[file.path]} is not the file that job.inputs names: its size or SHA-256 differs.")
-    inputs = tuple(sources[path].as_input() for path in sorted(sources))
-    job = job_file.job.model_copy(update={"inputs": inputs})
-    return Prepared(job_file.model_copy(update={"job": job}), sources)
+    return chosen
 
 
 def _find(file: InputFile, files: Mapping[str, Path], folder: str) -> Path:

@@ -22,7 +22,6 @@ from airflow_provider_jobapi.operators.paths import (
     check_script,
     data_entries,
     is_script_file,
-    requirements_of,
     source_folder,
 )
 
@@ -136,16 +135,20 @@ class Parameters:
         :raises InvalidJob: naming the parameter and what is allowed.
         """
         from airflow_provider_jobapi.training.job import TrainingJob
+        from airflow_provider_jobapi.training.requirement_files import requirements_text, script_text
 
         own = {None, "script", "source", "data"}
         given = {str(each.field): self._value(each) for each in PARAMETERS if each.field not in own}
         fields = {field: value for field, value in given.items() if value not in (None, "")}
+        script = self.script()
         if "requirements" in fields:
-            fields["requirements"] = requirements_of(fields["requirements"], self._folder)
+            fields["requirements"] = requirements_text(fields["requirements"], self._folder)
+        elif script is not None and (found := script_text(script)):
+            fields["requirements"] = found
         fields |= {field: _whole(fields[field]) for field in fields.keys() & {"nodes", "python_major_version"}}
         if "resources" in fields:
             fields["resources"] = {name: _whole(value) for name, value in fields["resources"].items()}
-        fields |= {"name": self.job_name, "script": self.script(), "data": self._data_files()}
+        fields |= {"name": self.job_name, "script": script, "data": self._data_files()}
         if self.code is not None:
             fields["source"] = self.code.files
             fields["entry_point"] = self.code.entry_point or fields.get("entry_point", "")

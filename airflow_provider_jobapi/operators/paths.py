@@ -19,8 +19,6 @@ _PLACE = re.compile(r"(?:/|~\w*/|\$\w+/|\$\{\w+\}/|\.\.?/|\\\\|[A-Za-z]:[\\/]|fi
 _NO_PYTHON = (".sh", ".bash", ".zsh", ".ps1", ".bat", ".ipynb", ".r", ".jl", ".zip", ".whl", ".egg", ".tar", ".gz")
 """Endings of files that Python does not run as a script."""
 
-_REQUIREMENTS = (".txt", ".in", ".toml")
-
 _COMMAND = re.compile(r"(python[0-9.]*|bash|sh|torchrun|accelerate|uv|jupyter)\s")
 
 _BARE = (ast.Name, ast.Attribute, ast.BinOp, ast.UnaryOp, ast.Set, ast.operator, ast.unaryop, ast.expr_context)
@@ -218,50 +216,3 @@ def _names_a_file(name: str, text: str) -> bool:
     of_the_kind = bool(suffix) and text.lower().endswith(suffix)
     relative = of_the_kind and (re.fullmatch(r"[\w.-]+", text) is not None or "/" in text or "\\" in text)
     return len(text) < 1_000 and (relative or _PLACE.fullmatch(text) is not None)
-
-
-def _requirements_file(line: Any) -> str | None:
-    """The file that a line of requirements names, alone or after ``-r``; None where it is a requirement."""
-    if not isinstance(line, str):
-        return None
-    found = re.fullmatch(r"(?:(?:-r\s*|--requirement[\s=]\s*))?([\w./~][\w./~ -]*)", line.strip())
-    return found[1] if found and found[1].lower().endswith(_REQUIREMENTS) else None
-
-
-def requirements_of(given: Any, folder: Path) -> Any:
-    """The requirements, read from the file beside the DAG file where a path or one line names it.
-
-    :raises InvalidJob: when the file cannot be read.
-    """
-    import tomllib
-
-    lines = given.splitlines() if isinstance(given, str) else given
-    if isinstance(lines, list | tuple):
-        lines = [each for each in lines if not isinstance(each, str) or each.strip()]
-        named = [name for each in lines if (name := _requirements_file(each))]
-        if len(lines) != 1 or not named:
-            if bare := [name for name in named if name in lines]:
-                raise InvalidJob(
-                    f"requirements has the line {bare[0]!r} among others, which names a file: give "
-                    f"Path({bare[0]!r}) alone, or the requirements in it.",
-                    field="requirements",
-                )
-            return given
-        given = Path(named[0])
-    if not isinstance(given, Path):
-        return given
-    path = folder / given
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        return tomllib.loads(text)["project"]["dependencies"] if path.suffix == ".toml" else text
-    except OSError as error:
-        why = error.strerror or str(error)
-    except UnicodeDecodeError:
-        why = "it is not UTF-8"
-    except (tomllib.TOMLDecodeError, KeyError, TypeError):
-        why = "it has no [project] dependencies"
-    raise InvalidJob(
-        f"requirements names the file {path}, which cannot be read: {why}. Give the requirements themselves, or the "
-        "name of a file beside the DAG file.",
-        field="requirements",
-    )

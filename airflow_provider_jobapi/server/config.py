@@ -24,6 +24,10 @@ _SIZES |= {f"{letter}{unit}": base**power for power, letter in enumerate("kmgt",
            for unit, base in (("", 1000), ("b", 1000), ("ib", 1024))}  # fmt: skip
 
 
+_INDEX = re.compile(r"([\w.-]+=)?https?://[^\s,]+", re.IGNORECASE)
+_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]+@")
+
+
 class SettingsError(Exception):
     """A setting with which the server cannot start. The message names it and says what to do."""
 
@@ -103,6 +107,26 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
+def _index(text: str) -> str:
+    if not _INDEX.fullmatch(text.strip()):
+        raise ValueError("it is the address of a package index, such as https://packages.example.com/simple")
+    return text.strip()
+
+
+def _indexes(text: str) -> tuple[tuple[str, str], ...]:
+    found = [re.fullmatch(r"(?P<name>[A-Za-z0-9][\w.-]*)=(?P<address>\S+)", each) for each in re.split(r"[,\s]+", text)]
+    pairs = [(each["name"], each["address"]) for each in found if each]
+    if len(pairs) < len([each for each in re.split(r"[,\s]+", text) if each]) or not all(
+        _INDEX.fullmatch(address) or address.startswith("/") for _, address in pairs
+    ):
+        raise ValueError(
+            "it is names and addresses with commas between them, such as pytorch=https://download.pytorch.org/whl/cpu"
+        )
+    if twice := [name for name, _ in pairs if [other for other, _ in pairs].count(name) > 1]:
+        raise ValueError(f"it names {twice[0]} twice")
+    return tuple(pairs)
+
+
 def _users(text: str) -> tuple[int, int]:
     matched = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text)
     if matched is None or not 0 < int(matched[1]) <= int(matched[2]):
@@ -143,6 +167,12 @@ _GPUS = _setting(_whole(0, 1024), "GPUs that jobs may use together")
 _MEMORY = _setting(_whole(1, 2**31), "megabytes that jobs may use together")
 _PYTHON = _setting(_programs, "the Pythons of the jobs, the default first: paths, names or versions, as 3.12,3.6,2.7")
 _JOB_ENV = _setting(_names, "names of the server's environment variables that jobs may see")
+_INDEX_HELP = _setting(
+    _index, "the package index of the jobs, in place of PyPI; its password in the keyring or the variable"
+)
+_INDEXES = _setting(
+    _indexes, "NAME=ADDRESS,…: package indexes that requirements may name in --extra-index-url and others"
+)
 _URLS = _setting(_switch, "let requirements name addresses")
 
 
@@ -174,6 +204,8 @@ class Settings:
     memory: int = field(default_factory=machine.memory, metadata=_MEMORY)
     python: tuple[Path, ...] = field(default=(Path(sys.executable),), metadata=_PYTHON)
     job_env: tuple[str, ...] = field(default=(), metadata=_JOB_ENV)
+    index: str = field(default="", metadata=_INDEX_HELP)
+    allow_index: tuple[tuple[str, str], ...] = field(default=(), metadata=_INDEXES)
     allow_requirement_urls: bool = field(default=False, metadata=_URLS)
 
     @classmethod
@@ -192,10 +224,15 @@ class Settings:
                 given, text = variable, environ.get(variable)
             if text is None:
                 continue
+            if given.startswith("-") and _PASSWORD.search(text):
+                raise SettingsError(
+                    f"{given} has a password, which every user of this machine can read there: put the address into "
+                    f"the variable {variable}, or the password into the keyring and the user alone into the address."
+                )
             try:
                 values[each.name] = each.metadata["read"](text)
             except ValueError as error:
-                raise SettingsError(f"{given} cannot be {text!r}: {error}.") from None
+                raise SettingsError(f"{given} cannot be {_without_password(text)!r}: {error}.") from None
         settings = cls(**values)
         settings._check()
         return settings
@@ -227,6 +264,10 @@ class Settings:
             )
 
 
+def _without_password(text: str) -> str:
+    return _PASSWORD.sub("://***@", text)
+
+
 def _is_address(text: str) -> bool:
     try:
         port = urlsplit(text).port
@@ -246,7 +287,17 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
         if each.metadata["read"] is _switch:
             parser.add_argument(option, dest=each.name, action="store_const", const="1", help=text)
         else:
-            parser.add_argument(option, dest=each.name, metavar="X", help=text)
+            # Given more than once, a list has all of it.
+            kind = _Joined if each.metadata["read"] is _indexes else "store"
+            parser.add_argument(option, dest=each.name, metavar="X", help=text, action=kind)
+
+
+class _Joined(argparse.Action):
+    """Joins the texts of an option that is given more than once."""
+
+    def __call__(self, _parser: Any, namespace: argparse.Namespace, values: Any, _option: str | None = None) -> None:
+        before = getattr(namespace, self.dest, None)
+        setattr(namespace, self.dest, f"{before},{values}" if before else values)
 
 
 def _shown(setting: Field[Any]) -> str:

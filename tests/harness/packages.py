@@ -17,6 +17,7 @@ import ssl
 import tarfile
 import threading
 import zipfile
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
@@ -63,16 +64,29 @@ def write_sdist(folder: Path, name: str, backend: str) -> str:
     return f"{name}-1.0.tar.gz"
 
 
-def write_wheel(folder: Path, name: str, tag: str = "py3-none-any") -> str:
-    """Write a wheel with one empty module; answers the name of its file."""
-    info = f"{name}-1.0.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-1.0-{tag}.whl", "w") as wheel:
-        wheel.writestr(f"{name}.py", "")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+def write_wheel(
+    folder: Path,
+    name: str,
+    tag: str = "py3-none-any",
+    *,
+    version: str = "1.0",
+    requires: Sequence[str] = (),
+    module: str = "",
+) -> str:
+    """Write a wheel with one module; answers the name of its file.
+
+    :param requires: The requirements of the package.
+    :param module: The source of the module, which is named as the package.
+    """
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-{tag}.whl", "w") as wheel:
+        wheel.writestr(f"{name}.py", module)
+        needs = "".join(f"Requires-Dist: {each}\n" for each in requires)
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
         tags = "".join(f"Tag: {each}-none-any\n" for each in tag.partition("-")[0].split("."))
         wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\n{tags}")
         wheel.writestr(f"{info}/RECORD", "")
-    return f"{name}-1.0-{tag}.whl"
+    return f"{name}-{version}-{tag}.whl"
 
 
 class Index:
@@ -139,7 +153,7 @@ class Index:
 
     def _page(self, folder: Path, name: str) -> tuple[int, bytes]:
         place = f"{self.address}/moved" if self.address.startswith("https") else "/files"
-        links = [f'<a href="{place}/{file.name}">{file.name}</a>' for file in folder.glob(f"{name}-1.0*")]
+        links = [f'<a href="{place}/{file.name}">{file.name}</a>' for file in folder.glob(f"{name}-[0-9]*")]
         return 200 if links else 404, "".join(links).encode()
 
     def __enter__(self) -> Self:

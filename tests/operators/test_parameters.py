@@ -259,6 +259,18 @@ def test_a_line_of_python_is_a_script(script):
         assert SubmitTrainingOperator(task_id="t", script=script).script == script
 
 
+def test_the_head_of_a_script_is_used_where_nothing_else_is_given(tmp_path):
+    script = "# /// script\n# dependencies = ['six']\n# ///\nimport six\n"
+    (tmp_path / "train.py").write_text(script)
+    for source in (script, "train.py", Path("train.py")):
+        assert job(tmp_path, script=source).requirements == "six"
+        assert job(tmp_path, script=source, requirements="").requirements == "six"
+        assert job(tmp_path, script=source, requirements=[]).requirements == ""
+        assert job(tmp_path, script=source, requirements="numpy").requirements == "numpy"
+        assert job(tmp_path, {"requirements": "pandas"}, script=source).requirements == "pandas"
+    assert job(tmp_path, script=script).command().startswith("pip3 install -r requirements.txt && ")
+
+
 @pytest.mark.parametrize(
     "given", ["More.TXT", "-r More.TXT", "-rMore.TXT", "--requirement More.TXT", ["More.TXT"], ["-r More.TXT", ""]]
 )

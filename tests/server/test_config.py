@@ -134,3 +134,33 @@ def test_a_size_in_bytes_is_that_size(size):
 )
 def test_a_size_is_formatted(size, text):
     assert config.size_text(size) == text
+
+
+def test_package_indexes_are_names_and_addresses():
+    text = "pytorch=https://download.pytorch.org/whl/cpu, wheels=/srv/wheels"
+    wanted = (("pytorch", "https://download.pytorch.org/whl/cpu"), ("wheels", "/srv/wheels"))
+    assert load(allow_index=text).allow_index == wanted
+    parser = argparse.ArgumentParser()
+    config.add_options(parser)
+    one, two = text.split(", ")
+    given = vars(parser.parse_args(["--allow-index", one, "--allow-index", two]))
+    assert Settings.load(given, {}).allow_index == wanted
+    assert load({"JOBAPI_INDEX": "ours=https://me:secret@x/simple"}).index == "ours=https://me:secret@x/simple"
+
+
+@pytest.mark.parametrize(
+    "text", ["pytorch", "a=b", "=https://x", "a=https://x b", "a=https://x,a=https://y", "a=file:///x"]
+)
+def test_package_indexes_that_are_none(text):
+    with pytest.raises(SettingsError, match="--allow-index cannot be"):
+        load(allow_index=text)
+
+
+@pytest.mark.parametrize("name", ["index", "allow_index"])
+def test_a_password_on_the_command_line_is_refused_and_not_shown(name):
+    with pytest.raises(SettingsError, match="which every user of this machine can read") as caught:
+        load(**{name: "ours=https://me:s3cr3t@x/simple"})
+    assert "s3cr3t" not in str(caught.value)
+    with pytest.raises(SettingsError, match="JOBAPI_INDEX cannot be") as caught:
+        load({"JOBAPI_INDEX": "no address https://me:s3cr3t@x/simple"})
+    assert "s3cr3t" not in str(caught.value)

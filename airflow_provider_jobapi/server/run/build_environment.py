@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Make one Python environment: the first step of a job, run as the job's user.
 
-Standard library only, Python 3.8 and newer. ``python -I -S build_environment.py UV PYTHON REQUIREMENTS TARGET VERSION``
+Standard library only, Python 3.8 and newer.
+``python -I -S build_environment.py UV PYTHON REQUIREMENTS TARGET VERSION [OPTION …]``
 makes the environment TARGET of the interpreter PYTHON from the file REQUIREMENTS, unless it exists. It is made under
 another name and renamed, so that it never exists in part; and under a lock, so that two jobs with the same requirements
-make it once. uv makes it, except for Python 2.7, for which virtualenv 20.21 and its pip do.
+make it once. uv makes it, except for Python 2.7, for which virtualenv 20.21 and its pip do. The options are those with
+which uv and pip install; without any they install the file REQUIREMENTS.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Mapping  # noqa: UP035 -- Python 3.8 has the others only as annotations
+from typing import Mapping, Sequence  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 _PIP = """\
 #!/bin/sh
@@ -76,6 +78,8 @@ def pip_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables with which pip installs from where uv does."""
     variables = {**environ, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     variables["PIP_CACHE_DIR"] = str(Path(environ.get("UV_CACHE_DIR", ""), "pip-of-python-2"))
+    if environ.get("UV_PRERELEASE") == "allow":
+        variables["PIP_PRE"] = "1"
     hosts: set[str] = set()
     for of_uv, of_pip in _PIP_OF:
         value = re.sub(r"(?<!\S)[\w.-]+=(?=\w+://)", "", environ.get(of_uv, ""))
@@ -89,16 +93,16 @@ def pip_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
-def make_with_uv(uv: str, python: str, part: Path, requirements: Path) -> int:
+def make_with_uv(uv: str, python: str, part: Path, requirements: Path, options: Sequence[str]) -> int:
     """Make an environment of Python 3 with uv; returns the exit code."""
     code = subprocess.call([uv, "venv", "--quiet", "--relocatable", "--python", python, str(part)])
     if code or not requirements.read_text(encoding="utf-8").strip():
         return code
     write_line("Making the Python environment of requirements.txt.")
-    return subprocess.call([uv, "pip", "install", "--python", str(part / "bin" / "python"), "-r", str(requirements)])
+    return subprocess.call([uv, "pip", "install", "--python", str(part / "bin" / "python"), *options])
 
 
-def make_with_virtualenv(uv: str, python: str, part: Path, requirements: Path) -> int:
+def make_with_virtualenv(uv: str, python: str, part: Path, requirements: Path, options: Sequence[str]) -> int:
     """Make an environment of Python 2.7, which uv cannot do; returns the exit code."""
     command = [uv, "tool", "run", "--quiet", "--python", sys.executable, "--from", "virtualenv<20.22", "virtualenv"]
     code = subprocess.call([*command, "--quiet", "--no-periodic-update", "-p", python, str(part)])
@@ -109,15 +113,15 @@ def make_with_virtualenv(uv: str, python: str, part: Path, requirements: Path) -
         return 0
     write_line("Making the Python environment of requirements.txt.")
     install = [str(part / "bin" / "python"), "-m", "pip", "install", "--no-warn-script-location"]
-    return subprocess.call([*install, "-r", str(requirements)], env=pip_environment(os.environ))
+    return subprocess.call([*install, *options], env=pip_environment(os.environ))
 
 
-def build(uv: str, python: str, requirements: Path, target: Path, version: str) -> int:
+def build(uv: str, python: str, requirements: Path, target: Path, version: str, options: Sequence[str]) -> int:
     """Make the environment; returns the exit code."""
     part = target.with_name(target.name + ".part")
     shutil.rmtree(str(part), ignore_errors=True)
     make = make_with_virtualenv if version.startswith("2.") else make_with_uv
-    code = make(uv, python, part, requirements)
+    code = make(uv, python, part, requirements, options)
     if code:
         shutil.rmtree(str(part), ignore_errors=True)
         return code if code > 0 else 128 - code
@@ -159,7 +163,7 @@ def move_programs(part: Path, target: Path) -> None:
             program.write_bytes(content.replace(old, new))
 
 
-def main(uv: str, python: str, requirements: str, target: str, version: str = "3") -> int:
+def main(uv: str, python: str, requirements: str, target: str, version: str = "3", *options: str) -> int:
     """Make the environment unless it exists; returns the exit code."""
     listing, place = Path(requirements), Path(target)
     if place.is_dir():
@@ -170,7 +174,7 @@ def main(uv: str, python: str, requirements: str, target: str, version: str = "3
         waiting = "Another job makes the same Python environment; waiting for it." if has_requirements else ""
         lock = take_lock(place.with_name(place.name + ".lock"), waiting)
         try:
-            return 0 if place.is_dir() else build(uv, python, listing, place, version)
+            return 0 if place.is_dir() else build(uv, python, listing, place, version, options or ("-r", requirements))
         finally:
             os.close(lock)
     except OSError as error:

@@ -30,6 +30,14 @@ from airflow_provider_jobapi.server.run.engines.local import can_protect
 from airflow_provider_jobapi.server.run.index_credentials import installer, netrc_of_user, secret_files
 from airflow_provider_jobapi.server.run.interpreters import COMMAND_TIMEOUT_SECONDS, Interpreter, Interpreters
 from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.requirement_lines import (
+    DEFAULT,
+    EXTRA,
+    LINKS,
+    InstallPlan,
+    Installs,
+    plain_address,
+)
 from airflow_provider_jobapi.training.status import Reason
 
 _INSTALLER_SEES = (
@@ -75,7 +83,17 @@ class Environments:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.interpreters = Interpreters(settings.python)
-        self._installer = installer(_installer_variables(os.environ), netrc_of_user(os.environ))
+        self._installer = installer(
+            _installer_variables(os.environ) | _own_index(settings),
+            netrc_of_user(os.environ),
+            dict(settings.allow_index),
+        )
+        self.installs = Installs(
+            urls=settings.allow_requirement_urls,
+            pythons=tuple(each.version for each in self.interpreters.all),
+            indexes={name: plain_address(address) for name, address in settings.allow_index},
+            own=self._installer.own,
+        )
         self._uv = find_uv()
         self._builder = build_environment.__file__
         if settings.users:
@@ -115,24 +133,28 @@ class Environments:
         listing = directory / "requirements.txt"
         listing.write_text(requirements, encoding="utf-8")
         listing.chmod(0o644)
+        plan = InstallPlan.of(requirements, self.installs)
+        more = self._variables_of(plan)
         tmp, python, lock = directory / "tmp", interpreter or self.interpreters.default, None
         home, target = tmp / "environment", tmp / "environment" / "venv"
         if self.shared:
             home = self._make_home(client_id, uid)
-            key = _key(python, requirements)
+            key = _key(python, requirements, more)
             target, lock = home / "venvs" / key, home / "locks" / key
             lock.touch(mode=0o600)
         mounts = {"hidden": secret_files(os.environ)} if self.can_protect and uid is None else {}
         variables = _installer_environment(home, tmp)
         if self.can_protect and python.minor >= _UV_COMPILES:  # Python could not write it later
             variables["UV_COMPILE_BYTECODE"] = "1"
+        environ = self._installer.variables | more | variables
         step = {
             "name": "environment",
             "argv": [
                 *(self._python, "-I", "-S", self._builder, self._uv, python.path, str(listing), str(target)),
                 python.version,
+                *_installer_options(plan, requirements, directory),
             ],
-            "env": self._installer.variables | variables,
+            "env": {name: value for name, value in environ.items() if value},
             "cwd": str(tmp),  # not the work folder: uv would read its uv.toml
             "failed": Reason.ENVIRONMENT_FAILED.value,
             **mounts,
@@ -140,6 +162,23 @@ class Environments:
         if self.can_protect:
             mounts = mounts | {"read_only": [str(home)]}
         return Environment(target / "bin", step, lock, mounts, bool(self.credentials))
+
+    def _variables_of(self, plan: InstallPlan) -> dict[str, str]:
+        """The installer's variables about what a job asks for: package indexes that it names, and prereleases."""
+        addresses = {use: [self._installer.indexes[name] for name in names] for use, names in plan.indexes.items()}
+        given, variables = self._installer.variables, {"UV_PRERELEASE": "allow"} if plan.prereleases else {}
+        if addresses[DEFAULT]:
+            variables |= {"UV_DEFAULT_INDEX": addresses[DEFAULT][-1], "UV_INDEX_URL": ""}
+        if addresses[EXTRA]:
+            there = given.get("UV_EXTRA_INDEX_URL", "").split()
+            variables["UV_EXTRA_INDEX_URL"] = " ".join([*there, *addresses[EXTRA]])
+            # As pip does it. uv's own way takes a package from the first index that has any version of it, and an index
+            # of a few packages may have old versions of others, too.
+            variables["UV_INDEX_STRATEGY"] = given.get("UV_INDEX_STRATEGY", "unsafe-best-match")
+        if addresses[LINKS]:
+            there = [each for each in given.get("UV_FIND_LINKS", "").split(",") if each]
+            variables["UV_FIND_LINKS"] = ",".join([*there, *addresses[LINKS]])
+        return variables
 
     def collect(self) -> environment_collection.Collected:
         """Bring the environments below their bound."""
@@ -174,9 +213,32 @@ class Environments:
                 ) from None
 
 
-def _key(python: Interpreter, requirements: str) -> str:
-    made_of = [_FORMAT, python.path, python.version, platform.machine(), requirements.rstrip()]
+def _key(python: Interpreter, requirements: str, more: Mapping[str, str]) -> str:
+    made_of: list[Any] = [_FORMAT, python.path, python.version, platform.machine(), requirements.rstrip()]
+    if more:
+        made_of.append(sorted(more.items()))
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
+
+
+def _own_index(settings: Settings) -> dict[str, str]:
+    """The variables of the server's own package index, where a setting names it."""
+    return {"UV_DEFAULT_INDEX": settings.index, "UV_INDEX_URL": ""} if settings.index else {}
+
+
+def _installer_options(plan: InstallPlan, requirements: str, directory: Path) -> list[str]:
+    """The options of the installer for a job's requirements; none where it reads requirements.txt as it is."""
+    files = [("-r", "install.txt", plan.lines if plan.lines != requirements else "")]
+    files.append(("-c", "constraints.txt", plan.constraints))
+    options = ["-r", str(directory / "requirements.txt")]
+    for option, name, text in files:
+        if not text:
+            continue
+        place = directory / name
+        place.write_text(text, encoding="utf-8")
+        place.chmod(0o644)
+        options = [option, str(place)] if option == "-r" else [*options, option, str(place)]
+    options += plan.options
+    return options if len(options) > 2 or files[0][2] else []
 
 
 def _installer_variables(environ: Mapping[str, str]) -> dict[str, str]:

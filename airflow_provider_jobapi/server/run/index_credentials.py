@@ -10,17 +10,24 @@ use, and that names the index in messages.
 from __future__ import annotations
 
 import base64
+import importlib
 import json
+import logging
 import netrc
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_jobapi.server.config import SettingsError
+
+log = logging.getLogger(__name__)
+
+PYPI = "https://pypi.org/simple"
+"""The index of an installer that is told none."""
 
 RELAY = "{relay}"
 """Stands for the relay's address in the variables of a step; only the supervisor knows the address."""
@@ -43,27 +50,37 @@ class Installer:
 
     :ivar variables: Its variables about indexes and proxies, without any credentials.
     :ivar credentials: What the relay needs to know, as JSON; empty where no relay is needed.
+    :ivar indexes: The addresses of the package indexes that jobs may name, as the installer gets them, by name.
+    :ivar own: The addresses of the indexes that every job installs from, without credentials.
     """
 
     variables: dict[str, str]
     credentials: str
+    indexes: dict[str, str] = field(default_factory=dict)
+    own: frozenset[str] = frozenset()
 
 
-def installer(environ: Mapping[str, str], netrc_file: Path | None = None) -> Installer:
+def installer(
+    environ: Mapping[str, str], netrc_file: Path | None = None, allowed: Mapping[str, str] | None = None
+) -> Installer:
     """Part the credentials from the variables of an installer.
 
     :param environ: Variables that name package indexes and proxies.
     :param netrc_file: A file with the logins of hosts, if there is one.
+    :param allowed: The package indexes that jobs may name, by name.
     :raises SettingsError: when there are credentials that the relay cannot add.
     """
     parts = _Parts(environ, _read_netrc(netrc_file))
     variables = {name: parts.without_credentials(name, value) for name, value in environ.items()}
+    named = {name: parts.of_index(name, address) for name, address in (allowed or {}).items()}
+    has_default = any(environ.get(name) for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_NO_INDEX"))
+    own = frozenset(parts.own | (set() if has_default else {PYPI}))
     # Sorted, a name in lower case comes last: it is meant where both are set, as with uv and curl.
     lowered = {name.lower(): value for name, value in sorted(environ.items())}
     proxies = {name: value for name, value in lowered.items() if name in _PROXIES}
     with_login = [name for name, value in proxies.items() if "@" in value]
     if not parts.realms and not with_login:
-        return Installer(dict(environ), "")
+        return Installer(dict(environ), "", named, own)
     if odd := [name for name, value in proxies.items() if not re.match(r"(https?://)?[^:/]", value, re.IGNORECASE)
                or value.lower().startswith("socks")]:  # fmt: skip
         raise SettingsError(
@@ -84,7 +101,7 @@ def installer(environ: Mapping[str, str], netrc_file: Path | None = None) -> Ins
         if not _LOGIN.fullmatch(name) and name.lower() not in {*_PROXIES, "no_proxy"}
     }
     relay = dict.fromkeys((*_PROXIES, *map(str.upper, _PROXIES)), RELAY)
-    return Installer(kept | relay, json.dumps(told))
+    return Installer(kept | relay, json.dumps(told), named, own)
 
 
 class _Parts:
@@ -92,6 +109,7 @@ class _Parts:
 
     def __init__(self, environ: Mapping[str, str], logins: Mapping[str, tuple[str, str]]) -> None:
         self.realms: dict[str, dict[str, Any]] = {}
+        self.own: set[str] = set()
         self._logins = logins
         self._named: dict[str, dict[str, str]] = {}
         for name, value in environ.items():
@@ -103,7 +121,13 @@ class _Parts:
         if variable.lower() in {*_PROXIES, "no_proxy"} or _LOGIN.fullmatch(variable):
             return value
         is_index = _INDEXES.fullmatch(variable) is not None
+        if is_index and variable != "UV_FIND_LINKS":
+            self.own |= {f"{each['scheme']}://{each['host']}{each['rest']}" for each in _ADDRESS.finditer(value)}
         return _ADDRESS.sub(lambda matched: self._relayed(matched, is_index), value)
+
+    def of_index(self, name: str, address: str) -> str:
+        """Return the address of a named index as the installer gets it."""
+        return _ADDRESS.sub(lambda matched: self._relayed(matched, True), f"{name}={address}").removeprefix(f"{name}=")
 
     def _relayed(self, matched: re.Match[str], is_index: bool) -> str:
         login = self._login(matched, is_index)
@@ -128,12 +152,32 @@ class _Parts:
     def _login(self, matched: re.Match[str], is_index: bool) -> tuple[str, str] | None:
         """The user name and password for an address, or None."""
         if matched["login"]:
-            user, _, password = matched["login"].partition(":")
-            return unquote(user), unquote(password)
+            user, _, password = map(unquote, matched["login"].partition(":"))
+            if is_index and not password:
+                password = _of_keyring(f"{matched['scheme']}://{matched['host']}{matched['rest']}", user)
+            return user, password
         if is_index and (named := self._named.get(re.sub(r"\W", "_", matched["name"] or "").upper())):
             return named.get("USERNAME", ""), named.get("PASSWORD", "")
         host = _PORT.sub("", matched["host"].lower())
         return self._logins.get(host) or self._logins.get("") if is_index else None
+
+
+def _of_keyring(address: str, user: str) -> str:
+    """The password of an index's user in the keyring of the server's user; empty where there is none.
+
+    The keyring is asked for the address and then for the host, as pip does it.
+    """
+    try:
+        keyring = importlib.import_module("keyring")
+        found = keyring.get_password(address, user) or keyring.get_password(urlsplit(address).netloc, user)
+    except ImportError:
+        return ""
+    except Exception:
+        log.warning(
+            "The keyring could not be asked for the password of the package index at %s.", address, exc_info=True
+        )
+        return ""
+    return found or ""
 
 
 def netrc_of_user(environ: Mapping[str, str]) -> Path:

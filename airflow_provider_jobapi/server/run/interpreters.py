@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_provider_jobapi.server.config import SettingsError
+from airflow_provider_jobapi.server.store.requirement_lines import satisfies
 from airflow_provider_jobapi.training.job_limits import python_2_word
+from airflow_provider_jobapi.training.requirement_text import Directions
 
 COMMAND_TIMEOUT_SECONDS = 120
 """The time that a Python or uv gets to print its version."""
@@ -120,18 +122,27 @@ class Interpreters:
 
         A command that calls ``python`` or ``pip`` gets Python 2.7, one that calls ``python3.6`` that version. Otherwise
         the tag of the image names a version of Python, or one of TensorFlow, as a pin in the requirements does, and the
-        newest Python is taken that has wheels of it. Where the server has no such Python, the job gets the default.
+        newest Python is taken that has wheels of it. Where the server has no such Python, the job gets the default. All
+        of it holds among the Pythons that ``requires-python`` allows; the newest of them stands for the default where
+        that is not among them.
         """
         if self.python_2 and python_2_word(command):
             return self.python_2
+        able = self._required(requirements)
+        default = self.default if self.default in able else max(able, key=lambda each: each.minor)
         for minor in (_in_command(command), _in_image(image)):
-            if minor and (exact := [each for each in self.all if each.minor == minor]):
+            if minor and (exact := [each for each in able if each.minor == minor]):
                 return exact[0]
         bounds = _tensorflow(image, requirements)
-        if bounds is None or bounds[0] <= self.default.minor <= bounds[1]:
-            return self.default
-        fitting = [each for each in self.all if bounds[0] <= each.minor <= bounds[1]]
-        return max(fitting, key=lambda each: each.minor, default=self.default)
+        if bounds is None or bounds[0] <= default.minor <= bounds[1]:
+            return default
+        fitting = [each for each in able if bounds[0] <= each.minor <= bounds[1]]
+        return max(fitting, key=lambda each: each.minor, default=default)
+
+    def _required(self, requirements: str) -> list[Interpreter]:
+        """The Pythons that the requirements allow; all where they allow none, which the submit has refused."""
+        wanted = Directions.of(requirements).python
+        return [each for each in self.all if satisfies(each.version, wanted)] or self.all
 
 
 def _in_command(command: str) -> tuple[int, int] | None:

@@ -115,6 +115,7 @@ class Runner:
         self._collect_interval = collect_interval
         self.environments = Environments(settings)
         registry.has_python_2 = self.environments.interpreters.python_2 is not None
+        registry.installs = self.environments.installs
         self._progress: dict[JobKey, _Progress] = {}
         self._busy: set[JobKey] = set()
         self._copies = FairSlots(DISK_SLOTS)  # beside those for models, which take longer

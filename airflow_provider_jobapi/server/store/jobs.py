@@ -31,6 +31,7 @@ from airflow_provider_jobapi.server.store.job_record import (
 )
 from airflow_provider_jobapi.server.store.leftovers import Leftovers
 from airflow_provider_jobapi.server.store.objects import Storages
+from airflow_provider_jobapi.server.store.requirement_lines import Installs
 from airflow_provider_jobapi.server.store.retention_clock import RetentionClock
 from airflow_provider_jobapi.server.store.set_aside import SetAside
 from airflow_provider_jobapi.server.store.submission import Submissions
@@ -68,7 +69,8 @@ class JobRegistry:
         self._states: dict[JobKey, JobState] = {}
         self._states_lock = Lock()
         self._listeners: list[Callable[[JobKey], None]] = []
-        self.has_python_2 = False  # the runner knows the Pythons
+        self.has_python_2 = False  # the runner knows the Pythons, and the package indexes
+        self.installs = Installs(urls=settings.allow_requirement_urls)
 
     @property
     def limits(self) -> JobLimits:
@@ -88,7 +90,7 @@ class JobRegistry:
         """
         key = JobKey(client_id, job_id)
         try:
-            new = self._submissions.submit(key, job_file, has_python_2=self.has_python_2)
+            new = self._submissions.submit(key, job_file, has_python_2=self.has_python_2, installs=self.installs)
         except (InvalidJob, ResourcesExceeded) as error:
             raise self._refusal(key, job_file, error) from None
         if not new:

@@ -28,6 +28,7 @@ from airflow_provider_jobapi.server.store.job_validation import (
     choose_inputs,
 )
 from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages, StoredObject
+from airflow_provider_jobapi.server.store.requirement_lines import Installs
 from airflow_provider_jobapi.server.store.set_aside import SetAside
 from airflow_provider_jobapi.server.store.used_ids import UsedIds
 from airflow_provider_jobapi.training.job_file import MOST_INPUTS, JobFile, Resources
@@ -59,10 +60,13 @@ class Submissions:
         has = capacity or JobLimits()
         self.limits = JobLimits(has.cpus, has.gpus, has.memory)
 
-    def submit(self, key: JobKey, job_file: JobFile, *, has_python_2: bool = False) -> bool:
+    def submit(
+        self, key: JobKey, job_file: JobFile, *, has_python_2: bool = False, installs: Installs | None = None
+    ) -> bool:
         """Accept a job. Return False if it was accepted before.
 
         :param has_python_2: Whether one of the server's Pythons is Python 2.7.
+        :param installs: What the server installs.
 
         :raises InvalidJob: when the job is invalid in itself.
         :raises ServerError: ``JobIdTaken``, ``DeletedJob``, ``ResourcesExceeded``, ``MissingInput``, ``ChangedInput``,
@@ -77,7 +81,7 @@ class Submissions:
                 check_runnable(job_file, self._capacity, has_python_2=has_python_2)
                 check_inputs([file.path for file in job_file.job.inputs or ()])
                 try:
-                    if self._accept(key, job_file, self._choose(key, job_file)):
+                    if self._accept(key, job_file, self._choose(key, job_file, installs or Installs())):
                         return True
                 except FileNotFoundError:  # an input was replaced or deleted in the meantime
                     if not layout.client_directory(self._settings.root, key.client_id).exists():
@@ -93,13 +97,13 @@ class Submissions:
         """Return the ids that a client has used."""
         return UsedIds(layout.client_directory(self._settings.root, client_id))
 
-    def _choose(self, key: JobKey, job_file: JobFile) -> Chosen:
+    def _choose(self, key: JobKey, job_file: JobFile, installs: Installs) -> Chosen:
         storage, place = self._storages.of(key.client_id), job_file.directory(key.job_id)
         with self._database.read() as connection:
             self._check_queue(connection, key.client_id)
             there = storage.objects_below(connection, place, 2 * MOST_INPUTS)
         chosen = choose_inputs(job_file, place, there)
-        check_requirements_in(chosen, storage.blobs, self._settings)
+        check_requirements_in(chosen, storage.blobs, installs)
         return chosen
 
     def _accept(self, key: JobKey, job_file: JobFile, chosen: Chosen) -> bool:

@@ -18,6 +18,7 @@ from airflow_provider_jobapi.training.entry_point import (
     refuse_relative_imports,
 )
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, DataPath
+from airflow_provider_jobapi.training.requirement_files import requirements_text, script_text
 from airflow_provider_jobapi.training.units import size_text
 
 MOST_BYTES = 500_000_000
@@ -30,7 +31,8 @@ class Code:
 
     :ivar files: By their path in the job's working directory.
     :ivar entry_point: As a training job has it; empty where a script beside the folder is run.
-    :ivar requirements: The text of its ``requirements.txt``, which is none of the files; None where there is none.
+    :ivar requirements: The text of its ``requirements.txt``, which is none of the files, or else of the block of
+        PEP 723 at the head of the script that is run; None where there is neither.
     :ivar size: Bytes.
     :ivar left_out: What was left out, without what is below it.
     :ivar secrets: Those of them that look like secrets.
@@ -82,7 +84,10 @@ def read_code(root: Any, entry_point: str | None, *, with_script: bool = False, 
     if not listing.files:
         left_out = f"; left out are {_some(listing.left_out)}" if listing.left_out else ""
         raise InvalidJob(f"{what} has no file for the job{left_out}.", field="source")
-    requirements = _text(listing, REQUIREMENTS_NAME) if REQUIREMENTS_NAME in listing.files else None
+    requirements = None
+    if REQUIREMENTS_NAME in listing.files:
+        _text(listing, REQUIREMENTS_NAME)  # which says what is wrong with a file of a folder
+        requirements = requirements_text(listing.files[REQUIREMENTS_NAME], Path())
     files = {path: file for path, file in listing.files.items() if path != REQUIREMENTS_NAME}
     name = root.resolve().name if isinstance(root, Path) else str(root.name)
     below = package_folder(entry_point, files, name)
@@ -91,6 +96,7 @@ def read_code(root: Any, entry_point: str | None, *, with_script: bool = False, 
         text = _text(listing, entry.file or "", lenient=True)
         refuse_notebook_text("entry_point", text)
         refuse_relative_imports(entry, text, name)
+        requirements = script_text(text, str(entry)) or None if requirements is None else requirements
         entry_point = str(entry)
     return Code(
         {f"{below}{path}": file for path, file in files.items()},

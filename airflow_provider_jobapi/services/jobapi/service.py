@@ -26,10 +26,11 @@ from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request, Storage
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from airflow_provider_jobapi.services.retry import Retry
-from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, TrainingJob
 from airflow_provider_jobapi.training.job_features import check_features, used_features
 from airflow_provider_jobapi.training.job_file import JobFile, check_input_count
 from airflow_provider_jobapi.training.logs import LogChunk
+from airflow_provider_jobapi.training.requirement_text import check_known
 from airflow_provider_jobapi.training.status import JobStatus
 
 if TYPE_CHECKING:
@@ -260,6 +261,9 @@ class JobApiService:
         storage = self.storage()
         storage.limits.check(job_file)
         check_features(job_file, storage.features)
+        if REQUIREMENTS_NAME in sources:
+            with sources[REQUIREMENTS_NAME].open(lambda _: None) as file:
+                check_known(file.read().decode("utf-8", "replace"), storage.features)
         if not sources:
             return
         title = f"Uploading the files of job {job_id}"

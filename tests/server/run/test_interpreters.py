@@ -65,6 +65,24 @@ def test_the_command_names_the_python(command, version):
     assert interpreters("3.12", "3.6", "2.7").choose(command, "python:3.12", "").version == f"{version}.1"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "command", "version"),
+    [
+        (">=3.8", "python3 train.py", "3.12"),
+        (">=3.8,<3.12", "python3 train.py", "3.9"),
+        ("==3.7.*", "python3 train.py", "3.7"),
+        ("<3.12", "python3.7 train.py", "3.7"),
+        (">=3.9", "python3.7 train.py", "3.12"),
+        (">=2.7", "python train.py", "2.7"),
+        (">=3.13", "python3 train.py", "3.12"),  # such a job is refused when it is submitted
+    ],
+)
+def test_requires_python_chooses_among_the_pythons(wanted, command, version):
+    requirements = f"# jobapi: requires-python {wanted}\nsix\n"
+    chosen = interpreters("3.12", "3.6", "2.7", "3.7", "3.9").choose(command, "", requirements)
+    assert chosen.version == f"{version}.1"
+
+
 def test_without_python_2_a_command_that_calls_it_gets_the_default():
     assert interpreters("3.12", "3.6").choose("python train.py", "", "").version == "3.12.1"
 

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.server.store.job_validation import check_requirements
+from airflow_provider_jobapi.server.store.requirement_lines import (
+    DEFAULT,
+    EXTRA,
+    LINKS,
+    InstallPlan,
+    Installs,
+    check_requirements,
+)
 
 GOOD = [
     "tensorflow==2.21.0",
@@ -124,3 +131,102 @@ def test_any_text_is_accepted_or_refused_in_one_sentence(text):
         said = str(error)
     assert "\n" not in said
     assert said == "" or said.endswith(".")
+
+
+INSTALLS = Installs(
+    pythons=("3.11.7", "3.8.18", "2.7.18"),
+    indexes={"pytorch": "https://download.pytorch.org/whl/cpu", "wheels": "/srv/wheels"},
+    own=frozenset({"https://packages.example.com/simple"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "use", "named"),
+    [
+        ("--extra-index-url pytorch", EXTRA, ["pytorch"]),
+        ("--extra-index-url=https://download.pytorch.org/whl/cpu", EXTRA, ["pytorch"]),
+        ("--extra-index-url \thttps://Download.PyTorch.org:443/whl/cpu/  # the small one", EXTRA, ["pytorch"]),
+        ("--index pytorch", EXTRA, ["pytorch"]),
+        ("-i pytorch", DEFAULT, ["pytorch"]),
+        ("-ihttps://download.pytorch.org/whl/cpu", DEFAULT, ["pytorch"]),
+        ("--index-url https://download.pytorch.org/whl/cpu", DEFAULT, ["pytorch"]),
+        ("--find-links wheels", LINKS, ["wheels"]),
+        ("-f /srv/wheels", LINKS, ["wheels"]),
+        ("--index-url https://packages.example.com/simple/", DEFAULT, []),
+        ("--extra-index-url https://packages.example.com/simple", EXTRA, []),
+    ],
+)
+def test_an_index_that_the_server_allows_is_named_by_its_name_or_its_address(line, use, named):
+    text = f"six\n{line}\nnumpy\n"
+    check_requirements(text, installs=INSTALLS)
+    plan = InstallPlan.of(text, INSTALLS)
+    assert plan.indexes[use] == named
+    assert plan.lines == "six\nnumpy\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("--extra-index-url other", "this server allows pytorch, wheels: its operator can allow another one with"),
+        ("-i https://download.pytorch.org/whl/cu128", "--allow-index NAME=ADDRESS."),
+        ("--find-links /srv", "names a package index"),
+        ("--extra-index-url", "names no package index"),
+        ("--extra-index-url a b", "names no package index"),
+        ("-i https://user:s3cr3t@download.pytorch.org/whl/cpu", "with a user or a password in it"),
+        ("--trusted-host pytorch", "is an option; only packages are allowed"),
+        ("-c bounds.txt", "the server reads requirements.txt alone"),
+        ("--only-binary", "is an option"),
+        ("--no-binary --x", "is an option"),
+        ("--pre x", "is an option"),
+    ],
+)
+def test_other_indexes_and_options_are_refused(line, said):
+    with pytest.raises(InvalidJob, match=re.escape(said)) as caught:
+        check_requirements(f"six\n{line}\n", installs=INSTALLS)
+    assert "requirements.txt, line 2: " in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_without_allowed_indexes_the_sentence_says_so():
+    with pytest.raises(InvalidJob, match="and this server allows none: its operator can allow another one"):
+        check_requirements("--extra-index-url https://download.pytorch.org/whl/cpu")
+
+
+def test_the_options_of_pip_that_change_nothing_for_others_are_kept_or_followed():
+    text = "--pre\n--prefer-binary\n--require-hashes\n--only-binary :all:\n--no-binary=six, numpy\n--no-index\nsix\n"
+    check_requirements(text, installs=INSTALLS)
+    plan = InstallPlan.of(text, INSTALLS)
+    assert plan.lines == "--only-binary :all:\n--no-binary=six, numpy\n--no-index\nsix\n"
+    assert (plan.options, plan.prereleases) == (["--require-hashes"], True)
+
+
+def test_directions_in_comments():
+    text = "# jobapi: exact\n#jobapi: constraint  numpy<2\n# jobapi: requires-python >=3.9\n# jobapi: exactly\nsix\n"
+    check_requirements(text, installs=INSTALLS)
+    plan = InstallPlan.of(text, INSTALLS)
+    assert (plan.options, plan.constraints, plan.lines) == (["--no-deps"], "numpy<2\n", text)
+
+
+@pytest.mark.parametrize(
+    ("direction", "said"),
+    [
+        ("requires-python >=3.12", "need Python >=3.12 (requires-python), and this server has 3.11.7, 3.8.18, 2.7.18"),
+        ("requires-python <2", "name such a Python in the server's --python"),
+        ("requires-python 3.11", "is no specifier; write it as '>=3.11'"),
+        ("constraint ./x", "which is a path"),
+        ("constraint -r x", "which is an option"),
+        ("constraint a @ https://user:s3cr3t@x/y", "which is an address"),
+    ],
+)
+def test_directions_that_cannot_be_followed_are_refused(direction, said):
+    with pytest.raises(InvalidJob, match=re.escape(said)) as caught:
+        check_requirements(f"# jobapi: {direction}\nsix\n", installs=INSTALLS)
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.field == "requirements"
+
+
+def test_two_requirements_of_a_python_must_both_hold():
+    text = "# jobapi: requires-python >=3.9\n# jobapi: requires-python <3.11\n"
+    with pytest.raises(InvalidJob, match=r"need Python >=3\.9 and <3\.11"):
+        check_requirements(text, installs=INSTALLS)
+    check_requirements(text)

@@ -291,3 +291,13 @@ def test_a_folder_in_an_object_store(project, write):
         assert file.read() == b"a"
     with pytest.raises(InvalidJob, match=r"has no file: there is nothing below memory://code-of-a-test/gone"):
         read_code(UPath("memory://code-of-a-test/gone"), None)
+
+
+def test_the_requirements_of_a_folder_name_others_and_its_script_may_have_them_at_its_head(project, write):
+    write({"train.py": "# /// script\n# dependencies = ['six']\n# ///\n"})
+    assert read_code(project, None).requirements == "six"
+    write({"requirements.txt": "numpy\n-r more/base.txt\n", "more/base.txt": "pandas\n"})
+    assert read_code(project, None).requirements == "numpy\npandas\n"
+    write({"requirements.txt": "-e .\n"})
+    with pytest.raises(InvalidJob, match=r"'-e \.' is a path of this machine"):
+        read_code(project, None)

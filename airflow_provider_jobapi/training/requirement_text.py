@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The text of a ``requirements.txt``: its lines, and the directions that a jobAPI server reads in its comments.
+
+::
+
+    # jobapi: requires-python >=3.11
+    # jobapi: exact
+    # jobapi: constraint numpy<2
+    six==1.17.0
+
+A direction is a comment, so that pip and uv install the same file wherever there is no such server. ``requires-python``
+chooses the Python. ``exact`` says that the list is whole, as that of a lock is, and nothing else is installed.
+``constraint`` bounds a package that another one brings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+
+EXACT, PYTHON, CONSTRAINT = "exact", "requires-python", "constraint"
+"""The directions."""
+
+DIRECTIONS_FEATURE, INDEXES_FEATURE = "requirement-directions", "package-indexes"
+"""The names of what a server understands of these texts, in ``Job-Features``."""
+
+_DIRECTION = re.compile(rf"#[ \t]*jobapi:[ \t]*({EXACT}|{PYTHON}|{CONSTRAINT})(?:[ \t]+(.*))?", re.IGNORECASE)
+_NAMED_INDEX = re.compile(
+    r"(?:-i|-f|--index-url|--extra-index-url|--find-links|--index|--default-index)[\s=]*(?!\w+:/)[\w.-]+$"
+)
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+
+ALWAYS, NEVER = "python_version >= '0'", "python_version < '0'"
+"""Markers that are true, and false, everywhere."""
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the requirements and their line numbers, without comments and with continued lines joined."""
+    joined, start = "", 0
+    for number, line in enumerate(text.splitlines(), 1):
+        start = start if joined else number
+        if line.endswith("\\") and not line.lstrip().startswith("#"):
+            joined += line[:-1] + " "
+            continue
+        whole, joined = _COMMENT.sub("", joined + line).strip(), ""
+        if whole:
+            yield start, whole
+    if joined.strip():
+        yield start, joined.strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Directions:
+    """The directions of a text.
+
+    :ivar exact: Whether the list is whole.
+    :ivar python: The versions of Python that it needs, each a specifier such as ``>=3.11,<3.14``.
+    :ivar constraints: Requirements that bound packages and install none.
+    """
+
+    exact: bool = False
+    python: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, text: str) -> Directions:
+        """Read the directions of a text."""
+        found: dict[str, list[str]] = {EXACT: [], PYTHON: [], CONSTRAINT: []}
+        if "jobapi:" in text.lower():
+            for line in text.splitlines():
+                if matched := _DIRECTION.fullmatch(line.rstrip()):
+                    found[matched[1].lower()].append((matched[2] or "").strip())
+        wanted = [each for each in dict.fromkeys(found[PYTHON]) if each]
+        bounds = [each for each in dict.fromkeys(found[CONSTRAINT]) if each]
+        return cls(bool(found[EXACT]), tuple(wanted), tuple(bounds))
+
+
+@dataclass(slots=True)
+class Listing:
+    """What a file of requirements asks for, before it becomes a text.
+
+    :ivar lines: The requirements.
+    :ivar python: The specifier of the Python that they need; empty for any.
+    :ivar exact: Whether the list is whole.
+    :ivar constraints: Requirements that bound packages and install none.
+    :ivar indexes: The addresses, or the names, of the package indexes that have some of them.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    python: str = ""
+    exact: bool = False
+    constraints: list[str] = field(default_factory=list)
+    indexes: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """Return it as a requirements.txt."""
+        head = [f"# jobapi: {PYTHON} {self.python}"] if self.python else []
+        head += [f"# jobapi: {EXACT}"] if self.exact else []
+        head += [f"# jobapi: {CONSTRAINT} {each}" for each in self.constraints]
+        head += [f"--extra-index-url {each}" for each in dict.fromkeys(self.indexes)]
+        return "\n".join([*head, *self.lines])
+
+
+def check_known(text: str, features: Collection[str]) -> None:
+    """Refuse what a service would not see in a text: it would install something else.
+
+    :param features: What the service understands.
+    :raises InvalidJob: saying what to do.
+    """
+    named = next((line for _, line in logical_lines(text) if _NAMED_INDEX.match(line)), "")
+    for feature, what in (
+        (DIRECTIONS_FEATURE, "constraints (-c)" if Directions.of(text).constraints else ""),
+        (INDEXES_FEATURE, f"the package index of {named!r} by its name" if named else ""),
+    ):
+        if what and feature not in features:
+            raise InvalidJob(
+                f"The server of this connection does not know {what} in requirements: leave it out, or have the server "
+                "updated.",
+                field="requirements",
+            )
+
+
+def pinned(name: str, version: str, marker: str, hashes: Iterable[str]) -> str:
+    """Return the requirement of one version of a package.
+
+    :param marker: Where it is installed; empty for everywhere.
+    :param hashes: Of the files that it may come from, such as ``sha256:…``; none where they are not known.
+    """
+    whole = f"{name}=={version}" + (f" ; {marker}" if marker else "")
+    return " \\\n    ".join([whole, *(f"--hash={each}" for each in dict.fromkeys(hashes))])
+
+
+def canonical_name(name: str) -> str:
+    """Return a package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).strip().lower()

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package indexes of a server, those that it allows jobs to name, and what is installed from them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from tests.harness.bench import Bench
+from tests.harness.packages import Index, write_wheel
+
+SECRET = "tr0ub4dor-of-the-index"
+INSTALL = "pip3 install -r requirements.txt && python3 train.py"
+SHOW = "from importlib.metadata import distributions as d\nprint(sorted(f'{x.name}=={x.version}' for x in d()))\n"
+
+
+@pytest.fixture(autouse=True)
+def no_variables_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The packages of the server's own index."""
+    (tmp_path / "own").mkdir()
+    write_wheel(tmp_path / "own", "net", version="1.0")
+    write_wheel(tmp_path / "own", "net", version="2.0")
+    write_wheel(tmp_path / "own", "top", requires=["net"])
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    """The packages of an index as PyTorch's: builds of its own, and old versions of others."""
+    (tmp_path / "other").mkdir()
+    write_wheel(tmp_path / "other", "top", version="1.0+cpu", requires=["net"])
+    write_wheel(tmp_path / "other", "net", version="0.5")
+    return tmp_path / "other"
+
+
+def installed(bench: Bench, requirements: str, command: str = INSTALL) -> str:
+    job = bench.wait(bench.submit(SHOW, files={"requirements.txt": requirements}, command=command), timeout=300)
+    assert job.state == "SUCCESSFUL", bench.log(job)
+    return bench.log(job).splitlines()[-1]
+
+
+def test_the_servers_own_index_is_a_setting(tmp_path, monkeypatch, folder):
+    monkeypatch.setenv("UV_INDEX_URL", "http://127.0.0.1:9/none")
+    with Index(folder) as index, Bench(tmp_path / "bench", index=index.url) as bench:
+        assert installed(bench, "top\n") == "['net==2.0', 'top==1.0']"
+        assert installed(bench, f"--index-url {index.url}\nnet<2\n") == "['net==1.0']"
+
+
+@pytest.mark.parametrize("login", ["user:password", "a user, and the password in the keyring", "variables of uv"])
+def test_the_password_of_an_index_is_in_no_file_that_a_job_can_read(tmp_path, monkeypatch, folder, login):
+    with Index(folder, credentials=f"user:{SECRET}") as index:
+        address = index.url
+        if login.startswith("a user"):
+            address = address.replace(f":{SECRET}@", "@")
+            bare = index.address.partition("//")[2]
+            keyring = (
+                f"def get_password(place, user): return {SECRET!r} if (place, user) == ({bare!r}, 'user') else None"
+            )
+            (tmp_path / "keyring.py").write_text(keyring)
+            monkeypatch.syspath_prepend(tmp_path)
+            monkeypatch.delitem(sys.modules, "keyring", raising=False)
+        if login.startswith("variables"):
+            address = f"our-own={index.address}/simple/"
+            monkeypatch.setenv("UV_INDEX_OUR_OWN_USERNAME", "user")
+            monkeypatch.setenv("UV_INDEX_OUR_OWN_PASSWORD", SECRET)
+        with Bench(tmp_path / "bench", index=address) as bench:
+            assert installed(bench, "top\n") == "['net==2.0', 'top==1.0']"
+            left = [path for path in bench.settings.root.rglob("*") if path.is_file() and not path.is_symlink()]
+            assert not [path for path in left if SECRET.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(("credentials", "by"), [("", "address"), (f"user:{SECRET}", "name")])
+def test_an_allowed_index_is_asked_beside_the_own_one_and_the_best_version_taken(
+    tmp_path, folder, other, credentials, by
+):
+    """As with pip: a local version such as 1.0+cpu is better than 1.0, and another index may have a newer one."""
+    with Index(folder) as own, Index(other, credentials) as index:
+        allowed = (("pytorch", index.url),)
+        with Bench(tmp_path / "bench", index=own.url, allow_index=allowed) as bench:
+            named = "pytorch" if by == "name" else f"{index.address}/simple"
+            assert installed(bench, f"--extra-index-url {named}\ntop\n") == "['net==2.0', 'top==1.0+cpu']"
+            assert installed(bench, "top\n") == "['net==2.0', 'top==1.0']"
+            assert installed(bench, f"--index-url {named}\ntop\n") == "['net==0.5', 'top==1.0+cpu']"
+            for path in bench.settings.root.rglob("spec.json"):
+                assert SECRET not in path.read_text()
+
+
+def test_a_folder_of_the_server_and_a_page_with_links(tmp_path, folder, other):
+    allowed = (("wheels", str(other)),)
+    with Index(folder) as own, Index(other) as page:
+        allowed += (("page", f"{page.address}/simple/top/"),)
+        with Bench(tmp_path / "bench", index=own.url, allow_index=allowed) as bench:
+            assert installed(bench, "-f wheels\ntop\nnet<1\n") == "['net==0.5', 'top==1.0+cpu']"
+            assert installed(bench, "--find-links page\ntop\n") == "['net==2.0', 'top==1.0+cpu']"
+
+
+def test_an_index_that_is_not_allowed_names_the_setting(tmp_path):
+    bench = Bench(tmp_path, allow_index=(("pytorch", "https://download.pytorch.org/whl/cpu"),))
+    with pytest.raises(
+        InvalidJob, match="this server allows pytorch: its operator can allow another one with --allow-index"
+    ):
+        bench.submit(files={"requirements.txt": "--extra-index-url https://evil.example/simple\nsix\n"})
+    bench.database.close()
+
+
+def test_constraints_bound_what_others_bring(tmp_path, folder):
+    with Index(folder) as index, Bench(tmp_path / "bench", index=index.url) as bench:
+        assert installed(bench, "# jobapi: constraint net<2\n# jobapi: constraint never==1\ntop\n") == (
+            "['net==1.0', 'top==1.0']"
+        )
+
+
+def test_an_exact_list_is_installed_as_it_is(tmp_path, folder):
+    write_wheel(folder, "picky", requires=["net<2"])
+    with Index(folder) as index, Bench(tmp_path / "bench", index=index.url) as bench:
+        # As a lock with an override: a resolver would refuse it.
+        assert installed(bench, "# jobapi: exact\nnet==2.0\npicky==1.0\n") == "['net==2.0', 'picky==1.0']"
+        assert installed(bench, "# jobapi: exact\ntop==1.0\n") == "['top==1.0']"
+
+
+def test_a_file_with_another_hash_is_not_installed(tmp_path, folder):
+    with Index(folder) as index, Bench(tmp_path / "bench", index=index.url) as bench:
+        text = f"net==2.0 \\\n    --hash=sha256:{'0' * 64}\n"
+        job = bench.wait(bench.submit(files={"requirements.txt": text}, command=INSTALL), timeout=300)
+        assert (job.state, job.reason) == ("FAILED", "EnvironmentFailed")
+        assert "Hash mismatch" in bench.log(job)
+
+
+def test_requires_python_chooses_the_python_and_refuses_what_is_not_there(tmp_path):
+    with Bench(tmp_path) as bench:
+        here = f"{sys.version_info.major}.{sys.version_info.minor}"
+        job = bench.submit(files={"requirements.txt": f"# jobapi: requires-python =={here}.*\n"}, command=INSTALL)
+        assert bench.wait(job, timeout=300).state == "SUCCESSFUL", bench.log(job)
+        with pytest.raises(InvalidJob, match=rf"need Python >=3\.99 .* this server has {here}\.\d+: widen"):
+            bench.submit(files={"requirements.txt": "# jobapi: requires-python >=3.99\nsix\n"})
