@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi._airflow import conf
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline, plain
-from airflow_provider_jobapi.training.metrics.patterns import readable
+from airflow_provider_jobapi.training.metrics.helper import readable
 from airflow_provider_jobapi.triggers import xcoms
 from airflow_provider_jobapi.triggers.xcom_writer import Slot, XComWriter, sink_of, writer
 

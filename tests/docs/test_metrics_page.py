@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import sys
@@ -16,35 +17,29 @@ from airflow.sdk import DAG
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.training import jobapi_metrics
 from airflow_provider_jobapi.training.metrics.definitions import read_definitions
-from airflow_provider_jobapi.training.metrics.patterns import LinePatterns, readable
+from airflow_provider_jobapi.training.metrics.helper import readable
+from airflow_provider_jobapi.training.metrics.patterns import LinePatterns, documented
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "metrics.md").read_text()
 SNIPPETS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-LINES = re.findall(
-    r"^\| `(.*?)`(?:, after a line `(.*?)`)?[^|`]* \| (`.*?|both|all three) \| ([\d.]*)", PAGE, re.MULTILINE
-)
 
 
-@pytest.mark.parametrize(("line", "before", "metrics", "step"), LINES)
-def test_the_lines_of_the_table_are_recognised(line, before, metrics, step):
-    patterns = LinePatterns()
-    patterns.read(before)
-    read = patterns.read(line.replace("\\|", "|"))
-    assert read.step == (pytest.approx(float(step)) if step else None)
-    names = re.findall("`(.*?)`", metrics)
-    assert list(read.values) == names or (not names and len(read.values) == {"both": 2, "all three": 3}[metrics])
+def test_the_table_shows_each_rule_with_its_line_metrics_and_step(monkeypatch):
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    rows = importlib.import_module("metric_table").table().splitlines()[2:]
+    assert "```{metric-rules}" in PAGE
+    for row, (rule, measured) in zip(rows, documented(), strict=True):
+        assert row.startswith(f"| {rule.name} |")
+        assert all(f"`{name}`" in row for name in measured.values)
+        assert row.endswith(f" {measured.step:.4g} |" if measured.step is not None else " |  |")
 
 
 def test_what_the_rules_exclude_is_none():
-    sentences = re.split(r"[.;]\s", PAGE[PAGE.index("The rules:") : PAGE.index("## Definitions")])
+    sentences = re.split(r"[.;]\s", PAGE[PAGE.index("rules:\n\n- A name") : PAGE.index("## Definitions")])
     excluded = [line for said in sentences if said.endswith(" none") for line in re.findall("`(.*?)`", said)]
-    assert {"--learning_rate=0.1", "loss=1,234.5", "pid: 33", "pid: 33, port: 80", "losses: 1, 2"} <= set(excluded)
+    assert {"--learning_rate=0.1", "loss=1,234.5", "account_id: 33", "seed=42,", "losses: 1, 2"} <= set(excluded)
     assert [line for line in excluded if LinePatterns().read(line).values] == []
-
-
-def test_the_table_was_found():
-    assert len(LINES) == 7
 
 
 class Keras:

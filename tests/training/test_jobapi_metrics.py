@@ -16,7 +16,7 @@ import pytest
 
 from airflow_provider_jobapi.training import jobapi_metrics
 from airflow_provider_jobapi.training.metrics.definitions import MOST_NAMES
-from airflow_provider_jobapi.training.metrics.patterns import read_helper
+from airflow_provider_jobapi.training.metrics.helper import read_helper
 
 FILE = Path(jobapi_metrics.__file__)
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "metrics.schema.json").read_text())

@@ -13,16 +13,21 @@ import copy
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from math import isclose
+from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.logs import LogLine
-from airflow_provider_jobapi.training.metrics.patterns import NAME_LIMIT, LinePatterns, Measured, read_helper
+from airflow_provider_jobapi.training.metrics.helper import read_helper
+from airflow_provider_jobapi.training.metrics.measured import Measured
+from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT
+from airflow_provider_jobapi.training.metrics.patterns import LinePatterns
+from airflow_provider_jobapi.training.metrics.searches import MetricDefinition, Searches, short
 from airflow_provider_jobapi.training.metrics.series import FEWEST_POINTS, MOST_POINTS, Series, word_of, written
+from airflow_provider_jobapi.training.metrics.steps import Steps
 
-if TYPE_CHECKING:
-    import regex
+__all__ = ["MetricDefinition", "Metrics", "read_definitions", "shrunk"]
 
 MOST_NAMES = 32
 """Metrics of a job, and so definitions."""
@@ -37,14 +42,14 @@ MOST_PARTS = 10_000
 """Parts of a regular expression, its counted repeats written out as the library does: ten thousand compile in 10
 milliseconds, ``(?:(?:(?:xyz){1000}){1000}){8}`` takes seconds and gigabytes."""
 
-LINE_TIME = 0.05
-"""Seconds that a definition may take for one line."""
+DEFINED = "metric_definitions"
+"""What the facts call the rule of metrics that a task defines itself."""
 
-MEAN_TIME = 0.001
-"""Seconds that all definitions together may take for a line, on average over the whole log."""
-
-_ADVANCE = 0.25
 _MOST_LEFT_OUT = 10_000
+_MOST_STREAMS = 64
+_AS_EQUAL = 1e-3
+"""How far apart a value and its repetition in a summary may be, which rounds it."""
+
 _BYTES_A_POINT = 38
 """Bytes of JSON that a point takes as a rule: the first guess of how many points fit."""
 
@@ -58,16 +63,11 @@ _PARTS = re.compile(
 """The parts of a regular expression. Its brackets are brackets, save with the flags x and V1 and in a fuzzy match."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetricDefinition:
-    """A metric and the regular expression that finds it in a line; its one group is the value."""
-
-    name: str
-    pattern: regex.Pattern[str]
-
-
 def read_definitions(value: Any) -> tuple[MetricDefinition, ...] | None:
     """Check metric definitions, ``[{"name": …, "regex": …}]``; None stays None, for the usual ways of logging.
+
+    The regex has one group, the value, and may have a second one for the step: ``(?P<step>…)``, or the one that
+    ``step`` names.
 
     :raises InvalidJob: which definition is invalid, why, and what to write.
     """
@@ -82,31 +82,41 @@ def read_definitions(value: Any) -> tuple[MetricDefinition, ...] | None:
 
 def _definition(number: int, given: Any) -> MetricDefinition:
     where = f"[{number}]"
-    if not isinstance(given, Mapping) or set(given) != {"name", "regex"}:
-        raise _refused(f'{where} is {_short(given)}; it must be an object of "name" and "regex" and nothing else.')
+    if not isinstance(given, Mapping) or not {"name", "regex"} <= set(given) <= {"name", "regex", "step"}:
+        raise _refused(
+            f'{where} is {short(given)}; it must be an object of "name" and "regex" and nothing else, but for "step", '
+            "the name of a group."
+        )
     name, expression = given["name"], given["regex"]
     if not isinstance(name, str) or not name.strip() or len(name) > NAME_LIMIT or not name.isprintable():
-        raise _refused(f"{where} has the name {_short(name)}; a name is 1 to {NAME_LIMIT} printable characters.")
+        raise _refused(f"{where} has the name {short(name)}; a name is 1 to {NAME_LIMIT} printable characters.")
     where += f" ({name})"
     if not isinstance(expression, str) or not 0 < len(expression) <= REGEX_LIMIT:
         raise _refused(f"{where} has no regex; it must be a regular expression of 1 to {REGEX_LIMIT} characters.")
-    return MetricDefinition(name, _compiled(where, expression))
+    return _compiled(where, name, expression, given.get("step"))
 
 
-def _compiled(where: str, expression: str) -> regex.Pattern[str]:
+def _compiled(where: str, name: str, expression: str, step: object) -> MetricDefinition:
     import regex
 
     _check_repeats(where, expression)
     try:
         pattern = regex.compile(expression)
     except (regex.error, RecursionError, OverflowError, MemoryError) as error:
-        raise _refused(f"{where}: Invalid regular expression {_short(expression)}: {error}.") from None
-    if pattern.groups != 1:
+        raise _refused(f"{where}: Invalid regular expression {short(expression)}: {error}.") from None
+    group = pattern.groupindex.get(step if isinstance(step, str) else "step") if pattern.groups == 2 else None
+    if step is not None and group is None:
         raise _refused(
-            f"{where} has the regex {_short(expression)} with {pattern.groups or 'no'} groups; it needs exactly one, "
-            r"around the value, such as loss: ([0-9.]+); write (?:…) for a group that is not the value."
+            f"{where} has the step {short(step)}; it must be the name of one of two groups of the regex, such as "
+            r"(?P<step>\d+): loss ([0-9.]+)."
         )
-    return pattern
+    if pattern.groups != (1 if group is None else 2):
+        raise _refused(
+            f"{where} has the regex {short(expression)} with {pattern.groups or 'no'} groups; it needs exactly one, "
+            r"around the value, such as loss: ([0-9.]+), and may have (?P<step>…) around the step; write (?:…) for any "
+            "other group."
+        )
+    return MetricDefinition(name, pattern, 1 if group is None else 3 - group, group)
 
 
 def _check_repeats(where: str, expression: str) -> None:
@@ -138,66 +148,6 @@ def _refused(what: str) -> InvalidJob:
     return InvalidJob(f"metric_definitions{'' if what[0] == '[' else ' '}{what}", field="metric_definitions")
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
-
-
-class _Searches:
-    """Searches lines for definitions within a bounded time; a definition that takes too long is given up.
-
-    :param clock: Seconds of work, from any start.
-    :param warn: Writes one line into the task's log.
-    :ivar given_up: The metrics of which a definition was given up.
-    """
-
-    def __init__(
-        self, definitions: tuple[MetricDefinition, ...], clock: Callable[[], float], warn: Callable[[str], object]
-    ) -> None:
-        self.given_up: set[str] = set()
-        self._spent = dict.fromkeys(definitions, 0.0)
-        self._clock = clock
-        self._warn = warn
-        self._lines = 0
-
-    def read(self, text: str) -> dict[str, float]:
-        """The values in a line, by metric."""
-        self._lines += 1
-        found = {}
-        for definition in tuple(self._spent):
-            value = self._search(definition, text)
-            if value is not None:
-                found[definition.name] = value
-        if sum(self._spent.values()) > _ADVANCE + MEAN_TIME * self._lines:
-            self._give_up(max(self._spent, key=lambda each: self._spent[each]))
-        return found
-
-    def _search(self, definition: MetricDefinition, text: str) -> float | None:
-        begin = self._clock()
-        try:
-            match = definition.pattern.search(text, timeout=LINE_TIME)
-        except (TimeoutError, MemoryError):
-            self._give_up(definition)
-            return None
-        self._spent[definition] += self._clock() - begin
-        return None if match is None else _number(match[1])
-
-    def _give_up(self, definition: MetricDefinition) -> None:
-        del self._spent[definition]
-        self.given_up.add(definition.name)
-        self._warn(
-            f"The regex of the metric {definition.name} takes too long and is given up: write it without nested "
-            f"repetitions. It is {_short(definition.pattern.pattern)}."
-        )
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None or "_" in text else float(text)
-    except ValueError:
-        return None
-
-
 class Metrics:
     """All metrics of one job.
 
@@ -209,6 +159,7 @@ class Metrics:
     :param clock: Seconds of work, which bounds the time that definitions may take.
     :param warn: Writes one line into the task's log.
     :ivar count: The values of all metrics together.
+    :ivar rules: The names of the rules that have found them, in the order in which they first did.
     """
 
     def __init__(
@@ -217,14 +168,19 @@ class Metrics:
         clock: Callable[[], float],
         warn: Callable[[str], object],
     ) -> None:
-        self._searches = None if definitions is None else _Searches(definitions, clock, warn)
-        self._patterns = LinePatterns()
+        self._searches = None if definitions is None else Searches(definitions, clock, warn)
+        self._patterns: dict[int | str, LinePatterns] = {}
         self._warn = warn
         self._series: dict[str, Series] = {}
+        self._steps: dict[str, Steps] = {}
+        self._before = Measured({}, None)
+        self._summarised: set[str] = set()
+        """The metrics whose last value stood in a summary."""
         self._seen_once: dict[str, None] = {}
         """Names that :class:`LinePatterns` has found once, oldest first; a new name takes their place."""
         self._left_out: set[int] = set()
         self.count = 0
+        self.rules: dict[str, None] = {}
 
     def read(self, line: LogLine, time: float) -> None:
         """Read the next line.
@@ -236,9 +192,10 @@ class Metrics:
         if written_by_helper:
             text = line.text[: written_by_helper[0][1]]
         for measured, _, _ in written_by_helper:
-            self._add(measured, time, lasting=True)
+            self._add_said(measured, time)
         if text:
-            self._add(self._measure(text), time, lasting=self._searches is not None)
+            for measured in self._measure(text, line.stream):
+                self._add(measured, time, lasting=self._searches is not None)
 
     def last(self) -> dict[str, float | str]:
         """The last value of each metric, fit for JSON."""
@@ -248,7 +205,7 @@ class Metrics:
         """A copy for another thread, which may take its time with :meth:`content`."""
         taken = copy.copy(self)
         kept = {name: series.copy() for name, series in self._series.items()}
-        taken.__dict__ |= {"_series": kept, "_left_out": self._left_out.copy()}
+        taken.__dict__ |= {"_series": kept, "_left_out": self._left_out.copy(), "rules": self.rules.copy()}
         return taken
 
     def content(self, job_id: str, points: int = MOST_POINTS, size: int = MOST_BYTES) -> dict[str, Any]:
@@ -264,27 +221,73 @@ class Metrics:
             for name, metric in metrics.items():
                 if name in gave_up:
                     metric["gave_up"] = True
-            return {"job_id": job_id, "version": 1, "metrics": metrics, "left_out": len(self._left_out)}
+            about = {"left_out": len(self._left_out), "rules": list(self.rules)}
+            return {"job_id": job_id, "version": 1, "metrics": metrics} | about
 
         return _fitting(content, len(self._series), points, size)
 
     def restore(self, content: Mapping[str, Any]) -> float:
         """Continue from an earlier :meth:`content`; returns the time of its last value, in seconds since 1970."""
         self._series = {name: _read(metric) for name, metric in content["metrics"].items()}
+        self._steps = {name: Steps(max(metric["steps"])) for name, metric in content["metrics"].items()}
+        self.rules = dict.fromkeys(content.get("rules", ()))
         self.count = sum(series.count for series in self._series.values())
         return max((metric["times"][-1] for metric in content["metrics"].values()), default=float("-inf"))
 
-    def _measure(self, text: str) -> Measured:
-        measured = self._patterns.read(text)
+    def _measure(self, text: str, stream: int | str) -> list[Measured]:
+        patterns = self._patterns.get(stream)
+        if patterns is None:
+            patterns = LinePatterns()
+            if len(self._patterns) < _MOST_STREAMS:
+                self._patterns[stream] = patterns
+        measured = patterns.read(text)
         if self._searches is None:
-            return measured
-        return Measured(self._searches.read(text), measured.step)
+            return [measured]
+        found = self._searches.read(text)
+        step = patterns.inherited() if found and measured.step is None else measured.step
+        lines = Measured({}, step, DEFINED, measured.loop, measured.step is None, measured.redrawn)
+        return [
+            replace(lines, values={name: value}) if own is None else Measured({name: value}, own, DEFINED)
+            for name, (value, own) in found.items()
+        ]
+
+    def _add_said(self, measured: Measured, time: float) -> None:
+        """Add what the script says itself, its steps as it says them."""
+        self.rules[measured.rule] = None
+        for name, value in measured.values.items():
+            if self._has_place(name, lasting=True):
+                series = self._series[name]
+                series.add(value, time, measured.step)
+                self._steps[name].note(series.count if measured.step is None else measured.step)
+                self.count += 1
 
     def _add(self, measured: Measured, time: float, *, lasting: bool) -> None:
+        if not measured.values:
+            return
+        before, self._before = self._before, measured
+        redrawn = measured.redrawn and before.redrawn and (measured.step, measured.loop) == (before.step, before.loop)
+        if measured == before and measured.step is not None and not (measured.inherited or redrawn):
+            return  # as two handlers of one logger write it
+        self.rules[measured.rule] = None
         for name, value in measured.values.items():
-            if self._has_place(name, lasting=lasting):
-                self._series[name].add(value, time, measured.step)
-                self.count += 1
+            if self._has_place(name, lasting=lasting) and not self._is_repeated(name, value, measured):
+                self._add_value(name, value, time, measured, redrawn=redrawn)
+
+    def _is_repeated(self, name: str, value: float, measured: Measured) -> bool:
+        """Whether a value stands in a summary, and was printed before it."""
+        series = self._series[name]
+        if measured.summary and name not in self._summarised and series.count:
+            return isclose(series.last, value, rel_tol=_AS_EQUAL)
+        return False
+
+    def _add_value(self, name: str, value: float, time: float, measured: Measured, *, redrawn: bool) -> None:
+        series, steps = self._series[name], self._steps[name]
+        (self._summarised.add if measured.summary else self._summarised.discard)(name)
+        if redrawn and steps.repeats(measured.step, measured.loop):
+            series.replace(value, time)
+            return
+        series.add(value, time, steps.next(measured.step, measured.loop, counts=measured.inherited))
+        self.count += 1
 
     def _has_place(self, name: str, *, lasting: bool) -> bool:
         """Whether a name is kept. Where all places are taken, it takes that of the oldest name that was seen once.
@@ -300,13 +303,13 @@ class Metrics:
                 self._leave_out(name)
                 return False
             oldest = next(iter(self._seen_once))
-            del self._seen_once[oldest], self._series[oldest]
+            del self._seen_once[oldest], self._series[oldest], self._steps[oldest]
             self._leave_out(oldest)
         if hash(name) in self._left_out:
             self._left_out.remove(hash(name))
         elif not lasting:
             self._seen_once[name] = None
-        self._series[name] = Series()
+        self._series[name], self._steps[name] = Series(), Steps()
         return True
 
     def _leave_out(self, name: str) -> None:

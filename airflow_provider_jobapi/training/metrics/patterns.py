@@ -1,201 +1,332 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find metrics in log lines without definitions: as Keras, progress bars, and ``key=value`` lines write them.
+"""Find metrics in log lines without definitions: the table of all rules, and how they are applied to a log.
 
-No pattern here takes longer than linear time in the length of a line.
+To recognise another form of line, add a :class:`Rule` to :data:`RULES` with an example: the tests read each example,
+and docs/metrics.md shows the table. A rule without a reader takes the groups of its pattern: ``name`` and ``value``,
+and ``step`` or ``epoch``. No pattern here takes longer than linear time in the length of a line.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-NAME_LIMIT = 100
-"""Characters of a metric's name."""
+from airflow_provider_jobapi.training.metrics import readers
+from airflow_provider_jobapi.training.metrics.measured import Measured
+from airflow_provider_jobapi.training.metrics.names import spelled
+from airflow_provider_jobapi.training.metrics.pairs import NUMBER
+from airflow_provider_jobapi.training.metrics.positions import Place, phase_of
+from airflow_provider_jobapi.training.metrics.prefixes import last_state, without_prefix
+from airflow_provider_jobapi.training.metrics.readers import KERAS_BAR, KERAS_EPOCH, Found, Line
+from airflow_provider_jobapi.training.metrics.tables import Titles, read_titles
+from airflow_provider_jobapi.training.metrics.whereabouts import Whereabouts
 
-HELPER_MARK = '{"jobapi_metrics"'
-"""The start of a line of ``jobapi_metrics``; ``docs/metrics.schema.json`` is its schema."""
+KERAS = "keras"
 
-_DECODER = json.JSONDecoder()
-_NUMBER = r"[-+]?(?:(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?|(?i:nan|inf(?:inity)?))"
-_NAME = rf"[^\W\d][\w./-]{{0,{NAME_LIMIT - 1}}}"
-_COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
-_EQUAL = re.compile(rf"(?<![^\s\[({{,;|])({_NAME})=({_NUMBER})(?=$|[\s;|)}}\]]|,(?!\d))")
-_COLON = re.compile(rf"({_NAME}): ({_NUMBER})")
-_COMMA = re.compile(r", (?![-+.\d])")
-"""Between two pairs. A number after the comma would be a list, or a decimal comma."""
 
-_EPOCH_OF = re.compile(r"\s*Epoch \[?(\d{1,9})/\d{1,9}(?!\d)")
-_BATCH_OF = re.compile(r"[^,]{1,40}, (?:Step|Batch|Iter) \[(\d{1,12})/(\d{1,12})\]")
-_KERAS_BAR = re.compile(r"\s*(\d{1,12})/(\d{1,12}|Unknown)\s")
-_BAR = re.compile(r"(?:Epoch (\d{1,9}):\s*)?(\d{1,3})%\|(?:[^|]{0,400}\|\s*(\d{1,12})/(\d{1,12})\s*\[)?")
-
-_STEPS = ("global_step", "step", "iteration", "iter")
-_NO_METRICS = frozenset({*_STEPS, "epoch", "v_num"})
-"""Names of positions, and the number that Lightning gives its runs."""
-
-_SURE = re.compile(r"(?i)loss|acc")
-"""A line that is ``name: number`` alone is a metric with a name like these; ``pid: 7`` is not."""
-
-_PLACES = frozenset({*_STEPS, "epoch"})
+def read_groups(found: re.Match[str], _: Line) -> Found:
+    """Take name, value, step and epoch from the groups of a rule's own pattern."""
+    groups = found.groupdict()
+    place = Place(epoch=_float(groups.get("epoch")), step=_float(groups.get("step")))
+    return Found([(spelled(groups["name"]), float(groups["value"]))], place)
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """The metrics of one line.
+class Rule:
+    """One form of line that is recognised.
 
-    :ivar values: The values by name, in their order.
-    :ivar step: The step or epoch, None where the line has none.
+    :ivar name: What the facts of a training call it.
+    :ivar printed_by: Who prints such lines.
+    :ivar example: Such a line, after the lines that it needs before it.
+    :ivar pattern: Finds the lines that the rule may read.
+    :ivar read: Reads one; None where it is none in the end, so that the next rule is asked.
+    :ivar anywhere: Whether the pattern is searched in the whole line and not at its beginning alone.
     """
 
-    values: Mapping[str, float]
-    step: float | None
+    name: str
+    printed_by: str
+    example: str
+    pattern: re.Pattern[str]
+    read: Callable[[re.Match[str], Line], Found | None] = read_groups
+    anywhere: bool = False
+
+
+RULES = (
+    Rule(
+        "tqdm",
+        "tqdm, and Lightning, which counts epochs from 0",
+        "Epoch 3:  45%|███  | 18/40 [00:01<00:01, 30it/s, v_num=0, train_loss=0.2]",
+        readers.TQDM,
+        readers.read_tqdm,
+        anywhere=True,
+    ),
+    Rule(
+        "boosting",
+        "XGBoost, LightGBM",
+        "[10]\tvalidation_0-rmse:0.85123\tvalidation_1-rmse:0.90211",
+        re.compile(r"\[(\d{1,12})\]\t"),
+        readers.read_boosting,
+    ),
+    Rule(
+        "catboost",
+        "CatBoost",
+        "7:\tlearn: 0.6812\ttest: 0.6900\tbest: 0.6900 (7)\ttotal: 50ms\tremaining: 49s",
+        re.compile(r"(\d{1,12}):\t(?=learn|test)"),
+        readers.read_catboost,
+    ),
+    Rule(
+        "optuna",
+        "Optuna",
+        "[I 2026-11-30 08:00:00,123] Trial 3 finished with value: 0.25 and parameters: {'x': 1.5}.",
+        re.compile(rf"Trial (\d{{1,12}}) finished with values?: (\[[\d., eE+-]{{1,400}}\]|{NUMBER})"),
+        readers.read_trial,
+    ),
+    Rule(
+        "cross-validation",
+        "scikit-learn's GridSearchCV and its cross-validation",
+        "[CV 1/5] END .......................C=1, kernel=rbf;, score=0.960 total time=   0.0s",
+        re.compile(r"\[CV[^\]]{0,60}\].{0,40}(?:END|score=)"),
+        readers.read_scores,
+    ),
+    Rule(
+        "classification report",
+        "scikit-learn's classification report; lines of classes are left out",
+        "   macro avg       0.97      0.96      0.95     10000",
+        re.compile(r"\s{0,60}(macro|micro|weighted|samples) avg" + r"\s{1,40}([\d.]{1,9})" * 3 + r"\s{1,40}\d"),
+        readers.read_report,
+    ),
+    Rule(
+        "coco",
+        "pycocotools",
+        " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.376",
+        re.compile(
+            r"\s?Average (?:Precision|Recall)\s{1,4}\((AP|AR)\) @\[ IoU=([\d.:]{1,20})\s{0,8}\| area=\s{0,8}(\w{1,20}) "
+            r"\| maxDets=\s{0,8}(\d{1,9}) \] = (-?[\d.]{1,20})"
+        ),
+        readers.read_coco,
+    ),
+    Rule(
+        "accuracy of a network",
+        "PyTorch's tutorials",
+        "Accuracy of the network on the 10000 test images: 55 %",
+        re.compile(r"(Accuracy (?:of|on|for) [^:%=]{1,80}?)(?:: ?| is )(\d{1,3}(?:\.\d{1,9})?) ?(%)"),
+        readers.read_one,
+    ),
+    Rule(
+        "function value",
+        "SciPy, statsmodels",
+        "         Current function value: 0.3512",
+        re.compile(rf"\s{{0,40}}(?P<name>Current function value): (?P<value>{NUMBER})\s*\Z"),
+    ),
+    Rule(
+        "box",
+        "Lightning, Stable-Baselines3, and others that print two columns",
+        "│         test_acc          │    0.9700000286102295     │",
+        re.compile(
+            rf"\s{{0,40}}[|│┃]\s{{0,60}}([^\W\d][^|│┃=:]{{0,99}}?)\s{{0,60}}[|│┃]\s{{0,60}}({NUMBER})\s{{0,60}}[|│┃]?\s*\Z"
+        ),
+        readers.read_box,
+    ),
+    Rule(
+        "dict",
+        "transformers' Trainer, evaluate, structlog: a dict or an object of JSON",
+        "{'loss': 0.4112, 'grad_norm': 1.25, 'learning_rate': 4.5e-05, 'epoch': 0.5}",
+        re.compile(r"\{['\"]"),
+        readers.read_dict,
+        anywhere=True,
+    ),
+    Rule(
+        "name=number",
+        "scripts, loggers, TensorFlow's Estimators (`loss = 27.19, step = 1`)",
+        "epoch=3 step=120 loss=0.25 lr=1e-3",
+        re.compile("="),
+        readers.read_pairs,
+        anywhere=True,
+    ),
+    Rule(
+        "name: number",
+        "scripts, Detectron2, mmengine, PyTorch's examples",
+        "Train Epoch: 2 [6400/60000 (11%)]\tLoss: 0.873",
+        re.compile(":"),
+        readers.read_pairs,
+        anywhere=True,
+    ),
+    Rule(
+        "name number",
+        "nanoGPT, fairseq, PyTorch's ImageNet example",
+        "step 250: train loss 1.9630, val loss 2.0577",
+        re.compile(r"\d"),
+        readers.read_pairs,
+        anywhere=True,
+    ),
+)
+"""All forms of line, in the order in which they are tried; tables come before them, and bars of Keras before all."""
+
+TABLE = Rule(
+    "table",
+    "fastai, Ultralytics' YOLO, scikit-learn's gradient boosting",
+    "epoch     train_loss  valid_loss  accuracy  time\n0         0.512345    0.412345    0.812000  00:12",
+    re.compile(r"[\s|│┃]{0,60}[\w/#]{1,20}[\s|│┃]"),
+    readers.read_table,
+)
+KERAS_RULE = Rule(
+    KERAS,
+    "Keras 2 and 3",
+    "Epoch 3/10\n1875/1875 - 2s - 1ms/step - accuracy: 0.88 - loss: 0.43",
+    KERAS_BAR,
+)
+ALL_RULES = (KERAS_RULE, TABLE, *RULES)
+
+_WRITTEN = {"=": "name=number", ":": "name: number", " ": "name number"}
+_ALONE = re.compile(r"[\W_]*(?:Epoch|EPOCH|epoch)\s?[:#]?\s?[\[(]?\d{1,9}(?:\s?(?:/|of)\s?\d{1,9})?[\])]?[\W_]*\Z")
+_VALUES = re.compile(r"\d|(?i:nan|inf)")
+_TITLE = re.compile(r"(?i)\b(?:results?|metrics|summary|evaluation|report)\b")
+_PHASE_TITLE = re.compile(
+    r"(?i)[\W_]{0,40}(?:running |begin |start |starting )?(train\w*|valid\w*|val|test\w*|eval\w*)"
+    r"(?: \w{1,20}){0,3}[\W_]*\Z"
+)
+_CALL_BEGIN = re.compile(r"[\s\w.=:]{0,120}?\w\((?:[^()]|\([^()]{0,200}\))*,?\s*\Z")
+_CALL_ROW = re.compile(r"\s*(?:[\w.'\"]{1,100}\s?[=:]\s?.*)?[,(\[{]\s*\Z|\s*[)\]}]+,?\s*\Z|\s*[\w.]{1,100}=.*\)\s*\Z")
+_SOURCE = re.compile(r'\s*File "[^"]*", line \d')
+_BEST_NEXT = re.compile(r"(?i)best iteration is:?\s*\Z")
+_MOST_BETWEEN = 20
+"""Lines between two rows of a table."""
 
 
 class LinePatterns:
     """Finds metrics in the lines of one log, in their order: ``Epoch 3/10`` applies to the lines after it."""
 
     def __init__(self) -> None:
-        self._epoch: int | None = None
-        self._batches: str | None = None
-        """The number of batches of the epoch, once its progress bar is full."""
+        self._at = Whereabouts()
+        self._titles: Titles | None = None
+        self._since_titles = 0
+        self._summary = False
+        self._in_call = False
+        self._skip = False
 
     def read(self, text: str) -> Measured:
         """Find the metrics of a line."""
-        line = _COLOUR.sub("", text) if "\x1b" in text else text
-        heading = self._heading(line)
-        pairs = dict(_pairs(line, of_keras=heading))
-        step = self._step(line, pairs, heading)
-        kind = "evaluate_" if heading and self._evaluates(line) else ""
-        values = {f"{kind}{name}": value for name, value in pairs.items() if name.lower() not in _NO_METRICS}
-        return Measured(values, step)
+        line = last_state(text) if "\x1b" in text or "\r" in text or "\b" in text else text
+        return self._read_keras(line) or self._read_other(line)
 
-    def _heading(self, line: str) -> bool:
-        """Whether the line begins as Keras' lines do, with an epoch or a progress bar; keeps the epoch."""
-        if found := _EPOCH_OF.match(line):
-            self._epoch, self._batches = int(found[1]), None
-        return bool(found or _KERAS_BAR.match(line))
+    def inherited(self) -> float | None:
+        """The step of a line that does not say where the training is."""
+        return self._at.inherited()
 
-    def _evaluates(self, line: str) -> bool:
-        """Whether a progress bar is that of ``model.evaluate``: one that starts again without a new epoch."""
-        bar = _KERAS_BAR.match(line)
-        if bar is None or self._epoch is None:
-            return False
-        if self._batches is None:
-            self._batches = bar[2] if bar[1] == bar[2] else None
-        elif bar[1] != bar[2] or bar[2] != self._batches:
-            self._batches = ""  # no bar has this number, so bars belong to no epoch until the next one is named
-        return self._batches == ""
+    def _read_keras(self, line: str) -> Measured | None:
+        """Read a line as those of Keras; None where it is none, or measures nothing as such."""
+        bar, epoch = KERAS_BAR.match(line), None
+        if bar is None and (epoch := KERAS_EPOCH.match(line)) is not None and _is_of_keras(line, epoch):
+            self._at.begin(int(epoch[1]), again=not line[epoch.end() :].strip())
+            self._summary, self._at.phase = False, ""
+        elif bar is None or self._titles is not None:
+            return None
+        count = None if bar is None else (bar[1], bar[2])
+        values = dict(readers.read_keras_pairs(line)) if ": " in line else {}
+        step = self._at.of_keras(count)
+        evaluates = self._at.evaluates(count)
+        if evaluates:
+            values = {f"evaluate_{name}": value for name, value in values.items()}
+        if not values and bar is not None:
+            return None
+        return Measured(values, step, KERAS if values else "", self._at.loop, redrawn=bar is not None)
 
-    def _step(self, line: str, pairs: Mapping[str, float], heading: bool) -> float | None:
-        lowered = {name.lower(): value for name, value in pairs.items()}
-        for name in _STEPS:
-            if name in lowered:
-                return usable_step(lowered[name])
-        if heading and self._epoch is not None:
-            return self._of_keras(line, self._epoch)
-        if (bar := _BAR.search(line)) and (bar[1] or bar[3]):
-            return _of_bar(bar)
-        return usable_step(lowered.get("epoch"))
+    def _read_other(self, line: str) -> Measured:
+        if self._passes_over(line):
+            return self._measured({}, Found(closed=False), "")
+        rest, phase = without_prefix(line)
+        if rest is not line and (measured := self._read_keras(rest)):
+            return measured
+        if not _VALUES.search(rest):
+            self._read_words(rest)
+            return Measured({}, None)
+        rule, found = self._ask(Line(rest, self._titles))
+        if found.rest.strip() and not found.values:
+            return self._read_other(found.rest.strip())
+        if not found.values and not found.place and self._read_titles(rest):
+            return Measured({}, None)
+        values = self._at.named(found.values, found.phase or phase or self._at.phase) if found.values else {}
+        return self._measured(values, found, rule, rest)
 
-    def _of_keras(self, line: str, epoch: int) -> float:
-        """The finished epochs, and of the current one the fraction of its batches."""
-        bar = _KERAS_BAR.match(line) or _BATCH_OF.match(line)
-        if bar is None:
-            return epoch
-        return epoch - 1 + (0.0 if bar[2] == "Unknown" else _part(int(bar[1]), int(bar[2])))
+    def _ask(self, line: Line) -> tuple[str, Found]:
+        if self._titles is not None:
+            self._since_titles += 1
+            if (match := TABLE.pattern.match(line.text)) and (found := TABLE.read(match, line)):
+                self._since_titles = 0
+                return TABLE.name, found
+            if self._since_titles > _MOST_BETWEEN:
+                self._titles = None
+        for rule in RULES:
+            match = rule.pattern.search(line.text) if rule.anywhere else rule.pattern.match(line.text)
+            if match is not None and (found := rule.read(match, line)) is not None:
+                return _WRITTEN.get(found.written, rule.name), found
+        return "", Found(closed=False)
 
+    def _measured(self, values: dict[str, float], found: Found, rule: str, line: str = "") -> Measured:
+        if found.place.epoch is not None and not values and _ALONE.match(line):
+            self._at.begin(found.place.epoch, again=True)
+            self._summary, self._at.phase = False, ""
+        step = self._at.step_of(found.place) if found.place else None
+        inherited = bool(values) and step is None
+        if inherited:
+            step = self._at.inherited()
+        if not values:
+            self._read_words(line)
+        self._summary = summary = self._summary and not (values and found.place)
+        if not found.closed and not values:
+            self._summary = summary = summary and bool(_TITLE.search(line))
+        return Measured(values, step, rule if values else "", self._at.loop, inherited, found.redrawn, summary)
 
-def _of_bar(bar: re.Match[str]) -> float:
-    """The position of a progress bar of tqdm: finished epochs where it names one (Lightning counts from 0)."""
-    if bar[1] is None:
-        return float(bar[3])
-    return int(bar[1]) + (_part(int(bar[3]), int(bar[4])) if bar[3] else _part(int(bar[2]), 100))
+    def _read_words(self, line: str) -> None:
+        """Read a line without values as a title: of a table, of a loop, of results; or as the beginning of a call."""
+        if not line.strip() or len(line) > 400:
+            return
+        if self._read_titles(line):
+            return
+        if _TITLE.search(line):
+            self._summary = True
+        if title := _PHASE_TITLE.match(line):
+            self._at.phase = phase_of(title[1])
+        self._skip = bool(_BEST_NEXT.search(line) or _SOURCE.match(line))
+        self._in_call = bool(_CALL_BEGIN.match(line))
 
+    def _read_titles(self, line: str) -> bool:
+        titles = read_titles(line) if len(line) < 1_000 else None
+        if titles is not None:
+            self._titles, self._since_titles = titles, 0
+        return titles is not None
 
-def _part(done: int, total: int) -> float:
-    return min(1.0, done / total) if total else 0.0
-
-
-def _pairs(line: str, *, of_keras: bool) -> Iterator[tuple[str, float]]:
-    if "=" in line:
-        for found in _EQUAL.finditer(line):
-            yield found[1], float(found[2])
-    if ": " not in line:
-        return
-    parts = line.split(" - ")
-    for part in parts:
-        inner = _COMMA.split(part)
-        found_pairs = [pair for each in inner if (pair := _COLON.fullmatch(each.strip()))]
-        sure = of_keras or any(_SURE.search(pair[1]) or pair[1].lower() in _PLACES for pair in found_pairs)
-        if sure or len(inner) == 1 < len(parts):
-            yield from ((pair[1], float(pair[2])) for pair in found_pairs)
-
-
-def usable_step(value: object) -> float | None:
-    """A step that can be drawn on an axis, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        step = float(value)
-    except OverflowError:
-        return None
-    return step if math.isfinite(step) and abs(step) <= 2.0**53 else None
-
-
-def read_helper(text: str) -> list[tuple[Measured, int, int]]:
-    """Find what ``jobapi_metrics`` wrote in a line, with start and end; empty where there is nothing.
-
-    It need not be the whole line: a progress bar without a newline may come before it, and two processes that write at
-    once may share a line.
-    """
-    found = []
-    begin = text.find(HELPER_MARK)
-    while begin >= 0:
-        end = begin + 1
-        try:
-            content, after = _DECODER.raw_decode(text, begin)
-        except (ValueError, RecursionError):
-            pass
-        else:
-            if measured := _measured(content):
-                end = after
-                found.append((measured, begin, end))
-        begin = text.find(HELPER_MARK, end)
-    return found
-
-
-def _measured(content: Mapping[str, Any]) -> Measured | None:
-    version, values = content["jobapi_metrics"], content.get("metrics")
-    if version is True or version != 1 or not isinstance(values, dict):
-        return None
-    read = {_name(name): number for name, value in values.items() if name and (number := _number(value)) is not None}
-    return Measured(read, usable_step(content.get("step"))) if read else None
+    def _passes_over(self, line: str) -> bool:
+        """Whether a line is the rest of settings, of a traceback, or repeats what was printed before."""
+        if line.startswith("wandb:"):
+            return True
+        if self._skip:
+            self._skip = False
+            return True
+        if self._in_call and _CALL_ROW.match(line):
+            self._in_call = not line.rstrip().endswith(")")
+            return True
+        self._in_call = False
+        return False
 
 
-def _name(name: str) -> str:
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name[:NAME_LIMIT])
+def _is_of_keras(line: str, epoch: re.Match[str]) -> bool:
+    rest = line[epoch.end() :].strip()
+    return not rest or rest.startswith("- ")
 
 
-def _number(value: Any) -> float | None:
-    if isinstance(value, str):
-        return float(value) if value in {"NaN", "Infinity", "-Infinity"} else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+def _float(digits: str | None) -> float | None:
+    return None if digits is None else float(digits)
 
 
-def readable(text: str) -> str:
-    """Format what ``jobapi_metrics`` wrote in a line for people: ``step 3: loss=0.25``."""
-    for measured, begin, end in reversed(read_helper(text)):
-        step = measured.step
-        where = "" if step is None else f"step {step:.{8 if step % 1 else 17}g}: "
-        values = " ".join(f"{name}={value:.8g}" for name, value in measured.values.items())
-        text = f"{text[:begin]}{where}{values}{text[end:]}"
-    return text
+def documented() -> list[tuple[Rule, Measured]]:
+    """Each rule with what it reads of its example."""
+    read = []
+    for rule in ALL_RULES:
+        patterns = LinePatterns()
+        *before, last = rule.example.split("\n")
+        for line in before:
+            patterns.read(line)
+        read.append((rule, patterns.read(last)))
+    return read

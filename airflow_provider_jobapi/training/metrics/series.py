@@ -69,6 +69,21 @@ class Series:
             kept, self._width = _fitting(list(self._points()), self._width, most * 3 // 4)
             self._kept = array("d", (number for each in kept for number in each))
 
+    def replace(self, value: float, time: float) -> None:
+        """Replace the last value, at its step: a progress bar draws its last state once more."""
+        if self._last is None:
+            self.add(value, time)
+            return
+        number, step = self._last.number, self._last.step
+        if self._first == self._last:
+            self._first = None
+        if len(self._kept) >= len(self._last) and self._kept[-len(self._last)] == number:
+            del self._kept[-len(self._last) :]
+        for word in [word for word, point in self._strange.items() if point.number == number]:
+            del self._strange[word]
+        self.count -= 1
+        self.add(value, time, step)
+
     def copy(self) -> Series:
         """An independent copy."""
         copied = copy.copy(self)

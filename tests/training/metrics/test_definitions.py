@@ -54,6 +54,15 @@ def metrics_of(*texts: str, definitions=None) -> tuple[Metrics, list[str]]:
         ([{"name": "b", "regex": "(" * 499}], "Invalid regular expression "),
         ([{"name": "b", "regex": "loss: [0-9.]+"}], "with no groups; it needs exactly one, around the value"),
         ([{"name": "b", "regex": "(a)(b)"}], "with 2 groups; it needs exactly one"),
+        ([{"name": "b", "regex": "(?P<step>a)(b)(c)"}], "with 3 groups; it needs exactly one"),
+        (
+            [{"name": "b", "regex": "(?P<step>a)"}, LOSS, {"name": "c", "regex": "(a)", "step": "n"}],
+            "[2] (c) has the step 'n'",
+        ),
+        (
+            [{"name": "b", "regex": "(?P<n>a)(b)", "step": 1}],
+            "has the step 1; it must be the name of one of two groups",
+        ),
         (
             [{"name": "b", "regex": "(?:(?:(?:xyz){1000}){1000}){8}(a)"}],
             "whose repeats come to 24,000,001 parts; 10,000 are the most",
@@ -146,6 +155,24 @@ def test_the_step_of_a_definitions_value_is_the_lines():
     assert metrics.content("j")["metrics"]["train:loss"]["steps"] == [3.5, 70]
 
 
+def test_a_definition_may_find_the_step_itself():
+    definitions = [
+        {"name": "loss", "regex": r"#(?P<step>\d+): L=([0-9.]+)"},
+        {"name": "error", "regex": r"E=([0-9.]+) after (?P<trees>.*) trees", "step": "trees"},
+    ]
+    lines = ["#10: L=0.5", "#20: L=0.4", "E=0.3 after 50 trees", "E=0.2 after many trees"]
+    content = metrics_of(*lines, definitions=definitions)[0].content("j")
+    assert (content["metrics"]["loss"]["values"], content["metrics"]["loss"]["steps"]) == ([0.5, 0.4], [10, 20])
+    assert (content["metrics"]["error"]["values"], content["metrics"]["error"]["steps"]) == ([0.3, 0.2], [50, 51])
+    assert content["rules"] == ["metric_definitions"]
+
+
+def test_a_definition_without_a_step_has_that_of_its_line_or_of_the_epoch_before():
+    lines = ["Loss = 3;", "Epoch 4/9", "5/10 - Loss = 0.25;", "x Loss = 0.5;"]
+    metrics, _ = metrics_of(*lines, definitions=[LOSS])
+    assert metrics.content("j")["metrics"]["train:loss"]["steps"] == [1, 3.5, 4]
+
+
 def test_the_helpers_lines_are_read_whatever_is_defined():
     line = '{"jobapi_metrics": 1, "step": 5, "metrics": {"loss": 0.25}}'
     metrics, _ = metrics_of(line, f"Loss = 3; {line}", definitions=[LOSS])
@@ -177,7 +204,7 @@ def test_a_regex_that_is_a_little_slow_on_every_line_is_given_up_too():
 
 
 def test_a_million_names_are_counted_and_told_once():
-    metrics, said = metrics_of(*(f"m{number}=1" for number in range(20_000)))
+    metrics, said = metrics_of(*(f"step=1 m{number}=1" for number in range(20_000)))
     content = metrics.content("j")
     assert len(content["metrics"]) == MOST_NAMES
     assert content["left_out"] == 10_000
@@ -185,14 +212,14 @@ def test_a_million_names_are_counted_and_told_once():
 
 
 def test_forty_metrics_in_turn_do_not_drive_each_other_out():
-    content = metrics_of(*(f"m{number % 40}=1" for number in range(400)))[0].content("j")
+    content = metrics_of(*(f"step={number} m{number % 40}=1" for number in range(400)))[0].content("j")
     assert len(content["metrics"]) == MOST_NAMES
     assert {metric["count"] for metric in content["metrics"].values()} <= {9, 10}
     assert content["left_out"] == 8
 
 
 def test_a_configuration_that_is_printed_first_does_not_cost_the_curves():
-    config = "Namespace(" + ", ".join(f"arg{number}={number}" for number in range(40)) + ")"
+    config = ", ".join(f"loss{number}={number}" for number in range(40))
     lines = (f"step={step} loss={step} acc={step}" for step in range(1, 4))
     metrics, said = metrics_of(config, *lines, "test_acc=0.5")
     content = metrics.content("j")
@@ -213,7 +240,7 @@ def test_what_the_helper_or_a_definition_names_gives_no_place_up():
 
 
 def test_what_is_no_number_travels_as_a_word():
-    metrics, _ = metrics_of("loss=nan", "loss=0.5", "loss=-inf", "only=nan")
+    metrics, _ = metrics_of("loss=nan", "loss=0.5", "loss=-inf", "only_loss=nan")
     content = metrics.content("j")
     loss = content["metrics"]["loss"]
     assert (loss["values"], loss["last"], loss["min"], loss["max"]) == (
@@ -222,7 +249,7 @@ def test_what_is_no_number_travels_as_a_word():
         0.5,
         0.5,
     )
-    assert (content["metrics"]["only"]["min"], metrics.last()["only"]) == ("NaN", "NaN")
+    assert (content["metrics"]["only_loss"]["min"], metrics.last()["only_loss"]) == ("NaN", "NaN")
     json.dumps([content, metrics.last()], allow_nan=False)
 
 
@@ -244,7 +271,7 @@ def test_a_hundred_thousand_steps_cost_at_most_64_kib(names):
 
 def test_names_of_any_script_do_not_break_the_bound():
     names = [chr(0x10400 + number) * 100 for number in range(MOST_NAMES)]
-    lines = (f"{name}={step / 7}" for step in range(1_000) for name in names)
+    lines = (f"step={step} {name}={step / 7}" for step in range(1_000) for name in names)
     metrics, _ = metrics_of(*lines)
     assert len(metrics.content("j")["metrics"]) == MOST_NAMES
     assert len(json.dumps(metrics.content("j"))) <= MOST_BYTES

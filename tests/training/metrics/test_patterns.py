@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.training.metrics.patterns import LinePatterns, Measured, read_helper, readable
+from airflow_provider_jobapi.training.metrics.helper import read_helper, readable
+from airflow_provider_jobapi.training.metrics.measured import Measured
+from airflow_provider_jobapi.training.metrics.patterns import LinePatterns
 from tests.harness.work import seconds_of
 
 BOLD = "\x1b[1m100/100\x1b[0m \x1b[32m━━━━━━━━━━━━━━━━━━━━\x1b[0m\x1b[37m\x1b[0m \x1b[1m2s\x1b[0m 1ms/step"
@@ -77,7 +79,7 @@ def test_what_keras_evaluates_after_the_training_is_not_the_trainings():
         "device=cuda:0 file=1.txt host=10.0.0.1 when=12:30 size=3MB version=1.2.3 share=95%",
         "f(x)=3 a==3 a<=3 'a'=3",
         "loss=0.2.3 loss=0x10 loss=1_000 loss=--3 loss=nano",
-        "loss = 0.25",
+        "lr = 0.25",
         "time: 12:30 - name: x",
         "loss=1,234.5",
         "loss: 1,234.5",

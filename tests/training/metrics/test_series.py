@@ -84,6 +84,16 @@ def test_steps_that_go_back_are_put_in_order_and_the_last_value_is_the_one_that_
     assert series.last == 2.0
 
 
+@pytest.mark.parametrize("length", [1, 2, 400, 5_000])
+@pytest.mark.parametrize("old", [7.0, math.nan, math.inf])
+def test_the_last_value_may_be_replaced(length, old):
+    series, straight = series_of([*range(length - 1), old]), series_of([*range(length - 1), 3.5])
+    series.replace(3.5, (length - 1) / 10)
+    assert (series.count, series.last) == (length, 3.5)
+    assert series.points()[-1] == straight.points()[-1]
+    assert not [point for point in series.points() if not math.isfinite(point.value)]
+
+
 def test_points_travel_as_strict_json():
     series = series_of([math.nan, math.inf, -math.inf, 1e308, 1 / 3, 5e-324])
     text = json.dumps(written(series.points()), allow_nan=False)

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find pairs of a name and a number in a line, and tell which of them measure something.
+
+No pattern takes longer than linear time in the length of a line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT, Kind, is_phrase, kind_of
+
+NUMBER = r"[-+]?(?:(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?|(?i:nan|inf(?:inity)?))"
+_DIGITS = r"[-+]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?"
+VALUE = rf"(?:(?P<done>\d{{1,12}})\s?/\s?(?P<of>\d{{1,12}})(?![\w.]*\w)|(?P<number>{NUMBER})(?P<percent>\s?%)?)"
+"""A number as programs print it: plain, as a percentage, or a fraction."""
+
+_SCALAR = re.compile(
+    rf"(?:np\.|numpy\.|torch\.|jnp\.)?(?:float(?:16|32|64)?|double|tensor|Tensor|array|Array|scalar|Decimal)"
+    rf"\(\s?'?({NUMBER})'?(?:,[^()]{{0,120}}(?:\([^()]{{0,60}}\))?[^()]{{0,60}})?\)"
+)
+"""A number in the repr of a scalar: ``np.float64(0.5)``, ``tensor(0.5, device='cuda:0')``."""
+
+_WORD = r"[^\W\d][\w./'^*%+-]{0,99}(?:@[\d.]{1,8}(?:[:-][\d.]{1,8}(?=[ :=]))?)?"
+_END = r"(?=[ \t;|)\]}>]|,(?!\s?[-+.]?\d)|\.(?:\s|$)|$)"
+_PAIR = re.compile(
+    rf"(?P<name>{_WORD}(?: {_WORD}| \([\w .-]{{1,30}}\)){{0,7}})(?P<by>:[ \t]?|[ \t]?=[ \t]?|[ \t])"
+    rf"{VALUE}(?:\s?(?:\+/-|±|\+)\s?{_DIGITS})?{_END}(?P<beside>[ \t]?\([^()]{{0,60}}\))?"
+)
+_TIGHT = re.compile(
+    rf"(?<![^\s\[({{,;|])([^\W\d][\w./@-]{{0,{NAME_LIMIT - 1}}})=({NUMBER})(%)?"
+    r"(?=(?P<after>\s{0,40}(?:$|[;|)}\]\[(]|,(?!\d)|\.$|- |[^\W\d][\w./@-]{0,99}=))|\s)"
+)
+"""``name=number``, wherever it stands in a line; with what may come after it where it is no part of a sentence."""
+
+_BESIDE = re.compile(
+    rf"(?:(?:{_WORD}(?: {_WORD}){{0,3}})(?:[ \t]?[:=][ \t]?|[ \t]))?[~<>]?\$?{_DIGITS}(?:[:/]\d[\d.:]{{0,20}})?"
+    rf"[ ]?[\w/%µ°]{{0,16}}{_END}"
+    r"|[\[(<][^\[\]()<>]{0,80}[\])>]"
+)
+"""What may stand between pairs and is none: ``1s``, ``time: 0.3 sec``, ``(best 0.2)``, ``eta: 0:01:00``."""
+
+_NEXT = re.compile(r"\t|,\s|,$| - |\||; ?|$")
+_SEPARATORS = re.compile(r"(?:[\s,;:|*•·>()\[\]{}–—-]|[./](?=\s|$)){1,400}")
+_CALL = re.compile(r"[\w\]`]\(")
+_QUOTED = re.compile(r"(?<!\w)(?:\"[^\"]*\"|`[^`]*`|'[^']*'(?!\w))|“[^“”]*”")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A name and a number beside each other.
+
+    :ivar whole: Whether the number is written without a decimal point.
+    :ivar by: What stands between them: ``=``, ``:`` or a blank.
+    """
+
+    name: str
+    value: float
+    whole: bool
+    by: str = ":"
+
+
+def value_of(found: re.Match[str]) -> float | None:
+    """The number that :data:`VALUE` has found; percentages and fractions as parts of 1."""
+    if found["done"] is not None:
+        done, of = int(found["done"]), int(found["of"])
+        return done / of if of > 0 and done <= of else None
+    return parts_of_one(found["number"], percent=found["percent"] is not None)
+
+
+def parts_of_one(digits: str, *, percent: bool) -> float:
+    """A number; a percentage becomes a part of 1, to the last digit as if it had been printed so."""
+    if not percent or digits[-1:].isalpha() or "e" in digits.lower():
+        return float(digits) / (100 if percent else 1)
+    return float(f"{digits}e-2")
+
+
+def unwrapped(text: str) -> str:
+    """A text with plain numbers in place of the reprs of scalars."""
+    return _SCALAR.sub(r"\1", text) if "(" in text else text
+
+
+def find_pairs(text: str, *, placed: bool = False) -> tuple[list[Pair], bool]:
+    """Find all pairs of a line; returns them, and whether the line is made of pairs alone.
+
+    :param placed: Whether the line says where the training is, so that ``name=number`` counts within a sentence, too.
+    """
+    line = unwrapped(text)
+    line = _without_calls(_QUOTED.sub("~", line) if any(quote in line for quote in "\"'`“") else line)
+    found, closed = _in_turn(line)
+    if "=" in line:
+        names = {pair.name.split()[-1] for pair in found}
+        found += [pair for pair in _tight(line, placed=placed) if pair.name not in names]
+    return found, closed
+
+
+def _in_turn(line: str) -> tuple[list[Pair], bool]:
+    """Read pair after pair; where a sentence comes between, the pairs of its segment are none."""
+    found: list[Pair] = []
+    segment: list[Pair] = []
+    closed, position, end = True, 0, len(line)
+    while position < end:
+        gap = _SEPARATORS.match(line, position)
+        if gap is not None:
+            if _NEXT.search(gap[0], 0, len(gap[0])) is not None and _parts(gap[0]):
+                found += segment
+                segment = []
+            position = gap.end()
+            continue
+        pair = _PAIR.match(line, position)
+        read = None if pair is None else _read(pair)
+        if pair is not None and read is not None:
+            segment.append(read)
+            position = pair.end()
+            continue
+        beside = _BESIDE.match(line, position)
+        if beside is not None and beside.end() > position:
+            position = beside.end()
+            continue
+        closed, segment = False, []
+        following = _NEXT.search(line, position)
+        position = max(position + 1, following.start() if following else end)
+    return found + segment, closed
+
+
+def _parts(gap: str) -> bool:
+    return any(sign in gap for sign in "\t,;|") or " - " in gap
+
+
+def _read(found: re.Match[str]) -> Pair | None:
+    name, by = found["name"], found["by"]
+    value = value_of(found)
+    digits = found["number"] or ""
+    whole = bool(digits) and digits.lstrip("+-").isdigit() and found["percent"] is None
+    if value is None or (found["done"] is not None and kind_of(name) is Kind.UNKNOWN):
+        return None
+    if by.strip() == "" and (whole or not is_phrase(name, 0) or kind_of(name) in (Kind.UNKNOWN, Kind.COMPANION)):
+        return None
+    if by == ":" and whole and kind_of(name) is not Kind.METRIC:
+        return None
+    return Pair(name, value, whole, by.strip() or " ") if is_phrase(name, 1) else None
+
+
+def _tight(line: str, *, placed: bool) -> Iterator[Pair]:
+    for found in _TIGHT.finditer(line):
+        if found["after"] is None and not placed:
+            continue
+        digits = found[2]
+        whole = digits.lstrip("+-").isdigit() and found[3] is None
+        yield Pair(found[1], parts_of_one(digits, percent=found[3] is not None), whole, "=")
+
+
+def _without_calls(line: str) -> str:
+    """A line without what stands in the brackets of a call: ``Namespace(lr=1.0)``, ``Adam(lr=0.1)``."""
+    call = _CALL.search(line) if "=" in line else None
+    if call is None:
+        return line
+    end = line.rfind(")")
+    return line[: call.start() + 1] + ("~" + line[end + 1 :] if end > call.end() else "~")
+
+
+def chosen(pairs: Iterable[Pair], *, placed: bool, closed: bool) -> list[Pair]:
+    """Those of the pairs of a line that measure something.
+
+    :param placed: Whether the line says which step or epoch it measures.
+    :param closed: Whether the line is made of pairs alone.
+    """
+    kinds = [(pair, kind_of(pair.name)) for pair in pairs]
+    measures = any(kind is Kind.METRIC or (kind is Kind.LIKELY and _is_measured(pair, placed)) for pair, kind in kinds)
+    return [
+        pair
+        for pair, kind in kinds
+        if kind is Kind.METRIC
+        or (kind is Kind.LIKELY and (_is_measured(pair, placed) or measures) and (closed or not pair.whole))
+        or (kind is Kind.UNKNOWN and placed and closed and (measures or pair.by == "="))
+        or (kind is Kind.COMPANION and measures and closed)
+    ]
+
+
+def _is_measured(pair: Pair, placed: bool) -> bool:
+    return placed or not pair.whole

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Find where a training stands in what a line says: its epoch, its step, and its batch of how many.
+
+No pattern takes longer than linear time in the length of a line.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+_PHASES = {"train": "train", "val": "val", "dev": "val", "test": "test", "eval": "eval"}
+PHASE = r"(?:train(?:ing)?|val(?:id(?:ation)?|idating)?|dev|test(?:ing)?|eval(?:uat(?:ion|ing|e))?)"
+
+_EPOCH = re.compile(
+    rf"""(?ix)(?<![\w./-]) (?:(?P<phase>{PHASE})[ ]?[_-]?)? (?:epoch|ep)(?:\((?P<mode>\w{{1,12}})\))?
+    \s{{0,4}}[:=\#]?\s{{0,4}} (?P<bracket>[\[(]?)\s{{0,12}} (?P<epoch>\d{{1,9}}(?:\.\d{{1,9}})?)
+    (?:\s?(?:/|of)\s?(?P<epochs>\d{{1,9}}))? \s{{0,4}}[\])]? (?![\w.]*\w|%)
+    (?:\s{{0,3}}[\[(]\s{{0,12}}(?P<batch>\d{{1,12}})\s?/\s?(?P<batches>\d{{1,12}})(?:\s?\(\d{{1,3}}(?:\.\d{{1,3}})?%\))?
+    \s{{0,4}}[\])])?"""
+)
+"""``Epoch 3/10``, ``epoch=3``, ``Epoch [3/10]``, ``Epoch: [0][  10/5005]``, ``Train Epoch: 1 [640/60000 (1%)]``."""
+
+_STEP = re.compile(
+    r"""(?ix)(?<![\w./-]) (?P<word>global[_ ]?step|step|iterations?|iter|iterate|itr|round|num_updates|update
+    |episode|trial|timesteps?|total_timesteps|generation|boosting[ ]round
+    |batch(?=\s?[:\#]?\s?[\[(]?\s{0,8}\d{1,12}\s?(?:/|of)\s?\d))
+    \s{0,4}[:=\#]?\s{0,8}[\[(]?\s{0,12} (?P<step>\d{1,15}) (?:\.0{1,9}(?!\d))? (?:\s?(?:/|of)\s?(?P<steps>\d{1,12}))?
+    \s{0,4}[\])]? (?![\w.]*\w|%)"""
+)
+"""``step 250``, ``Iteration 1``, ``global_step=7``, ``Step [25/100]``."""
+
+_HEADS = re.compile(
+    r"""(?x) \[\s{0,12}(?P<e1>\d{1,9})\s?/\s?(?P<of1>\d{1,9})\s?\]\s?
+      \[\s{0,12}(?P<b1>\d{1,12})\s?/\s?(?P<n1>\d{1,12})\s?\]
+    | \[\s{0,12}(?P<e2>\d{1,9})\s?,\s{0,12}(?P<b2>\d{1,12})\s{0,12}\]
+    | \[\s{0,12}(?P<b3>\d{1,12})\s?/\s?(?P<n3>\d{1,12})\s{0,4}\]
+    | \[\s{0,12}(?P<s4>\d{1,12})\](?=[\s:]) | \s{0,12}(?P<b5>\d{1,12})/(?P<n5>\d{1,12})(?=\s)"""
+)
+"""What a line begins with: ``[0/5][300/1583]``, ``[1,  2000]``, ``[10/100]``, ``[10]``, ``10/100``."""
+
+_COUNT = re.compile(
+    r"[\[(]\s{0,12}(?P<batch>\d{1,12})\s?/\s?(?P<batches>\d{1,12})(?:\s?\(\d{1,3}(?:\.\d{1,3})?%\))?\s{0,4}[\])]"
+)
+"""The batch of how many in brackets, anywhere: ``[ 6464/60000]``."""
+
+_WORTH = re.compile(r"(?i)ep|iter|itr|step|round|update|trial|generation|batch|\[|\(|/")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a line says that the training is; each part is None where it does not say it.
+
+    :ivar epoch: The epoch as printed.
+    :ivar epochs: Of how many.
+    :ivar batch: The batch within the epoch, or within the only loop there is.
+    :ivar batches: Of how many.
+    :ivar step: A step, iteration or round that counts on over the epochs.
+    :ivar steps: Of how many.
+    :ivar from_zero: Whether this form of line counts its epochs from 0.
+    :ivar phase: Which loop: ``train``, ``val``, ``test``, ``eval``, or empty.
+    """
+
+    epoch: float | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    batches: int | None = None
+    step: float | None = None
+    steps: int | None = None
+    from_zero: bool = False
+    phase: str = ""
+
+    def __bool__(self) -> bool:
+        return self.epoch is not None or self.batch is not None or self.step is not None
+
+
+NOWHERE = Place()
+
+
+_GAPS = re.compile(r"[ \t]{2,}")
+
+
+def without_gaps(text: str) -> str:
+    """A line in which a tab stands for each gap of two blanks and more, as between columns."""
+    return _GAPS.sub("\t", text) if "  " in text or "\t" in text else text
+
+
+def find_place(text: str) -> tuple[Place, str]:
+    """Find where a line says that the training is; returns it, and the line with a tab where it said it."""
+    if not _WORTH.search(text):
+        return NOWHERE, text
+    head = _HEADS.match(text)
+    if head is not None:
+        rest = text[head.end() :]
+        return _of_head(head), f"\t{rest.removeprefix(':')}"
+    epoch, step = _EPOCH.search(text), _STEP.search(text)
+    if epoch is None and step is None:
+        count = _COUNT.search(text)
+        if count is None:
+            return NOWHERE, text
+        return Place(batch=int(count["batch"]), batches=int(count["batches"])), _without(text, count)
+    place = _of(epoch, step)
+    rest = _without(text, *(each for each in (epoch, step) if each is not None))
+    if place.batch is None and place.step is None and (count := _COUNT.search(rest)):
+        rest = _without(rest, count)
+        place = Place(place.epoch, place.epochs, int(count["batch"]), int(count["batches"]), phase=place.phase)
+    return place, rest
+
+
+def phase_of(word: str | None) -> str:
+    """The loop that a word names: ``train``, ``val``, ``test``, ``eval``; empty where it names none."""
+    lowered = (word or "").lower()
+    return next((phase for begin, phase in _PHASES.items() if lowered.startswith(begin)), "")
+
+
+def part(done: int, total: int) -> float:
+    """The finished part of a loop, from 0 to 1."""
+    return min(1.0, done / total) if total else 0.0
+
+
+def usable_step(value: object) -> float | None:
+    """A step that can be drawn on an axis, or None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        step = float(value)
+    except OverflowError:
+        return None
+    return step if math.isfinite(step) and abs(step) <= 2.0**53 else None
+
+
+def _of_head(head: re.Match[str]) -> Place:
+    if head["e1"] is not None:
+        return Place(int(head["e1"]), int(head["of1"]), int(head["b1"]), int(head["n1"]), from_zero=True)
+    if head["e2"] is not None:
+        return Place(epoch=int(head["e2"]), batch=int(head["b2"]))
+    if head["b3"] or head["b5"]:
+        return Place(batch=int(head["b3"] or head["b5"]), batches=int(head["n3"] or head["n5"]))
+    return Place(step=int(head["s4"]))
+
+
+def _of(epoch: re.Match[str] | None, step: re.Match[str] | None) -> Place:
+    said: dict[str, float | int | str | bool | None] = {}
+    if epoch is not None:
+        said |= {
+            "epoch": float(epoch["epoch"]),
+            "epochs": _whole(epoch["epochs"]),
+            "phase": phase_of(epoch["phase"] or epoch["mode"]),
+        }
+        said |= {"batch": _whole(epoch["batch"]), "batches": _whole(epoch["batches"])}
+        said["from_zero"] = epoch["batch"] is not None and epoch["bracket"] == "[" and ":" in epoch[0]
+    if step is not None and said.get("batch") is None:
+        total = _whole(step["steps"])
+        inside = epoch is not None and total is not None
+        said |= (
+            {"batch": int(step["step"]), "batches": total} if inside else {"step": float(step["step"]), "steps": total}
+        )
+    return Place(**said)  # type: ignore[arg-type]
+
+
+def _whole(digits: str | None) -> int | None:
+    return None if digits is None else int(digits)
+
+
+def _without(text: str, *found: re.Match[str]) -> str:
+    for each in sorted(found, key=lambda match: match.start(), reverse=True):
+        text = f"{text[: each.start()]}\t{text[each.end() :]}"
+    return text
