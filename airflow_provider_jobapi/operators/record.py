@@ -107,21 +107,29 @@ def _first(entries: list[Any], most: int, size: int, more: Callable[[int], Any])
 
 
 def record_end(context: Context, job_id: str, status: JobStatus) -> None:
-    """Write the last status, and copy this try's metrics to where the next try does not delete them."""
+    """Write the last status and which rules found metrics; copy this try's metrics to where the next keeps them."""
     ti = context["ti"]
     try:
         xcoms.push(ti, STATUS_KEY, status.to_wire() | {"job_id": job_id})
-        store = context.get("task_state_store")  # from Airflow 3.3 on
-        if store is None:
-            return
         written = xcoms.pull(ti, METRICS_KEY)
         if not isinstance(written, dict) or written.get("job_id") != job_id:
+            return
+        _record_rules(ti, job_id, written.get("rules"))
+        store = context.get("task_state_store")  # from Airflow 3.3 on
+        if store is None:
             return
         kept: dict[str, Any] = {"try": ti.try_number, "job_id": job_id, "status": status.status.value}
         kept["metrics"] = shrunk(written["metrics"], TRY_POINTS, TRY_BYTES)
         store.set(f"{METRICS_KEY}_{ti.try_number}", kept)
     except Exception as error:  # noqa: BLE001 -- a copy to look at is not worth a task
         log.warning("The end of job %s, or its metrics for the next try, cannot be written: %r", job_id, error)
+
+
+def _record_rules(ti: Any, job_id: str, rules: Any) -> None:
+    """Add to the facts which rules have found metrics in the log."""
+    facts = xcoms.pull(ti, FACTS_KEY)
+    if rules and isinstance(facts, dict) and facts.get("job_id") == job_id:
+        xcoms.push(ti, FACTS_KEY, facts | {"metric_rules": rules})
 
 
 def record_result(context: Context, job_id: str, model: Mapping[str, Any], *, of_fetch: bool = False) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from airflow_provider_jobapi.ui.recognised import NAME, page
 
 
 class Files(StaticFiles):
@@ -18,6 +20,6 @@ class Files(StaticFiles):
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """One file, or that it has not changed."""
-        response = await super().get_response(path, scope)
+        response = HTMLResponse(page()) if path == NAME else await super().get_response(path, scope)
         response.headers["Cache-Control"] = "no-cache"
         return response

@@ -10,10 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from airflow_provider_jobapi.operators.placement import Placed
-from airflow_provider_jobapi.operators.record import FACTS_KEY, MAX_FACTS_BYTES, record_facts
+from airflow_provider_jobapi.operators.record import FACTS_KEY, MAX_FACTS_BYTES, record_end, record_facts
 from airflow_provider_jobapi.services.base import Submission
 from airflow_provider_jobapi.training.job_file import InputFile
 from airflow_provider_jobapi.training.masking import Masker
+from airflow_provider_jobapi.training.status import JobStatus
 from tests.operators.test_parameters import parameters
 
 
@@ -70,3 +71,25 @@ def test_secrets_are_hidden():
     assert "secret-1" not in json.dumps(facts)
     assert facts["requirements"] == ["six @ https://***@host/six.whl"]
     assert facts["job_id"] == "j" * 36, "the tab finds the job by it"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "rules"),
+    [
+        ({"job_id": "j", "metrics": {}, "rules": ["keras", "dict"]}, ["keras", "dict"]),
+        ({"job_id": "j", "metrics": {}}, None),
+        ({"job_id": "another", "metrics": {}, "rules": ["keras"]}, None),
+        (None, None),
+    ],
+)
+def test_at_the_end_the_facts_say_which_rules_have_found_metrics(metrics, rules):
+    kept = {FACTS_KEY: {"job_id": "j", "name": "n"}, "training_metrics": metrics}
+    ti = SimpleNamespace(
+        task_id="t",
+        map_index=-1,
+        xcom_push=lambda key, value: kept.update({key: value}),
+        xcom_pull=lambda key, **_: kept.get(key),
+    )
+    record_end({"ti": ti}, "j", JobStatus(job_id="j", status="SUCCESSFUL"))
+    assert kept[FACTS_KEY] == {"job_id": "j", "name": "n"} | ({"metric_rules": rules} if rules else {})
+    assert kept["trainingStatus"]["status"] == "SUCCESSFUL"

@@ -40,7 +40,7 @@ export function Facts({ view }) {
   );
 }
 
-function rowsOf({ jobId, facts, status }) {
+function rowsOf({ jobId, facts, status, rules }) {
   const given = facts ?? {};
   const requirements = list(given.requirements);
   return [
@@ -53,6 +53,7 @@ function rowsOf({ jobId, facts, status }) {
     ["Time limit", typeof given.completion_time === "number" ? span(given.completion_time) : null],
     ["Submitted", isGiven(given.submitted) && moment(Date.parse(given.submitted))],
     ["Connection", given.conn_id && code(given.conn_id)],
+    ["Metrics read as", list(rules).length > 0 && rules.join(", ")],
     ["Runs in", status?.containerID && code(status.containerID)],
     ["Jobs before it", given.generation > 0 ? `${number(given.generation)} that failed since the task was last cleared` : null],
   ].map(([name, value]) => [name, value === false ? null : value]);

@@ -40,6 +40,7 @@ export function understand(read) {
   const result = whole ?? copy;
   const view = { ti, jobId, facts, status, result, ignored, kind: kindOf(read, jobId) };
   view.metrics = view.kind === "cleared" ? new Map() : readMetrics(metrics);
+  view.rules = Array.isArray(metrics?.rules) ? metrics.rules.filter((name) => typeof name === "string") : [];
   view.leftOut = metrics?.left_out > 0 ? metrics.left_out : 0;
   view.tries = readTries(read.store, view.kind === "cleared" ? null : jobId);
   view.now = nowOf(read, facts, status);

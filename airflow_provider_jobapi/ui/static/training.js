@@ -44,7 +44,7 @@ function Page({ view, read, place }) {
     view.failure && h(Failure, { failure: view.failure }),
     h(Model, { view: { ...view, fetched, brought } }),
     curves && h(Curves, { view }),
-    training && !curves && h(NoMetrics, { view }),
+    training && !curves && h(NoMetrics, { over: isOver(view.ti) }),
     h(
       "div",
       { className: "jt-columns" },
@@ -53,11 +53,6 @@ function Page({ view, read, place }) {
     ),
     view.ignored.length > 0 && h("p", { className: "jt-note" }, `Ignored, because it belongs to another job: ${view.ignored.join(", ")}.`),
   );
-}
-
-function NoMetrics({ view }) {
-  const text = isOver(view.ti) ? "No metric was found in the lines of this job." : "No metric was found in the lines of this job yet.";
-  return h("section", { "aria-labelledby": "jt-curves" }, h("h2", { id: "jt-curves" }, "Metrics"), h("p", { className: "jt-muted" }, text));
 }
 
 /** The page when the task instance cannot be read. */

@@ -20,6 +20,12 @@ function snapshot({ ti = {}, status = null, facts = {}, log = null, id = ID, lin
 
 const looks = (view) => Object.fromEntries(view.phases.map(({ key, look }) => [key, look]));
 
+test("the rules that found metrics are shown, whatever the XCom holds", () => {
+  const rules = (given) => understand(snapshot({ more: { training_metrics: { job_id: ID, rules: given, metrics: {} } } })).rules;
+  assert.deepEqual(rules(["keras", 7, "dict"]), ["keras", "dict"]);
+  for (const given of [undefined, "keras", {}]) assert.deepEqual(rules(given), []);
+});
+
 test("a job that waits", () => {
   const view = understand(snapshot({ status: { status: "PENDING", message: "2 jobs are ahead." } }));
   assert.equal(view.state, "queued");
