@@ -240,9 +240,10 @@ def _follow(
 
     :param known: The state that came with the cursor.
     """
-    from airflow_provider_jobapi.cli.follow import follow
+    from airflow_provider_jobapi.cli.follow import Milestones, follow
 
     say = _message_printer(options)
+    milestones = Milestones(whole=cursor is None)
     last: JobState | None = None
 
     def tell_state(state: JobState | None) -> None:
@@ -254,6 +255,8 @@ def _follow(
     def show(chunk: LogChunk) -> None:
         _print(chunk.lines, options)
         tell_state(chunk.state)
+        if reached := milestones.read(chunk.lines):
+            say(f"Job {job_id} is at {reached}.")
 
     tell_state(known)
     patience = FOLLOW_PATIENCE if options.patience is None else options.patience

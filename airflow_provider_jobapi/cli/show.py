@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from airflow_provider_jobapi.cli.terminal import visible
+from airflow_provider_jobapi.training.metrics.progress import Estimate
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 
@@ -41,8 +42,10 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _state(status: JobStatus) -> str:
-    """The state and why, such as ``FAILED (NonZeroExit, exit code 3)``; success needs no reason."""
+    """The state and why, such as ``FAILED (NonZeroExit, exit code 3)``, or how far; success needs no reason."""
     cause = "" if status.status is JobState.SUCCESSFUL else status.cause
+    if not cause and status.progress is not None:
+        cause = str(Estimate(status.progress, status.remaining))
     return f"{status.status} ({cause})" if cause else str(status.status)
 
 

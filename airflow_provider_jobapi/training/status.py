@@ -3,7 +3,7 @@
 
 The object is the one that SAP's ``trainingClient`` documents, ``{"containerID", "finishTime", "job_id", "name",
 "startTime", "status", "submissionTime"}``, with more fields: ``message``, ``reason``, ``exitCode``, ``storingTime``,
-``dataVersion``.
+``dataVersion``, and where they are known ``progress`` and ``remaining``.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class JobState(StrEnum):
         return _WORDS.get(str(word).strip().upper(), cls.UNKNOWN)
 
 
+_ONLY_WHERE_KNOWN = frozenset({"progress", "remaining"})
 _ENDED = frozenset({JobState.SUCCESSFUL, JobState.FAILED, JobState.STOPPED})
 _STATE_WORDS = {
     JobState.SUCCESSFUL: "was successful",
@@ -93,6 +94,20 @@ def _read_version(value: object) -> str | None:
     return value if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) else None
 
 
+def _up_to(most: float) -> BeforeValidator:
+    """Read a number from 0 to ``most``; anything else is not known."""
+
+    def read(value: object) -> float | None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            return None
+        return float(value)
+
+    return BeforeValidator(read)
+
+
+_CENTURY = 100 * 366 * 86_400.0
+
+
 Moment = Annotated[
     datetime | None,
     BeforeValidator(read_time),
@@ -130,6 +145,13 @@ class JobStatus(BaseModel):
         ),
     )
 
+    progress: Annotated[float | None, _up_to(1)] = Field(
+        default=None, description="how far a running job is, from 0 to 1; only where it is known"
+    )
+    remaining: Annotated[float | None, _up_to(_CENTURY)] = Field(
+        default=None, description="the seconds that a running job will still take; only where they are known"
+    )
+
     @property
     def stopping(self) -> bool:
         """Whether the job is being stopped and has not ended yet."""
@@ -158,5 +180,6 @@ class JobStatus(BaseModel):
         return f"{self.title} {words}{cause}. {self.message}".rstrip()
 
     def to_wire(self) -> dict[str, Any]:
-        """Return the status object as JSON."""
-        return self.model_dump(mode="json", by_alias=True)
+        """Return the status object as JSON. What is only known of some jobs is left out where it is not known."""
+        wire = self.model_dump(mode="json", by_alias=True)
+        return {name: value for name, value in wire.items() if value is not None or name not in _ONLY_WHERE_KNOWN}

@@ -15,18 +15,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, Metrics, read_definitions
+from airflow_provider_jobapi.training.metrics.progress import Progress, with_progress
 from airflow_provider_jobapi.triggers import xcoms
 from airflow_provider_jobapi.triggers.xcom_writer import Sink, Slot, XComWriter, writer
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import LogFollower
-    from airflow_provider_jobapi.training.status import JobState
+    from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 STATUS_KEY = "trainingStatus"
 """The XCom of the status object, whose name is SAP's ``trainingClient``'s."""
 
 METRICS_KEY = "training_metrics"
 """The XCom of the metrics."""
+
+_MOVING = frozenset({"progress", "remaining"})
 
 SLICE = 0.01
 """Seconds of work with metrics after which the event loop is given back."""
@@ -45,6 +48,8 @@ class XComPublisher:
     """Seconds from one question for the status to the next: where jobs are few, and at most."""
     write_every: ClassVar[float] = 60.0
     """Seconds after which the status is written again though it has not changed: its time says that it is current."""
+    progress_every: ClassVar[float] = 10.0
+    """Seconds after which a status is written of which only the progress has changed, at least."""
     last_wait: ClassVar[float] = 10.0
     """Seconds that the end of a trigger waits for its last status, and for its last XComs to be written."""
 
@@ -72,6 +77,8 @@ class XComPublisher:
         self._changed = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
         self._status: dict[str, Any] | None = None
+        self._progress: Progress | None = Progress()
+        """How far the job is by its lines; None where the service says it."""
         self._offered_at = float("-inf")
         self.masker = Masker()
 
@@ -100,6 +107,7 @@ class XComPublisher:
         """Continue the metrics that an earlier trigger of this job published, whose lines are not read again."""
         from asgiref.sync import sync_to_async
 
+        self._progress = Progress(whole=False)
         try:
             content = await sync_to_async(xcoms.read)(ti, METRICS_KEY)
             if content is not None and content["job_id"] == self._job_id:
@@ -158,7 +166,10 @@ class XComPublisher:
         try:
             begin = time.thread_time()
             for line in lines:
-                if (written := self._time(line)) > self._resumed_at:
+                written = self._time(line)
+                if self._progress is not None:
+                    self._progress.read(line.text, written)
+                if written > self._resumed_at:
                     self._metrics.read(line, written)
                 if time.thread_time() - begin > SLICE:
                     await asyncio.sleep(0)
@@ -197,13 +208,29 @@ class XComPublisher:
         try:
             async with asyncio.timeout(self.last_wait):
                 told = None if self._follower is None else await self._follower.status()
-                status = None if told is None else self.masker.status(told).to_wire()
+                status = None if told is None else self.masker.status(self._with_progress(told)).to_wire()
         except Exception:  # noqa: BLE001 -- the reading of the log reports a service that does not answer
             return
-        current = status == self._status and time.monotonic() - self._offered_at < self.write_every
-        if status is None or current or self._writer is None:
+        if status is None or self._writer is None or self._is_current(status):
             return
         changed = self._status is None or status["status"] != self._status["status"]
         self._status, self._offered_at = status, time.monotonic()
         value = status | {"job_id": self._job_id}
         self._writer.offer(self._slots[STATUS_KEY], lambda: value, urgent=changed)
+
+    def _is_current(self, status: dict[str, Any]) -> bool:
+        """Whether what was written last is still good enough: each write takes a place among those of all jobs."""
+        waited = time.monotonic() - self._offered_at
+        if status == self._status:
+            return waited < self.write_every
+        kept = self._status or {}
+        changed = {name for name in status.keys() | kept.keys() if status.get(name) != kept.get(name)}
+        return changed <= _MOVING and waited < self.progress_every
+
+    def _with_progress(self, status: JobStatus) -> JobStatus:
+        """Add how far the job is by its lines, where the service does not say it."""
+        if status.progress is not None:
+            self._progress = None
+        if self._progress is None or not self._caught_up:
+            return status
+        return with_progress(status, self._progress.estimate(time.time()))

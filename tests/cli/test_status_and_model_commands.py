@@ -192,3 +192,20 @@ def test_the_server_says_what_it_needs(command):
     )
     assert ran.returncode == 2
     assert ran.stderr.decode() == "jobapi: sqlalchemy is missing: pip install 'airflow-provider-jobapi[server]'\n"
+
+
+FAR = {"job_id": str(uuid.UUID(int=7)), "status": "RUNNING", "name": "far", "progress": 0.456, "remaining": 720}
+
+
+def test_how_far_a_running_job_is(work):
+    routes = {f"GET /api/v2/jobs/{FAR['job_id']}": reply(FAR), "GET /api/v2/jobs": reply({"jobs": [FAR], "next": None})}
+    with Tiny(routes) as tiny:
+        command = Command(work, {"host": tiny.url, "login": "a", "password": "b"})
+        one, listed, wire = (
+            command("status", FAR["job_id"]),
+            command("status"),
+            command("status", FAR["job_id"], "--json"),
+        )
+    for shown in (one, listed):
+        assert "RUNNING (45 %, about 12 min left)" in shown.out
+    assert json.loads(wire.out)["progress"] == 0.456

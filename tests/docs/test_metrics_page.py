@@ -19,6 +19,8 @@ from airflow_provider_jobapi.training import jobapi_metrics
 from airflow_provider_jobapi.training.metrics.definitions import read_definitions
 from airflow_provider_jobapi.training.metrics.helper import readable
 from airflow_provider_jobapi.training.metrics.patterns import LinePatterns, documented
+from airflow_provider_jobapi.training.metrics.progress import Progress
+from airflow_provider_jobapi.training.metrics.progress_lines import readable as readable_progress
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "metrics.md").read_text()
@@ -42,6 +44,26 @@ def test_what_the_rules_exclude_is_none():
     assert [line for line in excluded if LinePatterns().read(line).values] == []
 
 
+SECTION = PAGE[PAGE.index("## Progress and time left") : PAGE.index("## What is kept")]
+ROWS = re.findall(r"^\| (`.*) \| ([^`|]*) \|$", SECTION, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("lines", "expected"), ROWS)
+def test_the_lines_that_tell_the_progress_do_so(lines, expected):
+    first, *others = re.findall("`(.*?)`", lines.replace("\\|", "|"))
+    texts = [first, others[0]] if ", then `" in lines else [others[0], first] if " after `" in lines else [first]
+    progress = Progress()
+    for now, text in enumerate(texts):
+        progress.read(text, now)
+    told = progress.estimate(1.0)
+    number = re.match(r"[\d.]+", expected)
+    assert (None if told is None else told.progress) == (number and pytest.approx(float(number[0]), abs=0.01))
+
+
+def test_the_table_about_the_progress_was_found():
+    assert len(ROWS) == 12
+
+
 class Keras:
     """As much of it as the page needs."""
 
@@ -61,7 +83,11 @@ def test_the_snippets_run(code, monkeypatch, capsys):
     with DAG("page", schedule=None):
         exec(code, {**known, "model": Keras, "x": None, "y": None})  # noqa: S102 -- our own page
     written = capsys.readouterr().out.splitlines()
-    assert len(written) == (100 if "for step" in code else "model.fit" in code)
+    if "progress(" in code:  # at most one line a second, and the last one
+        assert written
+        assert readable_progress(written[-1]) == "progress: 1000 of 1000"
+    else:
+        assert len(written) == (100 if "for step" in code else "model.fit" in code)
     for line in written:
         jsonschema.validate(json.loads(line), json.loads((DOCS / "metrics.schema.json").read_text()))
 

@@ -17,6 +17,7 @@ import pytest
 from airflow_provider_jobapi.training import jobapi_metrics
 from airflow_provider_jobapi.training.metrics.definitions import MOST_NAMES
 from airflow_provider_jobapi.training.metrics.helper import read_helper
+from airflow_provider_jobapi.training.metrics.progress_lines import read_told, readable
 
 FILE = Path(jobapi_metrics.__file__)
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "metrics.schema.json").read_text())
@@ -118,3 +119,34 @@ def test_keras_gets_it_as_a_callback(written):
     on_epoch_end = lambda epoch, logs: jobapi_metrics.log(epoch + 1, logs)  # noqa: E731
     on_epoch_end(0, {"loss": Tensor(0.5)})
     assert json.loads(written()[0])["step"] == 1
+
+
+def test_the_progress_is_written_at_most_once_a_second_and_at_the_end(written, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(jobapi_metrics.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(jobapi_metrics, "_next_progress", 0.0)
+    for step in range(1, 31):
+        now[0] += 0.125
+        jobapi_metrics.progress(Tensor(float(step)), 30)
+    lines = written()
+    for line in lines:
+        jsonschema.validate(json.loads(line), SCHEMA)
+    assert [read_told(line) for line in lines] == [(done, 30.0) for done in (1, 9, 17, 25, 30)]
+    assert readable(f"a bar{lines[1]}") == "a barprogress: 9 of 30"
+    assert read_helper(lines[0]) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(1, 0), (-1, 10), (11, 10), (1, float("inf")), (float("nan"), 10), ("x", 10), (1, None), (Broken(), 10)],
+)
+def test_a_progress_that_is_none_is_not_written(written, arguments, monkeypatch):
+    monkeypatch.setattr(jobapi_metrics, "_next_progress", 0.0)
+    jobapi_metrics.progress(*arguments)
+    assert written() == []
+
+
+def test_no_progress_is_written_where_nobody_listens(monkeypatch, capsys):
+    monkeypatch.delenv("JOB_ID", raising=False)
+    jobapi_metrics.progress(1, 2)
+    assert capsys.readouterr().out == ""

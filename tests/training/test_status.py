@@ -90,3 +90,16 @@ def test_a_status_in_words():
     assert failed.describe() == "Job 7 failed: NonZeroExit, exit code 3. It ended with 3."
     assert JobStatus(status="STOPPED", job_id="7", name="train").describe() == "Job 7 (train) was stopped."
     assert JobStatus(status="RUNNING", job_id="7").describe() == "Job 7 is RUNNING."
+
+
+def test_the_progress_is_on_the_wire_only_where_it_is_known():
+    status = JobStatus(status="RUNNING", progress=0.45, remaining=720.0)
+    assert JobStatus.model_validate_json(json.dumps(status.to_wire())) == status
+    assert "remaining" not in status.model_copy(update={"remaining": None}).to_wire()
+    assert not {"progress", "remaining"} & JobStatus(status="RUNNING").to_wire().keys()
+
+
+@pytest.mark.parametrize("value", [-0.1, 1e300, float("nan"), float("inf"), "0.5", True, [], {}])
+def test_a_progress_that_is_none_is_not_known(value):
+    status = JobStatus.model_validate({"status": "RUNNING", "progress": value, "remaining": value})
+    assert (status.progress, status.remaining) == (None, None)

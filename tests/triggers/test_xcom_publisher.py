@@ -354,3 +354,67 @@ def test_a_job_of_a_hundred_thousand_steps_costs_64_kib_of_xcom():
     assert {metric["count"] for metric in contents[-1]["metrics"].values()} == {100_000}
     assert contents[-1]["metrics"]["m0"]["max"] == 99_999 / 7
     assert min(len(metric["values"]) for metric in contents[-1]["metrics"].values()) > 90
+
+
+def far(seconds: float, *texts: str) -> LogChunk:
+    """Lines that are written now, each so many seconds after the one before."""
+    begin = datetime.now(UTC) - timedelta(seconds=seconds * len(texts) - 1)
+    lines = (LogLine(begin + timedelta(seconds=seconds * number), text) for number, text in enumerate(texts))
+    return LogChunk((*lines, LogLine(datetime.now(UTC) + timedelta(seconds=1), "now")), None, JobState.RUNNING)
+
+
+EPOCHS = ["Epoch 1/10 loss 0.5", "Epoch 2/10 loss 0.5", "Epoch 3/10 loss 0.5"]
+
+
+def test_the_progress_is_read_from_the_lines_where_the_service_does_not_say_it(monkeypatch):
+    monkeypatch.setattr(XComPublisher, "progress_every", 0.0)
+    follower = ScriptedFollower([far(10.0, *EPOCHS), None])
+    follower.statuses = [status("RUNNING")]
+    published = publishing(
+        follower, lambda published: any("progress" in each for each in published.of("trainingStatus"))
+    )
+    last = published.of("trainingStatus")[-1]
+    assert last["progress"] == 0.3
+    assert last["remaining"] == pytest.approx(70, abs=15)
+
+
+def test_the_progress_of_the_service_comes_first():
+    follower = ScriptedFollower([far(10.0, *EPOCHS), None])
+    follower.statuses = [JobStatus(job_id="j", status="RUNNING", progress=0.25, remaining=7.0), status("RUNNING", "on")]
+    published = publishing(follower, lambda published: ("RUNNING", "on") in published.words)
+    assert [value.get("progress") for value in published.of("trainingStatus")] == [0.25, None]
+
+
+@pytest.mark.parametrize("word", ["PENDING", "SUCCESSFUL", "FAILED"])
+def test_only_a_running_job_has_a_progress(word):
+    follower = ScriptedFollower([far(10.0, *EPOCHS), None])
+    follower.statuses = [status(word), status(word), status(word, "again")]
+    published = publishing(follower, lambda published: (word, "again") in published.words)
+    assert all("progress" not in value for value in published.of("trainingStatus"))
+
+
+def test_a_progress_that_moves_is_written_from_time_to_time(monkeypatch):
+    def written(every: float) -> int:
+        monkeypatch.setattr(XComPublisher, "progress_every", every)
+        follower = ScriptedFollower([chunk("a"), None])
+        told = [JobStatus(job_id="j", status="RUNNING", progress=step / 100) for step in range(20)]
+        follower.statuses = [*told, status("RUNNING", "end")]
+        published = publishing(follower, lambda published: ("RUNNING", "end") in published.words)
+        return len(published.of("trainingStatus"))
+
+    assert written(3_600.0) == 2
+    assert written(0.0) > 5
+
+
+def test_a_trigger_that_reads_the_log_again_says_no_earlier_progress():
+    old = LogLine(datetime.now(UTC) - timedelta(days=1), "Epoch 1/10 loss 0.5")
+    follower = ScriptedFollower([LogChunk((old,), None, JobState.RUNNING), None])
+    follower.statuses = [status("RUNNING"), status("RUNNING"), status("RUNNING", "again")]
+    published = publishing(follower, lambda published: ("RUNNING", "again") in published.words)
+    assert all("progress" not in value for value in published.of("trainingStatus"))
+
+
+def test_what_the_helper_tells_of_the_progress_is_shown_for_people():
+    line = '{"jobapi_metrics": 1, "progress": {"done": 30.0, "total": 120.0}}'
+    _, trigger, _ = followed([end(line)])
+    assert trigger.recorder.lines() == ["progress: 30 of 120"]

@@ -17,6 +17,7 @@ from airflow_provider_jobapi.server.http.bodies import BodyMemory
 from airflow_provider_jobapi.server.http.limits import RequestLimits
 from airflow_provider_jobapi.server.http.log_reader import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import SigningKey, TokenEndpoint, TokenVerifier
+from airflow_provider_jobapi.server.http.progress_reader import ProgressReader
 from airflow_provider_jobapi.server.http.routes import jobs, storage, token
 from airflow_provider_jobapi.server.http.routes.dependencies import Components, ServerComponents
 from airflow_provider_jobapi.server.run.engines import make_engine
@@ -50,6 +51,7 @@ def build(settings: Settings, database: Database) -> ServerComponents:
         runner=Runner(settings, registry, storages, clients, engine),
         housekeeper=Housekeeper(settings, clients, storages, registry),
         log_watcher=LogWatcher(),
+        progress=ProgressReader(registry),
         bodies=BodyMemory(),
     )
 

@@ -37,6 +37,17 @@ export function span(seconds) {
   return minutes ? pair(minutes, "min", rest, "s") : `${rest} s`;
 }
 
+/** A time that is left, as exact as it can be known: "about 12 min left". */
+export function timeLeft(seconds) {
+  const minutes = Math.round(seconds / 60);
+  if (seconds < 50) return "less than a minute left";
+  if (minutes < 60) return `about ${minutes} min left`;
+  const tens = Math.round(minutes / 10) * 10;
+  if (tens < 24 * 60) return `about ${pair(Math.floor(tens / 60), "h", tens % 60, "min")} left`;
+  const hours = Math.round(minutes / 60);
+  return `about ${pair(Math.floor(hours / 24), "d", hours % 24, "h")} left`;
+}
+
 const pair = (first, one, second, other) => (second ? `${first} ${one} ${second} ${other}` : `${first} ${one}`);
 
 /** A size in bytes. */

@@ -45,6 +45,7 @@ export function understand(read) {
   view.tries = readTries(read.store, view.kind === "cleared" ? null : jobId);
   view.now = nowOf(read, facts, status);
   view.state = stateOf(view);
+  view.progress = view.kind === "training" && view.state === "running" ? progressOf(status) : null;
   view.phases = jobId && view.kind === "training" ? phasesOf(view) : [];
   view.failure = failureOf(view, read.log);
   return { ...view, ...headlineOf(view, read) };
@@ -129,6 +130,13 @@ export function phasesOf({ ti, status, facts, state }) {
 
 function firstTime(...texts) {
   return texts.map(time).find((each) => !Number.isNaN(each)) ?? NaN;
+}
+
+/** How far the training is, from 0 to 1, and the seconds left, null where they are not known; null when nothing is known. */
+function progressOf(status) {
+  const within = (value, most) => typeof value === "number" && value >= 0 && value <= most;
+  if (!within(status?.progress, 1)) return null;
+  return { done: status.progress, left: within(status.remaining, Number.MAX_SAFE_INTEGER) ? status.remaining : null };
 }
 
 /** Why the training failed; null when it did not. */

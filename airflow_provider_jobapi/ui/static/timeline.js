@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The job's status: the headline, which screen readers announce when it changes, and the phases with their durations.
 
-import { clock, moment, span } from "./format.js";
+import { clock, moment, span, timeLeft } from "./format.js";
 import { React, h } from "./react.js";
 
 const MARKS = { done: "✓", good: "✓", bad: "✕", cut: "■", active: "", todo: "", skipped: "" };
@@ -16,6 +16,22 @@ export function Headline({ view }) {
     h("div", { className: `jt-badge jt-${view.tone}` }, h("span", { className: "jt-dot", "aria-hidden": true }), view.title),
     h("p", { className: "jt-sentence", role: "status" }, h("span", { className: "jt-hidden" }, `${view.title}: `), view.sentence),
     name && h("p", { className: "jt-name" }, name, view.ti?.try_number > 1 && h("span", null, `try ${view.ti.try_number}`)),
+  );
+}
+
+/** How far the training is, where that is known. */
+export function Progress({ progress: { done, left } }) {
+  const percent = Math.floor(done * 100);
+  const words = [`${percent} %`, left !== null && (done < 1 ? timeLeft(left) : "finishing")].filter(Boolean);
+  return h(
+    "div",
+    { className: "jt-progress" },
+    h(
+      "div",
+      { className: "jt-track", role: "progressbar", "aria-label": "Progress of the training", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": percent, "aria-valuetext": words.join(", ") },
+      h("div", { style: { width: `${done * 100}%` } }),
+    ),
+    h("p", { "aria-hidden": true }, h("b", null, words[0]), words.length > 1 && ` · ${words[1]}`),
   );
 }
 

@@ -8,7 +8,7 @@ import { Feed } from "./feed.js";
 import { useFit } from "./fit.js";
 import { React, h } from "./react.js";
 import { broughtModel, fetchedModel, isOver, understand } from "./status.js";
-import { Failure, Headline, Timeline } from "./timeline.js";
+import { Failure, Headline, Progress, Timeline } from "./timeline.js";
 
 const STYLES_WAIT = 3000;
 
@@ -41,6 +41,7 @@ function Page({ view, read, place }) {
     null,
     h(Headline, { view }),
     view.phases.length > 0 && h(Timeline, { view }),
+    view.progress && h(Progress, { progress: view.progress }),
     view.failure && h(Failure, { failure: view.failure }),
     h(Model, { view: { ...view, fetched, brought } }),
     curves && h(Curves, { view }),

@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 
-import { bytes, clock, many, moment, number, span, tick } from "../../../airflow_provider_jobapi/ui/static/format.js";
+import { bytes, clock, many, moment, number, span, tick, timeLeft } from "../../../airflow_provider_jobapi/ui/static/format.js";
 
 const table = (name, shown, rows) =>
   rows.forEach(([given, expected]) => test(`${name}: ${JSON.stringify(given) ?? "undefined"} is shown as ${expected}`, () => assert.equal(shown(given), expected)));
@@ -101,3 +101,8 @@ test("a zone that no browser knows falls back to the browser's own", () => {
 });
 
 test("what is no time is shown as nothing", () => assert.equal(clock(Number.NaN), ""));
+
+test("a time that is left is as exact as it can be known", () => {
+  const texts = { 0: "less than a minute", 49: "less than a minute", 50: "about 1 min", 740: "about 12 min", 3576: "about 1 h", 7860: "about 2 h 10 min", 93600: "about 1 d 2 h", 172800: "about 2 d" };
+  for (const [seconds, text] of Object.entries(texts)) assert.equal(timeLeft(Number(seconds)), `${text} left`);
+});

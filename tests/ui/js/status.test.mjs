@@ -39,6 +39,17 @@ test("a job that runs", () => {
   assert.deepEqual(looks(view), { queued: "done", running: "active", storing: "todo", end: "todo" });
 });
 
+test("how far a job is that runs", () => {
+  const running = (more) => understand(snapshot({ status: { status: "RUNNING", startTime: T(5), ...more } })).progress;
+  assert.deepEqual(running({ progress: 0.45, remaining: 720 }), { done: 0.45, left: 720 });
+  assert.deepEqual(running({ progress: 0.45 }), { done: 0.45, left: null });
+  assert.deepEqual(running({ progress: 0, remaining: -1 }), { done: 0, left: null });
+  for (const progress of [undefined, null, "0.4", -0.1, 1.1, Number.NaN]) assert.equal(running({ progress, remaining: 7 }), null);
+  assert.equal(running({ progress: 1, storingTime: T(65) }), null);
+  const over = understand(snapshot({ ti: { state: "failed" }, status: { status: "FAILED", progress: 0.45, finishTime: T(9) } }));
+  assert.equal(over.progress, null);
+});
+
 test("a job whose model is being stored", () => {
   const view = understand(snapshot({ status: { status: "RUNNING", startTime: T(5), storingTime: T(65) } }));
   assert.equal(view.state, "storing");

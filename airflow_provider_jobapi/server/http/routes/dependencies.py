@@ -18,6 +18,7 @@ from airflow_provider_jobapi.server.http.bodies import BodyMemory
 from airflow_provider_jobapi.server.http.log_reader import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, TokenVerifier, bearer_token
 from airflow_provider_jobapi.server.http.problems import Problem
+from airflow_provider_jobapi.server.http.progress_reader import ProgressReader
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
@@ -43,6 +44,7 @@ class ServerComponents:
     runner: Runner
     housekeeper: Housekeeper
     log_watcher: LogWatcher
+    progress: ProgressReader
     bodies: BodyMemory
 
 

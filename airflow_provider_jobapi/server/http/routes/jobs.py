@@ -24,7 +24,7 @@ from airflow_provider_jobapi.server.http.routes.dependencies import (
     SubmittedJobFile,
     authenticated,
 )
-from airflow_provider_jobapi.server.store.job_record import Job, JobKey
+from airflow_provider_jobapi.server.store.job_record import JobKey
 from airflow_provider_jobapi.server.store.layout import job_directory
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
@@ -68,8 +68,8 @@ _JOB_ERRORS = {"s404": "There is no such job", "s410": "The job is gone", "s422"
 _JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
 
 
-def _status_answer(job: Job, code: int = 200) -> JSONResponse:
-    return JSONResponse(job.status().to_wire(), code, headers={"Job-Time": _now()})
+def _status_answer(status: JobStatus, code: int = 200) -> JSONResponse:
+    return JSONResponse(status.to_wire(), code, headers={"Job-Time": _now()})
 
 
 @router.post(
@@ -103,7 +103,7 @@ def submit_job(
     """Accept a job, or find that it was accepted before."""
     job, new = server.registry.submit(client, job_id, job_file)
     audit(request, "submit", client, job=job_id, name=job_file.job.name, new=new)
-    return _status_answer(job, 201 if new else 200)
+    return _status_answer(job.status(), 201 if new else 200)
 
 
 @router.get(
@@ -124,7 +124,7 @@ def list_jobs(
     found = server.registry.page(client, limit + 1, after, JobState(status) if status else None)
     page = found[:limit]
     following = page[-1].key.job_id if len(found) > limit else None
-    content = {"jobs": [job.status().to_wire() for job in page], "next": following}
+    content = {"jobs": [status.to_wire() for status in server.progress.statuses(page)], "next": following}
     return JSONResponse(content, headers={"Job-Time": _now()})
 
 
@@ -137,7 +137,8 @@ def list_jobs(
 )
 def get_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
     """Return the status object of a job."""
-    return _status_answer(server.registry.get(client, job_id))
+    (status,) = server.progress.statuses([server.registry.get(client, job_id)])
+    return _status_answer(status)
 
 
 @router.post(
@@ -152,7 +153,7 @@ def stop_job(request: Request, server: Components, client: ClientId, job_id: Job
     """Stop a job. A job that has ended does not change."""
     job = server.registry.request_stop(JobKey(client, job_id), by=f"client {client}")
     audit(request, "stop", client, job=job_id, status=job.state.value)
-    return _status_answer(job)
+    return _status_answer(job.status())
 
 
 @router.delete(
