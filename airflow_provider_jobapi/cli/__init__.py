@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from airflow_provider_jobapi import __version__
 from airflow_provider_jobapi.cli import job_commands, server_commands
+from airflow_provider_jobapi.cli.code_options import split_arguments
 from airflow_provider_jobapi.cli.exit_codes import BROKEN_PIPE, INTERRUPTED, USAGE
 from airflow_provider_jobapi.cli.terminal import open_streams, print_anything, say
 
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     open_streams()
     print_anything()
-    options = _parser().parse_args(arguments)
+    words, of_script = split_arguments(sys.argv[1:] if arguments is None else list(arguments))
+    options = _parser().parse_args(words, argparse.Namespace(script_arguments=of_script))
     try:
         code = int(options.room(options))
         sys.stdout.flush()

@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_jobapi.cli.code_options import add_options, is_of_code
 from airflow_provider_jobapi.cli.exit_codes import UNAVAILABLE, USAGE, exit_code
 from airflow_provider_jobapi.cli.terminal import log_to_stderr, meters, say, visible
 from airflow_provider_jobapi.exceptions import ServiceUnavailable, TrainingError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from airflow_provider_jobapi.cli.jobs import Jobs
+    from airflow_provider_jobapi.cli.submission import Prepared
     from airflow_provider_jobapi.cli.terminal import Commands
     from airflow_provider_jobapi.training.logs import LogChunk, LogLine
     from airflow_provider_jobapi.training.status import JobState
@@ -33,7 +35,7 @@ FOLLOW_PATIENCE = 600.0
 def add_commands(commands: Commands) -> None:
     """Add the commands about jobs."""
     submit = _command(commands, "submit", _submit, "submit a job and print its id")
-    submit.add_argument("-f", "--file", required=True, help="the job file, YAML or JSON; - is the standard input")
+    submit.add_argument("-f", "--file", help="the job file, YAML or JSON; - is the standard input")
     submit.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder whose files the job gets")
     submit.add_argument(
         "-r",
@@ -47,6 +49,7 @@ def add_commands(commands: Commands) -> None:
     which.add_argument("--id", type=_job_id, help="the job's id, a UUID; by default it follows from what the job is")
     which.add_argument("--new", action="store_true", help="train once more what was trained with success, or still is")
     _add_timestamps(submit)
+    add_options(submit, _whole)
 
     status = _command(commands, "status", _status, "show a job, or list the newest ones")
     status.add_argument("job_id", nargs="?", type=_job_id, metavar="JOB_ID")
@@ -142,16 +145,14 @@ def _jobs(options: argparse.Namespace) -> Jobs:
 
 
 def _submit(options: argparse.Namespace) -> int:
-    from airflow_provider_jobapi.cli.submission import choose_id, prepare, read_job_file
+    from airflow_provider_jobapi.cli.submission import choose_id
 
-    job_file = read_job_file(options.file)
-    jobs = _jobs(options)
+    jobs, prepared = _prepared(options)
     say = _message_printer(options)
-    prepared = prepare(job_file, options.folder, options.connection, say, options.requirements)
     chosen = choose_id(jobs, prepared.job_file, options.id, new=options.new)
     again = f"--id {chosen.job_id} goes on with it" if options.new else "the same command goes on with it"
     try:
-        jobs.submit(prepared.job_file, prepared.sources, chosen.job_id)
+        jobs.submit(prepared.job_file, prepared.sources, chosen.job_id, prepared.job)
     except ServiceUnavailable as error:
         raise ServiceUnavailable(f"{error} Job {chosen.job_id} may not be submitted yet: {again}.") from None
     except KeyboardInterrupt:
@@ -160,6 +161,21 @@ def _submit(options: argparse.Namespace) -> int:
     say(_submitted(chosen.job_id, chosen.state, options))
     print(chosen.job_id, flush=True)
     return _follow(jobs, chosen.job_id, options) if options.follow else 0
+
+
+def _prepared(options: argparse.Namespace) -> tuple[Jobs, Prepared]:
+    """Read what is to be submitted, and connect."""
+    from airflow_provider_jobapi.cli.submission import prepare, read_job_file
+
+    message = _message_printer(options)
+    if is_of_code(options):
+        from airflow_provider_jobapi.cli.code_submission import prepare_code
+
+        jobs = _jobs(options)
+        return jobs, prepare_code(options, message, say)
+    job_file = read_job_file(options.file)
+    jobs = _jobs(options)
+    return jobs, prepare(job_file, options.folder, options.connection, message, options.requirements)
 
 
 def _submitted(job_id: str, state: JobState | None, options: argparse.Namespace) -> str:

@@ -47,13 +47,16 @@ class Jobs:
             self._handles[job_id] = self.service.find(job_id).handle
         return self._handles[job_id]
 
-    def submit(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str) -> Submission:
+    def submit(
+        self, job_file: JobFile, sources: Mapping[str, Source], job_id: str, job: TrainingJob | None = None
+    ) -> Submission:
         """Upload the files and submit the job.
 
         :param sources: The files that the job file names as its inputs, by their path.
+        :param job: The job of which the job file was made, if it was.
         :raises InvalidJob: when the service cannot run this job.
         """
-        submission = self.service.submit(training_job(job_file, sources), job_id)
+        submission = self.service.submit(job or training_job(job_file, sources), job_id)
         self._handles[job_id] = submission.handle
         return submission
 
@@ -94,7 +97,13 @@ class JobApiJobs(Jobs):
         """Make the handle, without a request."""
         return {"job_id": job_id}
 
-    def submit(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str) -> Submission:
+    def submit(
+        self,
+        job_file: JobFile,
+        sources: Mapping[str, Source],
+        job_id: str,
+        job: TrainingJob | None = None,  # noqa: ARG002 -- the job file is the job here
+    ) -> Submission:
         """Upload the files and submit the job file as it is."""
         return self.service.submit_file(job_file, sources, job_id)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import uuid
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_jobapi.cli.requirements import check_given, installing, requirements_of
 from airflow_provider_jobapi.exceptions import InvalidJob, JobNotFound
 from airflow_provider_jobapi.services.files.sources import Source, measure, measure_all
+from airflow_provider_jobapi.training.entry_point import refuse_notebook
 from airflow_provider_jobapi.training.identity import Content, walk
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME
 from airflow_provider_jobapi.training.job_file import InputFile, JobFile, check_path
@@ -22,6 +24,7 @@ from airflow_provider_jobapi.training.units import size_text
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.cli.jobs import Jobs
+    from airflow_provider_jobapi.training.job import TrainingJob
 
 LARGEST_JOB_FILE = 8 * 1024 * 1024
 """Bytes; the most that a jobAPI reads."""
@@ -32,10 +35,14 @@ MOST_FILES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A job file that names its inputs, and where their bytes come from, by their path in the job's directory."""
+    """A job file that names its inputs, and where their bytes come from, by their path in the job's directory.
+
+    :ivar job: The job of which the job file was made; None where a user wrote it.
+    """
 
     job_file: JobFile
     sources: Mapping[str, Source]
+    job: TrainingJob | None = None
 
 
 def read_job_file(path: str) -> JobFile:
@@ -43,6 +50,7 @@ def read_job_file(path: str) -> JobFile:
 
     :raises InvalidJob: naming the file, and the field where one is to blame.
     """
+    refuse_notebook("--file", path)
     try:
         if path == "-":
             content = sys.stdin.buffer.read(LARGEST_JOB_FILE + 1)
@@ -54,9 +62,12 @@ def read_job_file(path: str) -> JobFile:
     if len(content) > LARGEST_JOB_FILE:
         raise InvalidJob(f"{path} has more than {size_text(LARGEST_JOB_FILE)}; it is no job file.")
     try:
-        return JobFile.parse(content)
+        job_file = JobFile.parse(content)
+        for name in re.findall(r"\bpython[0-9.]*\s+([^\s;&|]+)", job_file.job.execution.command):
+            refuse_notebook("job.execution.command", name.strip("'\""))
     except InvalidJob as error:
         raise InvalidJob(f"{path}: {error}", field=error.field) from None
+    return job_file
 
 
 def prepare(

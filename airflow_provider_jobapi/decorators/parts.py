@@ -116,7 +116,7 @@ class Parts:
         if getattr(statement, "level", 0) or self._is_own_module(module):
             return (
                 f"which is imported from a file of your own that is not shipped: define it in "
-                f"{self._file.name}, or give the file in data_input and import it inside {self._function}."
+                f"{self._file.name}, or give its folder in source and import it inside {self._function}."
             )
         return None
 

@@ -179,7 +179,13 @@ class Parameters:
         if source in (None, ""):
             return None
         root = source_folder(source, self._folder, self._bundle)
-        return read_code(root, entry_point, with_script=self._read("script") is not None, bundle=self._bundle)
+        return read_code(
+            root,
+            entry_point,
+            with_script=self._read("script") is not None,
+            with_requirements=self._read("requirements") not in (None, ""),
+            bundle=self._bundle,
+        )
 
     @property
     def data(self) -> dict[str, DataSource]:

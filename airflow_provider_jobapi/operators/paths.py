@@ -192,7 +192,7 @@ def data_entries(given: Any, folder: Path, bundle: Path) -> list[tuple[str, Any]
 
 def _named(path: Any, folder: Path, bundle: Path) -> tuple[str, Any]:
     """A path of a list and its name: as it is written where it is relative, and else its last part."""
-    from airflow_provider_jobapi.services.files.data import fixed_part, is_glob
+    from airflow_provider_jobapi.services.files.data import named
 
     if isinstance(path, str):
         _inside("data_input", path, folder, bundle)
@@ -203,11 +203,7 @@ def _named(path: Any, folder: Path, bundle: Path) -> tuple[str, Any]:
             "paths.",
             field="data_input",
         )
-    source = beside(path, folder)
-    keeps = isinstance(path, Path) and not path.is_absolute() and ".." not in path.parts
-    if is_glob(source):
-        return (fixed_part(path)[0].as_posix() if keeps else "."), source
-    return (path.as_posix() if keeps else str(source.name)), source
+    return named(path, folder)
 
 
 def _names_a_file(name: str, text: str) -> bool:

@@ -168,15 +168,23 @@ class TrainingJob(Strict):
         _check_env_vars(job)
         for name, source in job.data.items():
             _check_file("data", name, source)
-            if name in job.source:
+            if name in job.source or (job.script is not None and name == job.script_name):
                 raise InvalidJob(f"data[{name!r}] would replace a file of source; give it another name.", field="data")
         return job.model_copy(update={"entry_point": _checked_entry_point(job)})
+
+    @property
+    def script_name(self) -> str:
+        """The name of the script in the working directory, which no file of ``source`` has."""
+        name = SCRIPT_NAME
+        while name in self.source:
+            name = f"{name.removesuffix('.py')}_.py"
+        return name
 
     @property
     def program(self) -> tuple[str, ...]:
         """What Python runs: the script's name, the path of a file, or ``-m`` and a module; empty without a script."""
         if self.script is not None:
-            return (SCRIPT_NAME,)
+            return (self.script_name,)
         return words_of(self.entry_point) if self.entry_point else ()
 
     def variables(self) -> tuple[EnvVar, ...]:
@@ -203,7 +211,7 @@ class TrainingJob(Strict):
         """Every file of the working directory and where its content comes from."""
         own: dict[str, DataSource] = dict(self.source)
         if self.script is not None:
-            own[SCRIPT_NAME] = self.script
+            own[self.script_name] = self.script
         if self.requirements.strip():
             own[REQUIREMENTS_NAME] = re.sub(r"\s*\Z", "\n", self.requirements)
         return own | self.data
@@ -225,7 +233,9 @@ class TrainingJob(Strict):
         return JobFile(job=JobSpec(name=self.name, env=self.variables(), execution=execution, inputs=ordered))
 
     def _is_code(self, path: str) -> bool:
-        return path in self.source and path != REQUIREMENTS_NAME
+        """Whether a file is code of a folder; the usual script and the requirements are known by their names."""
+        beside = self.script is not None and path == self.script_name != SCRIPT_NAME
+        return beside or (path in self.source and path != REQUIREMENTS_NAME)
 
 
 def data_files(inputs: Iterable[InputFile]) -> tuple[InputFile, ...]:
@@ -264,12 +274,6 @@ def _checked_entry_point(job: TrainingJob) -> str:
             raise InvalidJob(
                 "script and entry_point are both given, and each says what is run: leave out one of them.",
                 field="entry_point",
-            )
-        if SCRIPT_NAME in job.source:
-            raise InvalidJob(
-                f"source has a {SCRIPT_NAME}, which the script would replace: give entry_point={SCRIPT_NAME!r} in "
-                "place of script, or give the file another name.",
-                field="source",
             )
         return ""
     if job.source:

@@ -205,7 +205,7 @@ STAYS = {
     ),
     "a file beside": (
         "import neighbour\ndef train(): neighbour.help()",
-        "train uses neighbour, which is imported from a file of your own .* give the file in data_input",
+        "train uses neighbour, which is imported from a file of your own .* give its folder in source",
     ),
     "async": ("async def train(): ...", r"cannot ship train: it is an async function; .*asyncio.run"),
     "a generator": ("def train(): yield 1", "cannot ship train: it is a generator"),

@@ -240,7 +240,7 @@ NOT_THE_SAME = {
     "the text of the module": ("'Doc.'\ndef train(): return __doc__", "train uses __doc__, which has another value"),
     "a namespace package beside": (
         "import near.by\ndef train(): near.by.help()",
-        "train uses near, which is imported from a file of your own .* give the file in data_input",
+        "train uses near, which is imported from a file of your own .* give its folder in source",
     ),
     "a name of a namespace package beside": (
         "from near import by\ndef train(): by.help()",

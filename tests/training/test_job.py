@@ -180,10 +180,17 @@ def test_a_script_runs_beside_a_folder_of_modules():
     assert job.files() == {"train.py": "print('hello')", "lib.py": "x", "requirements.txt": "numpy\n"}
 
 
+def test_a_script_beside_a_folder_with_one_of_its_name():
+    job = TrainingJob.of(**MINIMAL, source=SOURCE | {"train_.py": ""})
+    assert job.command() == "pip3 install -r requirements.txt && python3 train__.py"
+    assert job.files() == {**SOURCE, "train_.py": "", "train__.py": "print('hello')"}
+    assert data_files(job.job_file(inputs(job)).job.inputs or ()) == ()
+
+
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"script": "x", "source": SOURCE}, "^source has a train.py, which the script would replace"),
+        ({"script": "x", "source": SOURCE, "data": {"train_.py": ""}}, r"^data\['train_.py'\] would replace a file"),
         ({"script": "x", "source": SOURCE, "entry_point": "train.py"}, "^script and entry_point are both given"),
         ({"entry_point": "train.py"}, "^entry_point needs source"),
         ({"source": {"a.py": "", "b.py": ""}}, "^entry_point is missing: source has no train.py"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from airflow_provider_jobapi.training.units import size_text
 MOST_BYTES = 500_000_000
 """Bytes of a folder of code; a larger one has data in it, or forgotten models."""
 
+PROJECT_FILES = ("uv.lock", "pylock.toml", "pyproject.toml")
+"""The files that say what a project requires, where neither a requirements.txt nor the script does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Code:
@@ -31,8 +35,8 @@ class Code:
 
     :ivar files: By their path in the job's working directory.
     :ivar entry_point: As a training job has it; empty where a script beside the folder is run.
-    :ivar requirements: The text of its ``requirements.txt``, which is none of the files, or else of the block of
-        PEP 723 at the head of the script that is run; None where there is neither.
+    :ivar requirements: What it requires, as the text of a ``requirements.txt``; None where it says nothing.
+    :ivar required_by: The file that says so.
     :ivar size: Bytes.
     :ivar left_out: What was left out, without what is below it.
     :ivar secrets: Those of them that look like secrets.
@@ -41,6 +45,7 @@ class Code:
     files: Mapping[str, DataPath]
     entry_point: str
     requirements: str | None
+    required_by: str
     size: int
     left_out: tuple[str, ...]
     secrets: tuple[str, ...]
@@ -50,7 +55,8 @@ class Code:
         count = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
         told = [path for path in self.left_out if path.rpartition("/")[2] not in {*NEVER, GITIGNORE, JOBAPIIGNORE}]
         left_out = f"; left out: {_some(told)}" if told else ""
-        return f"{count}, {size_text(self.size)}{left_out}."
+        required = f"; requirements: those of {self.required_by}" if self.required_by else ""
+        return f"{count}, {size_text(self.size)}{required}{left_out}."
 
     def warning(self) -> str:
         """What to do about left-out files that look like secrets; empty where there are none."""
@@ -62,12 +68,20 @@ class Code:
         )
 
 
-def read_code(root: Any, entry_point: str | None, *, with_script: bool = False, bundle: Path | None = None) -> Code:
+def read_code(
+    root: Any,
+    entry_point: str | None,
+    *,
+    with_script: bool = False,
+    with_requirements: bool = False,
+    bundle: Path | None = None,
+) -> Code:
     """Read a folder of code.
 
     :param root: A ``Path``, or a path of an object store.
     :param entry_point: As the user names it; None for a usual one.
     :param with_script: Whether a script beside the folder is run, and nothing of it.
+    :param with_requirements: Whether the user gives the requirements, in place of those of the folder.
     :param bundle: The root of the DAG bundle that it is in, whose ignore files count as those of a git repository do.
     :raises InvalidJob: when it cannot be a job's code.
     """
@@ -84,39 +98,58 @@ def read_code(root: Any, entry_point: str | None, *, with_script: bool = False, 
     if not listing.files:
         left_out = f"; left out are {_some(listing.left_out)}" if listing.left_out else ""
         raise InvalidJob(f"{what} has no file for the job{left_out}.", field="source")
-    requirements = None
-    if REQUIREMENTS_NAME in listing.files:
-        _text(listing, REQUIREMENTS_NAME)  # which says what is wrong with a file of a folder
-        requirements = requirements_text(listing.files[REQUIREMENTS_NAME], Path())
     files = {path: file for path, file in listing.files.items() if path != REQUIREMENTS_NAME}
     name = root.resolve().name if isinstance(root, Path) else str(root.name)
     below = package_folder(entry_point, files, name)
+    text = ""
     if not with_script and not (entry_point or "").strip().startswith("-m"):
         entry = find(entry_point, files, what)
-        text = _text(listing, entry.file or "", lenient=True)
+        text = _text(listing, entry.file or "")
         refuse_notebook_text("entry_point", text)
         refuse_relative_imports(entry, text, name)
-        requirements = script_text(text, str(entry)) or None if requirements is None else requirements
         entry_point = str(entry)
+    required_by, requirements = ("", None) if with_requirements else _requirements(listing, entry_point, text)
     return Code(
         {f"{below}{path}": file for path, file in files.items()},
         "" if with_script else (entry_point or "").strip(),
         requirements,
+        required_by,
         listing.size - listing.sizes.get(REQUIREMENTS_NAME, 0),
         tuple(listing.left_out),
         tuple(listing.secrets),
     )
 
 
-def _text(listing: Listing, path: str, *, lenient: bool = False) -> str:
+def _requirements(listing: Listing, entry_point: str | None, text: str) -> tuple[str, str | None]:
+    """The file of a folder that has its requirements, and they; the first of the usual ones.
+
+    :param text: The content of the script that is run, which may have them at its head.
+    """
+    for name in (REQUIREMENTS_NAME, "", *PROJECT_FILES):
+        if not name and (found := script_text(text, entry_point or "")):
+            return f"{entry_point} (PEP 723)", found
+        if name in listing.files and (name != "pyproject.toml" or _has_dependencies(listing)):
+            file: Any = listing.files[name]
+            return name, str(requirements_text(file, file.parent, "in the folder"))
+    return "", None
+
+
+def _has_dependencies(listing: Listing) -> bool:
+    """Whether a pyproject.toml is of a project; many hold only the settings of tools."""
+    try:
+        project = tomllib.loads(_text(listing, "pyproject.toml")).get("project")
+    except tomllib.TOMLDecodeError:
+        return True  # the reader says what is wrong
+    return isinstance(project, dict) and bool(project.get("dependencies"))
+
+
+def _text(listing: Listing, path: str) -> str:
     place = listing.files[path]
     try:
         with place.open("rb") as file:
-            return bytes(file.read()).decode("utf-8", "replace" if lenient else "strict").removeprefix("\ufeff")
+            return bytes(file.read()).decode("utf-8", "replace").removeprefix("\ufeff")
     except OSError as error:
         raise InvalidJob(f"{place} cannot be read: {error.strerror or error}.", field="source") from None
-    except UnicodeDecodeError:
-        raise InvalidJob(f"{place} is not UTF-8; save it as UTF-8.", field="source") from None
 
 
 def _some(paths: tuple[str, ...] | list[str]) -> str:

@@ -38,6 +38,18 @@ def expand(entries: Iterable[tuple[str, DataSource]], parameter: str = "data_inp
     return files
 
 
+def named(path: Any, folder: Path) -> tuple[str, Any]:
+    """Give a path the name under which its files keep their own: as written where it is relative, else its last part.
+
+    :param folder: Where a relative path begins.
+    """
+    source = folder / path if isinstance(path, Path) and not path.is_absolute() else path
+    keeps = isinstance(path, Path) and not path.is_absolute() and ".." not in path.parts
+    if is_glob(source):
+        return (fixed_part(path)[0].as_posix() if keeps else "."), source
+    return (path.as_posix() if keeps else str(source.name)), source
+
+
 def is_glob(source: object) -> bool:
     """Whether a path has wildcards, and no file has that very name."""
     if isinstance(source, str | bytes) or not _MAGIC.search(_parts_text(source)):

@@ -52,11 +52,32 @@ def test_a_folder_with_a_package_and_its_requirements(project, write):
     code = read_code(project, None)
     assert list(code.files) == ["config.yaml", "pkg/__init__.py", "pkg/net.py", "train.py"]
     assert (code.entry_point, code.requirements, code.left_out) == ("train.py", "six", ())
-    assert code.summary() == "4 files, 28 bytes."
+    assert code.summary() == "4 files, 28 bytes; requirements: those of requirements.txt."
     assert code.warning() == ""
     assert read_code(project, "-m pkg.net").entry_point == "-m pkg.net"
     with pytest.raises(InvalidJob, match=r"give entry_point='-m pkg.net'"):
         read_code(project, "pkg/net.py")
+
+
+HEAD = '# /// script\n# dependencies = ["six==1.17.0"]\n# ///\n'
+
+
+@pytest.mark.parametrize(
+    ("files", "required_by", "requirements"),
+    [
+        ({"requirements.txt": "-r base.txt\nsix\n", "base.txt": "numpy\n"}, "requirements.txt", "numpy\nsix\n"),
+        ({"requirements.txt": "a\n", "train.py": HEAD, "pyproject.toml": ""}, "requirements.txt", "a\n"),
+        ({"train.py": HEAD, "pyproject.toml": '[project]\ndependencies = ["a"]'}, "train.py (PEP 723)", "six==1.17.0"),
+        ({"pyproject.toml": '[project]\nname = "x"\ndependencies = ["numpy>=2"]\n'}, "pyproject.toml", "numpy>=2"),
+        ({"pyproject.toml": "[tool.ruff]\nline-length = 120\n"}, "", None),
+        ({"pyproject.toml": '[project]\nname = "x"\n'}, "", None),
+    ],
+)
+def test_the_requirements_of_a_folder(project, write, files, required_by, requirements):
+    write(files)
+    code = read_code(project, None)
+    assert (code.required_by, code.requirements) == (required_by, requirements)
+    assert read_code(project, None, with_requirements=True).requirements is None
 
 
 def test_a_folder_that_is_a_package_itself(project, write):
@@ -245,7 +266,7 @@ def test_what_is_no_folder_of_code(tmp_path, project, write):
         read_code(project, None)
     write({".jobapiignore": "", "requirements.txt": ""})
     (project / "requirements.txt").write_bytes(b"\xff")
-    with pytest.raises(InvalidJob, match=r"requirements.txt is not UTF-8"):
+    with pytest.raises(InvalidJob, match=r"requirements.txt, which cannot be read: it is not UTF-8"):
         read_code(project, None)
 
 
