@@ -60,7 +60,7 @@ class JobStopped(JobEnded):
 
 
 class NoSavedModel(JobEnded):
-    """The job was successful and wrote no SavedModel."""
+    """The job left no model, or none of the kind that was asked for."""
 
 
 class JobNotFound(TrainingError):

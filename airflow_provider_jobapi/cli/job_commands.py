@@ -65,13 +65,20 @@ def add_commands(commands: Commands) -> None:
     stop = _command(commands, "stop", _stop, "stop a job")
     stop.add_argument("job_id", type=_job_id, metavar="JOB_ID")
 
-    model = commands.add_parser("model", help="the SavedModel of a job").add_subparsers(
-        required=True, metavar="COMMAND"
-    )
-    get = _command(model, "get", _model_get, "fetch the SavedModel of a job into DESTINATION/VERSION and print where")
+    model = commands.add_parser("model", help="the model of a job").add_subparsers(required=True, metavar="COMMAND")
+    get = _command(model, "get", _model_get, "fetch the model of a job into DESTINATION/VERSION and print where")
     get.add_argument("job_id", type=_job_id, metavar="JOB_ID")
     get.add_argument("destination", metavar="DESTINATION", help="a directory of this machine")
     get.add_argument("--version", help="the directory's name beneath it; by default the Unix time of the job's end")
+    which = get.add_mutually_exclusive_group()
+    which.add_argument(
+        "--kind",
+        type=_kind,
+        help="the kind that it must have, such as saved_model or onnx; files is all of MODEL_DIR, whatever it is",
+    )
+    which.add_argument(
+        "--work", action="store_true", help="fetch the job's working directory, which stays a while without a model"
+    )
 
 
 def _command(commands: Commands, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
@@ -99,6 +106,14 @@ def _job_id(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a job id; expected a UUID") from None
+
+
+def _kind(text: str) -> str:
+    from airflow_provider_jobapi.training.model import ModelKind
+
+    if text not in set(ModelKind):
+        raise argparse.ArgumentTypeError(f"{text!r} is no kind of model; expected one of {', '.join(ModelKind)}")
+    return text
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:
@@ -240,8 +255,14 @@ def _model_get(options: argparse.Namespace) -> int:
 
     if "://" in options.destination:
         raise InvalidJob("DESTINATION is a directory of this machine; FetchSavedModelOperator knows object stores.")
-    model = _jobs(options).fetch_model(options.job_id, options.destination, options.version)
-    print(unquote(urlsplit(model.location).path))
+    jobs = _jobs(options)
+    if options.work:
+        fetched = jobs.fetch_work(options.job_id, options.destination, options.version)
+    else:
+        fetched = jobs.fetch_model(options.job_id, options.destination, options.version, options.kind)
+        if fetched.unsafe_to_load:
+            _message_printer(options)(f"The model is of the kind {fetched.kind}: to load it can run code in its files.")
+    print(unquote(urlsplit(fetched.location).path))
     return 0
 
 

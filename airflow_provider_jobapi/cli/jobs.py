@@ -79,9 +79,23 @@ class Jobs:
         """Stop a job; one that has ended is no error."""
         self.service.stop(self.handle(job_id))
 
-    def fetch_model(self, job_id: str, destination: str, version: str | None) -> FetchedModel:
-        """Fetch a job's model into ``<destination>/<version>/``."""
-        return self.service.fetch_model(self.handle(job_id), destination, version)
+    def fetch_model(self, job_id: str, destination: str, version: str | None, kind: str | None = None) -> FetchedModel:
+        """Fetch a job's model into ``<destination>/<version>/``.
+
+        :param kind: The kind that it must have; None for any.
+        """
+        return self.service.fetch_model(self.handle(job_id), destination, version, kind)
+
+    def fetch_work(self, job_id: str, destination: str, version: str | None) -> FetchedModel:
+        """Fetch the files of a job's working directory into ``<destination>/<version>/``.
+
+        :raises InvalidJob: when the service keeps no working directories.
+        """
+        from airflow_provider_jobapi.services.base import KeepsWork
+
+        if not isinstance(self.service, KeepsWork):
+            raise InvalidJob("This service keeps no working directories of jobs; --work is for a jobAPI.")
+        return self.service.fetch_work(self.handle(job_id), destination, version)
 
     def follower(self, job_id: str) -> LogFollower:
         """Make a follower of a job's log."""

@@ -10,8 +10,9 @@ from airflow_provider_jobapi.hooks.base import DEFAULT_CONN_ID, TrainingHook, re
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from airflow.sdk import Connection
+    from airflow.sdk import Connection, ObjectStoragePath
 
+    from airflow_provider_jobapi.services.base import FetchedModel, Handle, KeptWork
     from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
     from airflow_provider_jobapi.services.jobapi.contract import Storage
     from airflow_provider_jobapi.services.jobapi.service import JobApiService
@@ -69,6 +70,24 @@ class JobApiHook(TrainingHook):
         :raises ServiceUnavailable: when it is not ready.
         """
         return self.get_conn().storage()
+
+    def work(self, handle: Handle) -> KeptWork | None:
+        """Get what a job that failed, or wrote no model, has left in its working directory; None where it is gone."""
+        return self.get_conn().work(handle)
+
+    def fetch_work(
+        self, handle: Handle, destination: str | ObjectStoragePath, version: str | None = None
+    ) -> FetchedModel:
+        """Fetch the files of a job's working directory into ``<destination>/<version>/``, for as long as it stays.
+
+        :param destination: A path, a URI or an ``ObjectStoragePath``.
+        :param version: By default the Unix time at which the job ended.
+        :raises NoSavedModel: when it is gone or empty.
+        """
+        from airflow.sdk import ObjectStoragePath
+
+        place = ObjectStoragePath(destination) if isinstance(destination, str) else destination
+        return self.get_conn().fetch_work(handle, place, version)
 
     def test_connection(self) -> tuple[bool, str]:
         """Check the token, the API and the storage; one line for each."""

@@ -13,6 +13,7 @@
     ├── MissingInput            an input of the job is not in the storage
     ├── ChangedInput            an input in the storage is not the one that the job names
     ├── UnknownObject           the storage has no object with this key
+    ├── UnknownFile             the working directory of a job has no file with this path
     ├── InvalidObjectKey        the text cannot be the key of an object
     ├── LostBytes               the bytes of an object are missing on the disk
     ├── OutOfSpace
@@ -91,6 +92,15 @@ class UnknownObject(ServerError):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"There is no object {key!r} in the storage; upload it first.")
+
+
+class UnknownFile(ServerError):
+    """The working directory of an ended job has no file with this path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"The working directory of this job has no file {path[:200]!r}: list it again, since it may be removed."
+        )
 
 
 class InvalidObjectKey(ServerError):

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.job_file import InputFile, digest_of
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.model import FoundFile, kind_of, unsafe_to_load
 from airflow_provider_jobapi.training.status import JobStatus
+from airflow_provider_jobapi.training.units import size_text
 
 Handle = dict[str, Any]
 """The small JSON-able value by which a service finds a job again. Never holds a secret."""
@@ -103,6 +104,26 @@ class FetchedModel:
         return digest_of(known) if len(known) == len(self.files) else None
 
 
+@dataclass(frozen=True, slots=True)
+class KeptWork:
+    """The files that a job left in its working directory, where its service keeps that for a while.
+
+    :ivar files: Its files.
+    :ivar left_out: How many more entries it has that cannot be fetched, such as links.
+    :ivar until: When it is removed, where the service says so.
+    """
+
+    files: tuple[ModelFile, ...]
+    left_out: int = 0
+    until: datetime | None = None
+
+    def sentence(self) -> str:
+        """Say what is there, and for how long."""
+        count = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
+        until = "" if self.until is None else f" until {self.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        return f"Its working directory has {count} ({size_text(sum(file.size for file in self.files))}){until}"
+
+
 def _found(files: Iterable[ModelFile]) -> list[FoundFile]:
     return [FoundFile(file.path, file.size) for file in files]
 
@@ -183,3 +204,17 @@ class TrainingService(Protocol):
 
     def follower(self, handle: Handle) -> LogFollower:
         """Return a follower of this job for the triggerer."""
+
+
+@runtime_checkable
+class KeepsWork(Protocol):
+    """A service that keeps the working directory of a job that failed, or wrote no model, for a while."""
+
+    def work(self, handle: Handle) -> KeptWork | None:
+        """Return what the job has left in its working directory; None where it is gone or empty."""
+
+    def fetch_work(self, handle: Handle, destination: Any, version: str | None = None) -> FetchedModel:
+        """Fetch the files of the job's working directory into ``<destination>/<version>/``, all of them or none.
+
+        :raises NoSavedModel: when it is gone or empty.
+        """

@@ -92,6 +92,23 @@ def test_a_model_is_fetched_and_its_place_printed(work, command, jobapi_server):
     assert command("model", "get", job_id, "third", "-q").err == ""
 
 
+def test_a_working_directory_is_fetched_and_a_kind_is_demanded(work, command, jobapi_server):
+    job_id = jobapi_server.submit("open('clf.pkl', 'wb').write(b'x' * 9)")
+    jobapi_server.wait_for(job_id, "SUCCESSFUL")
+    done = command("model", "get", "--work", job_id, "here", "--version", "1")
+    assert (done.code, done.out) == (0, f"{work}/here/1\n")
+    assert [each.name for each in (work / "here" / "1").iterdir()] == ["clf.pkl"]
+    pickled = jobapi_server.submit("import os; open(os.environ['MODEL_DIR'] + '/clf.pkl', 'wb').write(b'x' * 9)")
+    jobapi_server.wait_for(pickled, "SUCCESSFUL")
+    done = command("model", "get", "--kind", "onnx", pickled, "there")
+    assert (done.code, done.sentence) == (
+        2, f"Job {pickled} left no model of the kind 'onnx'; its model is of the kind 'pickle'."
+    )  # fmt: skip
+    done = command("model", "get", "--kind", "pickle", pickled, "there")
+    assert done.code == 0
+    assert "The model is of the kind pickle: to load it can run code in its files.\n" in done.err
+
+
 def test_a_model_that_cannot_be_fetched(work, command, jobapi_server):
     job_id = jobapi_server.submit(MODEL)
     bare = jobapi_server.submit()
@@ -105,7 +122,7 @@ def test_a_model_that_cannot_be_fetched(work, command, jobapi_server):
         ((job_id, "file"), "cannot be written: Not a directory"),
         ((job_id, "x", "--version", "../up"), "Invalid version '../up'"),
         ((job_id, "s3://bucket/models"), "DESTINATION is a directory of this machine"),
-        ((bare, "x"), f"Job {bare} wrote no SavedModel"),
+        ((bare, "x"), f"Job {bare} wrote no model"),
         ((str(uuid.uuid4()), "x"), "The service has no job"),
     ):
         done = command("model", "get", *words)
@@ -136,6 +153,11 @@ def test_a_model_of_a_job_that_goes_on(command, jobapi_server):
         (("status", "--patience", "soon"), "'soon' is not a duration"),
         (("submit", "-f", "x", "--new", "--id", str(uuid.uuid4())), "not allowed with argument --new"),
         (("model",), "the following arguments are required: COMMAND"),
+        (
+            ("model", "get", "--kind", "jpg", str(uuid.uuid4()), "x"),
+            "'jpg' is no kind of model; expected one of",
+        ),
+        (("model", "get", "--work", "--kind", "onnx", str(uuid.uuid4()), "x"), "not allowed with argument --work"),
     ],
 )
 def test_a_command_line_that_is_wrong(command, words, said):

@@ -181,7 +181,7 @@ def test_a_completion_time_that_is_over_is_not_tried_again(task):
 
 
 def test_no_model_where_one_is_wanted_is_not_tried_again(task, tmp_path):
-    with pytest.raises(AirflowFailException, match="wrote no SavedModel"):
+    with pytest.raises(AirflowFailException, match="wrote no model"):
         task(env={"MODEL": 0}, destination=str(tmp_path)).run()
 
 

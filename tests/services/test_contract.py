@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.jobapi import contract
+from airflow_provider_jobapi.services.jobapi.listing import read_model, read_work
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.records import format_record
@@ -88,7 +89,7 @@ def test_any_json_is_a_status_or_a_broken_contract(content: Any) -> None:
 
 @given(st.binary(max_size=200).filter(lambda body: b"{" not in body))
 def test_bytes_that_are_no_object_are_a_broken_contract(body: bytes) -> None:
-    for read in (contract.read_storage, contract.read_model, contract.read_objects):
+    for read in (contract.read_storage, read_model, read_work, contract.read_objects):
         with pytest.raises(BrokenContract):
             read(answer(body=body))
 
@@ -97,7 +98,7 @@ def test_bytes_that_are_no_object_are_a_broken_contract(body: bytes) -> None:
 def test_any_json_is_a_storage_a_model_a_listing_or_a_broken_contract(one: Any, two: Any, three: Any) -> None:
     for read, names in (
         (contract.read_storage, ("protocol", "endpoint", "status")),
-        (contract.read_model, ("model", "files", "path")),
+        (read_model, ("model", "files", "path")),
         (contract.read_objects, ("objects", "next", "key")),
     ):
         try:
@@ -185,6 +186,6 @@ def test_a_storage_of_saps_service_is_s3_over_tls() -> None:
 
 
 def test_a_job_without_a_model() -> None:
-    assert contract.read_model(answer({"job_id": "1", "model": None})) is None
+    assert read_model(answer({"job_id": "1", "model": None})) is None
     with pytest.raises(BrokenContract, match="no list of files"):
-        contract.read_model(answer({"job_id": "1"}))
+        read_model(answer({"job_id": "1"}))

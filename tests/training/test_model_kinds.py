@@ -8,7 +8,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.services.base import FetchedModel, Model, ModelFile
@@ -136,7 +136,8 @@ def test_a_pickle_is_recognised_and_not_loaded(tmp_path):
     assert not Path(tmp_path, "ran").exists()
 
 
-@given(st.lists(st.tuples(st.text(min_size=1), st.integers(0, 9), st.binary(max_size=20))))
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=9), st.integers(0, 9), st.binary(max_size=9)), max_size=4))
 def test_nothing_that_lies_there_is_an_error(files):
     assert kind_of(FoundFile(*each) for each in files) in set(ModelKind)
 

@@ -18,7 +18,7 @@ from airflow_provider_jobapi.server.http.limits import RequestLimits
 from airflow_provider_jobapi.server.http.log_reader import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import SigningKey, TokenEndpoint, TokenVerifier
 from airflow_provider_jobapi.server.http.progress_reader import ProgressReader
-from airflow_provider_jobapi.server.http.routes import jobs, storage, token
+from airflow_provider_jobapi.server.http.routes import jobs, results, storage, token
 from airflow_provider_jobapi.server.http.routes.dependencies import Components, ServerComponents
 from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
@@ -81,7 +81,7 @@ def create_app(components: ServerComponents | None = None) -> FastAPI:
     app.state.components = components
     problems.install(app)
     openapi.install(app)
-    for router in (token.router, storage.router, jobs.router, _health_router):
+    for router in (token.router, storage.router, jobs.router, results.router, _health_router):
         app.include_router(router)
     app.add_middleware(RequestLimits)
     return app

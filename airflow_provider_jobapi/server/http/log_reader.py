@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the log of a job by offset, in whole records, and wait for new ones (long poll, RFC 7240 ``Prefer: wait``).
 
-Only the supervisor of the job appends to the file. Records never change, so an offset always means the same record. The
-status is read before the file: after a job has ended, the file is complete.
+Only the supervisor of the job appends to the file, and the server once, after the supervisor and before the job has
+ended. Records never change, so an offset always means the same record. The status is read before the file: after a job
+has ended, the file is complete.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Runs training jobs and keeps their files, as SAP's `trainingClient` expects of i
    under the same id again changes nothing, so a request whose answer was lost can be repeated.
 4. Follow `GET /api/v2/jobs/{job_id}/logs` with `Prefer: wait=25` until `Job-Log-Complete` is `true`; every answer
    carries the status in `Job-Status`.
-5. Ask `GET /api/v2/jobs/{job_id}/model` for the SavedModel's files and read them from the storage.
+5. Ask `GET /api/v2/jobs/{job_id}/model` for the files of the model and read them from the storage.
 
 A client sees only its own jobs and objects. Errors are problem details (RFC 9457), except those of the token
 endpoint, which follow RFC 6749.

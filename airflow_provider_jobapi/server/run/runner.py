@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 COPYING_INPUTS = "Preparing: the inputs are being copied."
 MAKING_ENVIRONMENT = "Preparing: the Python environment is being made; the log shows how far it is."
-STORING_MODEL = "The command has ended well; its SavedModel is being stored."
+STORING_MODEL = "The command has ended well; its model is being stored."
 
 GONE_POLLS = 2
 """Consecutive polls that must find a started job without its supervisor before the job is lost."""
@@ -265,8 +265,10 @@ class Runner:
             self._registry.set_storing(job.key, datetime.fromisoformat(record["finished"]), STORING_MODEL)
         kept = min(self._settings.work_retention, self._settings.retention)
         end = verdict.of_record(job, record, self._storages.of(job.key.client_id), kept)
+        if end.notice:
+            verdict.add_notice(job.directory, end.notice)
         self._end(job, end)
-        verdict.tidy(job, end.state)
+        verdict.tidy(job, end)
 
     def _mark_lost(self, job: Job) -> None:
         """Record that a job is lost. Its processes are ended first, since its next try may start at once."""
@@ -287,7 +289,7 @@ class Runner:
             model=end.model,
             started=end.started,
             finished=end.finished,
-            work=None if end.state is JobState.SUCCESSFUL else tree_size(job.directory / "work"),
+            work=tree_size(job.directory / "work") if end.keeps_work else None,
         )
         self._engine.forget(PlacementRequest.of(job))
 

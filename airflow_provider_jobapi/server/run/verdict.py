@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.errors import is_disk_full
-from airflow_provider_jobapi.server.store import model_files
+from airflow_provider_jobapi.server.run.supervisor import framing
+from airflow_provider_jobapi.server.run.supervisor.job_log import PREFIX
+from airflow_provider_jobapi.server.store import kept_work, model_files
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.layout import remove_tree
 from airflow_provider_jobapi.server.store.objects import ClientStorage
@@ -24,7 +27,11 @@ FAILED = JobState.FAILED
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The end of a job, with the fields of :meth:`JobRegistry.finish`."""
+    """The end of a job, with the fields of :meth:`JobRegistry.finish`.
+
+    :ivar keeps_work: Whether the work folder stays for its own retention, since the only copy of a model may be there.
+    :ivar notice: A sentence for the end of the job's log.
+    """
 
     state: JobState
     reason: Reason | str | None
@@ -33,6 +40,8 @@ class Verdict:
     model: dict[str, Any] | None = None
     started: datetime | None = None
     finished: datetime | None = None
+    keeps_work: bool = True
+    notice: str = ""
 
 
 def read_record(directory: Path) -> dict[str, Any] | None:
@@ -90,8 +99,22 @@ def _end_of_record(job: Job, record: dict[str, Any], storage: ClientStorage, kep
     except model_files.ModelNotStored as error:
         return Verdict(FAILED, error.reason, f"{error}{_where_files_stay(job, kept)}", **known)
     if model is None:
-        return Verdict(JobState.SUCCESSFUL, None, model_files.NO_MODEL, **known)
-    return Verdict(JobState.SUCCESSFUL, None, model.message, model=model.content, **known)
+        return _without_model(job, kept, known)
+    message = model.message if model.whole else f"{model.message}{_where_files_stay(job, kept)}"
+    return Verdict(JobState.SUCCESSFUL, None, message, model=model.content, keeps_work=not model.whole, **known)
+
+
+def _without_model(job: Job, kept: timedelta, known: dict[str, Any]) -> Verdict:
+    """The end of a job that wrote no model. What it wrote elsewhere stays, and its log says so."""
+    written = kept_work.keep_written(job)
+    if written is None:
+        return Verdict(JobState.SUCCESSFUL, None, model_files.NO_MODEL, keeps_work=False, **known)
+    message = (
+        f"{model_files.NO_MODEL} {written.sentence()} The files stay for {span_text(kept)} (--work-retention), and "
+        f"`jobapi model get --work {job.key.job_id} DESTINATION` fetches them; what a job writes into MODEL_DIR is its "
+        "model."
+    )
+    return Verdict(JobState.SUCCESSFUL, None, message, notice=message, **known)
 
 
 def _where_files_stay(job: Job, kept: timedelta) -> str:
@@ -99,7 +122,10 @@ def _where_files_stay(job: Job, kept: timedelta) -> str:
     if work.is_symlink() or not work.is_dir():
         return ""
     span = span_text(kept)
-    return f" Its files stay on the server in {work} until the job is deleted, at most {span} (--work-retention)."
+    return (
+        f" Its files stay on the server in {work} until the job is deleted, at most {span} (--work-retention); `jobapi "
+        f"model get --work {job.key.job_id} DESTINATION` fetches them."
+    )
 
 
 def not_prepared(error: OSError) -> Verdict:
@@ -138,11 +164,34 @@ def seal_log(directory: Path) -> None:
         os.close(handle)
 
 
-def tidy(job: Job, state: JobState) -> None:
-    """Remove what is not needed after the end: temporary files, and the work folder of a job that was successful.
+def add_notice(directory: Path, notice: str) -> None:
+    """Append a line of the server to the log of a job whose supervisor has ended, unless it is there already."""
+    try:
+        handle = os.open(directory / "log", os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        line = b" " + framing.clean(f"{PREFIX}{notice}") + b"\n"
+        size = os.fstat(handle).st_size
+        end = os.pread(handle, framing.RECORD_LIMIT, max(0, size - framing.RECORD_LIMIT))
+        last = end[end.rfind(b"\n", 0, -1) + 1 :]
+        if last.endswith(line):  # a server that was killed has written it
+            return
+        now = framing.stamp(time.time())
+        record = max(now, last[: len(now)]) + line
+        if os.write(handle, record) < len(record):
+            os.ftruncate(handle, size)
+    except OSError:  # a full disk; the message of the job says the same
+        return
+    finally:
+        os.close(handle)
+
+
+def tidy(job: Job, end: Verdict) -> None:
+    """Remove what is not needed after the end: temporary files, and the work folder of a job whose model is stored.
 
     The work folder of every other job stays for its own retention: the only copy of its model may be there.
     """
     remove_tree(job.directory / "tmp")
-    if state is JobState.SUCCESSFUL:
+    if not end.keeps_work:
         remove_tree(job.directory / "work")

@@ -41,7 +41,8 @@ class Job:
     :ivar placed: When the engine had room for it.
     :ivar started: When its command began.
     :ivar storing: When its command had ended and the server began to store its model.
-    :ivar model: The answer of ``GET …/model``.
+    :ivar kept_from: The beginning of its retention.
+    :ivar model: Its model as recorded, see :mod:`~airflow_provider_jobapi.server.store.model_listing`.
     :ivar directory: The directory with its inputs, its work folder and its log.
     """
 
@@ -56,6 +57,7 @@ class Job:
     started: datetime | None
     storing: datetime | None
     finished: datetime | None
+    kept_from: datetime | None
     gpu_ids: tuple[int, ...]
     stop_requested_by: str | None
     model: dict[str, Any] | None
@@ -101,6 +103,7 @@ def job_from_row(row: Row[Any], directory: Path) -> Job:
         started=row.started,
         storing=row.storing,
         finished=row.finished,
+        kept_from=row.kept_from,
         gpu_ids=tuple(row.gpu_ids),
         stop_requested_by=row.stop_requested_by,
         model=row.model,

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Free what jobs leave in the storage of their client: uploads that no job uses, and the work folders of failed jobs.
+"""Free what jobs leave in the storage of their client: uploads that no job uses, and the work folders that stay.
 
-A work folder of a job that was not successful counts to its client like an object, and has a shorter life than the job.
+The work folder of a job that was not successful, or wrote no model, counts to its client like an object, and has a
+shorter life than the job.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Leftovers:
             self._storages.of(key.client_id).count(connection, -size)
 
     def sweep(self, client_id: str) -> None:
-        """Count the work folders that are there, as after an update, and remove those of successful jobs.
+        """Count the work folders that are there, as after an update, and remove those that were not to stay.
 
         Call it before :meth:`ClientStorage.sweep`, which sums up what the client uses.
         """
@@ -115,9 +116,11 @@ class Leftovers:
             work = layout.job_directory(self._settings.root, client_id, row.job_id) / "work"
             if not work.exists() or layout.is_running(work.parent):
                 continue
+            if row.work is not None:
+                continue
             if row.state == JobState.SUCCESSFUL.value:
                 layout.remove_tree(work)
-            elif row.work is None:
+            else:
                 sizes.append((JobKey(client_id, row.job_id), tree_size(work)))
         self._record(sizes)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find the SavedModel of a successful job in its work folder and copy it to the client's storage.
+"""Find the model of a successful job in its work folder and copy it to the client's storage.
 
-The job can change its work folder at any time, so nothing in it is trusted: every directory and file is opened step by
-step from the work folder down, no link is followed, and a file of another user is not read.
+All that lies in ``MODEL_DIR`` is stored, of whatever kind. Where the job wrote a SavedModel, there or elsewhere in its
+work folder, that one is the job's model, and what else lies in ``MODEL_DIR`` is kept beside it.
 """
 
 from __future__ import annotations
@@ -10,91 +10,104 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.server.errors import OutOfSpace, ServerError, is_disk_full
-from airflow_provider_jobapi.server.store.blobs import PIECE
+from airflow_provider_jobapi.server.store import model_listing
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.object_batch import ObjectBatch
-from airflow_provider_jobapi.server.store.objects import ClientStorage
-from airflow_provider_jobapi.training.model import PREFERRED, ModelChoice, choose, is_marker
+from airflow_provider_jobapi.server.store.object_keys import check_key
+from airflow_provider_jobapi.server.store.objects import ClientStorage, StoredObject
+from airflow_provider_jobapi.server.store.work_folder import Entry, Unreadable, WorkFolder
+from airflow_provider_jobapi.training.model import (
+    HEAD_BYTES,
+    MOST_FILES,
+    PREFERRED,
+    FoundFile,
+    ModelChoice,
+    ModelKind,
+    choose,
+    is_marker,
+    kind_of,
+    unsafe_to_load,
+)
 from airflow_provider_jobapi.training.status import Reason
 from airflow_provider_jobapi.training.units import size_text
 
-NO_MODEL = "The job wrote no SavedModel."
+NO_MODEL = "The job wrote no model."
 
-_OWN_FILES = {"saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb"}
-_OWN_FOLDERS = {"variables", "assets", "assets.extra"}
+_OWN_FILES = ("fingerprint.pb", "keras_metadata.pb", "saved_model.pb", "saved_model.pbtxt")
+_OWN_FOLDERS = ("assets", "assets.extra", "variables")
 """The names that TensorFlow writes into a SavedModel. Only they are taken if it lies among other files of the job."""
 
 _CAUSED_BY_JOB = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES}
 """Errors that the job causes by changing its work folder."""
-
-_DEPTH = 64
-"""The most nested directories in which a model is searched."""
 
 
 class ModelNotStored(Exception):
     """The job has a model that cannot be stored.
 
     :param reason: The reason in the job's status.
-    :param message: One sentence for the user.
+    :param why: What is wrong and what to do, in one sentence.
+    :param lead: What it means for the model, where the sentence does not say so.
     """
 
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, reason: Reason, why: str, lead: str = "") -> None:
+        super().__init__(f"The job succeeded, but {lead}{why}")
         self.reason = reason
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """The answer of ``GET …/model``, and a sentence about it."""
+    """A model that was stored.
+
+    :ivar content: What the job's row records of it.
+    :ivar message: Sentences about it.
+    :ivar whole: Whether all of ``MODEL_DIR`` was stored; False where only the SavedModel could be.
+    """
 
     content: dict[str, Any]
     message: str
+    whole: bool = True
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a job left that is to be stored.
+
+    :ivar choice: The SavedModel, and ``saved`` its files.
+    :ivar folder: The folder of ``MODEL_DIR``, and ``whole`` its files.
+    :ivar refused: Why what else lies in ``MODEL_DIR`` cannot be stored, beside a SavedModel that can.
+    """
+
+    choice: ModelChoice | None
+    folder: str
+    saved: list[Entry] = field(default_factory=list)
+    whole: list[Entry] = field(default_factory=list)
+    refused: str = ""
 
 
 def store_model(job: Job, storage: ClientStorage) -> StoredModel | None:
-    """Store the SavedModel of a job, or return None if it wrote none. It is safe to repeat.
+    """Store the model of a job, or return None if it wrote none. It is safe to repeat.
 
     :raises ModelNotStored: when the storage is full, or a file of the model cannot be taken.
     :raises OSError: when the machine fails; a repetition may succeed.
     """
     try:
-        return _store_model(job, storage)
+        with WorkFolder(job.directory / "work") as work:
+            found = _find(work, job.directory / "inputs")
+            if found.choice is None and not found.whole:
+                return None
+            return _store_found(work, found, job, storage)
     except OSError as error:
         if error.errno not in _CAUSED_BY_JOB:
             raise
-        message = f"The job succeeded, but its working directory cannot be read: {error.strerror}."
-        raise ModelNotStored(Reason.MODEL_UNREADABLE, message) from None
-
-
-def _store_model(job: Job, storage: ClientStorage) -> StoredModel | None:
-    with _opened(job.directory / "work") as work:
-        choice = _find(work, job.directory / "inputs")
-        if choice is None:
-            return None
-        folder = "" if choice.path == "." else f"{choice.path}/"
-        files = _store_all(work, _model_files(work, folder), job.prefix, storage)
-    for file in files:
-        file["path"] = file["path"].removeprefix(folder)
-    content = {"path": choice.path, "prefix": f"{job.prefix}/{folder}".rstrip("/"), "files": files}
-    return StoredModel(content, _sentence(choice, files))
-
-
-def _sentence(choice: ModelChoice, files: list[dict[str, Any]]) -> str:
-    size = size_text(sum(file["size"] for file in files))
-    where = "the working directory" if choice.path == "." else choice.path
-    text = f"The SavedModel is {where} ({len(files)} files, {size})."
-    if choice.others:
-        shown = ", ".join(choice.others[:5]) + (", …" if len(choice.others) > 5 else "")
-        text += f" Other SavedModels of the job are not kept: {shown}."
-    # A name that is not UTF-8 comes from Python with characters that no database takes.
-    return text.encode("utf-8", "replace").decode()
+        why = f"its working directory cannot be read: {error.strerror}."
+        raise ModelNotStored(Reason.MODEL_UNREADABLE, why) from None
 
 
 def directory_of_model(inputs: Path) -> str:
@@ -108,138 +121,173 @@ def directory_of_model(inputs: Path) -> str:
     return name
 
 
-def _find(work: int, inputs: Path) -> ModelChoice | None:
+def _find(work: WorkFolder, inputs: Path) -> _Found:
+    folder = directory_of_model(inputs)
+    found = _Found(_choose(work, inputs, folder), folder)
+    if found.choice is not None:
+        found.saved = _saved_model(work, found.choice.path)
+    try:
+        found.whole = _whole(work, folder, inputs)
+    except ModelNotStored as error:
+        if found.choice is None:
+            raise
+        found.refused = error.why
+    return found
+
+
+def _choose(work: WorkFolder, inputs: Path, folder: str) -> ModelChoice | None:
     """Choose one of the SavedModels that are not inputs of the job."""
     markers = []
-    for path, status in _walk(work, ""):
-        if is_marker(path) and stat.S_ISREG(status.st_mode) and not _is_input(work, path, inputs):
+    for path, status in work.walk():
+        if is_marker(path) and stat.S_ISREG(status.st_mode) and not work.is_input(path, inputs):
             markers.append((path, status.st_mtime))
-    return choose(markers, directory_of_model(inputs))
+    return choose(markers, folder)
 
 
-def _is_input(work: int, path: str, inputs: Path) -> bool:
-    try:
-        given = (inputs / path).open("rb")
-    except OSError:
-        return False
-    with given, _opened_file(work, path) as handle, open(handle, "rb", closefd=False) as written:
-        if os.fstat(handle).st_size != os.fstat(given.fileno()).st_size:
-            return False
-        while piece := written.read(PIECE):
-            if given.read(PIECE) != piece:
-                return False
-    return True
+def _saved_model(work: WorkFolder, folder: str) -> list[Entry]:
+    paths = [*_OWN_FILES, *_OWN_FOLDERS] if folder == "." else [folder]
+    return sorted((entry for path in paths for entry in _files(work, path, "the SavedModel")), key=_path)
 
 
-def _model_files(work: int, folder: str) -> list[str]:
-    """Return the paths of the files of a SavedModel in the work folder.
+def _whole(work: WorkFolder, folder: str, inputs: Path) -> list[Entry]:
+    """The files of ``MODEL_DIR``; none where it holds nothing but inputs that the job has not changed."""
+    files = _files(work, folder, "MODEL_DIR")
+    if (inputs / folder).is_dir() and all(work.is_input(entry.real, inputs) for entry in files):
+        return []
+    return files
 
-    :raises ModelNotStored: when something in it is neither a file nor a directory.
+
+def _files(work: WorkFolder, path: str, where: str) -> list[Entry]:
+    """The files of a model.
+
+    :raises ModelNotStored: when something in it is neither a file nor a directory, or it has too many files.
     """
-    files = []
-    for path, status in _walk(work, folder, hidden=True):
-        first = path.split("/")[0]
-        if not folder and path not in _OWN_FILES and ("/" not in path or first not in _OWN_FOLDERS):
-            continue
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a link" if stat.S_ISLNK(status.st_mode) else "no regular file"
-            raise ModelNotStored(
-                Reason.MODEL_UNREADABLE,
-                f"{path!r} in the SavedModel is {kind}; a model can have files only, so copy the file there.",
-            )
-        files.append(path)
-    return sorted(files)
+    try:
+        return work.files(path, MOST_FILES)
+    except Unreadable as error:
+        advice = "a model can have files only, so copy the file there, or remove it"
+        if "more than" in error.how:
+            advice = "pack the files into an archive, such as model.tar"
+        raise ModelNotStored(Reason.MODEL_UNREADABLE, f"{error.path!r} in {where} {error.how}; {advice}.") from None
 
 
-def _store_all(work: int, paths: list[str], prefix: str, storage: ClientStorage) -> list[dict[str, Any]]:
-    """Store all files, or none, since part of a model is useless."""
-    with ObjectBatch(storage) as batch:
-        stored = [_store(work, path, f"{prefix}/{path}", batch) for path in paths]
+def _store_found(work: WorkFolder, found: _Found, job: Job, storage: ClientStorage) -> StoredModel:
+    stored = _Stored(work, job.prefix, storage)
+    if found.choice is None:
+        stored.add(found.whole)
+        main, whole = stored.view(found.whole, found.folder), None
+        message = _sentence(main, stored.unsafe(main))
+    else:
+        stored.add(found.saved)
+        main = stored.view(found.saved, found.choice.path, ModelKind.SAVED_MODEL)
+        rest = [entry for entry in found.whole if entry.path not in stored.objects]
         try:
-            batch.commit()
-        except OutOfSpace as error:
-            message = f"The job succeeded, but its model could not be stored. {error.detail}"
-            raise ModelNotStored(Reason.STORAGE_FULL, message) from None
-    return stored
+            stored.add(rest)
+        except ModelNotStored as error:
+            found.refused = error.why
+        whole = stored.view(found.whole, found.folder) if rest and not found.refused else None
+        message = _sentence_of_saved_model(found, main, rest)
+    content = main | {"path": main["root"]} | ({} if whole is None else {"whole": whole})
+    # A name that is not UTF-8 comes from Python with characters that no database takes.
+    message = message.encode("utf-8", "replace").decode()
+    return StoredModel(model_listing.record(job.directory, content), message, whole=not found.refused)
 
 
-def _store(work: int, path: str, key: str, batch: ObjectBatch) -> dict[str, Any]:
-    try:
-        with _opened_file(work, path) as handle:
-            stored = batch.add(handle, key)
-    except ServerError as error:
-        reason = Reason.STORAGE_FULL if isinstance(error, OutOfSpace) else Reason.MODEL_UNREADABLE
-        raise ModelNotStored(reason, f"The job succeeded, but its model could not be stored. {error.detail}") from None
-    except OSError as error:
-        if is_disk_full(error):
-            message = "The job succeeded, but its model could not be stored: the server's disk is full."
-            raise ModelNotStored(Reason.STORAGE_FULL, message) from None
-        raise ModelNotStored(
-            Reason.MODEL_UNREADABLE, f"The job succeeded, but {path!r} of its model cannot be read: {error.strerror}."
-        ) from None
-    return {"path": path, "size": stored.size, "sha256": stored.sha256, "key": stored.key}
+class _Stored:
+    """The files of a job's model that were stored.
 
-
-def _walk(work: int, folder: str, *, hidden: bool = False) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield everything below a directory of the work folder except directories, without following any link.
-
-    :param folder: ``""`` or a path that ends with ``/``.
-    :param hidden: Whether to search directories whose name begins with a dot, where caches have models of other jobs.
+    :ivar objects: The object of each, by its path in the work folder.
     """
-    waiting = [folder]
-    while waiting:
-        current = waiting.pop()
+
+    def __init__(self, work: WorkFolder, prefix: str, storage: ClientStorage) -> None:
+        self.objects: dict[str, StoredObject] = {}
+        self._heads: dict[str, bytes] = {}
+        self._work = work
+        self._prefix = prefix
+        self._storage = storage
+
+    def add(self, files: Sequence[Entry]) -> None:
+        """Store all files, or none, since part of a model is useless.
+
+        :raises ModelNotStored: when one cannot be read, or there is no room for all.
+        """
         try:
-            with _opened_directory(work, current) as handle, os.scandir(handle) as entries:
-                found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
-        except OSError:
-            if current == folder:
-                raise
-            continue
-        for name, status in found:
-            if not stat.S_ISDIR(status.st_mode):
-                yield current + name, status
-            elif current.count("/") < _DEPTH and (hidden or not name.startswith(".")):
-                waiting.append(f"{current}{name}/")
+            keys = {entry.path: check_key(f"{self._prefix}/{entry.path}") for entry in files}
+            size, room = sum(entry.size for entry in files), self._storage.room()
+            if size > room:
+                raise self._storage.full_error(size, room)
+            with ObjectBatch(self._storage) as batch:
+                added = {entry.path: self._one(entry, keys[entry.path], batch) for entry in files}
+                batch.commit()
+        except ServerError as error:
+            reason = Reason.STORAGE_FULL if isinstance(error, OutOfSpace) else Reason.MODEL_UNREADABLE
+            raise ModelNotStored(reason, error.detail, "its model could not be stored. ") from None
+        self.objects |= added
+
+    def view(self, files: Sequence[Entry], root: str, kind: ModelKind | None = None) -> dict[str, Any]:
+        """Describe files as a model.
+
+        :param root: Their folder in the work folder, or the file that is there instead.
+        :param kind: Their kind; by default told by the files.
+        """
+        if len(files) == 1 and files[0].path == root:
+            root = "."
+        below = "" if root == "." else f"{root}/"
+        listed = []
+        for entry in files:
+            stored = self.objects[entry.path]
+            path = entry.path.removeprefix(below)
+            listed.append({"path": path, "size": stored.size, "sha256": stored.sha256, "key": stored.key})
+        kind = kind or kind_of(self._facts(listed))
+        return {"kind": kind.value, "root": root, "prefix": f"{self._prefix}/{below}".rstrip("/"), "files": listed}
+
+    def unsafe(self, view: dict[str, Any]) -> bool:
+        """Whether to load a model can run code that is in its files."""
+        return unsafe_to_load(view["kind"], self._facts(view["files"]))
+
+    def _facts(self, listed: list[dict[str, Any]]) -> list[FoundFile]:
+        return [FoundFile(each["path"], each["size"], self._heads[each["key"]]) for each in listed]
+
+    def _one(self, entry: Entry, key: str, batch: ObjectBatch) -> StoredObject:
+        try:
+            with self._work.open(entry.real) as handle:
+                self._heads[key] = os.pread(handle, HEAD_BYTES, 0)
+                return batch.add(handle, key)
+        except OSError as error:
+            if is_disk_full(error):
+                lead = "its model could not be stored: "
+                raise ModelNotStored(Reason.STORAGE_FULL, "the server's disk is full.", lead) from None
+            why = f"{entry.path!r} of its model cannot be read: {error.strerror}."
+            raise ModelNotStored(Reason.MODEL_UNREADABLE, why) from None
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
+def _path(entry: Entry) -> str:
+    return entry.path
 
 
-@contextmanager
-def _opened_directory(work: int, path: str) -> Iterator[int]:
-    """Open a directory step by step from the work folder down."""
-    handle = os.dup(work)
-    try:
-        for part in path.split("/"):
-            if part:
-                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=handle)
-                os.close(handle)
-                handle = below
-        yield handle
-    finally:
-        os.close(handle)
+def _amount(sizes: Sequence[int]) -> str:
+    files = "1 file" if len(sizes) == 1 else f"{len(sizes):,} files"
+    return f"{files}, {size_text(sum(sizes))}"
 
 
-@contextmanager
-def _opened_file(work: int, path: str) -> Iterator[int]:
-    """Open a regular file that the owner of the work folder owns.
+def _sentence(view: dict[str, Any], unsafe: bool) -> str:
+    amount = _amount([file["size"] for file in view["files"]])
+    root = view["files"][0]["path"] if view["root"] == "." else view["root"]
+    text = f"The model is {root}, of the kind {view['kind']} ({amount})."
+    return f"{text} To load it can run code that is in its files." if unsafe else text
 
-    :raises OSError: when it is something else.
-    """
-    folder, _, name = path.rpartition("/")
-    with _opened_directory(work, folder) as directory:
-        handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.fstat(work).st_uid:
-            raise PermissionError(1, "it is not a regular file that the job owns")
-        yield handle
-    finally:
-        os.close(handle)
+
+def _sentence_of_saved_model(found: _Found, view: dict[str, Any], rest: Sequence[Entry]) -> str:
+    where = "the working directory" if view["root"] == "." else view["root"]
+    size = size_text(sum(file["size"] for file in view["files"]))
+    text = f"The SavedModel is {where} ({len(view['files'])} files, {size})."
+    if found.refused:
+        text += f" What else lies in MODEL_DIR is not stored: {found.refused}"
+    elif rest:
+        text += f" What else lies in MODEL_DIR is kept, too ({_amount([entry.size for entry in rest])})."
+    kept = {entry.path.rpartition("/")[0] or "." for entry in found.whole} if not found.refused else set()
+    others = [] if found.choice is None else [path for path in found.choice.others if path not in kept]
+    if others:
+        shown = ", ".join(others[:5]) + (", …" if len(others) > 5 else "")
+        text += f" Other SavedModels of the job are not kept: {shown}."
+    return text

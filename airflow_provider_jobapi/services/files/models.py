@@ -92,22 +92,22 @@ def _parents(path: str) -> Iterable[str]:
 def check_kind(job_id: str, wanted: str | None, kind: str = SAVED_MODEL) -> None:
     """Refuse to fetch a model of another kind than the job's.
 
-    :param wanted: The kind to fetch; None for any.
+    :param wanted: The kind to fetch; None and ``files`` for any.
     :param kind: The kind of the job's model.
     :raises NoSavedModel: when they differ.
     """
-    if wanted not in {None, kind}:
+    if wanted not in {None, kind, ModelKind.FILES}:
         raise NoSavedModel(f"Job {job_id} left no model of the kind {wanted!r}; its model is of the kind {kind!r}.")
 
 
 def no_model(job_id: str, more: str = "") -> NoSavedModel:
     """The error of a job that wrote no model.
 
-    :param more: A sentence about the service.
+    :param more: A sentence about the service, or about what else the job left.
     """
     return NoSavedModel(
-        f"Job {job_id} wrote no SavedModel: let the script write one into the directory that the environment "
-        f"variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR']). {more}".rstrip()
+        f"Job {job_id} wrote no model: let the script write it, of whatever kind, into the directory that the "
+        f"environment variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR']). {more}".rstrip()
     )
 
 
@@ -120,25 +120,27 @@ def fetch(
     log: logging.Logger,
     meters: Meters | None,
     kind: str = "",
+    what: str = "model",
 ) -> FetchedModel:
     """Fetch a model, unless its destination holds it already. A file without a SHA-256 is checked by its size only.
 
     :param keys: The files of the model, and the key of each in the store.
     :param store_of: Opens the store, when it is needed.
     :param kind: The kind of the model, where the service names it.
+    :param what: What it is called in the log.
     :raises JobConflict: when the destination holds another model.
     """
     files = tuple(keys)
     if unhashed := sum(file.sha256 is None for file in files):
         log.warning(
-            f"The service gives no SHA-256 for {unhashed:,} of the {len(files):,} files of the model of job {job_id}: "
+            f"The service gives no SHA-256 for {unhashed:,} of the {len(files):,} files of the {what} of job {job_id}: "
             "only their sizes are checked."
         )
     if place.holds(files):
-        log.info(f"The model of job {job_id} is in {place.location} already.")
+        log.info(f"The {what} of job {job_id} is in {place.location} already.")
         return FetchedModel(place.location, files, kind)
     store = store_of()
-    title = f"Fetching the model of job {job_id}"
+    title = f"Fetching the {what} of job {job_id}"
     place.publish(
         job_id,
         files,

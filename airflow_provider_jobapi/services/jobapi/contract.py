@@ -30,6 +30,9 @@ PAGE = 1024 * 1024
 LONGEST_WAIT = 25
 """The most seconds for which a log request may be held open (RFC 7240 ``Prefer: wait``)."""
 
+LISTING_PAGE = 10_000
+"""The most files of one page of a listing; a service that knows no pages lists all."""
+
 LARGEST_ANSWER = 4 * PAGE
 """The most bytes of any answer that is read into memory; a model's listing may be long."""
 
@@ -126,9 +129,26 @@ def log_page(job_id: str, offset: int, *, limit: int = PAGE, wait: int = 0, know
     )
 
 
-def model(job_id: str) -> Request:
-    """Request the listing of the job's model."""
-    return Request("GET", _job(job_id, "model"), f"the model of job {job_id}")
+def model(job_id: str, after: str | None = None, kind: str | None = None) -> Request:
+    """Request a page of the listing of the job's model.
+
+    :param after: The ``next`` of the page before.
+    :param kind: The kind that is wanted, where the job left models of several.
+    """
+    params = _page(after) | ({} if kind is None else {"kind": kind})
+    return Request("GET", _job(job_id, "model"), f"the model of job {job_id}", params=params)
+
+
+def work(job_id: str, after: str | None = None) -> Request:
+    """Request a page of the listing of the job's working directory.
+
+    :param after: The ``next`` of the page before.
+    """
+    return Request("GET", _job(job_id, "work"), f"the working directory of job {job_id}", params=_page(after))
+
+
+def _page(after: str | None) -> dict[str, str]:
+    return {"limit": str(LISTING_PAGE)} | ({} if after is None else {"after": after})
 
 
 def storage() -> Request:
@@ -141,7 +161,7 @@ def read_status(answer: Answer, job_id: str) -> JobStatus:
 
     :raises BrokenContract: when the answer is not one, or another job's.
     """
-    read = _status(_object(answer, "status"), f"status of job {job_id}")
+    read = _status(read_object(answer, "status"), f"status of job {job_id}")
     if read.job_id not in {"", job_id}:
         raise BrokenContract(
             f"The service returned the status of job {sentence(read.job_id, 60)} instead of job {job_id}."
@@ -171,7 +191,7 @@ def read_job_page(answer: Answer) -> tuple[list[JobStatus], bool]:
     found = read_jobs(answer)
     if not all(isinstance(each, dict) for each in found):
         raise BrokenContract("The service's list of jobs holds an entry that is not a status object.")
-    return [_status(each, "list of jobs") for each in found], bool(_object(answer, "list of jobs").get("next"))
+    return [_status(each, "list of jobs") for each in found], bool(read_object(answer, "list of jobs").get("next"))
 
 
 def read_jobs(answer: Answer) -> list[Any]:
@@ -179,7 +199,7 @@ def read_jobs(answer: Answer) -> list[Any]:
 
     :raises BrokenContract: when the answer is not one.
     """
-    found = _object(answer, "list of jobs").get("jobs")
+    found = read_object(answer, "list of jobs").get("jobs")
     if not isinstance(found, list):
         raise BrokenContract("The service's list of jobs has no jobs; check that the connection's host is a jobAPI's.")
     return found
@@ -221,7 +241,7 @@ def read_size(answer: Answer) -> int:
 
 def read_storage(answer: Answer) -> Storage:
     """Read the storage of the jobs' files. SAP's service sends endpoint and keys only, which means S3 over TLS."""
-    content = _object(answer, "storage")
+    content = read_object(answer, "storage")
 
     def text(name: str, default: str = "") -> str:
         value = content.get(name)
@@ -276,24 +296,9 @@ def check_s3(storage: Storage, url: str) -> None:
             raise BrokenContract(f"The service's storage is S3 with an invalid {name}.")
 
 
-def read_model(answer: Answer) -> tuple[str | None, list[dict[str, Any]]] | None:
-    """Read the kind of a job's model, where the service names it, and its files as listed; None without a model."""
-    content = _object(answer, "model")
-    found = content.get("model")
-    if found is None and "model" in content:
-        return None
-    files = found.get("files") if isinstance(found, dict) else None
-    if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
-        raise BrokenContract("The service's listing of the model has no list of files.")
-    kind = found.get("kind") if isinstance(found, dict) else None
-    if kind is not None and not (isinstance(kind, str) and re.fullmatch(r"[a-z][a-z0-9_]{0,39}", kind)):
-        raise BrokenContract(f"The service's listing of the model has the kind {sentence(kind, 40)!r}, not a word.")
-    return kind, files
-
-
 def read_objects(answer: Answer) -> tuple[list[tuple[str, int, str | None]], str | None]:
     """Read a page of the storage's listing: key, size and SHA-256 of each object, and where the next page begins."""
-    content = _object(answer, "listing")
+    content = read_object(answer, "listing")
     objects, following = content.get("objects"), content.get("next")
     if not isinstance(objects, list) or not isinstance(following, str | None):
         raise BrokenContract("The service's listing of the storage has no list of objects.")
@@ -306,7 +311,12 @@ def read_objects(answer: Answer) -> tuple[list[tuple[str, int, str | None]], str
     return read, following
 
 
-def _object(answer: Answer, what: str) -> dict[str, Any]:
+def read_object(answer: Answer, what: str) -> dict[str, Any]:
+    """Read an answer that is a JSON object.
+
+    :param what: What it is, for the error.
+    :raises BrokenContract: when it is something else.
+    """
     try:
         content = json.loads(answer.body)
     except (ValueError, RecursionError):

@@ -34,15 +34,17 @@ class HttpStore:
     Requests go to the connection's own address; the endpoint in the storage answer could redirect the token.
 
     :param page: The most objects of one page of a listing.
+    :param base: Where the objects are, below the API's own path.
     """
 
-    def __init__(self, client: Client, *, page: int = 1_000) -> None:
+    def __init__(self, client: Client, *, page: int = 1_000, base: str = _OBJECTS) -> None:
         self._client = client
         self._limit = str(page)
+        self._base = base
 
     def head(self, key: str) -> StoredObject | None:
         """Return the object of a key; its SHA-256 is the ETag."""
-        with self._client.open(Request("HEAD", _path(key), f"the file {key}"), accept=(404,)) as response:
+        with self._client.open(Request("HEAD", self._path(key), f"the file {key}"), accept=(404,)) as response:
             if response.status_code == 404:
                 return None
             size, tag = response.headers.get("Content-Length", ""), response.headers.get("ETag", "").strip('"')
@@ -55,7 +57,7 @@ class HttpStore:
         digest = base64.b64encode(bytes.fromhex(source.sha256)).decode()
         request = Request(
             "PUT",
-            _path(key),
+            self._path(key),
             f"the file {key}",
             headers={"Content-Type": "application/octet-stream", "Content-Digest": f"sha-256=:{digest}:"},
         )
@@ -66,7 +68,9 @@ class HttpStore:
     @contextmanager
     def read(self, key: str, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:
         """Open an object at an offset."""
-        request = Request("GET", _path(key), f"the file {key}", headers={"Range": f"bytes={start}-"} if start else {})
+        request = Request(
+            "GET", self._path(key), f"the file {key}", headers={"Range": f"bytes={start}-"} if start else {}
+        )
         with self._client.open(request, accept=(404,)) as response:
             if response.status_code == 404:
                 raise BrokenContract(f"The storage has no {key}, which the service names.")
@@ -93,6 +97,9 @@ class HttpStore:
             f"The service's listing of {prefix} does not end; at most {MOST_OBJECTS:,} objects are read."
         )
 
+    def _path(self, key: str) -> str:
+        return f"{self._base}/{quote(key, safe='/')}"
+
     def _page(self, prefix: str, after: str | None) -> tuple[list[StoredObject], str | None]:
         params = {"prefix": prefix, "limit": self._limit} | ({} if after is None else {"after": after})
         answer = self._client.send_once(Request("GET", _OBJECTS, "the storage", params=params))
@@ -105,7 +112,3 @@ class HttpStore:
                 yield chunk
         except Exception as error:  # noqa: BLE001 -- urllib3's, http.client's and ssl's have nothing in common
             raise error_of_fault(error, self._client.connection.base_url) from None
-
-
-def _path(key: str) -> str:
-    return f"{_OBJECTS}/{quote(key, safe='/')}"

@@ -15,15 +15,17 @@ from airflow_provider_jobapi.exceptions import (
     InvalidJob,
     JobConflict,
     JobNotFound,
+    NoSavedModel,
     ServiceUnavailable,
     TrainingError,
 )
 from airflow_provider_jobapi.services import settings
-from airflow_provider_jobapi.services.base import FetchedModel, Handle, Model, ModelFile, Submission
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, KeptWork, Model, Submission
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client, Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request, Storage
+from airflow_provider_jobapi.services.jobapi.results import find_model, find_work
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, TrainingJob
@@ -169,7 +171,7 @@ class JobApiService:
 
     def model(self, handle: Handle) -> Model | None:
         """Return the model that the job has left; None when it left none."""
-        found = self._find_model(_job_id(handle))
+        found = find_model(self._client, _job_id(handle))
         return found and found[0]
 
     def fetch_model(
@@ -177,6 +179,8 @@ class JobApiService:
     ) -> FetchedModel:
         """Fetch the job's model into ``<destination>/<version>/``, all of it or none.
 
+        :param kind: The kind that the model must have; None for any. ``files`` fetches all of ``MODEL_DIR``, whatever
+            it is.
         :raises NoSavedModel: when the job left no model, or none of this kind.
         :raises JobConflict: when the job has not ended, or another model is there.
         """
@@ -184,13 +188,59 @@ class JobApiService:
         from airflow_provider_jobapi.services.files.models import check_kind, fetch, no_model
 
         job_id = _job_id(handle)
-        found = self._find_model(job_id)
+        found = find_model(self._client, job_id, kind)
         if found is None:
-            raise no_model(job_id)
+            raise no_model(job_id, self._what_else(job_id))
         model, keys = found
         check_kind(job_id, kind, model.kind)
         place = destination_of(destination, self._version(handle) if version is None else str(version))
         return fetch(job_id, keys, place, self._store, self._retry, self._log, self._meters, model.kind)
+
+    def work(self, handle: Handle) -> KeptWork | None:
+        """Return what the job has left in its working directory; None where it is gone or empty.
+
+        :raises JobConflict: when the job has not ended.
+        :raises InvalidJob: when the service keeps no working directories.
+        """
+        return find_work(self._client, _job_id(handle))
+
+    def fetch_work(self, handle: Handle, destination: Any, version: str | int | None = None) -> FetchedModel:
+        """Fetch the files of the job's working directory into ``<destination>/<version>/``, all of them or none.
+
+        :raises NoSavedModel: when it is gone or empty.
+        :raises JobConflict: when the job has not ended, or other files are there.
+        """
+        from airflow_provider_jobapi.services.files.destinations import destination_of
+        from airflow_provider_jobapi.services.files.models import fetch
+        from airflow_provider_jobapi.services.jobapi.http_store import HttpStore
+
+        job_id = _job_id(handle)
+        kept = self.work(handle)
+        if kept is None or not kept.files:
+            raise NoSavedModel(
+                f"The working directory of job {job_id} is gone, or has no files: it stays for a while after a job "
+                "that failed, or wrote no model (--work-retention of the server)."
+            )
+        if kept.left_out:
+            self._log.warning(
+                f"{kept.left_out:,} entries of the working directory of job {job_id} are left out: links, special "
+                "files, or names that not every system can write."
+            )
+        place = destination_of(destination, self._version(handle) if version is None else str(version))
+        store = HttpStore(self._client, base=f"/jobs/{job_id}/work")
+        keys = {file: file.path for file in kept.files}
+        what = "working directory"
+        return fetch(job_id, keys, place, lambda: store, self._retry, self._log, self._meters, what=what)
+
+    def _what_else(self, job_id: str) -> str:
+        """A sentence about the working directory of a job without a model; empty where nothing is known about it."""
+        try:
+            kept = find_work(self._client, job_id)
+        except TrainingError:
+            return ""
+        if kept is None or not kept.files:
+            return ""
+        return f"{kept.sentence()}: `jobapi model get --work {job_id} DESTINATION` fetches them."
 
     def follower(self, handle: Handle) -> JobApiFollower:
         """Return a follower of this job for the triggerer."""
@@ -225,17 +275,6 @@ class JobApiService:
         storage = self.storage()
         next(iter(self._open(storage).list_objects("jobs/")), None)
         return storage
-
-    def _find_model(self, job_id: str) -> tuple[Model, dict[ModelFile, str]] | None:
-        """The job's model, and the key of each of its files in the storage."""
-        from airflow_provider_jobapi.services.files.models import SAVED_MODEL, read_listing
-
-        listed = contract.read_model(self._client.send(contract.model(job_id)))
-        if listed is None:
-            return None
-        kind = listed[0] or SAVED_MODEL
-        keys = read_listing(listed[1], kind)
-        return Model(kind, tuple(keys)), keys
 
     def _ready_storage(self) -> Storage:
         storage = contract.read_storage(self._client.send_once(contract.storage()))

@@ -28,7 +28,7 @@ def test_a_script_runs_to_its_end(bench):
     assert job.state == "PENDING"
     job = bench.wait(job)
     assert (job.state, job.reason, job.exit_code) == ("SUCCESSFUL", None, 0)
-    assert job.message == "The job wrote no SavedModel."
+    assert job.message == "The job wrote no model."
     assert job.model is None
     assert job.started is not None
     assert job.finished is not None
@@ -56,7 +56,7 @@ def test_a_failing_script_fails_with_its_exit_code(bench):
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("", "The job wrote no SavedModel. 1,353 lines of its log are lost: the disk was full."),
+        ("", "The job wrote no model. 1,353 lines of its log are lost: the disk was full."),
         ("exit(3)", "The command ended with exit code 3. 1,353 lines of its log are lost: the disk was full."),
     ],
 )
@@ -246,7 +246,7 @@ def test_the_threads_of_a_job_are_the_cpus_it_was_granted(bench):
 def test_a_job_cannot_change_what_its_inputs_were(bench):
     script = "open('data/a.csv', 'a').write('more'); print(open('data/a.csv').read())"
     job = bench.wait(bench.submit(script, files={"data/a.csv": "x,y\n"}))
-    assert bench.log(job) == "x,y\nmore\n"
+    assert bench.log(job).startswith("x,y\nmore\n")
     assert (job.directory / "inputs" / "data" / "a.csv").read_text() == "x,y\n"
     stored, handle = bench.storages.of("airflow").open(f"{job.prefix}/data/a.csv")
     os.close(handle)

@@ -127,8 +127,8 @@ def test_a_link_to_a_file_of_the_server_is_not_stored_as_a_model(bench):
     secret.write_text("secret")
     script = f"import os\nos.makedirs('model', exist_ok=True)\nos.symlink({str(secret)!r}, 'model/saved_model.pb')"
     job = bench.wait(bench.submit(script))
-    assert (job.state, job.model) == ("SUCCESSFUL", None)
-    assert job.message == "The job wrote no SavedModel."
+    assert (job.state, job.reason, job.model) == ("FAILED", "ModelUnreadable", None)
+    assert "'model/saved_model.pb' in MODEL_DIR is a link that leads out of the working directory" in job.message
 
 
 def test_a_set_uid_program_gains_a_job_nothing(bench):

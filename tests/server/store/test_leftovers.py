@@ -18,7 +18,7 @@ from airflow_provider_jobapi.server.store.disk import tree_size
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState
-from tests.harness.bench import CLIENT, Bench, bench
+from tests.harness.bench import CLIENT, WRITE_MODEL, Bench, bench
 
 __all__ = ["bench"]
 
@@ -71,16 +71,29 @@ def test_a_client_whose_failed_jobs_fill_its_storage_stores_nothing_more(tmp_pat
         put(bench, "more", 500_000)
 
 
-def test_the_work_folder_of_a_stopped_job_counts_and_that_of_a_successful_one_does_not(bench):
+def test_the_work_folder_of_a_stopped_job_counts_and_that_of_a_successful_one_with_a_model_does_not(bench):
     job = bench.submit("import time; open('a', 'wb').write(bytes(2_000_000)); print('up'); time.sleep(60)")
     bench.wait_for_line(job, "up")
     bench.registry.request_stop(job.key, "a test")
     assert bench.wait(job).state is JobState.STOPPED
     assert used(bench) >= LARGE
     bench.registry.delete(job.key)
-    job = bench.wait(bench.submit("open('a', 'wb').write(bytes(2_000_000))"))
+    job = bench.wait(bench.submit(f"{WRITE_MODEL}open('a', 'wb').write(bytes(2_000_000))"))
     assert job.state is JobState.SUCCESSFUL
     assert used(bench) < 100_000
+
+
+def test_the_work_folder_of_a_successful_job_without_a_model_stays_like_that_of_a_failed_one(bench):
+    job = bench.wait(bench.submit("open('a', 'wb').write(bytes(2_000_000))"))
+    assert (job.state, job.model) == (JobState.SUCCESSFUL, None)
+    assert LARGE <= used(bench) < LARGE + 200_000
+    for _ in range(2):  # a server that starts again keeps it, too
+        housekeeper(bench).sweep()
+        assert (job.directory / "work" / "a").exists()
+    assert bench.registry.leftovers.expire_work(timedelta(0)) == 1
+    assert not (job.directory / "work").exists()
+    assert used(bench) < 100_000
+    assert bench.get(job).message.endswith("Its work folder was removed: --work-retention is over.")
 
 
 def test_a_work_folder_has_a_shorter_life_than_its_job(bench):

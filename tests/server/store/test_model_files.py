@@ -71,6 +71,8 @@ def test_a_stored_model_lists_paths_sizes_hashes_and_keys(leave):
     stored = left.store()
     assert stored.message == "The SavedModel is model/1 (2 files, 10 bytes)."
     assert stored.content == {
+        "kind": "saved_model",
+        "root": "model/1",
         "path": "model/1",
         "prefix": f"{left.job.prefix}/model/1",
         "files": [
@@ -131,7 +133,7 @@ def test_caches_are_not_searched(leave):
 
 
 @pytest.mark.parametrize("way", ["folder", "file"])
-def test_a_link_to_a_model_is_not_a_model(leave, tmp_path, way):
+def test_a_link_to_what_is_not_the_jobs_is_not_read(leave, tmp_path, way):
     left = leave()
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "saved_model.pb").write_bytes(b"secret")
@@ -140,7 +142,8 @@ def test_a_link_to_a_model_is_not_a_model(leave, tmp_path, way):
     else:
         (left.work / "model").mkdir()
         (left.work / "model" / "saved_model.pb").symlink_to(tmp_path / "secret" / "saved_model.pb")
-    assert left.store() is None
+    with pytest.raises(ModelNotStored, match="in MODEL_DIR is a link that leads out of the working directory; "):
+        left.store()
     assert left.stored() == ["train.py"]
 
 

@@ -435,7 +435,7 @@ def test_a_job_without_a_model(jobapi_server: Server, tmp_path: Path) -> None:
     job_id = str(uuid.uuid4())
     handle = asking.submit(job(), job_id).handle
     jobapi_server.wait_for(job_id)
-    with pytest.raises(NoSavedModel, match=rf"Job {job_id} wrote no SavedModel: .*MODEL_DIR"):
+    with pytest.raises(NoSavedModel, match=rf"Job {job_id} wrote no model: .*MODEL_DIR"):
         asking.fetch_model(handle, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -28,6 +28,9 @@ from airflow_provider_jobapi.training.job_file import YAML_LIMIT, JobFile
 from airflow_provider_jobapi.training.units import size_text
 
 PREFIX = "/api/v2"
+JOB_ERRORS = {"s404": "There is no such job", "s410": "The job is gone", "s422": "The id is no UUID"}
+"""The errors of the routes of a job, for the OpenAPI document."""
+
 _JOB_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes of ``/api/v2/jobs``: submit, list, get, stop and delete jobs, read the log, get the model."""
+"""The routes of ``/api/v2/jobs``: submit, list, get, stop and delete jobs, read the log."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive
+from airflow_provider_jobapi.server.errors import DeletedJob
 from airflow_provider_jobapi.server.http.audit import audit
 from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part
 from airflow_provider_jobapi.server.http.problems import documented
 from airflow_provider_jobapi.server.http.routes.dependencies import (
+    JOB_ERRORS,
     PREFIX,
     ClientId,
     Components,
@@ -40,31 +41,6 @@ class JobPage(BaseModel):
     next: str | None = Field(description="the `after` of the next page; null at the end")
 
 
-class ModelFile(BaseModel):
-    """A file of a SavedModel."""
-
-    path: str = Field(description="relative to the model's directory")
-    size: int = Field(description="bytes")
-    sha256: str = Field(description="of the bytes, in hex")
-    key: str = Field(description="the key of the object with its bytes")
-
-
-class Model(BaseModel):
-    """The SavedModel of a job."""
-
-    path: str = Field(description="its directory, relative to the job's working directory")
-    prefix: str = Field(description="what the keys of its files begin with")
-    files: list[ModelFile]
-
-
-class ModelAnswer(BaseModel):
-    """The SavedModel of a job, or null."""
-
-    job_id: str
-    model: Model | None
-
-
-_JOB_ERRORS = {"s404": "There is no such job", "s410": "The job is gone", "s422": "The id is no UUID"}
 _JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
 
 
@@ -133,7 +109,7 @@ def list_jobs(
     summary="Get the status of a job",
     response_model=JobStatus,
     response_description="The status object",
-    responses=documented(**_JOB_ERRORS),
+    responses=documented(**JOB_ERRORS),
 )
 def get_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
     """Return the status object of a job."""
@@ -147,7 +123,7 @@ def get_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse
     description="A PENDING job is STOPPED at once. A RUNNING job gets SIGTERM, and SIGKILL after the grace period.",
     response_model=JobStatus,
     response_description="The job is stopping, or has ended",
-    responses=documented(**_JOB_ERRORS),
+    responses=documented(**JOB_ERRORS),
 )
 def stop_job(request: Request, server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
     """Stop a job. A job that has ended does not change."""
@@ -162,29 +138,13 @@ def stop_job(request: Request, server: Components, client: ClientId, job_id: Job
     description="Removes the job with its log, its files and its objects. Its id stays used.",
     status_code=204,
     response_description="The job is deleted",
-    responses=documented(**_JOB_ERRORS, s409="The job has not ended"),
+    responses=documented(**JOB_ERRORS, s409="The job has not ended"),
 )
 def delete_job(request: Request, server: Components, client: ClientId, job_id: JobId) -> Response:
     """Delete a job that has ended."""
     server.registry.delete(JobKey(client, job_id))
     audit(request, "delete job", client, job=job_id)
     return Response(status_code=204)
-
-
-@router.get(
-    "/{job_id}/model",
-    summary="Get the SavedModel of a job",
-    description="Lists the files. Their bytes are read from the storage, by their keys.",
-    response_model=ModelAnswer,
-    response_description="The files of the SavedModel, or null",
-    responses=documented(**_JOB_ERRORS, s409="The job has not ended"),
-)
-def get_model(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
-    """Return the SavedModel of a job that has ended."""
-    job = server.registry.get(client, job_id)
-    if not job.state.ended:
-        raise JobStillActive(f"The job {job_id} is {job.state}: get its model after it has ended.")
-    return JSONResponse({"job_id": job_id, "model": job.model})
 
 
 _LOG_HEADERS = {
@@ -222,7 +182,7 @@ Known = Annotated[StateWord | None, Query(description="The status that the clien
         "the status changes."
     ),
     response_class=Response,
-    responses=documented(**_JOB_ERRORS, s416="No record begins at this offset; Job-Log-Size says how large the log is")
+    responses=documented(**JOB_ERRORS, s416="No record begins at this offset; Job-Log-Size says how large the log is")
     | {200: _LOG_ANSWER},
     openapi_extra={"parameters": [_PREFER]},
 )

@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
-from collections.abc import AsyncIterator
 from email.utils import format_datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -16,6 +14,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from airflow_provider_jobapi.server.http.audit import audit
+from airflow_provider_jobapi.server.http.downloads import BYTES, BYTES_HEADERS, PIECE, download
 from airflow_provider_jobapi.server.http.problems import Problem, documented
 from airflow_provider_jobapi.server.http.routes.dependencies import (
     PREFIX,
@@ -30,9 +29,6 @@ from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import write_time
 
 router = APIRouter(prefix=f"{PREFIX}/storage", tags=["storage"], dependencies=[authenticated])
-
-_PIECE = 2**18
-"""Bytes of an object that a connection holds in memory, also while its client sends or reads nothing."""
 
 Key = Annotated[str, Path(description="A relative path, such as jobs/train-1b4e28ba-…/train.py")]
 
@@ -143,7 +139,6 @@ _DIGEST = {
     "description": "`sha-256=:<base64>:` (RFC 9530): the bytes are compared with it; `Repr-Digest` works too",
     "schema": {"type": "string"},
 }
-_BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 
 
 @router.put(
@@ -161,7 +156,7 @@ _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "b
         s507="The client's storage or the server's disk is full",
     )
     | {200: {"model": StoredAnswer, "description": "The object was replaced"}},
-    openapi_extra={"requestBody": {"content": _BYTES}, "parameters": [_DIGEST]},
+    openapi_extra={"requestBody": {"content": BYTES}, "parameters": [_DIGEST]},
 )
 async def put_object(
     request: Request, server: Components, client: ClientId, storage: CallerStorage, key: Key
@@ -189,7 +184,7 @@ async def _receive(request: Request, writer: ObjectWriter) -> None:
     pieces = bytearray()
     async for piece in request.stream():
         pieces += piece
-        if len(pieces) >= _PIECE:
+        if len(pieces) >= PIECE:
             await run_in_threadpool(writer.write, bytes(pieces))
             pieces.clear()
     await run_in_threadpool(writer.write, bytes(pieces))
@@ -219,23 +214,14 @@ def head_object(storage: CallerStorage, key: Key) -> Response:
     response_class=StreamingResponse,
     responses=_OBJECT_ERRORS
     | {
-        200: {"description": "The bytes", "content": _BYTES},
-        206: {"description": "The bytes of the Range header", "content": _BYTES},
+        200: {"description": "The bytes", "content": BYTES},
+        206: {"description": "The bytes of the Range header", "content": BYTES},
     },
 )
 def get_object(request: Request, storage: CallerStorage, key: Key) -> Response:
     """Return the bytes of an object, or of one range of it."""
     stored, handle = storage.open(key)
-    try:
-        part = _requested_range(request, stored)
-    except Problem:
-        os.close(handle)
-        raise
-    start, end = part or (0, stored.size)
-    headers = _headers(stored) | {"Content-Length": str(end - start)}
-    if part:
-        headers["Content-Range"] = f"bytes {start}-{end - 1}/{stored.size}"
-    return _Download(_pieces(handle, start, end), 206 if part else 200, headers, handle)
+    return download(request, handle, stored.size, _headers(stored))
 
 
 @router.delete(
@@ -257,63 +243,14 @@ def delete_object(request: Request, server: Components, client: ClientId, storag
     return Response(status_code=204)
 
 
-class _Download(StreamingResponse):
-    """Send the bytes of a file and close it, also when the client disconnects."""
-
-    def __init__(self, content: AsyncIterator[bytes], status: int, headers: dict[str, str], handle: int) -> None:
-        super().__init__(content, status, headers=headers, media_type="application/octet-stream")
-        self._handle = handle
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            os.close(self._handle)
-
-
-async def _pieces(handle: int, start: int, end: int) -> AsyncIterator[bytes]:
-    while start < end:
-        piece = await run_in_threadpool(os.pread, handle, min(_PIECE, end - start), start)
-        if not piece:
-            raise OSError("The file of an object has fewer bytes than the database says")
-        start += len(piece)
-        yield piece
-
-
 def _headers(stored: StoredObject) -> dict[str, str]:
     digest = base64.b64encode(bytes.fromhex(stored.sha256)).decode()
     return {
         "ETag": f'"{stored.sha256}"',
         "Repr-Digest": f"sha-256=:{digest}:",
         "Last-Modified": format_datetime(stored.modified.replace(microsecond=0), usegmt=True),
-        "Accept-Ranges": "bytes",
-        "Content-Type": "application/octet-stream",
-        "X-Content-Type-Options": "nosniff",
+        **BYTES_HEADERS,
     }
-
-
-def _requested_range(request: Request, stored: StoredObject) -> tuple[int, int] | None:
-    """Return the start and the end of the requested range, or None for the whole object.
-
-    RFC 9110 lets a server ignore a Range header that it does not understand.
-    """
-    condition = request.headers.get("if-range")
-    matched = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", request.headers.get("range", "").strip())
-    if matched is None or matched[0] == "bytes=-" or condition not in {None, f'"{stored.sha256}"'}:
-        return None
-    first, last = matched[1], matched[2]
-    if first and last and int(last) < int(first):
-        return None
-    start = int(first) if first else max(0, stored.size - int(last))
-    end = min(int(last) + 1, stored.size) if first and last else stored.size
-    if start >= end:
-        raise Problem(
-            416,
-            None,
-            f"The range {matched[0]!r} is outside of the object, which has {stored.size} bytes.",
-            headers={"Content-Range": f"bytes */{stored.size}"},
-        )
-    return start, end
 
 
 def _length(request: Request) -> int:
