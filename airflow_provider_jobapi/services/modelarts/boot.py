@@ -22,7 +22,7 @@ import tempfile
 import threading
 
 JOB = "jobapi_job.json"
-"""Beside this file: the job's id, its script, its environment variables, and its longest run time in seconds."""
+"""Beside this file: the job's id, its script or its code, its environment variables, and its run time in seconds."""
 
 FILES = "jobapi_files.json"
 """Below ``train_url``: every file that is kept, with size, SHA-256 and modification time, and the name of MODEL_DIR."""
@@ -56,19 +56,21 @@ def main(arguments):
     work = os.path.join(os.path.realpath(tempfile.mkdtemp(prefix="job-")), "work")
     os.makedirs(work)
     data = _fetch(given["data_url"], work) if "data_url" in given else None
-    script = os.path.join(work, job["script"])
-    shutil.copyfile(os.path.join(code_folder, job["script"]), script)
+    code_files = job.get("code", [])
+    _copy_code(work, code_files)
+    if job["script"]:
+        shutil.copyfile(os.path.join(code_folder, job["script"]), os.path.join(work, job["script"]))
     rest += [_native(argument) for argument in job.get("arguments", [])]
-    model = _model_folder(work)
+    model = _model_folder(work, code_files)
     code = _install(job, code_folder) or _run(job, work, rest)
     if code == 0 and "train_url" in given and _is_first():
-        code = _keep(Left(work, os.path.basename(model), data, job["script"]), given["train_url"])
+        code = _keep(Left(work, os.path.basename(model), data, [job["script"]] + code_files), given["train_url"])
     return code
 
 
 def _split_arguments(arguments, job):
     """Return the folders from ModelArts, and the arguments of the script."""
-    own = {name.lower() for name in job["env"]}
+    own = {name.lower() for name in job.get("named", job["env"])}
     given, rest = {}, []
     for argument in arguments:
         name, _, value = argument.partition("=")
@@ -107,6 +109,15 @@ def _fetch(source, work):
     return os.path.realpath(source)
 
 
+def _copy_code(work, paths):
+    """Put files of code in the place of the links to them, since Python looks for modules where a link leads to."""
+    for path in paths:
+        place = os.path.join(work, *path.split("/"))
+        source = os.path.realpath(place)
+        os.remove(place)
+        shutil.copyfile(source, place)
+
+
 def _install(job, code_folder):
     """Install the requirements if the platform does not, as in custom images."""
     if not job["requirements"]:
@@ -115,17 +126,20 @@ def _install(job, code_folder):
     return subprocess.call([sys.executable, "-m", "pip", "install", "-r", wanted])
 
 
-def _model_folder(work):
-    """Return the folder of the model; a data file may have the usual name."""
-    folder = os.path.join(work, "model")
-    while os.path.isfile(folder):
+def _model_folder(work, code=()):
+    """Return the folder of the model; a data file, or a package of the code, may have the usual name."""
+    folder, taken = os.path.join(work, "model"), {path.split("/")[0] for path in code}
+    while os.path.isfile(folder) or os.path.basename(folder) in taken:
         folder += "_"
     return folder
 
 
 def _run(job, work, arguments):
-    environ = dict(os.environ, PYTHONUNBUFFERED="1", MODEL_DIR=_model_folder(work), JOB_ID=str(job["id"]))
+    model = _model_folder(work, job.get("code", []))
+    environ = dict(os.environ, PYTHONUNBUFFERED="1", MODEL_DIR=model, JOB_ID=str(job["id"]))
     environ.update({_native(name): _native(value) for name, value in job["env"].items()})
+    if "PYTHONPATH" in job["env"] and os.environ.get("PYTHONPATH"):  # the platform's, in which its own modules are
+        environ["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]
     children, stops = [], []
 
     def stop(number, _):
@@ -135,7 +149,8 @@ def _run(job, work, arguments):
 
     # Installed before the script starts: a stop between the two would end this process and leave the script running.
     signal.signal(signal.SIGTERM, stop)
-    child = subprocess.Popen([sys.executable, job["script"]] + list(arguments), cwd=work, env=environ)
+    program = [_native(word) for word in job.get("program", [job["script"]])]
+    child = subprocess.Popen([sys.executable] + program + list(arguments), cwd=work, env=environ)
     children.append(child)
     if stops:
         child.send_signal(stops[0])
@@ -173,10 +188,11 @@ class Left(object):
     """What a script left in its working directory.
 
     :ivar model: The name of the folder that MODEL_DIR named.
+    :ivar code: The paths of the script and of the other code.
     """
 
-    def __init__(self, work, model, data, script):
-        self.work, self.model, self.data, self.script = work, model, data, script
+    def __init__(self, work, model, data, code):
+        self.work, self.model, self.data, self.code = work, model, data, set(code)
 
     def saved_models(self):
         """Return the files of every folder that is a SavedModel, by their path.
@@ -235,7 +251,7 @@ class Left(object):
         for folder, _, names in os.walk(self.work):
             for path in [os.path.join(folder, name) for name in names if os.path.basename(folder) != "__pycache__"]:
                 relative = os.path.relpath(path, self.work)
-                known = relative in kept or relative == self.script or os.path.islink(path)
+                known = relative in kept or relative in self.code or os.path.islink(path)
                 if os.path.isfile(path) and not known:
                     found.append(path)
         return found

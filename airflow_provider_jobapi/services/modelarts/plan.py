@@ -20,7 +20,7 @@ from airflow_provider_jobapi.services.files.sources import Source, measure
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.services.modelarts.obs import KEEPER
-from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, SCRIPT_NAME, TrainingJob
+from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, TrainingJob
 from airflow_provider_jobapi.training.units import read_span
 
 BOOT_FILE = "modelarts_boot.py"
@@ -143,7 +143,7 @@ def check_script(job: TrainingJob) -> None:
 
     :raises InvalidJob: saying what to do.
     """
-    if job.script is None:
+    if not job.program:
         raise InvalidJob(
             "script is missing: ModelArts jobs of this provider run a script; set script, or use another "
             "service's connection.",
@@ -174,25 +174,33 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
     requirements = REQUIREMENTS_NAME in sources
     settings: dict[str, Any] = {
         "id": job_id,
-        "script": SCRIPT_NAME,
+        "script": "" if job.script is None else job.script_name,
         "env": {each.name: each.value for each in job.variables()},
         "seconds": span.total_seconds() if span else None,
         "requirements": REQUIREMENTS_NAME if requirements and not installs else "",
     }
     if job.arguments:
         settings["arguments"] = list(job.arguments)
+    if job.source:
+        settings |= {
+            "program": list(job.program),
+            "code": sorted(job.source.keys() & sources.keys() - {REQUIREMENTS_NAME}),
+        }
+    if job.env_vars:
+        settings["named"] = [each.name for each in job.env]
     found = {
         f"{CODE}{BOOT_FILE}": measure(BOOT_FILE, Path(boot.__file__).read_text(encoding="utf-8")),
         f"{CODE}{boot.JOB}": measure(boot.JOB, json.dumps(settings, sort_keys=True)),
-        f"{CODE}{SCRIPT_NAME}": sources[SCRIPT_NAME],
         f"{DATA}{KEEPER}": measure(KEEPER, ""),
         f"{OUTPUT}{KEEPER}": measure(KEEPER, ""),
     }
+    if job.script is not None:
+        found[f"{CODE}{job.script_name}"] = sources[job.script_name]
     if requirements:
         name = _PLATFORM_REQUIREMENTS if installs else REQUIREMENTS_NAME
         found[f"{CODE}{name}"] = sources[REQUIREMENTS_NAME]
-    data = {path: source for path, source in sources.items() if path not in {SCRIPT_NAME, REQUIREMENTS_NAME}}
-    return found | {f"{DATA}{path}": source for path, source in data.items()}
+    own = {REQUIREMENTS_NAME} | (set() if job.script is None else {job.script_name})
+    return found | {f"{DATA}{path}": source for path, source in sources.items() if path not in own}
 
 
 def _text(given: Mapping[str, Any], name: str) -> str:

@@ -111,7 +111,7 @@ class ModelArtsService:
 
         plans.check_script(job)
         sources = measure_all(job.files())
-        inputs = tuple(each.as_input() for each in sources.values())
+        inputs = job.job_file(each.as_input() for each in sources.values()).job.inputs or ()
         digest = plans.job_digest(job, sources)
         if (existing := self._existing(job_id)) is not None:
             submission, known = existing

@@ -38,7 +38,7 @@ class Container:
         shutil.copyfile(boot.__file__, self.code / "modelarts_boot.py")
         (self.data / ".keep").touch()
 
-    def start(self, script: str, *arguments: str, environ: dict[str, str] | None = None, **job: Any) -> Any:
+    def start(self, script: str, /, *arguments: str, environ: dict[str, str] | None = None, **job: Any) -> Any:
         (self.code / "train.py").write_text(script)
         known = {"id": "the-id", "script": "train.py", "env": {}, "seconds": None, "requirements": ""}
         (self.code / boot.JOB).write_text(json.dumps(known | job))
@@ -52,7 +52,7 @@ class Container:
             text=True,
         )
 
-    def run(self, script: str, *arguments: str, **job: Any) -> tuple[int, str]:
+    def run(self, script: str, /, *arguments: str, **job: Any) -> tuple[int, str]:
         process = self.start(script, *arguments, **job)
         printed, _ = process.communicate(timeout=60)
         return process.returncode, printed
@@ -102,6 +102,53 @@ def test_a_data_file_that_has_the_name_of_the_model_folder(container: Container)
     (container.data / "model").write_text("weights")
     assert container.run(MODEL + "print(open('model').read())") == (0, "weights\n")
     assert "model_/saved_model.pb" in container.kept()
+
+
+FOLDER = {
+    "main.py": "import nets.run\n",
+    "nets/__init__.py": "",
+    "nets/layers.py": "WIDTH = 3\n",
+    "nets/run.py": (
+        "import os, sys\nfrom . import layers\nprint(layers.WIDTH)\nprint(sys.argv[1:])\n"
+        "print(open('config.yaml').read())\nprint(os.path.islink(layers.__file__))\nprint(os.environ['MODEL_DIR'].split(os.sep)[-1])\n"
+    ),
+    "model/__init__.py": "",
+    "config.yaml": "rate: 1",
+}
+
+
+@pytest.mark.parametrize("program", [["main.py"], ["-m", "nets.run"]])
+@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+def test_a_folder_of_code(tmp_path: Path, python: str, program: list[str]) -> None:
+    container = Container(tmp_path, python)
+    for path, text in FOLDER.items():
+        (container.data / path).parent.mkdir(exist_ok=True)
+        (container.data / path).write_text(text)
+    (container.data / "rows.csv").write_text("1,2")
+    code, printed = container.run(
+        "", "--a=1", script="", program=program, code=sorted(FOLDER), arguments=["--layers", "64", "32"], env={}
+    )
+    assert (code, printed.splitlines()) == (
+        0,
+        ["3", str(["--a=1", "--layers", "64", "32"]), "rate: 1", "False", "model_"],
+    )
+    assert container.kept() == ["jobapi_files.json"]
+    assert json.loads((container.output / boot.FILES).read_text())["model"] == "model_"
+
+
+def test_modules_in_a_folder_of_the_path(container: Container) -> None:
+    (container.data / "src").mkdir()
+    (container.data / "src" / "deep.py").write_text("import beside\nprint('deep', beside.X)\n")
+    (container.data.parent / "beside.py").write_text("X = 5\n")
+    job = {"program": ["-m", "deep"], "script": "", "code": ["src/deep.py"], "env": {"PYTHONPATH": "src"}}
+    process = container.start("", environ={"PYTHONPATH": str(container.data.parent)}, **job)
+    assert process.communicate(timeout=60)[0] == "deep 5\n"
+
+
+def test_a_variable_is_no_argument(container: Container) -> None:
+    script = "import os, sys\nprint(sys.argv[1:], os.environ['NUM_GPUS'])\n"
+    code, printed = container.run(script, "--num_gpus=0", env={"NUM_GPUS": "2"}, named=[])
+    assert (code, printed) == (0, "[] 2\n")
 
 
 def test_a_failed_script_keeps_no_model(container: Container) -> None:

@@ -81,6 +81,39 @@ def test_the_files_of_a_folder(installs: bool) -> None:
     assert read(found["data/deep/a.csv"]) == b"1"
 
 
+SOURCE = {"fit.py": "x", "nets/run.py": "", "requirements.txt": "a"}
+
+
+def test_the_files_of_a_folder_of_code() -> None:
+    made = job(
+        script=None, source=SOURCE, entry_point="-m nets.run", env={"A": 1}, env_vars={"B": 2}, data={"rows.csv": "1"}
+    )
+    found = plan.files(made, ID, measure_all(made.files()), installs=True)
+    assert sorted(found) == [
+        *("code/jobapi_job.json", "code/modelarts_boot.py", "code/pip-requirements.txt"),
+        *("data/.keep", "data/fit.py", "data/nets/run.py", "data/rows.csv", "output/.keep"),
+    ]
+    settings = json.loads(read(found[f"code/{boot.JOB}"]))
+    assert settings == {
+        "id": ID,
+        "script": "",
+        "program": ["-m", "nets.run"],
+        "code": ["fit.py", "nets/run.py"],
+        "env": {"A": "1", "B": "2"},
+        "named": ["A"],
+        "seconds": None,
+        "requirements": "",
+    }
+
+
+def test_a_script_beside_a_folder_of_code() -> None:
+    made = job(source={"train.py": "x", "lib.py": ""})
+    found = plan.files(made, ID, measure_all(made.files()), installs=True)
+    assert {"code/train_.py", "data/train.py", "data/lib.py"} <= found.keys()
+    settings = json.loads(read(found[f"code/{boot.JOB}"]))
+    assert (settings["script"], settings["program"]) == ("train_.py", ["train_.py"])
+
+
 def test_options() -> None:
     more = {"config": {"log_url": "/b/l/"}}
     assert Options.of({"flavor": "f", "engine": 4, "nodes": 2, **more}) == Options("f", "4", 2, more)

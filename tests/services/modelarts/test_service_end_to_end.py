@@ -16,6 +16,7 @@ from airflow_provider_jobapi.exceptions import NoSavedModel, QuotaReached
 from airflow_provider_jobapi.services.modelarts.service import ModelArtsService, fair_shares
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.identity import Content, walk
+from airflow_provider_jobapi.training.job import TrainingJob, data_files
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import MODEL
 from tests.harness.modelarts.double import ModelArts
@@ -57,6 +58,31 @@ def test_from_submit_to_fetch(modelarts_service: ModelArtsService, modelarts: Mo
     assert modelarts_service.fetch_model(handle, tmp_path / "models", version=3) == model
     named = modelarts_service.fetch_model(handle, tmp_path / "models")
     assert named.location.endswith(f"/{int(status.finish_time.timestamp())}")
+
+
+def test_a_folder_of_code(modelarts_service: ModelArtsService) -> None:
+    source = {
+        "nets/__init__.py": "",
+        "nets/layers.py": "WIDTH = 3\n",
+        "nets/run.py": "import os, sys\nfrom .layers import WIDTH\n"
+        "print(WIDTH, sys.argv[1:], open('config.yaml').read(), os.environ['Token'])\n",
+        "config.yaml": "rate: 1",
+    }
+    made = TrainingJob.of(
+        name="folder",
+        source=source,
+        entry_point="-m nets.run",
+        env={"Epochs": 5},
+        env_vars={"Token": "t"},
+        arguments={"Layers": [64, 32], "amp": None},
+        data={"rows.csv": "1"},
+    )
+    submission = modelarts_service.submit(made, str(uuid.uuid4()))
+    assert [each.path for each in data_files(submission.inputs)] == ["rows.csv"]
+    status = ended(modelarts_service, submission.handle)
+    lines = modelarts_service.last_lines(submission.handle, 20)
+    assert status.status is JobState.SUCCESSFUL, lines
+    assert "3 ['--epochs=5', '--Layers', '64', '32', '--amp'] rate: 1 t" in lines
 
 
 def test_a_model_of_another_kind(modelarts_service: ModelArtsService, tmp_path: Path) -> None:
