@@ -32,6 +32,10 @@ FOLLOW_PATIENCE = 600.0
 """Seconds to wait for an unavailable service while a job is followed; the operator's default."""
 
 
+_LINES_OF_AN_END = 100
+"""The last lines of a log, in which the cause of its end is looked for."""
+
+
 def add_commands(commands: Commands) -> None:
     """Add the commands about jobs."""
     submit = _command(commands, "submit", _submit, "submit a job and print its id")
@@ -64,6 +68,11 @@ def add_commands(commands: Commands) -> None:
 
     stop = _command(commands, "stop", _stop, "stop a job")
     stop.add_argument("job_id", type=_job_id, metavar="JOB_ID")
+
+    environment = _command(
+        commands, "environment", _environment, "print the packages of a job, as requirements that install the same"
+    )
+    environment.add_argument("job_id", type=_job_id, metavar="JOB_ID")
 
     model = commands.add_parser("model", help="the model of a job").add_subparsers(required=True, metavar="COMMAND")
     get = _command(model, "get", _model_get, "fetch the model of a job into DESTINATION/VERSION and print where")
@@ -222,17 +231,24 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
+    from airflow_provider_jobapi.training.missing_module import advice_for
+    from airflow_provider_jobapi.training.status import JobState
+
     jobs = _jobs(options)
     cursor, state = None, None
     if options.tail is not None or not options.follow:
         kept: deque[LogLine] = deque(maxlen=options.tail)
+        end: deque[str] = deque(maxlen=_LINES_OF_AN_END)
         for chunk in jobs.read_log(options.job_id):
             cursor, state = chunk.cursor, chunk.state
+            end.extend(line.text for line in chunk.lines)
             if options.tail is None:
                 _print(chunk.lines, options)
             else:
                 kept.extend(chunk.lines)
         _print(kept, options)
+        if not options.follow and state is JobState.FAILED and (advised := advice_for(end)):
+            _message_printer(options)(advised)
     return _follow(jobs, options.job_id, options, cursor, state) if options.follow else 0
 
 
@@ -245,6 +261,11 @@ def _stop(options: argparse.Namespace) -> int:
     else:
         jobs.stop(options.job_id)
         say(f"Job {options.job_id} is asked to stop; `jobapi status {options.job_id}` shows when it has.")
+    return 0
+
+
+def _environment(options: argparse.Namespace) -> int:
+    sys.stdout.write(_jobs(options).environment(options.job_id))
     return 0
 
 
@@ -278,10 +299,12 @@ def _follow(
     :param known: The state that came with the cursor.
     """
     from airflow_provider_jobapi.cli.follow import Milestones, follow
+    from airflow_provider_jobapi.training.missing_module import advice
 
     say = _message_printer(options)
     milestones = Milestones(whole=cursor is None)
     last: JobState | None = None
+    lines: deque[str] = deque(maxlen=_LINES_OF_AN_END)
 
     def tell_state(state: JobState | None) -> None:
         nonlocal last
@@ -291,6 +314,7 @@ def _follow(
 
     def show(chunk: LogChunk) -> None:
         _print(chunk.lines, options)
+        lines.extend(line.text for line in chunk.lines)
         tell_state(chunk.state)
         if reached := milestones.read(chunk.lines):
             say(f"Job {job_id} is at {reached}.")
@@ -307,7 +331,7 @@ def _follow(
         raise ServiceUnavailable(
             f"{error} Job {job_id} may go on: `jobapi logs -f {job_id}` follows it again."
         ) from None
-    say(status.describe())
+    say(f"{status.describe()} {advice(status, lines)}".rstrip())
     return exit_code(status)
 
 

@@ -97,6 +97,19 @@ class Jobs:
             raise InvalidJob("This service keeps no working directories of jobs; --work is for a jobAPI.")
         return self.service.fetch_work(self.handle(job_id), destination, version)
 
+    def environment(self, job_id: str) -> str:
+        """Get the packages of a job as requirements that install the same.
+
+        :raises InvalidJob: when the service keeps no list of them, or not yet.
+        """
+        read = getattr(self.service, "environment", None)
+        text: str | None = None if read is None else read(self.handle(job_id))
+        if text is None:
+            why = "its environment is not made, or was made by an earlier server"
+            why = "its service keeps none" if read is None else why
+            raise InvalidJob(f"Job {job_id} has no list of its packages: {why}.")
+        return text
+
     def follower(self, job_id: str) -> LogFollower:
         """Make a follower of a job's log."""
         return self.service.follower(self.handle(job_id))

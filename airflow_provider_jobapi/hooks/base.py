@@ -116,6 +116,14 @@ class TrainingHook(BaseHook):
         """
         return self.service.last_lines(handle, count)
 
+    def environment(self, handle: Handle) -> str | None:
+        """Get the packages of a job as requirements that install the same.
+
+        :returns: None where the service keeps no list of them, or not yet.
+        """
+        read = getattr(self.service, "environment", None)
+        return None if read is None else read(handle)
+
     def fetch(
         self,
         handle: Handle,

@@ -11,11 +11,15 @@ from airflow_provider_jobapi.exceptions import JobFailed, JobStopped, ServiceUna
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, TrainingService
 from airflow_provider_jobapi.training.logs import plain
 from airflow_provider_jobapi.training.masking import Masker
+from airflow_provider_jobapi.training.missing_module import advice
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 from airflow_provider_jobapi.triggers.event import End, TrainingEvent
 
 LAST_LINES = 20
 """Lines of the job's log that an error quotes."""
+
+LINES_OF_TORCHRUN = 100
+"""Lines that are read where torchrun says at the end that the script failed, and not why."""
 
 
 UNSAFE = (
@@ -133,21 +137,30 @@ def _read_status(service: TrainingService, event: TrainingEvent, *, stop_on_time
 
 
 def _raise_failed(service: TrainingService, event: TrainingEvent, status: JobStatus, masker: Masker) -> NoReturn:
-    message = status.describe() + _quote_log(service, event, masker)
+    lines = _last_lines(service, event, masker)
+    tail = lines
+    if any("ChildFailedError" in line for line in lines):  # the report of torchrun is longer than what is quoted
+        tail = _last_lines(service, event, masker, LINES_OF_TORCHRUN)
+    message = f"{status.describe()} {advice(status, tail)}".rstrip() + _quoted(lines)
     if status.reason == Reason.COMPLETION_TIME_EXCEEDED:
         raise AirflowFailException(message)
     raise JobFailed(message, reason=status.reason, exit_code=status.exit_code)
 
 
 def _quote_log(service: TrainingService, event: TrainingEvent, masker: Masker) -> str:
+    return _quoted(_last_lines(service, event, masker))
+
+
+def _last_lines(
+    service: TrainingService, event: TrainingEvent, masker: Masker, count: int = LAST_LINES
+) -> tuple[str, ...]:
     if masker.withhold:
-        return ""
+        return ()
     try:
-        lines = service.last_lines(event.handle, LAST_LINES)
+        return tuple(plain(masker.text(line)) for line in service.last_lines(event.handle, count))
     except TrainingError:
-        return ""
-    return (
-        "".join(["\nThe last lines of its log:", *(f"\n    {plain(masker.text(line))}" for line in lines)])
-        if lines
-        else ""
-    )
+        return ()
+
+
+def _quoted(lines: tuple[str, ...]) -> str:
+    return "".join(["\nThe last lines of its log:", *(f"\n    {line}" for line in lines)]) if lines else ""

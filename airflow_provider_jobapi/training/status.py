@@ -38,7 +38,7 @@ class JobState(StrEnum):
         return _WORDS.get(str(word).strip().upper(), cls.UNKNOWN)
 
 
-_ONLY_WHERE_KNOWN = frozenset({"progress", "remaining"})
+_ONLY_WHERE_KNOWN = frozenset({"environment", "progress", "remaining"})
 _ENDED = frozenset({JobState.SUCCESSFUL, JobState.FAILED, JobState.STOPPED})
 _STATE_WORDS = {
     JobState.SUCCESSFUL: "was successful",
@@ -150,6 +150,10 @@ class JobStatus(BaseModel):
     )
     remaining: Annotated[float | None, _up_to(_CENTURY)] = Field(
         default=None, description="the seconds that a running job will still take; only where they are known"
+    )
+    environment: str | None = Field(
+        default=None,
+        description="where the list of the job's packages is, below `/api/v2/`; absent until its environment is made",
     )
 
     @property

@@ -117,3 +117,35 @@ def test_an_older_server_is_named_before_the_upload(line, said):
     with pytest.raises(InvalidJob) as caught:
         check_known(f"six\n{line}\n", ())
     assert f"does not know {said} in requirements" in str(caught.value)
+
+
+def test_a_job_that_lacks_a_package_says_which_after_its_log(work, command):
+    (work / "files" / "train.py").write_text("import sklearn\n")
+    done = command("submit", "-f", "job.yaml", "files", "-w")
+    advice = "The job's environment has no module sklearn: add its package, scikit-learn, to requirements."
+    assert done.code == 1
+    assert advice in done.err
+    assert advice in command("logs", done.out.split()[0]).err
+
+
+def test_the_packages_of_a_job_are_printed_and_given_back(work, command, jobapi_server):
+    (work / "files" / "train.py").write_text("print('hello')\n# to list\n")
+    done = command("submit", "-f", "job.yaml", "files", "-r", "# nothing", "-w")
+    job_id = done.out.split()[0]
+    listed = command("environment", job_id)
+    assert (listed.code, listed.err) == (0, "")
+    assert f"# The packages of job {job_id}, Python 3." in listed.out
+    (work / "again.txt").write_text(listed.out)
+    assert command("submit", "-f", "job.yaml", "files", "-r", "again.txt", "-w").code == 0
+    assert jobapi_server.status(job_id)["environment"] == f"jobs/{job_id}/environment"
+    answer = jobapi_server.request("GET", f"/api/v2/jobs/{job_id}/environment").json()
+    assert answer == {"job_id": job_id, "environment": {"requirements": listed.out}}
+
+
+def test_a_job_that_has_no_list_says_why(command, jobapi_server):
+    job_id = jobapi_server.submit(files={"requirements.txt": "no-such-package-of-ours==0\n"})
+    jobapi_server.wait_for(job_id)
+    done = command("environment", job_id)
+    assert (done.code, done.out) == (2, "")
+    assert f"Job {job_id} has no list of its packages: its environment is not made" in done.err
+    assert command("environment", "00000000-0000-0000-0000-000000000000").code == 2

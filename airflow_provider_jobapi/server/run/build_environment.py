@@ -20,6 +20,9 @@ import sys
 from pathlib import Path
 from typing import Mapping, Sequence  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
+INSTALLED = "installed.txt"
+"""The list of its packages in an environment, as ``pip freeze`` writes it."""
+
 _PIP = """\
 #!/bin/sh
 # The environment is shared with every job of the same requirements, so no job changes it.
@@ -126,6 +129,7 @@ def build(uv: str, python: str, requirements: Path, target: Path, version: str, 
         shutil.rmtree(str(part), ignore_errors=True)
         return code if code > 0 else 128 - code
     (part / "requirements.txt").write_bytes(requirements.read_bytes())
+    list_packages(uv, part, version)
     replace_pip(part)
     if version.startswith("2."):
         move_programs(part, target)
@@ -133,6 +137,15 @@ def build(uv: str, python: str, requirements: Path, target: Path, version: str, 
         subprocess.call([str(part / "bin" / "python"), "-m", "compileall", "-q", "-j0", str(part / "lib")])
     part.rename(target)
     return 0
+
+
+def list_packages(uv: str, part: Path, version: str) -> None:
+    """Write the list of the installed packages into an environment, for the record of each job that uses it."""
+    python = str(part / "bin" / "python")
+    freeze = [python, "-m", "pip", "freeze"] if version.startswith("2.") else [uv, "pip", "freeze", "--python", python]
+    with (part / INSTALLED).open("wb") as file:
+        if subprocess.call(freeze, stdout=file, stderr=subprocess.DEVNULL, env=pip_environment(os.environ)):
+            write_line("The packages of the environment could not be listed.")
 
 
 def replace_pip(part: Path) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run import build_environment, environment_collection
 from airflow_provider_jobapi.server.run.engines.local import can_protect
+from airflow_provider_jobapi.server.run.environment_record import heading
 from airflow_provider_jobapi.server.run.index_credentials import installer, netrc_of_user, secret_files
 from airflow_provider_jobapi.server.run.interpreters import COMMAND_TIMEOUT_SECONDS, Interpreter, Interpreters
 from airflow_provider_jobapi.server.store import layout
@@ -52,7 +53,7 @@ _NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_DIR"
 _UV_COMPILES = (3, 7)
 """The oldest Python whose modules uv compiles; ``build_environment.py`` does it for older ones."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Goes up when environments are made in another way, so that those of an earlier server are made again."""
 
 
@@ -65,6 +66,7 @@ class Environment:
     :ivar lock: The file that the job holds a shared lock on while it runs; None where the environment is its own.
     :ivar mounts: What the job cannot write to or read, as the supervisor takes it.
     :ivar needs_relay: Whether the step needs the relay that adds the credentials of package indexes.
+    :ivar record: What the record of its packages is made of.
     """
 
     programs: Path
@@ -72,6 +74,7 @@ class Environment:
     lock: Path | None
     mounts: dict[str, list[str]] = field(default_factory=dict)
     needs_relay: bool = False
+    record: dict[str, str] = field(default_factory=dict)
 
 
 class Environments:
@@ -161,7 +164,8 @@ class Environments:
         }
         if self.can_protect:
             mounts = mounts | {"read_only": [str(home)]}
-        return Environment(target / "bin", step, lock, mounts, bool(self.credentials))
+        about = {"target": str(target), "heading": heading(directory.name, python.version, requirements)}
+        return Environment(target / "bin", step, lock, mounts, bool(self.credentials), about)
 
     def _variables_of(self, plan: InstallPlan) -> dict[str, str]:
         """The installer's variables about what a job asks for: package indexes that it names, and prereleases."""

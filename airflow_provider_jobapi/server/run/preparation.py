@@ -105,6 +105,7 @@ def _spec(job: Job, settings: Settings, environment: Environment, uid: int | Non
         "holds": [] if environment.lock is None else [str(environment.lock)],
         "processes": settings.process_bound,
         "relay": environment.needs_relay,
+        "environment": environment.record,
     }
 
 

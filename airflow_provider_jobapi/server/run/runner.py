@@ -33,7 +33,7 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.run import verdict
+from airflow_provider_jobapi.server.run import environment_record, verdict
 from airflow_provider_jobapi.server.run.engines.base import Engine, EngineState, EngineStatus, PlacementRequest
 from airflow_provider_jobapi.server.run.environments import Environments
 from airflow_provider_jobapi.server.run.preparation import is_prepared, prepare
@@ -206,6 +206,7 @@ class Runner:
     def _update_pending(self, job: Job, status: EngineStatus) -> None:
         """Record RUNNING once the job's command runs, and until then why it does not run yet."""
         if started := verdict.read_start(job.directory):
+            self._record_environment(job)
             self._registry.start(job.key, started)
             return
         queued = status.state is EngineState.QUEUED
@@ -259,6 +260,7 @@ class Runner:
 
     def _finish(self, job: Job, record: dict[str, Any]) -> None:
         """Store the model of a job that has an exit record, and record its end."""
+        self._record_environment(job)
         if record["reason"] is None:
             # The command may have begun and ended between two turns.
             self._registry.start(job.key, datetime.fromisoformat(record["started"]))
@@ -269,6 +271,15 @@ class Runner:
             verdict.add_notice(job.directory, end.notice)
         self._end(job, end)
         verdict.tidy(job, end)
+
+    def _record_environment(self, job: Job) -> None:
+        """Keep the list of the packages that the job has; one that cannot be kept is no reason to fail."""
+        try:
+            environment_record.record(job.directory)
+        except FileNotFoundError:
+            pass  # no environment was made
+        except (OSError, ValueError) as error:
+            log.warning("The packages of job %s cannot be recorded: %s.", job.key.job_id, error)
 
     def _mark_lost(self, job: Job) -> None:
         """Record that a job is lost. Its processes are ended first, since its next try may start at once."""

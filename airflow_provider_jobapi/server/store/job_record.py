@@ -23,6 +23,9 @@ WAITING = (jobs.c.state == JobState.PENDING.value) & jobs.c.placed.is_(None)
 
 ENDED = tuple(state.value for state in JobState if state.ended)
 
+ENVIRONMENT_NAME = "environment.txt"
+"""The list of the packages that a job has, in its directory."""
+
 PREPARING = "Preparing"
 """The reason of a PENDING job whose inputs are being copied or whose environment is being made."""
 
@@ -68,6 +71,14 @@ class Job:
         """The job's directory in the client's storage."""
         return self.job_file.directory(self.key.job_id)
 
+    @property
+    def environment(self) -> str | None:
+        """The packages of the job as requirements that install the same; None until its environment is made."""
+        try:
+            return (self.directory / ENVIRONMENT_NAME).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
     def status(self) -> JobStatus:
         """Return the status object of the jobAPI contract."""
         return JobStatus(
@@ -82,6 +93,7 @@ class Job:
             exit_code=self.exit_code,
             storing_time=self.storing,
             data_version=data_version(self.job_file.job.inputs or ()),
+            environment=f"jobs/{self.key.job_id}/environment" if (self.directory / ENVIRONMENT_NAME).exists() else None,
         )
 
 

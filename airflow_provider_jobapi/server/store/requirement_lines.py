@@ -221,6 +221,12 @@ def _option_problem(line: str, installs: Installs) -> str:
     return "is an option; only packages are allowed, such as tensorflow==2.21.0."
 
 
+def is_index_option(line: str) -> bool:
+    """Whether a line names a package index."""
+    option = _OPTION.fullmatch(line)
+    return option is not None and option["name"] in _INDEX_OPTIONS
+
+
 def _index_problem(value: str, installs: Installs) -> str:
     if not value or re.search(r"\s", value):
         return "is an option that names no package index; give its name or its address after it."

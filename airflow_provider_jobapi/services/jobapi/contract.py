@@ -151,6 +151,11 @@ def _page(after: str | None) -> dict[str, str]:
     return {"limit": str(LISTING_PAGE)} | ({} if after is None else {"after": after})
 
 
+def environment(job_id: str) -> Request:
+    """Request the list of the job's packages."""
+    return Request("GET", _job(job_id, "environment"), f"the environment of job {job_id}")
+
+
 def storage() -> Request:
     """Request the storage of the jobs' files."""
     return Request("GET", "/storage", "the storage")
@@ -179,6 +184,8 @@ def _status(content: Mapping[str, Any], what: str) -> JobStatus:
         raise BrokenContract(f"The service's {what} has no usable {where}.") from None
     words = {name: sentence(getattr(read, name)) for name in ("container_id", "name")}
     words["message"] = sentence(read.message, 2_000)
+    if read.environment is not None:
+        words["environment"] = sentence(read.environment, 200)
     reason = None if read.reason is None else sentence(read.reason)
     return read.model_copy(update={"reason": reason, **words})
 
@@ -294,6 +301,15 @@ def check_s3(storage: Storage, url: str) -> None:
     for name, allowed in _S3_FIELDS.items():
         if not re.fullmatch(allowed, getattr(storage, name)):
             raise BrokenContract(f"The service's storage is S3 with an invalid {name}.")
+
+
+def read_environment(answer: Answer) -> str | None:
+    """Read the list of a job's packages; None where it has none yet."""
+    found = read_object(answer, "environment").get("environment")
+    text = found.get("requirements") if isinstance(found, dict) else None
+    if not isinstance(text, str) and found is not None:
+        raise BrokenContract("The service's environment of the job has no requirements.")
+    return text
 
 
 def read_objects(answer: Answer) -> tuple[list[tuple[str, int, str | None]], str | None]:

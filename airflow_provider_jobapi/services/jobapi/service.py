@@ -169,6 +169,18 @@ class JobApiService:
         with self._client.isolated(STOP) as client:
             client.send(contract.stop(_job_id(handle)))
 
+    def environment(self, handle: Handle) -> str | None:
+        """Return the job's packages as requirements that install the same; None where no list of them is kept.
+
+        :raises JobNotFound: when there is no such job.
+        """
+        job_id = _job_id(handle)
+        try:
+            return contract.read_environment(self._client.send(contract.environment(job_id)))
+        except JobNotFound:
+            self.status(handle)  # an earlier server knows the job, and keeps no list
+            return None
+
     def model(self, handle: Handle) -> Model | None:
         """Return the model that the job has left; None when it left none."""
         found = find_model(self._client, _job_id(handle))

@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.server.run.environment_record import record
 from tests.harness.bench import Bench
 from tests.harness.packages import Index, write_wheel
 
@@ -134,6 +137,51 @@ def test_a_file_with_another_hash_is_not_installed(tmp_path, folder):
         job = bench.wait(bench.submit(files={"requirements.txt": text}, command=INSTALL), timeout=300)
         assert (job.state, job.reason) == ("FAILED", "EnvironmentFailed")
         assert "Hash mismatch" in bench.log(job)
+
+
+def test_the_environment_of_a_job_is_listed_and_makes_the_same_again(tmp_path, folder, other):
+    with Index(folder) as own, Index(other) as index:
+        allowed = (("small", index.url), ("unused", "https://unused.example/simple"))
+        with Bench(tmp_path / "bench", index=own.url, allow_index=allowed) as bench:
+            text = "--extra-index-url small  # of the CPU\ntop\n"
+            job = bench.submit(SHOW, files={"requirements.txt": text}, command=INSTALL)
+            assert (job.environment, job.status().environment) == (None, None)
+            job = bench.wait(job, timeout=300)
+            assert job.status().to_wire()["environment"] == f"jobs/{job.key.job_id}/environment"
+            version = ".".join(map(str, sys.version_info[:2]))
+            first, *lines = (job.environment or "").splitlines()
+            assert first.startswith(f"# The packages of job {job.key.job_id}, Python {version}.")
+            assert lines == [
+                *(f"# jobapi: requires-python =={version}.*", "# jobapi: exact", "--extra-index-url small"),
+                *("net==2.0", "top==1.0+cpu"),
+            ]
+            write_wheel(folder, "net", version="3.0")
+            assert installed(bench, job.environment or "") == "['net==2.0', 'top==1.0+cpu']"
+            assert installed(bench, text + "# once more\n") == "['net==3.0', 'top==1.0+cpu']"
+            shared = bench.wait(bench.submit(SHOW, files={"requirements.txt": text}, command=INSTALL), timeout=300)
+            assert (shared.environment or "").splitlines()[1:] == lines
+
+
+def test_what_a_job_puts_in_the_place_of_the_list_is_not_followed(tmp_path):
+    """A package's build runs as the job's user, who makes the environment."""
+    home, venv = tmp_path / "job", tmp_path / "venv"
+    home.mkdir()
+    venv.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    about = {"target": str(venv), "heading": "# heading\n"}
+    (home / "spec.json").write_text(json.dumps({"environment": about}))
+    place = venv / "installed.txt"
+    for hostile in (lambda: place.symlink_to(tmp_path / "secret"), lambda: os.mkfifo(place), place.mkdir):
+        hostile()
+        with pytest.raises((OSError, ValueError)):
+            record(home)
+        place.rmdir() if place.is_dir() else place.unlink()
+    place.write_bytes(b"a @ https://user:s3cr3t@host/a.whl\n\xff==1\n")
+    record(home)
+    assert (home / "environment.txt").read_text() == "# heading\na @ https://***@host/a.whl\n\ufffd==1\n"
+    place.write_text("later==1\n")
+    record(home)
+    assert "later" not in (home / "environment.txt").read_text()
 
 
 def test_requires_python_chooses_the_python_and_refuses_what_is_not_there(tmp_path):

@@ -40,6 +40,14 @@ def test_train_and_fetch(inline, served, tmp_path):
     assert run.xcom("train", "trainingStatus")["status"] == "SUCCESSFUL"
 
 
+def test_a_script_that_lacks_a_package_says_which(inline, served, capfd):
+    script = "raise ModuleNotFoundError(\"No module named 'sklearn'\")\n"
+    run = inline.run("train_from_conf", {"script": script, "requirements": ""})
+    assert run.states == {"train": "failed"}
+    said = "".join(capfd.readouterr()).partition("JobFailed")[2]
+    assert "no module sklearn: add its package, scikit-learn, to requirements.\n" in said.replace("\\n", "\n")
+
+
 def test_a_failed_script_is_a_failed_task(inline, served, capfd):
     run = inline.run("train_from_conf", {"script": "print('so it is')\nraise SystemExit(3)\n", "requirements": ""})
     assert run.states == {"train": "failed"}

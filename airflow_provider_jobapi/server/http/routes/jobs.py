@@ -41,6 +41,19 @@ class JobPage(BaseModel):
     next: str | None = Field(description="the `after` of the next page; null at the end")
 
 
+class Environment(BaseModel):
+    """The Python environment of a job."""
+
+    requirements: str = Field(description="a requirements.txt that makes it again")
+
+
+class EnvironmentAnswer(BaseModel):
+    """The Python environment of a job, or null."""
+
+    job_id: str
+    environment: Environment | None
+
+
 _JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
 
 
@@ -145,6 +158,23 @@ def delete_job(request: Request, server: Components, client: ClientId, job_id: J
     server.registry.delete(JobKey(client, job_id))
     audit(request, "delete job", client, job=job_id)
     return Response(status_code=204)
+
+
+@router.get(
+    "/{job_id}/environment",
+    summary="Get the packages of a job",
+    description=(
+        "The packages that its Python environment has, as requirements that install the same. `environment` is null "
+        "until it is made."
+    ),
+    response_model=EnvironmentAnswer,
+    response_description="The packages, or null",
+    responses=documented(**JOB_ERRORS),
+)
+def get_environment(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
+    """Return the packages of a job."""
+    text = server.registry.get(client, job_id).environment
+    return JSONResponse({"job_id": job_id, "environment": None if text is None else {"requirements": text}})
 
 
 _LOG_HEADERS = {
