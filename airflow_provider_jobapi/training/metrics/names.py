@@ -32,11 +32,10 @@ METRICS = _these(
 
 LIKELY_METRICS = _these(
     """
-    error err merror errors cost score scores precision recall sensitivity specificity map ap ar r2 l1 l2 kl
-    divergence entropy likelihood objective reward rew return returns value gini kappa fbeta f2 correlation
-    corr pearson spearman pearsonr spearmanr matthews em match hit hits hitrate variance residual distance
-    similarity fitness energy regret wasserstein hamming jaccard ce huber quantile margin surprise improve roc
-    improvement coherence mauc r likelihoods
+    error err merror errors cost score scores precision recall sensitivity specificity map ap aps apm apl ar r2 l1 l2 kl
+    divergence entropy likelihood objective reward rew return returns gini kappa explained squared fbeta f2 correlation
+    corr pearson spearman pearsonr spearmanr matthews em hitrate fitness regret wasserstein hamming jaccard ce huber
+    quantile roc coherence mauc r likelihoods
     """
 )
 """Words that make a name a metric where the value is no whole number, or the line names its step."""
@@ -46,7 +45,7 @@ COMPANIONS = frozenset({"lr", "learning", "grad", "gradient", "gnorm", "gradnorm
 
 NO_METRICS = _these(
     """
-    time times timestamp sec secs second seconds ms msec mins minute minutes hour hours day days date eta
+    time times dur timestamp sec secs second seconds ms msec mins minute minutes hour hours day days date eta
     elapsed remaining best duration runtime walltime wall latency speed throughput fps ips qps wps ups wpb bsz
     tps mfu hfu flops flos tflops samples sample examples example tokens images imgs instances rows row lines
     columns cols num nums n nb number count counts cnt size sizes length len dim dims shape width height
@@ -85,7 +84,7 @@ MODIFIERS = _these(
     objectness rpn contrastive triplet auxiliary aux student teacher distillation mlm nsp ctc attention word
     char token sentence pixel class top under area pr curve adjusted adj explained norm normalized rate
     exact cumulative discounted gain intersection over union peak signal noise to index coefficient with
-    euclidean overall global local mode model network net q td target ema
+    euclidean distance overall global local mode model network net q td target ema
     """
 )
 """Words that may stand around a metric's: ``Avg. training loss``, ``Area under ROC``, ``RMSE on test data``."""
@@ -97,6 +96,8 @@ _BETWEEN = frozenset({"with", "of", "at", "in", "on", "for", "to", "by", "from"}
 
 _AROUND = MODIFIERS | BOUNDS | {"s"}
 _ALL = METRICS | LIKELY_METRICS | COMPANIONS | NO_METRICS | BOUNDS | PLACES | MODIFIERS
+_SURE = re.compile(r".*(?:loss|accuracy|acc)|loss(?:es|.)?[0-9]{0,3}")
+_ASIDE = re.compile(r" \([^()]{0,60}\)")
 _FILE = re.compile(r"\.(?:py|cc|cpp|cu|c|h|hpp|rs|java|scala|js|json|ya?ml|txt|csv|h5|keras|pt|pth|ckpt|bin|log)\b")
 
 
@@ -125,8 +126,10 @@ def spelled(name: str) -> str:
 def kind_of(name: str) -> Kind:
     """What a name says of its value."""
     lowered = name.lower().strip()
-    if lowered in PLACES or lowered == "v_num":
-        return Kind.PLACE if lowered in PLACES else Kind.NONE
+    if lowered in PLACES:
+        return Kind.PLACE
+    if lowered in {"v_num", "data"} or lowered.endswith(("/s", "/sec")):
+        return Kind.NONE
     words = _words(name)
     if words & NO_METRICS or _FILE.search(lowered):
         return Kind.NONE
@@ -137,11 +140,11 @@ def kind_of(name: str) -> Kind:
 
 
 def _metric_of(words: frozenset[str]) -> Kind:
-    if words & METRICS or any(word.endswith(("loss", "accuracy")) or word.startswith("loss") for word in words):
+    if words & METRICS or any(_SURE.fullmatch(word) for word in words):
         return Kind.METRIC
     if words & COMPANIONS:
         return Kind.COMPANION
-    return Kind.LIKELY if words & LIKELY_METRICS else Kind.UNKNOWN
+    return Kind.LIKELY if words & LIKELY_METRICS and words != {"r"} else Kind.UNKNOWN
 
 
 def is_phrase(name: str, strangers: int) -> bool:
@@ -149,8 +152,8 @@ def is_phrase(name: str, strangers: int) -> bool:
 
     :param strangers: How many words before the metric's may be unknown: one of ``decoder loss``, none of ``loss fell``.
     """
-    words = name.split()
-    if len(words) == 1:
+    words = _ASIDE.sub("", name).split() if "(" in name else name.split()
+    if len(words) <= 1:
         return True
     if words[0].lower() in _BETWEEN:
         return False

@@ -27,7 +27,7 @@ _WORD = r"[^\W\d][\w./'^*%+-]{0,99}(?:@[\d.]{1,8}(?:[:-][\d.]{1,8}(?=[ :=]))?)?"
 _END = r"(?=[ \t;|)\]}>]|,(?!\s?[-+.]?\d)|\.(?:\s|$)|$)"
 _PAIR = re.compile(
     rf"(?P<name>{_WORD}(?: {_WORD}| \([\w .-]{{1,30}}\)){{0,7}})(?P<by>:[ \t]?|[ \t]?=[ \t]?|[ \t])"
-    rf"{VALUE}(?:\s?(?:\+/-|±|\+)\s?{_DIGITS})?{_END}(?P<beside>[ \t]?\([^()]{{0,60}}\))?"
+    rf"{VALUE}(?:\s?(?:\+/-|±|\+)\s?{_DIGITS})?(?:\s?dB)?{_END}(?P<beside>[ \t]?\([^()]{{0,60}}\))?"
 )
 _TIGHT = re.compile(
     rf"(?<![^\s\[({{,;|])([^\W\d][\w./@-]{{0,{NAME_LIMIT - 1}}})=({NUMBER})(%)?"
@@ -43,7 +43,10 @@ _BESIDE = re.compile(
 """What may stand between pairs and is none: ``1s``, ``time: 0.3 sec``, ``(best 0.2)``, ``eta: 0:01:00``."""
 
 _NEXT = re.compile(r"\t|,\s|,$| - |\||; ?|$")
-_SEPARATORS = re.compile(r"(?:[\s,;:|*•·>()\[\]{}–—-]|[./](?=\s|$)){1,400}")
+_SEPARATORS = re.compile(r"(?:[\s,;:|*•·=>()\[\]{}–—-]|[./](?=\s|$)){1,400}")
+_LABEL = re.compile(r"(?!\w*(?i:error|warning|exception|usage)\b)[^\W\d][\w-]{0,30}:[ \t](?=[^\W\d])")
+"""A word before a name: ``done: loss 0.5``."""
+
 _CALL = re.compile(r"[\w\]`]\(")
 _QUOTED = re.compile(r"(?<!\w)(?:\"[^\"]*\"|`[^`]*`|'[^']*'(?!\w))|“[^“”]*”")
 
@@ -120,6 +123,9 @@ def _in_turn(line: str) -> tuple[list[Pair], bool]:
             position = beside.end()
             continue
         closed, segment = False, []
+        if label := _LABEL.match(line, position):
+            position = label.end()
+            continue
         following = _NEXT.search(line, position)
         position = max(position + 1, following.start() if following else end)
     return found + segment, closed
@@ -130,13 +136,13 @@ def _parts(gap: str) -> bool:
 
 
 def _read(found: re.Match[str]) -> Pair | None:
-    name, by = found["name"], found["by"]
+    name, by = found["name"].removesuffix(" of"), found["by"]
     value = value_of(found)
     digits = found["number"] or ""
     whole = bool(digits) and digits.lstrip("+-").isdigit() and found["percent"] is None
     if value is None or (found["done"] is not None and kind_of(name) is Kind.UNKNOWN):
         return None
-    if by.strip() == "" and (whole or not is_phrase(name, 0) or kind_of(name) in (Kind.UNKNOWN, Kind.COMPANION)):
+    if by.strip() == "" and (whole or not is_phrase(name, 0) or kind_of(name) is Kind.UNKNOWN):
         return None
     if by == ":" and whole and kind_of(name) is not Kind.METRIC:
         return None
@@ -174,8 +180,8 @@ def chosen(pairs: Iterable[Pair], *, placed: bool, closed: bool) -> list[Pair]:
         for pair, kind in kinds
         if kind is Kind.METRIC
         or (kind is Kind.LIKELY and (_is_measured(pair, placed) or measures) and (closed or not pair.whole))
-        or (kind is Kind.UNKNOWN and placed and closed and (measures or pair.by == "="))
-        or (kind is Kind.COMPANION and measures and closed)
+        or (kind is Kind.UNKNOWN and placed and closed and (measures or (pair.by == "=" and not pair.whole)))
+        or (kind is Kind.COMPANION and measures and (closed or placed))
     ]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from airflow_provider_jobapi.training.metrics import readers
+from airflow_provider_jobapi.training.metrics.dicts import Unfinished
 from airflow_provider_jobapi.training.metrics.measured import Measured
 from airflow_provider_jobapi.training.metrics.names import spelled
 from airflow_provider_jobapi.training.metrics.pairs import NUMBER
@@ -120,6 +121,12 @@ RULES = (
         re.compile(rf"\s{{0,40}}(?P<name>Current function value): (?P<value>{NUMBER})\s*\Z"),
     ),
     Rule(
+        "value = name",
+        "AutoGluon",
+        "\t0.8512\t = Validation score   (accuracy)",
+        re.compile(rf"\s{{1,20}}(?P<value>{NUMBER})\s{{1,8}}=\s(?P<name>Validation score\s{{1,4}}\([\w-]{{1,40}}\))"),
+    ),
+    Rule(
         "box",
         "Lightning, Stable-Baselines3, and others that print two columns",
         "│         test_acc          │    0.9700000286102295     │",
@@ -167,7 +174,7 @@ TABLE = Rule(
     "table",
     "fastai, Ultralytics' YOLO, scikit-learn's gradient boosting",
     "epoch     train_loss  valid_loss  accuracy  time\n0         0.512345    0.412345    0.812000  00:12",
-    re.compile(r"[\s|│┃]{0,60}[\w/#]{1,20}[\s|│┃]"),
+    re.compile(r"[\s|│┃]{0,60}[\w/#.-]{1,20}[\s|│┃]"),
     readers.read_table,
 )
 KERAS_RULE = Rule(
@@ -204,6 +211,7 @@ class LinePatterns:
         self._summary = False
         self._in_call = False
         self._skip = False
+        self._dict = Unfinished()
 
     def read(self, text: str) -> Measured:
         """Find the metrics of a line."""
@@ -238,12 +246,13 @@ class LinePatterns:
         rest, phase = without_prefix(line)
         if rest is not line and (measured := self._read_keras(rest)):
             return measured
-        if not _VALUES.search(rest):
+        rest = self._dict.feed(rest) or rest
+        if self._dict.pending or not _VALUES.search(rest):
             self._read_words(rest)
             return Measured({}, None)
         rule, found = self._ask(Line(rest, self._titles))
-        if found.rest.strip() and not found.values:
-            return self._read_other(found.rest.strip())
+        if found.rest and not found.values:
+            rule, found = self._ask(Line(found.rest))
         if not found.values and not found.place and self._read_titles(rest):
             return Measured({}, None)
         values = self._at.named(found.values, found.phase or phase or self._at.phase) if found.values else {}

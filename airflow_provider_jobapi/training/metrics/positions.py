@@ -17,7 +17,7 @@ _EPOCH = re.compile(
     rf"""(?ix)(?<![\w./-]) (?:(?P<phase>{PHASE})[ ]?[_-]?)? (?:epoch|ep)(?:\((?P<mode>\w{{1,12}})\))?
     \s{{0,4}}[:=\#]?\s{{0,4}} (?P<bracket>[\[(]?)\s{{0,12}} (?P<epoch>\d{{1,9}}(?:\.\d{{1,9}})?)
     (?:\s?(?:/|of)\s?(?P<epochs>\d{{1,9}}))? \s{{0,4}}[\])]? (?![\w.]*\w|%)
-    (?:\s{{0,3}}[\[(]\s{{0,12}}(?P<batch>\d{{1,12}})\s?/\s?(?P<batches>\d{{1,12}})(?:\s?\(\d{{1,3}}(?:\.\d{{1,3}})?%\))?
+    (?:\s{{0,3}}[\[(]\s{{0,12}}(?P<batch>\d{{1,12}})\s?/\s?(?P<batches>\d{{1,12}})(?:\s?\(\s{{0,3}}\d{{1,3}}(?:\.\d{{1,3}})?%\))?
     \s{{0,4}}[\])])?"""
 )
 """``Epoch 3/10``, ``epoch=3``, ``Epoch [3/10]``, ``Epoch: [0][  10/5005]``, ``Train Epoch: 1 [640/60000 (1%)]``."""
@@ -41,9 +41,17 @@ _HEADS = re.compile(
 """What a line begins with: ``[0/5][300/1583]``, ``[1,  2000]``, ``[10/100]``, ``[10]``, ``10/100``."""
 
 _COUNT = re.compile(
-    r"[\[(]\s{0,12}(?P<batch>\d{1,12})\s?/\s?(?P<batches>\d{1,12})(?:\s?\(\d{1,3}(?:\.\d{1,3})?%\))?\s{0,4}[\])]"
+    r"(?<![\w./])(?P<batch2>\d{1,12})\s?/\s{0,8}(?P<batches2>\d{1,12})(?= (?:batch|iter|step))"
+    r"|[\[(]\s{0,12}(?P<batch>\d{1,12})\s?/\s?(?P<batches>\d{1,12})(?:\s?\(\s{0,3}\d{1,3}(?:\.\d{1,3})?%\))?\s{0,4}[\])]"
 )
-"""The batch of how many in brackets, anywhere: ``[ 6464/60000]``."""
+"""The batch of how many, in brackets or with its unit: ``[ 6464/60000]``, ``200/2983 batches``."""
+
+_PREPOSITIONS = (" at ", " after ", " in ", " for ", " of ")
+_WITHIN = re.compile(
+    r"(?i)(?<![^\s>=-])([^\W\d][^:=|,\t\d]{0,80}?) (?:at|after|in|for|of) (?:the )?"
+    r"((?:global )?(?:step|epoch|iteration|iter|round|batch|episode) ?#?\d{1,12}(?:/\d{1,12})?)(?= ?[:=] ?[-+.\d])"
+)
+"""A name with the place behind it: ``loss at step 100: 0.5``."""
 
 _WORTH = re.compile(r"(?i)ep|iter|itr|step|round|update|trial|generation|batch|\[|\(|/")
 
@@ -90,21 +98,25 @@ def find_place(text: str) -> tuple[Place, str]:
     """Find where a line says that the training is; returns it, and the line with a tab where it said it."""
     if not _WORTH.search(text):
         return NOWHERE, text
+    if any(word in text for word in _PREPOSITIONS):
+        text = _WITHIN.sub(r"\2\t\1", text, count=1)
     head = _HEADS.match(text)
     if head is not None:
         rest = text[head.end() :]
         return _of_head(head), f"\t{rest.removeprefix(':')}"
     epoch, step = _EPOCH.search(text), _STEP.search(text)
+    if epoch is not None and "." in epoch["epoch"] and "=" not in epoch[0]:
+        epoch = None  # the end of a name: ``accuracy over epoch: 0.72``
     if epoch is None and step is None:
         count = _COUNT.search(text)
         if count is None:
             return NOWHERE, text
-        return Place(batch=int(count["batch"]), batches=int(count["batches"])), _without(text, count)
+        return Place(None, None, *_of_count(count)), _without(text, count)
     place = _of(epoch, step)
     rest = _without(text, *(each for each in (epoch, step) if each is not None))
     if place.batch is None and place.step is None and (count := _COUNT.search(rest)):
         rest = _without(rest, count)
-        place = Place(place.epoch, place.epochs, int(count["batch"]), int(count["batches"]), phase=place.phase)
+        place = Place(place.epoch, place.epochs, *_of_count(count), phase=place.phase)
     return place, rest
 
 
@@ -128,6 +140,10 @@ def usable_step(value: object) -> float | None:
     except OverflowError:
         return None
     return step if math.isfinite(step) and abs(step) <= 2.0**53 else None
+
+
+def _of_count(count: re.Match[str]) -> tuple[int, int]:
+    return int(count["batch"] or count["batch2"]), int(count["batches"] or count["batches2"])
 
 
 def _of_head(head: re.Match[str]) -> Place:

@@ -106,7 +106,7 @@ def read_tqdm(bar: re.Match[str], line: Line) -> Found:
     values = as_values(chosen(pairs, placed=True, closed=True))
     done = part(int(count[1]), int(count[2])) if count else part(int(bar[1]), 100)
     phase = at.phase or phase_of(before.strip().split(" ")[0])
-    found = Found(values, at, phase=phase, redrawn=True, rest=tail if bracket else "")
+    found = Found(values, at, phase=phase, redrawn=True, rest=tail.strip() if bracket else "")
     if at.epoch is not None:
         from_zero = bool(_LIGHTNING.fullmatch(before))
         found.place = Place(at.epoch, at.epochs, round(done * 10**9), 10**9, from_zero=from_zero)

@@ -13,7 +13,7 @@ from airflow_provider_jobapi.training.metrics.positions import Place
 MOST_COLUMNS = 40
 _COLUMNS = re.compile(r"\s{2,}|\t|\s?[|│┃]\s?")
 _TITLE = re.compile(r"[^\W\d][^\s].{0,60}|[^\W\d]")
-_PLACES = frozenset({"epoch", "epochs", "step", "iter", "iteration", "round", "#"})
+_PLACES = frozenset({"epoch", "epochs", "step", "iter", "iteration", "round", "e", "#"})
 _CELL = re.compile(rf"({NUMBER})(%)?")
 _OF = re.compile(r"(\d{1,9})/(\d{1,9})")
 _BAR = re.compile(r":?\s+\d{1,3}%[|]")
@@ -23,11 +23,13 @@ _BAR = re.compile(r":?\s+\d{1,3}%[|]")
 class Titles:
     """The titles of a table's columns.
 
-    :ivar columns: The names, without the first one's.
+    :ivar columns: The names of the columns that are measured.
+    :ivar places: How many columns before them say where the training is.
     :ivar label: What the first cell of a row of measurements says, where it is a text; None where it is a place.
     """
 
     columns: tuple[str, ...]
+    places: int = 1
     label: str | None = None
 
 
@@ -42,38 +44,43 @@ class Row:
 def read_titles(line: str) -> Titles | None:
     """Read a line as the titles of a table; None where it is none.
 
-    The first title names a place, as ``epoch`` does, or is the ``Class`` of YOLO's evaluation; another is a metric's.
+    The first title names a place, as ``epoch`` does, or is the ``Class`` of YOLO's evaluation; or all name metrics.
     """
-    if any(sign in line for sign in "=;{}"):
+    first = line.lstrip(" \t|│┃").partition(" ")[0].partition("\t")[0].lower()
+    if not (first in _PLACES or first == "class" or line[:1] in "|│┃") or any(sign in line for sign in "=;{}"):
         return None
     cells = _cells(_BAR.split(line)[0])
-    single = line.split()
-    if cells and len(cells) == 1:
-        cells = single
-    if len(cells) < 2 or len(cells) > MOST_COLUMNS or cells[0].lower() not in _PLACES | {"class"}:
+    cells = line.split() if len(cells) == 1 else cells
+    if not 2 <= len(cells) <= MOST_COLUMNS or not all(_TITLE.fullmatch(cell) or cell == "#" for cell in cells):
         return None
-    if not all(_TITLE.fullmatch(cell) for cell in cells[1:]):
-        return None
-    columns = tuple(cell.split("(")[-1].strip(")") if "(" in cell or ")" in cell else cell for cell in cells[1:])
-    measures = any(kind_of(cell) in (Kind.METRIC, Kind.LIKELY) for cell in columns)
-    return Titles(columns, "all" if cells[0].lower() == "class" else None) if measures else None
+    places = 0
+    while places < len(cells) and cells[places].lower() in _PLACES:
+        places += 1
+    label = "all" if cells[0].lower() == "class" else None
+    columns = tuple(cell.split("(")[-1].strip("):") for cell in cells[places if label is None else 1 :])
+    kinds = [kind_of(cell) for cell in columns]
+    measured = [kind in (Kind.METRIC, Kind.LIKELY) for kind in kinds]
+    if places or label:
+        return Titles(columns, places, label) if any(measured) else None
+    return Titles(columns, 0) if all(measured) and line.count("|") > len(columns) else None
 
 
 def read_row(line: str, titles: Titles) -> Row | None:
     """Read a line as a row below titles; None where it is none."""
     cells = _BAR.split(line)[0].replace("|", " ").replace("│", " ").replace("┃", " ").split()
-    if len(cells) != len(titles.columns) + 1:
+    first = titles.places if titles.label is None else 1
+    if len(cells) != len(titles.columns) + first:
         return None
     if titles.label is not None:
         return Row(_values(titles.columns, cells[1:])) if cells[0] == titles.label else Row()
-    place = _place(cells[0])
-    if place is None:
+    place = _place(cells[first - 1]) if first else Place()
+    if place is None or (not first and not all(_CELL.fullmatch(cell) for cell in cells)):
         return None
-    return Row(_values(titles.columns, cells[1:]), place)
+    return Row(_values(titles.columns, cells[first:]), place)
 
 
 def _cells(line: str) -> list[str]:
-    return [cell for cell in _COLUMNS.split(line.strip()) if cell]
+    return [cell.strip() for cell in _COLUMNS.split(line.strip()) if cell.strip()]
 
 
 def _place(cell: str) -> Place | None:

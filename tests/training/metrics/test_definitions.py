@@ -204,7 +204,7 @@ def test_a_regex_that_is_a_little_slow_on_every_line_is_given_up_too():
 
 
 def test_a_million_names_are_counted_and_told_once():
-    metrics, said = metrics_of(*(f"step=1 m{number}=1" for number in range(20_000)))
+    metrics, said = metrics_of(*(f"step=1 m{number}=1.5" for number in range(20_000)))
     content = metrics.content("j")
     assert len(content["metrics"]) == MOST_NAMES
     assert content["left_out"] == 10_000
@@ -212,7 +212,7 @@ def test_a_million_names_are_counted_and_told_once():
 
 
 def test_forty_metrics_in_turn_do_not_drive_each_other_out():
-    content = metrics_of(*(f"step={number} m{number % 40}=1" for number in range(400)))[0].content("j")
+    content = metrics_of(*(f"step={number} m{number % 40}=1.5" for number in range(400)))[0].content("j")
     assert len(content["metrics"]) == MOST_NAMES
     assert {metric["count"] for metric in content["metrics"].values()} <= {9, 10}
     assert content["left_out"] == 8
