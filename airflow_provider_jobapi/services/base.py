@@ -162,6 +162,38 @@ class LogFollower(Protocol):
         """Ask the service to stop the job; a job that has ended is no error."""
 
 
+@dataclass(frozen=True, slots=True)
+class ScalarChunk(LogChunk):
+    """The result of one read of a job's scalars: the points that it wrote into event files of TensorBoard.
+
+    Each line is one of :mod:`~airflow_provider_jobapi.training.jobapi_metrics`, with the time of the point.
+
+    :ivar at_end: Whether the service had no more when it answered.
+    """
+
+    at_end: bool = False
+
+
+@runtime_checkable
+class ScalarFollower(Protocol):
+    """What a :class:`LogFollower` also is where its service reads the job's event files.
+
+    The scalars can be read from their start again, as long as the job is known.
+
+    :ivar has_scalars: Whether the job has any, as far as is known from what was read of its log.
+    """
+
+    has_scalars: bool
+
+    async def read_scalars(self, cursor: Cursor) -> ScalarChunk:
+        """Return the points after the cursor; waits until there are some, or the job is over.
+
+        May be called while a :meth:`LogFollower.read` waits, whose answers say whether there is anything to read.
+
+        :raises TrainingError: as a read of the log.
+        """
+
+
 class TrainingService(Protocol):
     """A system that runs jobs; called from a worker."""
 

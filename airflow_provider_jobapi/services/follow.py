@@ -13,10 +13,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone, ServiceUnavailable
-from airflow_provider_jobapi.services.retry import Outage
+from airflow_provider_jobapi.services.base import ScalarFollower
+from airflow_provider_jobapi.services.retry import Outage, backoff
 
 if TYPE_CHECKING:
-    from airflow_provider_jobapi.services.base import Cursor, LogFollower
+    from airflow_provider_jobapi.services.base import Cursor, LogFollower, ScalarChunk
     from airflow_provider_jobapi.training.logs import LogChunk
 
 OpenFollower = Callable[[], Awaitable["LogFollower"]]
@@ -75,11 +76,13 @@ class Limits:
     :ivar read: For the answer to one read; a long poll is at most 25 seconds.
     :ivar end_of_stopped: For the end of a job after it was asked to stop, so that its last lines are shown.
     :ivar complete_log: For more lines of a job that is over, where the service does not say that its log is complete.
+    :ivar scalars: For the last scalars of a job whose log is complete.
     """
 
     read: float = 120.0
     end_of_stopped: float = 120.0
     complete_log: float = 30.0
+    scalars: float = 30.0
 
 
 async def follow(
@@ -89,6 +92,7 @@ async def follow(
     take: Callable[[LogChunk, LogFollower], Awaitable[None]],
     patience: float,
     warn: Warn,
+    take_scalars: Callable[[ScalarChunk], Awaitable[None]] | None = None,
     finish: Callable[[], Awaitable[None]] | None = None,
     deadline: Deadline | None = None,
     fail_early: bool = False,
@@ -104,6 +108,8 @@ async def follow(
     :param take: Takes what one read brought.
     :param patience: Seconds without an answer after which following ends as UNREACHABLE.
     :param warn: Called when the service stops to answer, when it answers again, and when the deadline stops the job.
+    :param take_scalars: Takes what one read of the scalars brought, where the service has them. They are read beside
+        the log, which waits for none of them; their errors are not said and end nothing.
     :param finish: Called at the end, while the follower is still open.
     :param fail_early: Whether an error that time does not cure ends it before the first answer. After that every
         error is waited for: a proxy in front of a service that restarts may answer anything.
@@ -115,13 +121,16 @@ async def follow(
         tasks: set[asyncio.Task[Followed]] = {reading}
         if deadline is not None:
             tasks.add(asyncio.create_task(following.keep(deadline)))
+        scalars = asyncio.create_task(following.read_scalars(take_scalars))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             followed = (reading if reading in done else done.pop()).result()
+            if following.misses_scalars:
+                await asyncio.wait({scalars}, timeout=limits.scalars)
         finally:
-            for task in tasks:
+            for task in (*tasks, scalars):
                 task.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.wait({*tasks, scalars})
         if finish is not None:
             await finish()
         return followed
@@ -178,15 +187,23 @@ class _Following:
         self._interrupted = False
         self._last_news = time.monotonic()
         self._read_timeout: asyncio.Timeout | None = None
+        self._follower: LogFollower | None = None
+        self._reading = asyncio.Event()
+        self._log_is_complete = False
+
+    @property
+    def misses_scalars(self) -> bool:
+        """Whether the job is over and has scalars, of which the last may be unread."""
+        return self._log_is_complete and isinstance(self._follower, ScalarFollower) and self._follower.has_scalars
 
     async def read_to_end(self) -> Followed:
         """Read until the job is over, gone, or out of reach."""
         outage = Outage(self._patience, self._warn)
-        follower: LogFollower | None = None
         while True:
             try:
+                follower = self._follower
                 if follower is None:
-                    follower = await self._stack.enter_async_context(await self._open())
+                    follower = self._follower = await self._stack.enter_async_context(await self._open())
                 chunk = await self._read(follower)
             except JobGone as error:
                 return Followed(End.TIMEOUT if self.timed_out else End.OVER, error)
@@ -195,8 +212,9 @@ class _Following:
                 if pause is None:
                     return Followed(End.UNREACHABLE, error)
                 if isinstance(error, ConnectionProblem):
+                    self._follower = None
+                    self._reading.clear()
                     await self._stack.aclose()
-                    follower = None
                 await asyncio.sleep(pause)
                 continue
             if chunk is None:
@@ -208,6 +226,7 @@ class _Following:
             self._cursor = chunk.cursor
             await asyncio.sleep(0)  # for the deadline, whatever the follower does
             if self._is_last(chunk):
+                self._log_is_complete = True
                 return Followed(End.TIMEOUT if self.timed_out else End.OVER)
 
     async def keep(self, deadline: Deadline) -> Followed:
@@ -231,11 +250,34 @@ class _Following:
             await asyncio.sleep(self._limits.end_of_stopped)
         return Followed(End.TIMEOUT)
 
+    async def read_scalars(self, take: Callable[[ScalarChunk], Awaitable[None]] | None) -> None:
+        """Read the scalars beside the log, where somebody takes them and the service has them."""
+        cursor, failures = None, 0
+        while take is not None:
+            await self._reading.wait()
+            follower = self._follower
+            if not isinstance(follower, ScalarFollower):
+                return
+            try:
+                async with asyncio.timeout(self._limits.read):
+                    chunk = await follower.read_scalars(cursor)
+            except Exception as error:  # noqa: BLE001 -- the reading of the log says what is wrong with the service
+                if self._log_is_complete and not isinstance(error, ServiceUnavailable):
+                    return
+                failures += not isinstance(error, TimeoutError)
+                await asyncio.sleep(backoff(failures, first=1.0, longest=60.0))
+                continue
+            cursor, failures = chunk.cursor, 0
+            await take(chunk)
+            if chunk.complete:
+                return
+
     async def _read(self, follower: LogFollower) -> LogChunk | None:
         """Read once; None when the read was interrupted because the job was stopped."""
         if not self._started:
             self._cursor = await self._start(follower)
             self._started = True
+        self._reading.set()
         try:
             async with asyncio.timeout(self._limits.read) as self._read_timeout:
                 return await follower.read(self._cursor)

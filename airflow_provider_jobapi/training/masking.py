@@ -11,12 +11,14 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.training.logs import LogChunk
     from airflow_provider_jobapi.training.status import JobStatus
+
+Chunk = TypeVar("Chunk", bound="LogChunk")
 
 HIDDEN = "***"
 """What stands in place of a secret, as in Airflow."""
@@ -120,8 +122,8 @@ class Masker:
             return [self.value(each) for each in value]
         return value
 
-    def chunk(self, chunk: LogChunk) -> LogChunk:
-        """Return what was read of a log with the secrets in its lines hidden."""
+    def chunk(self, chunk: Chunk) -> Chunk:
+        """Return what was read of a log or of the scalars with the secrets in its lines hidden."""
         if not self._forms and not self.withhold:
             return chunk
         return replace(chunk, lines=tuple(replace(line, text=self.text(line.text)) for line in chunk.lines))

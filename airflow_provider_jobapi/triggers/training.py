@@ -21,7 +21,7 @@ from airflow_provider_jobapi.triggers.xcom_publisher import XComPublisher
 from airflow_provider_jobapi.triggers.xcom_writer import Sink, sink_of
 
 if TYPE_CHECKING:
-    from airflow_provider_jobapi.services.base import LogFollower
+    from airflow_provider_jobapi.services.base import LogFollower, ScalarChunk
     from airflow_provider_jobapi.training.logs import LogChunk
 
 JOB_ID_KEY = "training_job_id"
@@ -165,6 +165,10 @@ class TrainingTrigger(BaseTrigger):
             await log.show(chunk)
             await publisher.on_lines(chunk)
 
+        async def take_scalars(chunk: ScalarChunk) -> None:
+            if self.masker is not None:
+                await publisher.on_scalars(self.masker.chunk(chunk))
+
         async def finish() -> None:
             await log.finish()
             metrics.update(await publisher.finish())
@@ -177,6 +181,7 @@ class TrainingTrigger(BaseTrigger):
                 self._open,
                 start=start,
                 take=take,
+                take_scalars=take_scalars,
                 finish=finish,
                 patience=self.patience,
                 warn=warn,

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_jobapi.services.base import ScalarFollower
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.masking import Masker
-from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, Metrics, read_definitions
+from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, read_definitions
+from airflow_provider_jobapi.training.metrics.event_files import JobMetrics
 from airflow_provider_jobapi.training.metrics.progress import Progress, with_progress
 from airflow_provider_jobapi.triggers import xcoms
 from airflow_provider_jobapi.triggers.xcom_writer import Sink, Slot, XComWriter, writer
 
 if TYPE_CHECKING:
-    from airflow_provider_jobapi.services.base import LogFollower
+    from airflow_provider_jobapi.services.base import LogFollower, ScalarChunk
     from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 STATUS_KEY = "trainingStatus"
@@ -50,6 +52,8 @@ class XComPublisher:
     """Seconds after which the status is written again though it has not changed: its time says that it is current."""
     progress_every: ClassVar[float] = 10.0
     """Seconds after which a status is written of which only the progress has changed, at least."""
+    scalars_wait: ClassVar[float] = 30.0
+    """Seconds from its start for which a trigger publishes no metrics before it has read those of event files, too."""
     last_wait: ClassVar[float] = 10.0
     """Seconds that the end of a trigger waits for its last status, and for its last XComs to be written."""
 
@@ -64,11 +68,13 @@ class XComPublisher:
         self._job_id = job_id
         self._skew = skew
         self._definitions = definitions
-        self._metrics = Metrics((), time.thread_time, warn)
+        self._metrics = JobMetrics((), time.thread_time, warn)
         self._writer: XComWriter | None = None
         self._slots: dict[str, Slot] = {}
         self._began = time.time()
         self._caught_up = False
+        self._opened_at = time.monotonic()
+        self._has_scalars = False
         self._resumed_at = float("-inf")
         self._warn = warn
         self._broken = False
@@ -87,7 +93,7 @@ class XComPublisher:
 
         :param sink: Writes the XComs of the task; None where there is no task.
         """
-        self._metrics = Metrics(await self._read_definitions(), time.thread_time, self._warn)
+        self._metrics = JobMetrics(await self._read_definitions(), time.thread_time, self._warn)
         if sink is not None:
             self._writer = writer()
             self._slots = {
@@ -131,11 +137,19 @@ class XComPublisher:
 
     async def on_lines(self, chunk: LogChunk) -> None:
         """Read the metrics of lines that were shown."""
-        await self._read(chunk.lines)
+        await self._read(chunk.lines, self._read_line)
         # A restarted trigger reads the log from its start; until it has caught up, the XCom has more than it knows.
         behind = not self._caught_up
         self._caught_up = not behind or not chunk.lines or self._time(chunk.lines[-1]) >= self._began
         # Published as soon as it has caught up: the next line may be an hour away.
+        if self._caught_up and (chunk.lines or behind):
+            self._offer_metrics()
+
+    async def on_scalars(self, chunk: ScalarChunk) -> None:
+        """Read the metrics of the job's event files, beside those of its log."""
+        await self._read(chunk.lines, self._metrics.read_scalars)
+        behind = not self._has_scalars
+        self._has_scalars = self._has_scalars or chunk.at_end
         if self._caught_up and (chunk.lines or behind):
             self._offer_metrics()
 
@@ -160,17 +174,19 @@ class XComPublisher:
             self._warn(f"No metrics are read, since the metric definitions are not valid on this triggerer: {error}")
             return ()
 
-    async def _read(self, lines: Iterable[LogLine]) -> None:
+    def _read_line(self, line: LogLine, written: float) -> None:
+        if self._progress is not None:
+            self._progress.read(line.text, written)
+        if written > self._resumed_at:
+            self._metrics.read(line, written)
+
+    async def _read(self, lines: Iterable[LogLine], read: Callable[[LogLine, float], None]) -> None:
         if self._broken:
             return
         try:
             begin = time.thread_time()
             for line in lines:
-                written = self._time(line)
-                if self._progress is not None:
-                    self._progress.read(line.text, written)
-                if written > self._resumed_at:
-                    self._metrics.read(line, written)
+                read(line, self._time(line))
                 if time.thread_time() - begin > SLICE:
                     await asyncio.sleep(0)
                     begin = time.thread_time()
@@ -185,8 +201,14 @@ class XComPublisher:
             return self._began
 
     def _offer_metrics(self, *, urgent: bool = False) -> None:
-        if self._writer is not None and self._metrics.count:
+        """Publish the metrics, those of the log and of event files together."""
+        waits = self._misses_scalars() and time.monotonic() < self._opened_at + self.scalars_wait
+        if self._writer is not None and self._metrics.count and (urgent or not waits):
             self._writer.offer(self._slots[METRICS_KEY], self._metrics.snapshot, urgent=urgent)
+
+    def _misses_scalars(self) -> bool:
+        follower = self._follower
+        return isinstance(follower, ScalarFollower) and follower.has_scalars and not self._has_scalars
 
     async def _keep_asking(self) -> None:
         """Ask for the status while the log is read: when the state has changed, and regularly."""

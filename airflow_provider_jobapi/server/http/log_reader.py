@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Read the log of a job by offset, in whole records, and wait for new ones (long poll, RFC 7240 ``Prefer: wait``).
 
-Only the supervisor of the job appends to the file, and the server once, after the supervisor and before the job has
+The scalars of a job are a second such file. A *stream* is one of the two, in the spelling of the headers. Only the
+supervisor of the job appends to them, and to the log once the server, after the supervisor and before the job has
 ended. Records never change, so an offset always means the same record. The status is read before the file: after a job
 has ended, the file is complete.
 """
@@ -37,6 +38,7 @@ class LogPart:
     :ivar size: The bytes of all whole records so far.
     :ivar complete: Whether the job has ended and no record follows.
     :ivar state: The state of the job before the records were read.
+    :ivar scalars: The bytes of the job's scalars, where the records are those of its log.
     """
 
     body: bytes
@@ -44,13 +46,15 @@ class LogPart:
     size: int
     complete: bool
     state: JobState
+    scalars: int = 0
 
 
-def read_part(path: Path, offset: int, limit: int, state: JobState) -> LogPart:
+def read_part(path: Path, offset: int, limit: int, state: JobState, stream: str = "Log") -> LogPart:
     """Read whole records from an offset on.
 
     :param limit: The most bytes; one record is returned even if it is longer.
     :param state: The state of the job, read before the file.
+    :param stream: ``Log`` or ``Scalars``.
     :raises Problem: 416, when no record begins at the offset.
     """
     try:
@@ -59,12 +63,20 @@ def read_part(path: Path, offset: int, limit: int, state: JobState) -> LogPart:
         handle = -1
     try:
         size = 0 if handle < 0 else _whole_size(handle)
-        body = b"" if offset == size == 0 else _records(handle, offset, limit, size)
+        body = b"" if offset == size == 0 else _records(handle, offset, limit, size, stream)
     finally:
         if handle >= 0:
             os.close(handle)
     end = offset + len(body)
     return LogPart(body, end, size, state.ended and end == size, state)
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a stream, a record that is being written included; 0 where there is none."""
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return 0
 
 
 def _whole_size(handle: int) -> int:
@@ -78,15 +90,15 @@ def _whole_size(handle: int) -> int:
     return 0
 
 
-def _records(handle: int, offset: int, limit: int, size: int) -> bytes:
+def _records(handle: int, offset: int, limit: int, size: int, stream: str) -> bytes:
     before = b"\n" if offset == 0 else os.pread(handle, 1, offset - 1) if offset <= size else b""
     if before != b"\n":
         raise Problem(
             416,
             "offset",
-            f"No record of this log begins at offset {offset}; it has {size} bytes: continue from a "
-            "Job-Log-Next-Offset, or from 0.",
-            headers={"Content-Range": f"bytes */{size}", "Job-Log-Size": str(size)},
+            f"No record of the {stream.lower()} begins at offset {offset} of {size} bytes: continue from a "
+            f"Job-{stream}-Next-Offset, or from 0.",
+            headers={"Content-Range": f"bytes */{size}", f"Job-{stream}-Size": str(size)},
         )
     body = os.pread(handle, min(max(limit, RECORD_LIMIT), size - offset), offset)
     cut = body.rfind(b"\n", 0, limit) + 1 or body.find(b"\n") + 1
@@ -127,17 +139,21 @@ class LogWatcher:
     ) -> LogPart:
         """Read a log until there are records, the log is complete, the state changes, or the time is over.
 
+        The first scalars of the job end it, too, so that its client learns that there are any.
+
         :param read: Reads the log. It is called in the event loop.
         :param known: The state that the client knows; by default the state at the first read.
         :param wait: The most seconds to wait.
         """
         part = read()
-        known = known or part.state
+        known, had_scalars = known or part.state, part.scalars > 0
         deadline, pause = self._loop.time() + wait, _SHORTEST_PAUSE
         event = asyncio.Event()
         self._waiting[key].add(event)
         try:
             while not (part.body or part.complete or part.state is not known or self._closed):
+                if part.scalars and not had_scalars:
+                    break
                 left = deadline - self._loop.time()
                 if left <= 0:
                     break

@@ -36,7 +36,7 @@ TITLES = {
     "no-such-job": "There is no such job",
     "no-such-object": "There is no such object",
     "no-such-file": "There is no such file",
-    "offset": "The log has no record at this offset",
+    "offset": "There is no record at this offset",
     "queue-full": "Too many jobs wait",
     "resources": "The server does not have what the job asks for",
     "storage-full": "The client's storage is full",

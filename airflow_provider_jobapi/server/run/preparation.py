@@ -30,6 +30,9 @@ from airflow_provider_jobapi.training.units import read_span
 
 MEGABYTE = 2**20
 
+SCALARS_BOUND = 16_000_000
+"""The most bytes of the points that a job's event files of TensorBoard have."""
+
 Turn = Callable[[], AbstractContextManager[None]]
 
 _GRANTED = ("CUDA_VISIBLE_DEVICES", "JOB_ID")
@@ -87,10 +90,11 @@ def _spec(job: Job, settings: Settings, environment: Environment, uid: int | Non
     execution = job.job_file.job.execution
     span = read_span(execution.completion_time)
     limits = {"memory": execution.resources.memory * MEGABYTE}
+    variables = job_environment(job, settings, environment.programs, os.environ)
     training = {
         "name": "training",
         "argv": ["/bin/sh", "-c", execution.command],
-        "env": job_environment(job, settings, environment.programs, os.environ),
+        "env": variables,
         "cwd": str(job.directory / "work"),
         "limits": limits,
         **environment.mounts,
@@ -106,7 +110,18 @@ def _spec(job: Job, settings: Settings, environment: Environment, uid: int | Non
         "processes": settings.process_bound,
         "relay": environment.needs_relay,
         "environment": environment.record,
+        "scalars": {"folders": _event_folders(job, variables), "bound": min(settings.log_bound, SCALARS_BOUND)},
     }
+
+
+def _event_folders(job: Job, variables: Mapping[str, str]) -> list[str]:
+    """Where the job may write event files of TensorBoard: its work folder, and its other folders on this server."""
+    others = [os.path.normpath(variables[name]) for name in ("MODEL_DIR", "CHECKPOINT_DIR") if name in variables]
+    home = job.directory.parent.parent
+    return [
+        str(job.directory / "work"),
+        *(each for each in others if Path(each).is_relative_to(home)),
+    ]
 
 
 def job_environment(job: Job, settings: Settings, programs: Path, environ: Mapping[str, str]) -> dict[str, str]:

@@ -76,13 +76,17 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Log lines, and the state of log and job that came with them."""
+    """Lines of the log or of the scalars, and the state of them and of the job that came with them.
+
+    :ivar scalars: The bytes of the scalars; 0 from a service that has none.
+    """
 
     lines: tuple[LogLine, ...]
     next_offset: int
     size: int
     complete: bool
     state: JobState | None
+    scalars: int = 0
 
 
 def _job(job_id: str, *more: str) -> str:
@@ -127,6 +131,13 @@ def log_page(job_id: str, offset: int, *, limit: int = PAGE, wait: int = 0, know
         params=params,
         headers={"Prefer": f"wait={wait}"} if wait else {},
     )
+
+
+def scalars_page(job_id: str, offset: int, *, wait: int = 0) -> Request:
+    """Request the scalars from an offset on."""
+    params = {"offset": str(offset), "limit": str(PAGE)}
+    headers = {"Prefer": f"wait={wait}"} if wait else {}
+    return Request("GET", _job(job_id, "scalars"), f"the scalars of job {job_id}", params=params, headers=headers)
 
 
 def model(job_id: str, after: str | None = None, kind: str | None = None) -> Request:
@@ -221,29 +232,31 @@ def read_skew(answer: Answer) -> timedelta:
         return timedelta(0)
 
 
-def read_log_page(answer: Answer, offset: int) -> LogPage:
+def read_log_page(answer: Answer, offset: int, stream: str = "log") -> LogPage:
     """Read a page of a log.
 
+    :param stream: ``log`` or ``scalars``.
     :raises BrokenContract: when its offsets, its size or its records cannot be true.
     """
     if len(answer.body) > PAGE:
-        raise BrokenContract(f"The service sent {len(answer.body):,} bytes of log; at most {PAGE:,} are allowed.")
-    next_offset, size = _count(answer, "job-log-next-offset"), _count(answer, "job-log-size")
+        raise BrokenContract(f"The service sent {len(answer.body):,} bytes of {stream}; at most {PAGE:,} are allowed.")
+    next_offset, size = _count(answer, f"job-{stream}-next-offset"), _count(answer, f"job-{stream}-size")
     if next_offset != offset + len(answer.body) or size < next_offset:
         raise BrokenContract(
-            f"The service sent {len(answer.body)} bytes of log from offset {offset} and says that they end at "
+            f"The service sent {len(answer.body)} bytes of {stream} from offset {offset} and says that they end at "
             f"{next_offset} of {size}, which is inconsistent."
         )
     word = answer.headers.get("job-status")
     state = None if word is None else JobState.read(word)
-    complete = answer.headers.get("job-log-complete", "").strip().lower() == "true"
+    complete = answer.headers.get(f"job-{stream}-complete", "").strip().lower() == "true"
     ended = state is not None and state.ended
-    return LogPage(parse_records(answer.body), next_offset, size, complete and ended, state)
+    scalars = _count(answer, "job-scalars-size") if "job-scalars-size" in answer.headers else 0
+    return LogPage(parse_records(answer.body), next_offset, size, complete and ended, state, scalars)
 
 
-def read_size(answer: Answer) -> int:
+def read_size(answer: Answer, stream: str = "log") -> int:
     """The size of a log that ends before the requested offset (HTTP 416)."""
-    return _count(answer, "job-log-size")
+    return _count(answer, f"job-{stream}-size")
 
 
 def read_storage(answer: Answer) -> Storage:

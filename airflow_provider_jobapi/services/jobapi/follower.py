@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.answer import Answer
+from airflow_provider_jobapi.services.base import ScalarChunk
 from airflow_provider_jobapi.services.jobapi import async_client, contract
 from airflow_provider_jobapi.services.jobapi.client import Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
@@ -26,6 +28,9 @@ LEAST_INTERVAL = 0.2
 
 QUIET_INTERVAL = 1.0
 """Seconds between two requests, at the least, to a service without long polls."""
+
+SCALARS_INTERVAL = 2.0
+"""Seconds between two requests for a job's scalars, at the least; they are written about as often."""
 
 MOST_REQUESTS = 1_000
 """Requests a second of all followers of a process together, at the most."""
@@ -54,7 +59,7 @@ _crowd = _Crowd()
 
 
 class JobApiFollower:
-    """Follows one job; see :class:`~airflow_provider_jobapi.services.base.LogFollower`.
+    """Follows one job; see :class:`~airflow_provider_jobapi.services.base.LogFollower` and ``ScalarFollower``.
 
     :param tokens: The source of tokens; called in a thread.
     :param mask: Called with each new token.
@@ -71,6 +76,10 @@ class JobApiFollower:
         self._next = 0.0
         self._turn = asyncio.Lock()
         self._state: JobState | None = None
+        self.has_scalars = False
+        self._complete = False
+        self._news_of_scalars = asyncio.Event()
+        self._asked_for_scalars: float | None = None
 
     async def __aenter__(self) -> Self:
         """Join the client that all followers of this connection share."""
@@ -84,7 +93,8 @@ class JobApiFollower:
         """Leave the client."""
         left, self._client = self._client, None
         if left is not None:
-            _crowd.add(-1)
+            _crowd.add(-1 if self._asked_for_scalars is None else -2)
+            self._asked_for_scalars = None
             await async_client.leave(left)
 
     async def read(self, cursor: Any) -> LogChunk:
@@ -105,12 +115,35 @@ class JobApiFollower:
         request = contract.log_page(self._job_id, offset, wait=contract.LONGEST_WAIT, known=self._state)
         answer = await self._joined().send(request, self._mask, wait=contract.LONGEST_WAIT, accept=frozenset({416}))
         if answer.status == 416:
-            return self._shrunk(contract.read_size(answer), offset)
+            return LogChunk((), {"offset": self._shrunk(answer, offset, "log")})
         page = contract.read_log_page(answer, offset)
         self._state = page.state
+        self.has_scalars = self.has_scalars or page.scalars > 0
+        self._complete = page.complete
+        if self.has_scalars or page.complete:
+            self._news_of_scalars.set()
         if not page.lines and not page.complete and time.monotonic() - asked < QUIET_INTERVAL:
             self._next = max(self._next, asked + max(QUIET_INTERVAL, _crowd.interval()))
         return LogChunk(page.lines, {"offset": page.next_offset}, page.state, page.complete)
+
+    async def read_scalars(self, cursor: Any) -> ScalarChunk:
+        """Return the points after the cursor, ``{"offset": bytes}``; waits for new ones.
+
+        Nothing is requested before an answer with the log has said that there are any: a service that does not read
+        event files does not know the request.
+        """
+        offset = _offset(cursor)
+        await self._news_of_scalars.wait()
+        if not self.has_scalars:
+            return ScalarChunk((), {"offset": offset}, self._state, complete=True, at_end=True)
+        await self._pace_of_scalars()
+        request = contract.scalars_page(self._job_id, offset, wait=contract.LONGEST_WAIT)
+        answer = await self._joined().send(request, self._mask, wait=contract.LONGEST_WAIT, accept=frozenset({416}))
+        if answer.status == 416:
+            return ScalarChunk((), {"offset": self._shrunk(answer, offset, "scalars")})
+        page = contract.read_log_page(answer, offset, "scalars")
+        cursor, at_end = {"offset": page.next_offset}, page.next_offset == page.size
+        return ScalarChunk(page.lines, cursor, page.state, page.complete, at_end=at_end)
 
     async def status(self) -> JobStatus:
         """Return the job's status; one request, at the rate of the reads."""
@@ -133,20 +166,29 @@ class JobApiFollower:
             await sleep_async(self._next - time.monotonic())
             self._next = time.monotonic() + _crowd.interval()
 
-    def _shrunk(self, size: int, offset: int) -> LogChunk:
+    async def _pace_of_scalars(self) -> None:
+        if self._asked_for_scalars is None:
+            _crowd.add(1)
+        else:
+            wait = LEAST_INTERVAL if self._complete else max(SCALARS_INTERVAL, _crowd.interval())
+            await sleep_async(self._asked_for_scalars + wait - time.monotonic())
+        self._asked_for_scalars = time.monotonic()
+
+    def _shrunk(self, answer: Answer, offset: int, stream: str) -> int:
         """Go on at the end of a log that has become shorter: a server that lost power had not written all of it.
 
         :raises BrokenContract: when the log is long enough, and the offset was refused none the less.
         """
+        size = contract.read_size(answer, stream)
         if size >= offset:
             raise BrokenContract(
-                f"The service's log of job {self._job_id} has no record at offset {offset} of {size}, where the last "
-                "one ended; offsets never change by the contract."
+                f"The service's {stream} of job {self._job_id} has no record at offset {offset} of {size}, where the "
+                "last one ended; offsets never change by the contract."
             )
         log.warning(
-            f"The service has lost the end of the log of job {self._job_id}; following it from where it ends now."
+            f"The service has lost the end of the {stream} of job {self._job_id}; following it from where it ends now."
         )
-        return LogChunk((), {"offset": size})
+        return size
 
 
 def _offset(cursor: Any) -> int:

@@ -63,6 +63,8 @@ def main(arguments):
     rest += [_native(argument) for argument in job.get("arguments", [])]
     model = _model_folder(work, code_files)
     code = _install(job, code_folder) or _run(job, work, rest)
+    if code != TIME_OVER and _is_first():
+        _warn_of_event_files(work)
     if code == 0 and "train_url" in given and _is_first():
         code = _keep(Left(work, os.path.basename(model), data, [job["script"]] + code_files), given["train_url"])
     return code
@@ -324,6 +326,18 @@ def _warn_of_others(left, kept):
         text += "Write what you need into MODEL_DIR, or copy it to OBS in the script."
         size = sum(os.path.getsize(path) for path in others)
         print(text.format(len(others), size, _quoted(os.path.relpath(others[0], left.work))))
+
+
+def _warn_of_event_files(work):
+    """Say in the log that event files of TensorBoard, which a jobAPI server reads, give no curves here."""
+    for folder, _, names in os.walk(work):
+        for path in [os.path.join(folder, name) for name in sorted(names) if ".tfevents." in name]:
+            if not os.path.islink(path):  # else it is data
+                text = (
+                    "Event files of TensorBoard, such as {}, are not read on ModelArts and give no curves: print the "
+                )
+                print((text + "metrics, or use jobapi_metrics.").format(_quoted(os.path.relpath(path, work))))
+                return
 
 
 def _is_utf8(path):

@@ -197,9 +197,32 @@ class Metrics:
             for measured in self._measure(text, line.stream):
                 self._add(measured, time, lasting=self._searches is not None)
 
+    def add(self, measured: Measured, time: float) -> None:
+        """Add what the job has measured by its own account, so that there is no doubt about the names.
+
+        :param time: As for :meth:`read`.
+        """
+        self._add_said(measured, time)
+
     def last(self) -> dict[str, float | str]:
         """The last value of each metric, fit for JSON."""
         return {name: word_of(series.last) or series.last for name, series in self._series.items()}
+
+    def completed_by(self, other: Metrics) -> Metrics:
+        """A copy that also has the metrics of another under names that it does not have itself, while there are places.
+
+        Its series are those of the two, so it is not to be read into.
+        """
+        joined = copy.copy(self)
+        more = [name for name in other._series if name not in self._series]
+        room = max(0, MOST_NAMES - len(self._series))
+        joined.__dict__ |= {
+            "_series": self._series | {name: other._series[name] for name in more[:room]},
+            "_left_out": self._left_out | other._left_out | {hash(name) for name in more[room:]},
+            "count": self.count + other.count,
+            "rules": self.rules | (other.rules if more[:room] else {}),
+        }
+        return joined
 
     def snapshot(self) -> Metrics:
         """A copy for another thread, which may take its time with :meth:`content`."""

@@ -15,7 +15,9 @@ import pytest
 from airflow_provider_jobapi.server import serve
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
+from airflow_provider_jobapi.server.run.supervisor.event_files import EventFiles
 from tests.harness.bench import WRITE_MODEL, Bench, processes_of
+from tests.harness.event_writer import SOURCE, Writer
 from tests.harness.supervised import SUPERVISOR, Supervised
 
 PYTHON = Path("/usr/bin/python3")
@@ -129,6 +131,54 @@ def test_a_link_to_a_file_of_the_server_is_not_stored_as_a_model(bench):
     job = bench.wait(bench.submit(script))
     assert (job.state, job.reason, job.model) == ("FAILED", "ModelUnreadable", None)
     assert "'model/saved_model.pb' in MODEL_DIR is a link that leads out of the working directory" in job.message
+
+
+WRITES_POINTS = """
+import event_writer, os, pathlib
+with event_writer.Writer("logs") as writer:
+    writer.scalar("loss", 0.5, 1)
+os.symlink("/SECRET", "events.out.tfevents.1.link")
+os.symlink("/SECRET-FOLDER", "linked")
+try:
+    open(pathlib.Path(os.environ["JOB_DIRECTORY"], "scalars"), "a")
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+
+def test_event_files_are_read_as_the_jobs_user(bench):
+    secret = bench.settings.root / "keys" / "events.out.tfevents.9.host"
+    with Writer(bench.settings.root / "keys", 9) as writer:
+        writer.scalar("secret", 1.0, 1)
+    writer.path.rename(secret)
+    script = WRITES_POINTS.replace("/SECRET-FOLDER", str(secret.parent)).replace("/SECRET", str(secret))
+    job = bench.wait(bench.submit(script, files={"event_writer.py": SOURCE.read_text()}))
+    assert bench.log(job).startswith("PermissionError\n")
+    written = (job.directory / "scalars").stat()
+    assert (written.st_uid, written.st_mode & 0o777) == (0, 0o600)
+    assert (job.directory / "scalars").read_text().split(" ", 1)[1] == (
+        '{"jobapi_metrics": 1, "step": 1, "metrics": {"loss": 0.5}}\n'
+    )
+
+
+def test_files_of_other_users_are_no_event_files_of_the_job(home):
+    work = home / "work"
+    files = EventFiles([str(work)], lambda _, event: taken.append(event.values), pytest.fail, user=(FIRST, FIRST))
+    taken: list[object] = []
+    for number, owner in enumerate((FIRST, FIRST + 1, 0)):
+        with Writer(work, number) as writer:
+            writer.scalar("owner", owner, 1)
+        os.chown(writer.path, owner, owner)
+        writer.path.chmod(0o644)
+    work.chmod(0o755)
+    os.link(writer.path, work / "hard.tfevents.link")
+    before = os.geteuid(), os.getegid()
+    files.look()
+    assert taken == [[("owner", FIRST)]]
+    assert (os.geteuid(), os.getegid()) == before
+    work.chmod(0o700)  # of root, which the job's user cannot enter
+    files.finish(lambda: None)
+    assert taken == [[("owner", FIRST)]]
 
 
 def test_a_set_uid_program_gains_a_job_nothing(bench):

@@ -327,3 +327,30 @@ def test_requirements_that_cannot_be_installed(container: Container) -> None:
     code, printed = container.run("print('never')", requirements="requirements.txt")
     assert code != 0
     assert "never" not in printed
+
+
+EVENTS = """
+import os
+os.makedirs("logs/train")
+for number in (2, 1):
+    open("logs/train/events.out.tfevents.%d.host" % number, "w").close()
+open(os.path.join(os.environ["MODEL_DIR"] + ".txt"), "w").close()
+"""
+
+
+def test_the_log_says_once_that_event_files_give_no_curves(tmp_path):
+    container = Container(tmp_path)
+    (container.data / "old.tfevents.1").touch()
+    said = (
+        'Event files of TensorBoard, such as "logs/train/events.out.tfevents.1.host", are not read on ModelArts and '
+        "give no curves: print the metrics, or use jobapi_metrics.\n"
+    )
+    assert container.run(EVENTS + "print('loss=1')\nraise SystemExit(3)") == (3, f"loss=1\n{said}")
+    code, printed = container.run(EVENTS)
+    assert (code, printed.count(said)) == (0, 1)
+
+
+def test_event_files_among_the_data_are_no_event_files_of_the_job(tmp_path):
+    container = Container(tmp_path)
+    (container.data / "old.tfevents.1").touch()
+    assert container.run("print('loss=1')") == (0, "loss=1\n")

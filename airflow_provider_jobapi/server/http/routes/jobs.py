@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes of ``/api/v2/jobs``: submit, list, get, stop and delete jobs, read the log."""
+"""The routes of ``/api/v2/jobs``: submit, list, get, stop and delete jobs, read the log and the scalars."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -14,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from airflow_provider_jobapi.server.errors import DeletedJob
 from airflow_provider_jobapi.server.http.audit import audit
-from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part
+from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part, size_of
 from airflow_provider_jobapi.server.http.problems import documented
 from airflow_provider_jobapi.server.http.routes.dependencies import (
     JOB_ERRORS,
@@ -22,6 +24,7 @@ from airflow_provider_jobapi.server.http.routes.dependencies import (
     ClientId,
     Components,
     JobId,
+    ServerComponents,
     SubmittedJobFile,
     authenticated,
 )
@@ -177,19 +180,25 @@ def get_environment(server: Components, client: ClientId, job_id: JobId) -> JSON
     return JSONResponse({"job_id": job_id, "environment": None if text is None else {"requirements": text}})
 
 
-_LOG_HEADERS = {
-    "Job-Log-Next-Offset": "the `offset` of the next request",
-    "Job-Log-Size": "the size of the log so far, in bytes",
-    "Job-Log-Complete": "`true` when the job has ended and no record follows",
-    "Job-Status": "the state of the job",
-    "Job-Time": "the time on the server",
-    "Preference-Applied": "`wait=<seconds>`, where the request had one",
-}
-_LOG_ANSWER = {
-    "description": "Whole records, or an empty body",
-    "content": {"text/plain": {"schema": {"type": "string"}}},
-    "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in _LOG_HEADERS.items()},
-}
+def _records(stream: str, also: Mapping[str, str]) -> dict[int | str, dict[str, Any]]:
+    """Describe an answer with records of a stream: ``Log`` or ``Scalars``."""
+    headers = {
+        f"Job-{stream}-Next-Offset": "the `offset` of the next request",
+        f"Job-{stream}-Size": f"the size of the {stream.lower()} so far, in bytes",
+        f"Job-{stream}-Complete": "`true` when the job has ended and no record follows",
+        **also,
+        "Job-Status": "the state of the job",
+        "Job-Time": "the time on the server",
+        "Preference-Applied": "`wait=<seconds>`, where the request had one",
+    }
+    described = {name: {"description": text, "schema": {"type": "string"}} for name, text in headers.items()}
+    content = {"text/plain": {"schema": {"type": "string"}}}
+    answer = {"description": "Whole records, or an empty body", "content": content, "headers": described}
+    no_record = f"No record begins at this offset; Job-{stream}-Size says how large the {stream.lower()} is"
+    return documented(**JOB_ERRORS, s416=no_record) | {200: answer}
+
+
+_SCALARS_SIZE = "Job-Scalars-Size"
 _PREFER = {
     "name": "Prefer",
     "in": "header",
@@ -212,8 +221,7 @@ Known = Annotated[StateWord | None, Query(description="The status that the clien
         "the status changes."
     ),
     response_class=Response,
-    responses=documented(**JOB_ERRORS, s416="No record begins at this offset; Job-Log-Size says how large the log is")
-    | {200: _LOG_ANSWER},
+    responses=_records("Log", {_SCALARS_SIZE: "the size of the scalars so far, in bytes"}),
     openapi_extra={"parameters": [_PREFER]},
 )
 async def get_logs(
@@ -226,30 +234,70 @@ async def get_logs(
     known: Known = None,
 ) -> Response:
     """Return records of the log, with the status of the job in the headers."""
-    key, wait = JobKey(client, job_id), _wait(request)
-    path = job_directory(server.settings.root, *key) / "log"
-    if server.registry.state(key) is None or not path.exists():
+    return await _read_stream("Log", request, server, JobKey(client, job_id), offset, limit, known)
+
+
+@router.get(
+    "/{job_id}/scalars",
+    summary="Read the scalars of a job",
+    description=(
+        "The points that the job wrote into event files of TensorBoard, as records like those of the log, each with a "
+        'line of JSON: `<time> {"jobapi_metrics": 1, "step": 3, "metrics": {"loss": 0.25}}\n`. Offsets and waiting '
+        "are those of the log, whose answers say in `Job-Scalars-Size` whether there is anything to read."
+    ),
+    response_class=Response,
+    responses=_records("Scalars", {}),
+    openapi_extra={"parameters": [_PREFER]},
+)
+async def get_scalars(
+    request: Request,
+    server: Components,
+    client: ClientId,
+    job_id: JobId,
+    offset: Offset = 0,
+    limit: Limit = CHUNK_LIMIT,
+    known: Known = None,
+) -> Response:
+    """Return records of the scalars, with the status of the job in the headers."""
+    return await _read_stream("Scalars", request, server, JobKey(client, job_id), offset, limit, known)
+
+
+async def _read_stream(
+    stream: str,
+    request: Request,
+    server: ServerComponents,
+    key: JobKey,
+    offset: int,
+    limit: int,
+    known: StateWord | None,
+) -> Response:
+    wait, home = _wait(request), job_directory(server.settings.root, *key)
+    if server.registry.state(key) is None or not (home / "log").exists():
         await run_in_threadpool(server.registry.get, *key)
 
     def read() -> LogPart:
         state = server.registry.state(key)
         if state is None:  # deleted while the request waited
-            raise DeletedJob(job_id)
-        return read_part(path, offset, min(limit, CHUNK_LIMIT), state)
+            raise DeletedJob(key.job_id)
+        part = read_part(home / stream.lower(), offset, min(limit, CHUNK_LIMIT), state, stream)
+        return replace(part, scalars=size_of(home / "scalars")) if stream == "Log" else part
 
     part = await server.log_watcher.wait_for_news(key, read, JobState(known) if known else None, wait or 0.0)
-    return Response(part.body, headers=_log_headers(part, wait), media_type="text/plain; charset=utf-8")
+    headers = _record_headers(stream, part, wait)
+    return Response(part.body, headers=headers, media_type="text/plain; charset=utf-8")
 
 
-def _log_headers(part: LogPart, wait: float | None) -> dict[str, str]:
+def _record_headers(stream: str, part: LogPart, wait: float | None) -> dict[str, str]:
     headers = {
-        "Job-Log-Next-Offset": str(part.next_offset),
-        "Job-Log-Size": str(part.size),
-        "Job-Log-Complete": "true" if part.complete else "false",
+        f"Job-{stream}-Next-Offset": str(part.next_offset),
+        f"Job-{stream}-Size": str(part.size),
+        f"Job-{stream}-Complete": "true" if part.complete else "false",
         "Job-Status": part.state.value,
         "Job-Time": _now(),
         "Cache-Control": "no-store",
     }
+    if stream == "Log":
+        headers[_SCALARS_SIZE] = str(part.scalars)
     return headers if wait is None else headers | {"Preference-Applied": f"wait={wait:.0f}"}
 
 

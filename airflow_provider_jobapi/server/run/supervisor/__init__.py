@@ -12,7 +12,8 @@ be copied to any machine. The files in DIRECTORY:
                    {"name": "training", "argv": ["/bin/sh", "-c", "…"], "env": {…}, "cwd": "…",
                     "limits": {"memory": 2147483648}}],
          "seconds": 72000, "uid": null, "gid": null, "log_bound": 100000000, "grace": 30, "notices": ["…"],
-         "holds": ["…"], "processes": 4096, "relay": false}
+         "holds": ["…"], "processes": 4096, "relay": false,
+         "scalars": {"folders": ["…"], "bound": 16000000}}
 
     The last step is the job's command. ``seconds`` bounds the time of all steps together and may be null, as may
     ``limits`` and each of its values; ``seconds`` in the limits of a step, which earlier servers wrote, bounds that
@@ -21,7 +22,8 @@ be copied to any machine. The files in DIRECTORY:
     own. ``processes`` bounds the processes and threads of all steps together. Steps run as ``uid`` and ``gid``,
     the supervisor as the user that started it. With ``relay`` the supervisor reads the credentials of the package index
     from the socket that its second argument names, and starts ``index_relay.py``; its address takes the place of
-    ``{relay}`` in the steps' variables.
+    ``{relay}`` in the steps' variables. The scalars in TensorBoard's event files below the ``folders`` of ``scalars``
+    are written to a file of at most ``bound`` bytes; without it none are read.
 ``lock``
     Locked (flock) by the supervisor from its start to its end: it is alive exactly as long as the lock is held.
 ``started``
@@ -31,6 +33,9 @@ be copied to any machine. The files in DIRECTORY:
     the disk was full.
 ``log``
     The records of the job's output. Beside it, ``log.reserve`` keeps room for its last line.
+``scalars``
+    The points that the job wrote into event files: records of the log's form, with lines of ``jobapi_metrics``. It is
+    made with the first point.
 ``stop``
     The stop request, ``{"by": "…", "grace": 30}``, written by the engine. An empty file is a stop request too.
 ``exit.json``

@@ -17,12 +17,14 @@ if __package__:
     from airflow_provider_jobapi.server.run.supervisor.framing import stamp
     from airflow_provider_jobapi.server.run.supervisor.job_log import JobLog
     from airflow_provider_jobapi.server.run.supervisor.process_bound import ProcessBound
+    from airflow_provider_jobapi.server.run.supervisor.scalars import Curves
     from airflow_provider_jobapi.server.run.supervisor.step import MARK, Step, StepContext
 else:  # run by its path, isolated from every package
     import process_tree  # type: ignore[import-not-found, no-redef]
     from framing import stamp  # type: ignore[import-not-found, no-redef]
     from job_log import JobLog  # type: ignore[import-not-found, no-redef]
     from process_bound import ProcessBound  # type: ignore[import-not-found, no-redef]
+    from scalars import Curves  # type: ignore[import-not-found, no-redef]
     from step import MARK, Step, StepContext  # type: ignore[import-not-found, no-redef]
 
 UNUSABLE, ALIVE, STARTED_BEFORE = 74, 75, 76
@@ -128,6 +130,7 @@ class Job:
             umask=umask,
             grace=float(self._spec.get("grace", 30)),
             bound=bound,
+            on_turn=lambda: None,
         )
         held = [lock_shared(path) for path in self._spec.get("holds", ())]
         self._log_notices()
@@ -159,14 +162,26 @@ class Job:
                 message = f"Stopped by {request[0]} before its {spec['name']} began."
                 self._log.say(message)
                 return {**verdict, "exit_code": None, "reason": "Stopped", "message": message}, peak
+            curves = None
             if spec is steps[-1]:
                 self._command_started = mark_running(self._directory)
-            step = Step(spec, context)
+                curves = self._curves(context)
+            step = Step(spec, context if curves is None else context._replace(on_turn=curves.look))
             verdict = {"step": spec["name"], **step.run()}
             peak = max(peak, step.peak)
+            if curves is not None:
+                curves.finish()
             if verdict["reason"]:
                 break
         return verdict, peak
+
+    def _curves(self, context: StepContext) -> Curves | None:
+        """What reads the job's event files; None for the specs of earlier servers, which do not ask for it."""
+        wanted = self._spec.get("scalars")
+        if not wanted:
+            return None
+        user = None if context.uid is None or context.gid is None else (context.uid, context.gid)
+        return Curves(self._directory, wanted["folders"], int(wanted["bound"]), self._log.say, user)
 
     def _install_signal_handlers(self) -> int:
         """Make signals wake the supervisor, and SIGTERM stop the job; returns the reading end of a pipe."""

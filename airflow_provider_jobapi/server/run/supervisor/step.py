@@ -58,6 +58,7 @@ class StepContext(NamedTuple):
     :ivar umask: The file mode mask of the steps.
     :ivar grace: Seconds from SIGTERM to SIGKILL.
     :ivar bound: The bound of the job's processes and threads.
+    :ivar on_turn: Called several times a second while the step runs.
     """
 
     began: float
@@ -71,6 +72,7 @@ class StepContext(NamedTuple):
     umask: int
     grace: float
     bound: ProcessBound
+    on_turn: Callable[[], None]
 
     @property
     def mark(self) -> bytes:
@@ -204,6 +206,7 @@ class Step:
         if "output" in ready and not self._take(output):
             selector.unregister(output)
         self._log.tick()
+        self._context.on_turn()
         self._reap()
 
     def _take(self, output: int) -> bool:
