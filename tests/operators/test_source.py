@@ -141,6 +141,21 @@ def test_a_folder_that_is_a_package_itself(connected, dags):
     assert said(connected, task)["width"] == 3
 
 
+def test_a_package_named_model_is_no_model(connected, dags):
+    (dags / "nets" / "model").mkdir(parents=True)
+    (dags / "nets" / "model" / "__init__.py").write_text("NAME = 'digits'\n")
+    (dags / "nets" / "train.py").write_text(
+        "import os, pathlib\nfrom model import NAME\n"
+        "place = pathlib.Path(os.environ['MODEL_DIR'])\nplace.mkdir(exist_ok=True)\n"
+        "(place / f'{NAME}.bin').write_bytes(b'weights')\nprint('{}')\n"
+    )
+    task = task_in(dags, source="nets")
+    assert task.run()["status"] == "SUCCESSFUL"
+    model = connected.request("GET", f"/api/v2/jobs/{task.job_id}/model").json()["model"]
+    assert [each["path"] for each in model["files"]] == ["digits.bin"]
+    assert model["path"] == "model_"
+
+
 def test_a_wrong_folder_submits_nothing(connected, dags):
     (dags / "project" / "leads away").symlink_to("/etc")
     with pytest.raises(AirflowFailException, match=r"^source .*has leads away, which is a link to /etc, outside"):

@@ -65,7 +65,7 @@ def prepare(
         remove_tree(folder)
         folder.mkdir(mode=0o700)
     _copy_inputs(job.directory / "inputs", work, uid, turn)
-    model = work / directory_of_model(job.directory / "inputs")
+    model = work / directory_of_model(job)
     if not model.exists():
         _own_directory(model, uid, 0o755)
     # Given away last: another job of the same user could have put a link where a file was about to be written.
@@ -141,7 +141,7 @@ def job_environment(job: Job, settings: Settings, programs: Path, environ: Mappi
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(job.job_file.job.execution.resources.cpus),
-        "MODEL_DIR": str(work / directory_of_model(job.directory / "inputs")),
+        "MODEL_DIR": str(work / directory_of_model(job)),
     }
     variables |= {each.name: each.value for each in job.job_file.job.env if each.name not in _GRANTED}
     variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus)) or "-1"

@@ -99,7 +99,7 @@ def store_model(job: Job, storage: ClientStorage) -> StoredModel | None:
     """
     try:
         with WorkFolder(job.directory / "work") as work:
-            found = _find(work, job.directory / "inputs")
+            found = _find(work, job)
             if found.choice is None and not found.whole:
                 return None
             return _store_found(work, found, job, storage)
@@ -110,19 +110,20 @@ def store_model(job: Job, storage: ClientStorage) -> StoredModel | None:
         raise ModelNotStored(Reason.MODEL_UNREADABLE, why) from None
 
 
-def directory_of_model(inputs: Path) -> str:
-    """The name of the directory that ``MODEL_DIR`` names: ``model``, with more ``_`` while an input file has the name.
+def directory_of_model(job: Job) -> str:
+    """The name of the directory that ``MODEL_DIR`` names: ``model``, with more ``_`` while it is taken.
 
-    :param inputs: The directory of the job's inputs.
+    It is by an input file of the name, and by a package of the job's code.
     """
+    code = {file.path.split("/")[0] for file in job.job_file.job.inputs or () if file.code}
     name = PREFERRED
-    while (inputs / name).is_file():
+    while (job.directory / "inputs" / name).is_file() or name in code:
         name += "_"
     return name
 
 
-def _find(work: WorkFolder, inputs: Path) -> _Found:
-    folder = directory_of_model(inputs)
+def _find(work: WorkFolder, job: Job) -> _Found:
+    inputs, folder = job.directory / "inputs", directory_of_model(job)
     found = _Found(_choose(work, inputs, folder), folder)
     if found.choice is not None:
         found.saved = _saved_model(work, found.choice.path)
