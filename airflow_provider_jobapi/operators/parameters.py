@@ -22,6 +22,7 @@ from airflow_provider_jobapi.operators.paths import (
     check_script,
     data_entries,
     is_script_file,
+    shipped_wheels,
     source_folder,
 )
 
@@ -140,15 +141,17 @@ class Parameters:
         own = {None, "script", "source", "data"}
         given = {str(each.field): self._value(each) for each in PARAMETERS if each.field not in own}
         fields = {field: value for field, value in given.items() if value not in (None, "")}
-        script = self.script()
+        script, data = self.script(), self._data_files()
         if "requirements" in fields:
-            fields["requirements"] = requirements_text(fields["requirements"], self._folder)
+            given_requirements, wheels = shipped_wheels(fields["requirements"], self._folder)
+            data = wheels | data
+            fields["requirements"] = requirements_text(given_requirements, self._folder)
         elif script is not None and (found := script_text(script)):
             fields["requirements"] = found
         fields |= {field: _whole(fields[field]) for field in fields.keys() & {"nodes", "python_major_version"}}
         if "resources" in fields:
             fields["resources"] = {name: _whole(value) for name, value in fields["resources"].items()}
-        fields |= {"name": self.job_name, "script": script, "data": self._data_files()}
+        fields |= {"name": self.job_name, "script": script, "data": data}
         if self.code is not None:
             fields["source"] = self.code.files
             fields["entry_point"] = self.code.entry_point or fields.get("entry_point", "")

@@ -206,6 +206,19 @@ def _named(path: Any, folder: Path, bundle: Path) -> tuple[str, Any]:
     return named(path, folder)
 
 
+def shipped_wheels(requirements: Any, folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Name the wheels among requirements, which are given as paths, as files of the job; returns these as well."""
+    entries = [requirements] if hasattr(requirements, "open") else requirements
+    wheels = {
+        each.name: beside(each, folder)
+        for each in (entries if isinstance(entries, list | tuple) else ())
+        if hasattr(each, "open") and str(getattr(each, "name", "")).lower().endswith(".whl")
+    }
+    if not wheels:
+        return requirements, {}
+    return [f"./{each.name}" if getattr(each, "name", None) in wheels else each for each in entries], wheels
+
+
 def _names_a_file(name: str, text: str) -> bool:
     """Whether a text is a path: by how it begins, or a relative one that ends as the file's own name does."""
     suffix = Path(name).suffix.lower()

@@ -25,6 +25,7 @@ from airflow_provider_jobapi.training.job_file import (
     check_path,
     digest_of,
 )
+from airflow_provider_jobapi.training.requirement_text import wheels_of
 from airflow_provider_jobapi.training.validation import (
     NumberAsText,
     Strict,
@@ -170,7 +171,15 @@ class TrainingJob(Strict):
             _check_file("data", name, source)
             if name in job.source or (job.script is not None and name == job.script_name):
                 raise InvalidJob(f"data[{name!r}] would replace a file of source; give it another name.", field="data")
-        return job.model_copy(update={"entry_point": _checked_entry_point(job)})
+        job = job.model_copy(update={"entry_point": _checked_entry_point(job)})
+        for path in wheels_of(job.requirements):
+            if path not in job.files():
+                raise InvalidJob(
+                    f"requirements has the wheel {path!r}, which is no file of the job: give the file in data_input or "
+                    "source under this name, or as a Path in a list of requirements.",
+                    field="requirements",
+                )
+        return job
 
     @property
     def script_name(self) -> str:

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 
-SERVER_FEATURES: tuple[str, ...] = ("package-indexes", "requirement-directions")
+SERVER_FEATURES: tuple[str, ...] = ("package-indexes", "requirement-directions", "requirement-wheels")
 """The features of a server that belong to no field of the job file."""
 
 _WORD = r"[a-z0-9][a-z0-9-]{0,39}"

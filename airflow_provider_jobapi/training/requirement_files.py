@@ -19,7 +19,7 @@ from airflow_provider_jobapi.training.job import DataPath
 from airflow_provider_jobapi.training.lock_files import UvLock, from_pylock, refusal
 from airflow_provider_jobapi.training.masking import without_credentials
 from airflow_provider_jobapi.training.project_files import from_project, script_requirements
-from airflow_provider_jobapi.training.requirement_text import CONSTRAINT, Directions, Listing, logical_lines
+from airflow_provider_jobapi.training.requirement_text import CONSTRAINT, Directions, Listing, Wheel, logical_lines
 
 _FILES = (".txt", ".in", ".toml", ".lock")
 """Endings of the files that a text may name."""
@@ -257,6 +257,8 @@ def check_lines(text: str, where: str = "") -> None:
 
 
 def _problem(line: str) -> str:
+    if Wheel.of(line) is not None:  # which is to be a file of the job
+        return ""
     editable = _EDITABLE.match(line)
     if editable and "://" in line:
         return "is for packages that one edits, which nobody does in a job: leave out the -e."

@@ -18,13 +18,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.job_file import check_path
 
 EXACT, PYTHON, CONSTRAINT = "exact", "requires-python", "constraint"
 """The directions."""
 
-DIRECTIONS_FEATURE, INDEXES_FEATURE = "requirement-directions", "package-indexes"
+DIRECTIONS_FEATURE, INDEXES_FEATURE, WHEELS_FEATURE = "requirement-directions", "package-indexes", "requirement-wheels"
 """The names of what a server understands of these texts, in ``Job-Features``."""
 
 _DIRECTION = re.compile(rf"#[ \t]*jobapi:[ \t]*({EXACT}|{PYTHON}|{CONSTRAINT})(?:[ \t]+(.*))?", re.IGNORECASE)
@@ -32,6 +34,11 @@ _NAMED_INDEX = re.compile(
     r"(?:-i|-f|--index-url|--extra-index-url|--find-links|--index|--default-index)[\s=]*(?!\w+:/)[\w.-]+$"
 )
 _COMMENT = re.compile(r"(^|\s+)#.*$")
+
+_WHEEL = re.compile(
+    r"(?:\./)?(?P<path>[^\s;#\[\]]+\.whl)(?P<extras>\[[\w.,\s-]*\])?(?P<rest>\s*;.*|\s+--hash.*|\s*\\|\s*)",
+    re.IGNORECASE,
+)
 
 ALWAYS, NEVER = "python_version >= '0'", "python_version < '0'"
 """Markers that are true, and false, everywhere."""
@@ -50,6 +57,35 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
             yield start, whole
     if joined.strip():
         yield start, joined.strip()
+
+
+class Wheel(NamedTuple):
+    """A line that installs a wheel, which is a file of the job.
+
+    :ivar path: The wheel's path in the working directory.
+    :ivar extras: What it is installed with, in brackets.
+    :ivar rest: The marker and the hashes after it.
+    """
+
+    path: str
+    extras: str
+    rest: str
+
+    @classmethod
+    def of(cls, line: str) -> Wheel | None:
+        """Read a line such as ``./dist/nets-1.0-py3-none-any.whl``; None for any other."""
+        found = _WHEEL.fullmatch(line.strip())
+        if found is None:
+            return None
+        try:
+            return cls(check_path(found["path"]), found["extras"] or "", found["rest"])
+        except ValueError:  # an address, or a path that leads elsewhere
+            return None
+
+
+def wheels_of(text: str) -> list[str]:
+    """The paths of the wheels that requirements name."""
+    return [wheel.path for _, line in logical_lines(text) if (wheel := Wheel.of(line))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +150,7 @@ def check_known(text: str, features: Collection[str]) -> None:
     for feature, what in (
         (DIRECTIONS_FEATURE, "constraints (-c)" if Directions.of(text).constraints else ""),
         (INDEXES_FEATURE, f"the package index of {named!r} by its name" if named else ""),
+        (WHEELS_FEATURE, "".join(f"the wheel {path!r}" for path in wheels_of(text)[:1])),
     ):
         if what and feature not in features:
             raise InvalidJob(

@@ -16,6 +16,7 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.parameters import Parameters
 from airflow_provider_jobapi.operators.paths import bundle_of
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+from tests.harness.packages import write_wheel
 from tests.harness.tries import AirflowFailException, Task
 
 PROJECT = {
@@ -154,6 +155,27 @@ def test_a_package_named_model_is_no_model(connected, dags):
     model = connected.request("GET", f"/api/v2/jobs/{task.job_id}/model").json()["model"]
     assert [each["path"] for each in model["files"]] == ["digits.bin"]
     assert model["path"] == "model_"
+
+
+def test_wheels_are_installed_from_the_files_of_the_job(connected, dags):
+    """As a line of requirements.txt, whether the wheel is in the folder, data, or given as a path."""
+    script = "import json, ours\nprint(json.dumps({'ours': ours.X}))\n"
+    for number, place in enumerate((dags / "folder" / "dist", dags / "wheels", dags / "other")):
+        place.mkdir(parents=True)
+        name = write_wheel(place, "ours", module=f"X = {number}\n")
+    (dags / "folder" / "train.py").write_text(script)
+    (dags / "folder" / "requirements.txt").write_text(f"./dist/{name}\n")
+    (dags / "script.py").write_text(script)
+    in_folder = task_in(dags, source="folder")
+    in_folder.run()
+    assert said(connected, in_folder) == {"ours": 0}
+    as_data = task_in(dags, source="folder", data_input={f"w/{name}": Path("wheels") / name}, requirements=f"w/{name}")
+    as_data.run()
+    assert said(connected, as_data) == {"ours": 1}
+    for place, number in (("wheels", 1), ("other", 2)):  # the same requirements, other wheels
+        as_path = task_in(dags, source="folder", requirements=[Path(place) / name])
+        as_path.run()
+        assert said(connected, as_path) == {"ours": number}
 
 
 def test_a_wrong_folder_submits_nothing(connected, dags):

@@ -16,8 +16,9 @@ from airflow.sdk import ObjectStoragePath
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.server.run.environments import find_uv
 from airflow_provider_jobapi.server.store.requirement_lines import check_requirements
+from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.requirement_files import requirements_text, script_text
-from airflow_provider_jobapi.training.requirement_text import Directions
+from airflow_provider_jobapi.training.requirement_text import Directions, Wheel
 
 PROJECT = """
 [project]
@@ -206,7 +207,8 @@ def test_files_that_name_one_another_without_end(tmp_path):
         ("--editable=.", "is a path of this machine"),
         (".[gpu]", "is a path of this machine"),
         ("../ours", "is a path of this machine"),
-        ("dist/ours-1.0-py3-none-any.whl", "is a path of this machine"),
+        ("/srv/ours-1.0-py3-none-any.whl", "is a path of this machine"),
+        ("../ours-1.0-py3-none-any.whl", "is a path of this machine"),
         ("ours @ file:///srv/ours", "is a path of this machine"),
         ("ours[x]@./ours", "is a path of this machine"),
         ("-e git+https://user:s3cr3t@host/a", "leave out the -e"),
@@ -513,3 +515,30 @@ def test_this_repository_has_a_project_that_is_read(tmp_path):
     text = read(tmp_path, Path("pyproject.toml[server,modelarts,lint]"))
     assert {"pydantic>=2.11", "joserfc>=1.1", "keystoneauth1>=5.6"} <= set(text.splitlines())
     assert hashlib.sha256(text.encode())
+
+
+@pytest.mark.parametrize(
+    ("line", "wheel"),
+    [
+        ("./a-1.0-py3-none-any.whl", ("a-1.0-py3-none-any.whl", "", "")),
+        ("dist/a-1.0-py3-none-any.WHL", ("dist/a-1.0-py3-none-any.WHL", "", "")),
+        ("./d/a.whl[x, y] ; python_version > '3'", ("d/a.whl", "[x, y]", " ; python_version > '3'")),
+        ("./a.whl --hash=sha256:00", ("a.whl", "", " --hash=sha256:00")),
+        ("../a.whl", None),
+        ("/a.whl", None),
+        ("./x/../a.whl", None),
+        ("https://host/a.whl", None),
+        ("a @ file:///a.whl", None),
+        ("a", None),
+        ("a.whl.txt", None),
+    ],
+)
+def test_a_line_that_installs_a_wheel_of_the_job(line, wheel):
+    assert Wheel.of(line) == wheel
+
+
+def test_a_wheel_is_a_file_of_the_job():
+    given = {"name": "a", "script": "pass", "requirements": "six\n./dist/a-1.0-py3-none-any.whl\n"}
+    assert TrainingJob.of(**given, data={"dist/a-1.0-py3-none-any.whl": b""}).requirements == given["requirements"]
+    with pytest.raises(InvalidJob, match=r"has the wheel 'dist/a-1\.0-py3-none-any\.whl', which is no file of the job"):
+        TrainingJob.of(**given)

@@ -19,7 +19,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from airflow_provider_jobapi.server.store.requirement_lines import (
     InstallPlan,
     Installs,
     plain_address,
+    with_wheels,
 )
 from airflow_provider_jobapi.training.status import Reason
 
@@ -137,12 +138,13 @@ class Environments:
         listing.write_text(requirements, encoding="utf-8")
         listing.chmod(0o644)
         plan = InstallPlan.of(requirements, self.installs)
+        plan.lines, wheels = with_wheels(plan.lines, directory / "work")
         more = self._variables_of(plan)
         tmp, python, lock = directory / "tmp", interpreter or self.interpreters.default, None
         home, target = tmp / "environment", tmp / "environment" / "venv"
         if self.shared:
             home = self._make_home(client_id, uid)
-            key = _key(python, requirements, more)
+            key = _key(python, requirements, more | _hashes(directory / "inputs", wheels))
             target, lock = home / "venvs" / key, home / "locks" / key
             lock.touch(mode=0o600)
         mounts = {"hidden": secret_files(os.environ)} if self.can_protect and uid is None else {}
@@ -222,6 +224,15 @@ def _key(python: Interpreter, requirements: str, more: Mapping[str, str]) -> str
     if more:
         made_of.append(sorted(more.items()))
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
+
+
+def _hashes(inputs: Path, paths: Sequence[str]) -> dict[str, str]:
+    """The SHA-256 of each wheel of a job, which differ between jobs with the same requirements."""
+    found = {}
+    for path in paths:
+        with (inputs / path).open("rb") as file:
+            found[f"./{path}"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 def _own_index(settings: Settings) -> dict[str, str]:

@@ -53,7 +53,7 @@ def check_requirements_in(chosen: Sequence[tuple[str, StoredObject]], blobs: Blo
         text = blobs.path(stored.blob).read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InvalidJob("requirements.txt is not UTF-8; save it as UTF-8.", field=_FIELD) from None
-    check_requirements(text, installs=installs)
+    check_requirements(text, installs=installs, files={path for path, _ in chosen})
 
 
 def choose_inputs(job_file: JobFile, place: str, there: Mapping[str, StoredObject]) -> list[tuple[str, StoredObject]]:

@@ -3,22 +3,24 @@
 
 It may have packages and their versions, and name package indexes that the server's operator allows. Any other address
 could make the installer use any server, and a path means something else for each job, while all jobs with the same
-requirements share one environment.
+requirements share one environment; a wheel that is a file of the job is part of what they have to have in common.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.masking import without_credentials
-from airflow_provider_jobapi.training.requirement_text import Directions, logical_lines
+from airflow_provider_jobapi.training.requirement_text import Directions, Wheel, logical_lines
 
 _FIELD = "requirements"
 _HASHES = re.compile(r"(\s+--hash[=\s]\s*[a-z0-9]+:[0-9A-Fa-f]+)+\s*$")
@@ -132,19 +134,23 @@ class InstallPlan:
         return True
 
 
-def check_requirements(text: str, allow_urls: bool = False, installs: Installs | None = None) -> None:
+def check_requirements(
+    text: str, allow_urls: bool = False, installs: Installs | None = None, files: Collection[str] = ()
+) -> None:
     """Refuse lines that the server does not install.
 
     :param text: The content of ``requirements.txt``.
     :param allow_urls: Whether packages may come from any address (``--allow-requirement-urls``).
     :param installs: What else the server installs.
+    :param files: The files of the job, of which it may install wheels.
     :raises InvalidJob: with the number of the first such line, and what is allowed.
     """
     installs = installs or Installs(urls=allow_urls)
     if "\0" in text:
         raise InvalidJob("requirements.txt has a NUL character; save it as a text file.", field=_FIELD)
     for number, line in logical_lines(text):
-        if problem := _problem(line, installs):
+        wheel = Wheel.of(line)
+        if problem := _problem(line, installs) if wheel is None else _wheel_problem(wheel, files):
             shown = _shown(line)
             raise InvalidJob(f"requirements.txt, line {number}: {shown!r} {problem}", field=_FIELD)
     _check_directions(Directions.of(text), installs)
@@ -202,6 +208,39 @@ def _problem(line: str, installs: Installs) -> str:
     if requirement.url is None:
         return _IS_A_PATH if _PATH.search(requirement.name) else ""
     return _url_problem(requirement.url, installs.urls)
+
+
+def _wheel_problem(wheel: Wheel, files: Collection[str]) -> str:
+    if wheel.path not in files:
+        return "is a wheel that is no file of the job: upload it under that name, or name a package of the index."
+    try:
+        parse_wheel_filename(PurePosixPath(wheel.path).name)
+    except InvalidWheelFilename:
+        return "is not named as wheels are: NAME-VERSION-PYTHON-ABI-PLATFORM.whl; keep the name that it was built with."
+    return ""
+
+
+def with_wheels(text: str, work: Path) -> tuple[str, list[str]]:
+    """Name the wheels of a job where they are on this machine; returns the requirements, and the paths in the job.
+
+    :param text: Requirements that were checked.
+    :param work: The job's working directory.
+    """
+    lines, paths = [], []
+    for line in text.splitlines():
+        wheel = Wheel.of(line)
+        if wheel is not None:
+            name = parse_wheel_filename(PurePosixPath(wheel.path).name)[0]
+            lines.append(f"{name}{wheel.extras} @ {(work / wheel.path).as_uri()}{_separated(wheel.rest)}")
+            paths.append(wheel.path)
+        else:
+            lines.append(line)
+    return ("".join(f"{line}\n" for line in lines) if paths else text), paths
+
+
+def _separated(rest: str) -> str:
+    """What follows an address, of which a semicolon without a space before it would be a part."""
+    return f" {rest.lstrip()}" if rest.strip() else ""
 
 
 def _option_problem(line: str, installs: Installs) -> str:

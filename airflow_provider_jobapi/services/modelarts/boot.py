@@ -62,7 +62,7 @@ def main(arguments):
         shutil.copyfile(os.path.join(code_folder, job["script"]), os.path.join(work, job["script"]))
     rest += [_native(argument) for argument in job.get("arguments", [])]
     model = _model_folder(work, code_files)
-    code = _install(job, code_folder) or _run(job, work, rest)
+    code = _install(job, code_folder, work) or _run(job, work, rest)
     if code != TIME_OVER and _is_first():
         _warn_of_event_files(work)
     if code == 0 and "train_url" in given and _is_first():
@@ -120,12 +120,12 @@ def _copy_code(work, paths):
         shutil.copyfile(source, place)
 
 
-def _install(job, code_folder):
-    """Install the requirements if the platform does not, as in custom images."""
+def _install(job, code_folder, work):
+    """Install the requirements if the platform does not: in custom images, and where they name wheels of the job."""
     if not job["requirements"]:
         return 0
     wanted = os.path.join(code_folder, job["requirements"])
-    return subprocess.call([sys.executable, "-m", "pip", "install", "-r", wanted])
+    return subprocess.call([sys.executable, "-m", "pip", "install", "-r", wanted], cwd=work)
 
 
 def _model_folder(work, code=()):

@@ -21,6 +21,7 @@ from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.services.modelarts.obs import KEEPER
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, TrainingJob
+from airflow_provider_jobapi.training.requirement_text import wheels_of
 from airflow_provider_jobapi.training.units import read_span
 
 BOOT_FILE = "modelarts_boot.py"
@@ -172,6 +173,7 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
     """
     span = read_span(job.completion_time)
     requirements = REQUIREMENTS_NAME in sources
+    installs = installs and not wheels_of(job.requirements)  # which are not beside the platform's file
     settings: dict[str, Any] = {
         "id": job_id,
         "script": "" if job.script is None else job.script_name,

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from airflow_provider_jobapi.server.store.requirement_lines import (
     InstallPlan,
     Installs,
     check_requirements,
+    with_wheels,
 )
 
 GOOD = [
@@ -230,3 +232,31 @@ def test_two_requirements_of_a_python_must_both_hold():
     with pytest.raises(InvalidJob, match=r"need Python >=3\.9 and <3\.11"):
         check_requirements(text, installs=INSTALLS)
     check_requirements(text)
+
+
+def test_a_wheel_of_the_job_is_installed_from_where_it_is():
+    text = "six\n./a-1.0-py3-none-any.whl\nd/b_c-2.0-py3-none-any.whl[x]; python_version > '3'\n"
+    files = {"a-1.0-py3-none-any.whl", "d/b_c-2.0-py3-none-any.whl"}
+    check_requirements(text, installs=INSTALLS, files=files)
+    assert with_wheels(text, Path("/srv/my work")) == (
+        (
+            "six\na @ file:///srv/my%20work/a-1.0-py3-none-any.whl\n"
+            "b-c[x] @ file:///srv/my%20work/d/b_c-2.0-py3-none-any.whl ; python_version > '3'\n"
+        ),
+        ["a-1.0-py3-none-any.whl", "d/b_c-2.0-py3-none-any.whl"],
+    )
+    assert with_wheels("six\n", Path("/srv")) == ("six\n", [])
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("./gone-1.0-py3-none-any.whl", "is a wheel that is no file of the job: upload it under that name"),
+        ("./ours.whl", "is not named as wheels are"),
+        ("../a-1.0-py3-none-any.whl", "is a path"),
+        ("/srv/a-1.0-py3-none-any.whl", "is a path"),
+    ],
+)
+def test_a_wheel_that_cannot_be_installed(line, said):
+    with pytest.raises(InvalidJob, match=said):
+        check_requirements(f"six\n{line}\n", installs=INSTALLS, files={"ours.whl", "a-1.0-py3-none-any.whl"})
