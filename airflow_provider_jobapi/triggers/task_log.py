@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_jobapi._airflow import conf
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline, plain
 from airflow_provider_jobapi.training.metrics.helper import readable
-from airflow_provider_jobapi.training.metrics.progress_lines import readable as readable_progress
 from airflow_provider_jobapi.triggers import xcoms
 from airflow_provider_jobapi.triggers.xcom_writer import Slot, XComWriter, sink_of, writer
 
@@ -113,7 +112,7 @@ class TaskLog:
                 continue
             await self._pace.step()
             # No arguments, hence no formatting: a % or {} in the job's line stays what it is.
-            self._write(plain(readable_progress(readable(line.text))), timestamp=shown)
+            self._write(plain(readable(line.text)), timestamp=shown)
 
     def _position(self, cursor: Cursor) -> dict[str, Any]:
         lines = self._lines | self._in_log

@@ -20,7 +20,6 @@ from airflow_provider_jobapi.training.metrics.definitions import read_definition
 from airflow_provider_jobapi.training.metrics.helper import readable
 from airflow_provider_jobapi.training.metrics.patterns import LinePatterns, documented
 from airflow_provider_jobapi.training.metrics.progress import Progress
-from airflow_provider_jobapi.training.metrics.progress_lines import readable as readable_progress
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "metrics.md").read_text()
@@ -85,7 +84,7 @@ def test_the_snippets_run(code, monkeypatch, capsys):
     written = capsys.readouterr().out.splitlines()
     if "progress(" in code:  # at most one line a second, and the last one
         assert written
-        assert readable_progress(written[-1]) == "progress: 1000 of 1000"
+        assert readable(written[-1]) == "progress: 1000 of 1000"
     else:
         assert len(written) == (100 if "for step" in code else "model.fit" in code)
     for line in written:

@@ -16,8 +16,7 @@ import pytest
 
 from airflow_provider_jobapi.training import jobapi_metrics
 from airflow_provider_jobapi.training.metrics.definitions import MOST_NAMES
-from airflow_provider_jobapi.training.metrics.helper import read_helper
-from airflow_provider_jobapi.training.metrics.progress_lines import read_told, readable
+from airflow_provider_jobapi.training.metrics.helper import read_helper, read_progress, readable
 
 FILE = Path(jobapi_metrics.__file__)
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "metrics.schema.json").read_text())
@@ -131,7 +130,7 @@ def test_the_progress_is_written_at_most_once_a_second_and_at_the_end(written, m
     lines = written()
     for line in lines:
         jsonschema.validate(json.loads(line), SCHEMA)
-    assert [read_told(line) for line in lines] == [(done, 30.0) for done in (1, 9, 17, 25, 30)]
+    assert [read_progress(line) for line in lines] == [(done, 30.0) for done in (1, 9, 17, 25, 30)]
     assert readable(f"a bar{lines[1]}") == "a barprogress: 9 of 30"
     assert read_helper(lines[0]) == []
 

@@ -66,8 +66,31 @@ def _number(value: Any) -> float | None:
         return math.inf if value > 0 else -math.inf
 
 
+def read_progress(text: str) -> tuple[float, float] | None:
+    """What ``jobapi_metrics.progress`` wrote in a line: how much is done, and of how much."""
+    found = _progress(text)
+    return None if found is None else found[:2]
+
+
+def _progress(text: str) -> tuple[float, float, int, int] | None:
+    """The progress in a line, with start and end."""
+    begin = text.find(HELPER_MARK)
+    if begin < 0 or '"progress"' not in text:
+        return None
+    try:
+        content, end = _DECODER.raw_decode(text, begin)
+        done, total = content["progress"]["done"], content["progress"]["total"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (done, total))
+    return (float(done), float(total), begin, end) if numbers and 0 <= done <= total <= 2**53 and total else None
+
+
 def readable(text: str) -> str:
-    """Format what ``jobapi_metrics`` wrote in a line for people: ``step 3: loss=0.25``."""
+    """Format what ``jobapi_metrics`` wrote in a line for people: ``step 3: loss=0.25``, ``progress: 30 of 100``."""
+    if told := _progress(text):
+        done, total, begin, end = told
+        return f"{text[:begin]}progress: {done:.12g} of {total:.12g}{text[end:]}"
     for measured, begin, end in reversed(read_helper(text)):
         step = measured.step
         where = "" if step is None else f"step {step:.{8 if step % 1 else 17}g}: "

@@ -8,7 +8,6 @@ the length of a line.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -16,13 +15,14 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import islice
 
+from airflow_provider_jobapi.training.metrics.helper import HELPER_MARK, read_progress
+
 LINE_LIMIT = 1_000
 """Characters of a line that are read."""
 
 STATES_LIMIT = 16
 """States of a progress bar that are read of one line, the last ones, where carriage returns separate them."""
 
-HELPER_MARK = '"jobapi_metrics"'
 _FEWEST_STEPS = 10
 """The least total of a line such as ``Step 2/4: loading``, which else may be the stages of a script."""
 
@@ -81,23 +81,33 @@ _TOTALS = ("epochs", "max", "num", "n_", "total", "nb")
 _FRACTION = re.compile(r"(?<![\d,.])(\d[\d,]{0,14})\s{0,3}(?:/|of|out of)\s{0,3}(\d[\d,]{0,14})(?![\d.]*\d)")
 _NAME = re.compile(
     r"(?<![a-z_])(?:(?P<run>fold|trial|run|repeat|repetition|experiment|cycle|round|candidate)|(?P<epoch>epochs?|ep)"
-    r"|(?P<step>steps?|(?:mini-?)?batch(?:es)?|iter(?:ation)?s?|it|updates?|episodes?|trees?))[\s:=#(\[.]{0,6}\Z"
+    r"|(?P<step>steps?|(?:mini-?)?batch(?:es)?|iter(?:ation)?s?|it|updates?|episodes?|trees?|progress))"
+    r"(?: (?:completed|done|finished))?[\s:=#(\[.]{0,6}\Z"
 )
 """What stands before ``3/10``."""
-_NAME_LIMIT = 20
+_NAME_AFTER = re.compile(
+    r"\s{0,2}(?:(?P<run>folds?|trials?|runs)|(?P<epoch>epochs?)|(?P<step>steps|batches|iterations|iters))\b"
+)
+_NAME_LIMIT = 30
 """Characters of such a name with what separates it from the number."""
+_BRACKETS_APART = 8
+"""Characters between two brackets of which the first one is the epoch, with the blanks in the second."""
 _MOST_FRACTIONS = 8
 """Fractions of a line that are looked at."""
 _EPOCH_AT = re.compile(
     r"^\W{0,20}(?:(?:train(?:ing)?|start(?:ing)?|begin(?:ning)?|running)\s{1,3})?epoch(?:\(train\))?[\s:=#(\[]{0,6}"
     r"(\d{1,9})(?![\d.]*\d|\s{0,3}(?:/|of\b|out of\b))"
 )
+_EPOCH_IN = re.compile(r"\bepoch[\s:=#(\[]{0,6}(\d{1,9})(?![\d.]*\d)")
+_TIMM = re.compile(r"^train: (\d{1,9}) \[")
 _STEP_AT = re.compile(r"^\W{0,20}(?:global[_ ])?(?:step|iter(?:ation)?)[\s:=#(\[]{0,4}(\d{1,12})(?![\d./])")
 _SAMPLES = re.compile(r"\s{0,2}(?:\]|\(\s{0,2}\d)")
 _KERAS = re.compile(r"^\s{0,12}(\d{1,12})/(\d{1,12})\s{1,2}(?:\[[=>.]|━|- \d{1,9}m?u?s)")
+_PERCENT_OF = re.compile(r"\d%\s?\(\s{0,6}(\d{1,12}) of (\d{1,12})\)")
 _RICH = re.compile(r"━\S{0,200}\s{1,4}(\d{1,12})/(\d{1,12})\s")
 _PERCENT = re.compile(r"(\d{1,3})\Z")
 _AFTER_BAR = re.compile(r"[^|]{0,400}\|\s{0,12}([\d.]{1,16})([kMGTP]?)/([\d.]{1,16})([kMGTP]?)(?=[\s\[]|\Z)")
+_AFTER_PERCENT = re.compile(r"%\s[━╸╺─]{1,200}\s{1,4}(\d{1,12})()/(\d{1,12})()")
 _YOLO = re.compile(r"^\s{0,12}(\d{1,9})/(\d{1,9})\s")
 _BYTES = re.compile(r"[kMGTP]?i?B/s")
 _ROUND = re.compile(r"^\[(\d{1,9})\]\s.{0,200}?:\s?[-\d]")
@@ -105,7 +115,9 @@ _CATBOOST = re.compile(r"\btotal: ([\d.]+[\w. ]{0,40}?)\s{1,4}remaining: ([\d.]+
 _JOBLIB = re.compile(r"\bDone\s{1,4}(\d{1,12}) out of\s{1,4}(\d{1,12})\b")
 _FITS = re.compile(r"\btotalling (\d{1,9}) fits\b")
 _FIT_OVER = re.compile(r"^\[CV[^\]]{0,40}\]\s{1,4}END\b")
-_SAID = re.compile(r"\bprogress\b\W{0,3}(\d{1,3}(?:\.\d{1,6})?)\s?%")
+_SAID = re.compile(
+    r"\bprogress\b\W{0,3}(\d{1,3}(?:\.\d{1,6})?)\s?%|(?<![\d.])(\d{1,3}(?:\.\d{1,6})?)\s?%\s(?:done|complete\w*|finished)\b"
+)
 _TRAINER = re.compile(r"'epoch': '?(\d{1,9}(?:\.\d{1,12})?)")
 _TOTAL = re.compile(
     r"(?<![\w-])(?P<option>--(?:[a-z]{1,20}\.)?)?"
@@ -121,6 +133,7 @@ _OVER = re.compile(
     r"loss|acc|err|score|\bf1|auc|iou|mae|mse|ppl|perplex|reward|took|time|elapsed|finish|done|complete|\bend"
 )
 _OVER_BEFORE = re.compile(r"\b(?:loss|accuracy|after|finish\w*|done|completed?|end(?:ed)?)\b")
+_COUNTED = re.compile(r"\s{0,2}(?:epochs|folds|trials|runs)\b")
 _PAIR = re.compile(r"([^\W\d][\w./@-]{0,60})\s{0,2}[:=]\s{0,2}[-+]?\.?\d")
 _BEGIN_NAMES = frozenset({"lr", "learning_rate", "seed", "batch_size", "device", "steps"})
 _TRAINS = re.compile(r"train|\bfit|\bstep|\biter|\bbatch|\bloss")
@@ -139,21 +152,6 @@ _OTHER = re.compile(
 def is_sure(text: str) -> bool:
     """Whether a line holds what only a training measures."""
     return _SURE.search(text[:LINE_LIMIT].lower()) is not None
-
-
-def read_told(text: str) -> tuple[float, float] | None:
-    """What ``jobapi_metrics.progress`` wrote in a line: how many are done, and of how many."""
-    begin = text.find("{" + HELPER_MARK)
-    if begin < 0 or '"progress"' not in text:
-        return None
-    try:
-        content, _ = json.JSONDecoder().raw_decode(text, begin)
-        told = content["progress"]
-        done, total = told["done"], told["total"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (done, total))
-    return (float(done), float(total)) if numbers and 0 <= done <= total <= 2**53 and total > 0 else None
 
 
 class LineCounts:
@@ -182,40 +180,48 @@ class LineCounts:
         if not any(hint in lowered for hint in _HINTS):
             return []
         if HELPER_MARK in text:
-            told = read_told(text)
+            told = read_progress(text)
             return [] if told is None else [Count("told", None, *told, Trust.TOLD)]
-        counts = self._of_bar(text, lowered) if "%|" in text else self._of_words(text, lowered)
+        bar = "%|" in text or "% ━" in text
+        counts = self._of_bar(text, lowered) if bar else self._of_words(text, lowered)
         if any(word in lowered for word in _TOTALS):
             self.learn(lowered)
         return [count for count in counts if count.total is None or count.total > 0]
 
     def _of_bar(self, text: str, lowered: str) -> list[Count]:
         """The counts of a bar of tqdm, and of the epoch that its description names."""
-        at = text.find("%|")
+        at = text.find("%|") if "%|" in text else text.find("% ━")
         percent = _PERCENT.search(text[:at])
         if percent is None:
             return []
-        title, epoch = self._epoch_of_title(text[: percent.start()].strip(" :").lower())
-        counts = [] if epoch is None else [epoch]
-        if _OTHER.search(title) or _BYTES.search(text, at):
+        title = text[: percent.start()].strip(" :").lower()
+        is_other = _OTHER.search(title) is not None
+        counts = self._of_title(title, is_other=is_other)
+        if is_other or _BYTES.search(text, at):
             return counts
-        level = None if epoch else Level.EPOCH if _EPOCHS.search(title) else Level.RUN if _RUNS.search(title) else None
-        trust = Trust.NAMED if level is not None else Trust.TRAINS if _TRAINS.search(lowered) else Trust.BAR
-        name = "bar " + re.sub(r"[\d.]+", "#", title)
         done, total = float(percent[1]), 100.0
-        if after := _AFTER_BAR.match(text, at + 2):
+        if after := _AFTER_BAR.match(text, at + 2) or _AFTER_PERCENT.match(text, at):
             done, total = _scaled(after[1], after[2]), _scaled(after[3], after[4])
-        return [*counts, Count(name, level, done, total, trust)]
+        level, trust = None, Trust.TRAINS if _TRAINS.search(lowered) else Trust.BAR
+        if counts and counts[-1].total == total and 0 <= counts[-1].number - done <= 1:
+            level, counts = counts[-1].level, counts[:-1]  # a bar of epochs that is named after each of them
+        elif not counts:
+            level = Level.EPOCH if _EPOCHS.search(title) else Level.RUN if _RUNS.search(title) else None
+        name = "bar " + re.sub(r"[\d.,/]+", "#", title)
+        return [*counts, Count(name, level, done, total, trust if level is None else Trust.NAMED)]
 
-    def _epoch_of_title(self, title: str) -> tuple[str, Count | None]:
-        """Split the epoch from a bar's description."""
-        found = _named(title).get("epoch") or _YOLO.match(title + " ")
+    def _of_title(self, title: str, *, is_other: bool) -> list[Count]:
+        """The counts in the description of a bar; a fraction that it does not name is that of the epochs."""
+        named = _named(title)
+        counts = [] if "run" not in named else [_ordinal("run", Level.RUN, named["run"], over=False)]
+        found = named.get("epoch") or _YOLO.match(title + " ")
+        if found is None and named.keys() <= {"samples"} and not is_other:
+            found = _FRACTION.search(title)
         if found:
-            name = _NAME.sub("", title[: found.start()])
-            return name + title[found.end() :], _ordinal("epoch", Level.EPOCH, found, over=False)
-        if found := _EPOCH_AT.match(title):
-            return title[found.end() :], self._epoch_at(found, over=False)
-        return title, None
+            counts.append(_ordinal("epoch", Level.EPOCH, found, over=False))
+        elif found := _EPOCH_IN.search(title):
+            counts.append(self._epoch_at(found, over=False))
+        return counts
 
     def _of_words(self, text: str, lowered: str) -> list[Count]:
         """The counts of any other line."""
@@ -224,7 +230,7 @@ class LineCounts:
         body = _LOGGER.sub("", lowered) if any(level in lowered for level in _LEVELS) else lowered
         named = _named(body)
         epoch, run = named.get("epoch"), named.get("run")
-        epoch_at = None if epoch else _EPOCH_AT.match(body)
+        epoch_at = None if epoch else _EPOCH_AT.match(body) or _TIMM.match(body)
         step = self._step(body, named, epoch or epoch_at)
         counts = []
         if run:
@@ -243,12 +249,12 @@ class LineCounts:
         """
         if found := _KERAS.match(body) or (_RICH.search(body) if epoch and "━" in body else None):
             return _steps("bar of Keras", _number(found[1]), _number(found[2]))
-        if found := named.get("step") or named.get("samples"):
+        if found := named.get("step") or named.get("samples") or _PERCENT_OF.search(body):
             number, total = _number(found[1]), _number(found[2])
             sure = epoch is not None or is_sure(body)
             if number > total or _OTHER.search(body[: found.start()]):
                 return None
-            least = _FEWEST_STEPS if "step" in named else math.inf
+            least = math.inf if "samples" in named else _FEWEST_STEPS
             return _steps("step", number, total) if sure or total >= least else None
         if "step" in self._totals and epoch is None and (found := _STEP_AT.match(body)):
             return _steps("step", float(found[1]), self._totals["step"])
@@ -270,8 +276,8 @@ class LineCounts:
             return _steps("catboost", passed / (passed + left), 1.0) if passed + left else None
         if "round" in self._totals and (found := _ROUND.match(text)):
             return replace(_steps("round", float(found[1]), self._totals["round"]), ordinal=True, exact=True)
-        if "progress" in lowered and (found := _SAID.search(lowered)) and not _OTHER.search(lowered[: found.start()]):
-            return _steps("percent", float(found[1]), 100.0)
+        if "%" in lowered and (found := _SAID.search(lowered)) and not _OTHER.search(lowered[: found.start()]):
+            return _steps("percent", float(found[found.lastindex or 1]), 100.0)
         return self._of_scikit_learn(text)
 
     def _of_scikit_learn(self, text: str) -> Count | None:
@@ -293,10 +299,12 @@ def _named(body: str) -> dict[str, re.Match[str]]:
         return named
     for found in islice(_FRACTION.finditer(body), _MOST_FRACTIONS):
         before = body[max(0, found.start() - _NAME_LIMIT) : found.start()]
-        if name := _NAME.search(before):
+        if name := _NAME.search(before) or _NAME_AFTER.match(body, found.end()):
             named.setdefault(name.lastgroup or "", found)
         elif before.rstrip().endswith("[") and _SAMPLES.match(body, found.end()):
-            named.setdefault("samples", found)
+            first = named.setdefault("samples", found)
+            if first is not found and found.start() - first.end() <= _BRACKETS_APART:
+                named = {"epoch": first, **named, "samples": found}  # [3/10][50/100]
     return named
 
 
@@ -318,7 +326,7 @@ def _steps(name: str, number: float, total: float) -> Count:
 def _tells_results(body: str, count: re.Match[str]) -> bool:
     """Whether a line that names an epoch was written at its end: it tells what was measured, not what will be done."""
     rest = body[count.end() :]
-    if _OVER_BEFORE.search(body[: count.start()]) or _OVER.search(rest):
+    if _COUNTED.match(rest) or _OVER_BEFORE.search(body[: count.start()]) or _OVER.search(rest):
         return True
     return any(name not in _BEGIN_NAMES for name in _PAIR.findall(rest))
 
@@ -342,13 +350,3 @@ _UNITS: dict[str, float] = {"us": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "min": 60, 
 def _seconds(text: str) -> float:
     """A span such as ``1m 23s``."""
     return sum(float(found[1]) * _UNITS[found[2]] for found in _SPAN.finditer(text))
-
-
-def readable(text: str) -> str:
-    """Format what ``jobapi_metrics.progress`` wrote in a line for people: ``progress: 30 of 100``."""
-    told = read_told(text)
-    if told is None:
-        return text
-    begin = text.find("{" + HELPER_MARK)
-    _, end = json.JSONDecoder().raw_decode(text, begin)
-    return f"{text[:begin]}progress: {told[0]:.12g} of {told[1]:.12g}{text[end:]}"
