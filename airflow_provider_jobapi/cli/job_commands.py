@@ -52,6 +52,10 @@ def add_commands(commands: Commands) -> None:
     which = submit.add_mutually_exclusive_group()
     which.add_argument("--id", type=_job_id, help="the job's id, a UUID; by default it follows from what the job is")
     which.add_argument("--new", action="store_true", help="train once more what was trained with success, or still is")
+    submit.add_argument(
+        "--resume-from", type=_job_id, metavar="JOB_ID", help="continue the checkpoints of an ended job"
+    )
+    submit.add_argument("--keep-checkpoints", action="store_true", help="keep the checkpoints after the success, too")
     _add_timestamps(submit)
     add_options(submit, _whole)
 
@@ -176,7 +180,7 @@ def _submit(options: argparse.Namespace) -> int:
     chosen = choose_id(jobs, prepared.job_file, options.id, new=options.new)
     again = f"--id {chosen.job_id} goes on with it" if options.new else "the same command goes on with it"
     try:
-        jobs.submit(prepared.job_file, prepared.sources, chosen.job_id, prepared.job)
+        jobs.submit(prepared.job_file, prepared.sources, chosen.job_id, prepared.job, chosen.cycle)
     except ServiceUnavailable as error:
         raise ServiceUnavailable(f"{error} Job {chosen.job_id} may not be submitted yet: {again}.") from None
     except KeyboardInterrupt:
@@ -189,17 +193,19 @@ def _submit(options: argparse.Namespace) -> int:
 
 def _prepared(options: argparse.Namespace) -> tuple[Jobs, Prepared]:
     """Read what is to be submitted, and connect."""
-    from airflow_provider_jobapi.cli.submission import prepare, read_job_file
+    from airflow_provider_jobapi.cli.submission import prepare, read_job_file, with_checkpoints
 
     message = _message_printer(options)
     if is_of_code(options):
         from airflow_provider_jobapi.cli.code_submission import prepare_code
 
         jobs = _jobs(options)
-        return jobs, prepare_code(options, message, say)
-    job_file = read_job_file(options.file)
-    jobs = _jobs(options)
-    return jobs, prepare(job_file, options.folder, options.connection, message, options.requirements)
+        prepared = prepare_code(options, message, say)
+    else:
+        job_file = read_job_file(options.file)
+        jobs = _jobs(options)
+        prepared = prepare(job_file, options.folder, options.connection, message, options.requirements)
+    return jobs, with_checkpoints(prepared, options.resume_from, keep=options.keep_checkpoints)
 
 
 def _submitted(job_id: str, state: JobState | None, options: argparse.Namespace) -> str:

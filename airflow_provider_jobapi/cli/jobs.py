@@ -48,15 +48,27 @@ class Jobs:
         return self._handles[job_id]
 
     def submit(
-        self, job_file: JobFile, sources: Mapping[str, Source], job_id: str, job: TrainingJob | None = None
+        self,
+        job_file: JobFile,
+        sources: Mapping[str, Source],
+        job_id: str,
+        job: TrainingJob | None = None,
+        cycle: str = "",
     ) -> Submission:
         """Upload the files and submit the job.
 
         :param sources: The files that the job file names as its inputs, by their path.
         :param job: The job of which the job file was made, if it was.
+        :param cycle: What this job and those before it with the same content have in common, whose checkpoints it
+            continues.
         :raises InvalidJob: when the service cannot run this job.
         """
-        submission = self.service.submit(job or training_job(job_file, sources), job_id)
+        made = job or training_job(job_file, sources)
+        if getattr(self.service, "keeps_checkpoints", False):
+            made = made.model_copy(update={"cycle": cycle})
+        elif made.resume_from:
+            raise InvalidJob("This service keeps no checkpoints: leave out --resume-from.", field="job.resumeFrom")
+        submission = self.service.submit(made, job_id)
         self._handles[job_id] = submission.handle
         return submission
 
@@ -130,9 +142,10 @@ class JobApiJobs(Jobs):
         sources: Mapping[str, Source],
         job_id: str,
         job: TrainingJob | None = None,  # noqa: ARG002 -- the job file is the job here
+        cycle: str = "",
     ) -> Submission:
         """Upload the files and submit the job file as it is."""
-        return self.service.submit_file(job_file, sources, job_id)
+        return self.service.submit_file(job_file, sources, job_id, cycle)
 
     def list(self, limit: int) -> tuple[list[JobStatus], bool]:
         """List the newest jobs of the client, and whether there are more.
@@ -241,6 +254,8 @@ def training_job(job_file: JobFile, sources: Mapping[str, Source]) -> TrainingJo
         image=execution.image,
         completion_time=execution.completion_time,
         resources=execution.resources.model_dump(),
+        resume_from=spec.resume_from,
+        keep_checkpoints=spec.keep_checkpoints,
         requirements=files[REQUIREMENTS_NAME].text() if command.requirements else "",
         python_major_version=command.python,
         data={path: file for path, file in files.items() if path not in {SCRIPT_NAME, *wanted, REQUIREMENTS_NAME}},

@@ -8,7 +8,7 @@ import re
 import sys
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,18 @@ def read_job_file(path: str) -> JobFile:
     except InvalidJob as error:
         raise InvalidJob(f"{path}: {error}", field=error.field) from None
     return job_file
+
+
+def with_checkpoints(prepared: Prepared, resume_from: str | None, *, keep: bool) -> Prepared:
+    """Set what a job does with checkpoints, where the command says so; what its file says stays."""
+    changed: dict[str, object] = {"resume_from": resume_from} if resume_from else {}
+    if keep:
+        changed["keep_checkpoints"] = True
+    if not changed:
+        return prepared
+    spec = prepared.job_file.job.model_copy(update=changed)
+    job = prepared.job and prepared.job.model_copy(update=changed)
+    return replace(prepared, job_file=prepared.job_file.model_copy(update={"job": spec}), job=job)
 
 
 def prepare(
@@ -134,10 +146,15 @@ def _some(paths: list[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The id of a job, and its state where it is on the service already."""
+    """The id of a job, and its state where it is on the service already.
+
+    :ivar cycle: What it has in common with the jobs of the same content that failed before; empty where it is to begin
+        from nothing.
+    """
 
     job_id: str
     state: JobState | None
+    cycle: str = ""
 
 
 def choose_id(jobs: Jobs, job_file: JobFile, asked: str | None, *, new: bool) -> Chosen:
@@ -156,8 +173,9 @@ def choose_id(jobs: Jobs, job_file: JobFile, asked: str | None, *, new: bool) ->
     if new:
         return Chosen(str(uuid.uuid4()), None)
     if asked is None:
-        place = walk(Content(jobs.user, job_file.digest()), look_up)
-        return Chosen(place.job_id, place.state)
+        content = Content(jobs.user, job_file.digest())
+        place = walk(content, look_up)
+        return Chosen(place.job_id, place.state, content.key())
     try:
         return Chosen(asked, look_up(asked))
     except JobNotFound:

@@ -65,6 +65,8 @@ PARAMETERS = (
     Parameter("requirements", "requirements"),
     Parameter("python_major_version", "python_major_version", "pythonMajorVersion"),
     Parameter("data_input", "data", json=list),
+    Parameter("resume_from", "resume_from", "resumeFrom"),
+    Parameter("keep_checkpoints", "keep_checkpoints", "keepCheckpoints"),
     Parameter("service_options", "service_options", json=dict),
     Parameter("destination"),
     Parameter("metric_definitions", json=list, templated=False),  # so is ``{3}`` in a regular expression

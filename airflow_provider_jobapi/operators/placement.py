@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_jobapi.operators.parameters import Parameters
     from airflow_provider_jobapi.services.base import Handle, Submission, TrainingService
+    from airflow_provider_jobapi.training.job import TrainingJob
     from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 _log = logging.getLogger(__name__)
@@ -216,7 +217,7 @@ class Placement:
                     "20h, 1h30m, PT4H, or 10000 for seconds."
                 )
             self._before_submit(job_id)
-            submission = service.submit(job, job_id)
+            submission = service.submit(self._with_cycle(job, service), job_id)
         except InvalidJob as error:
             raise AirflowFailException(str(error)) from None
         except JobConflict:
@@ -226,6 +227,21 @@ class Placement:
         else:
             self._log.info(f"Job {job_id} ({job.name}) of generation {generation} was submitted over {self._conn_id}.")
         return Placed(job_id, job.name, generation, submission, datetime.now(UTC))
+
+    def _with_cycle(self, job: TrainingJob, service: TrainingService) -> TrainingJob:
+        """The job with the key under which its service finds the checkpoints of the tries before."""
+        from airflow_provider_jobapi.services.base import NO_CHECKPOINTS
+
+        if getattr(service, "keeps_checkpoints", False):
+            return job.model_copy(update={"cycle": self._cycle.key() if self._cycle else ""})
+        if job.resume_from:
+            raise InvalidJob(
+                f"resume_from is set, and the service of {self._conn_id} keeps no checkpoints: leave it out, or choose "
+                "another connection.",
+                field="resume_from",
+            )
+        self._log.info(NO_CHECKPOINTS)
+        return job
 
 
 def _walk(service: TrainingService, cycle: Cycle) -> tuple[Place, tuple[Submission, JobStatus] | None]:

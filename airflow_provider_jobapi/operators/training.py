@@ -72,6 +72,11 @@ class SubmitTrainingOperator(TrainingLineage):
         files are below the name, under their relative paths. A path, or a list of paths, keeps its own names.
         (templated)
     :param template_data: Whether the texts in ``data_input`` are templates.
+    :param resume_from: The id of an ended job, or the result of the task that trained it: the first job of this task
+        finds its checkpoints in ``CHECKPOINT_DIR``. A retry always finds those of the try before; a clear begins from
+        nothing, or from this job. (templated)
+    :param keep_checkpoints: Whether the job's checkpoints stay on the service after its success, for a later
+        ``resume_from``. (templated)
     :param service_options: Options that only this kind of service has, in its own words. (templated)
     :param config: Headers that override the parameters of the same name, also under the names of the jobAPI's
         documents, such as ``{"completionTime": "2h"}``. Others are ignored. (templated)
@@ -114,6 +119,8 @@ class SubmitTrainingOperator(TrainingLineage):
         python_major_version: int | str = 3,
         data_input: Mapping[str, DataSource] | Sequence[DataPath | str] | DataPath | str | None = None,
         template_data: bool = False,
+        resume_from: str | Mapping[str, Any] | None = None,
+        keep_checkpoints: bool | str = False,
         service_options: Mapping[str, Any] | str | None = None,
         config: Mapping[str, Any] | str | None = None,
         destination: str | ObjectStoragePath | None = None,
@@ -143,6 +150,8 @@ class SubmitTrainingOperator(TrainingLineage):
         self.python_major_version = portable(python_major_version)
         self.data_input = data_input
         self.template_data = template_data
+        self.resume_from = resume_from
+        self.keep_checkpoints = keep_checkpoints
         self.service_options = portable(service_options)
         self.config = portable(config)
         self.destination = destination

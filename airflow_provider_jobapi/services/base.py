@@ -26,6 +26,13 @@ Cursor = Any
 """The small JSON-able value after which a log continues; None for the beginning."""
 
 
+NO_CHECKPOINTS = (
+    "This service keeps no checkpoints: where this job fails, a retry trains from the beginning, unless the script "
+    "keeps its own."
+)
+"""What the log says once of a service without checkpoints."""
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A job that its service has accepted.
@@ -195,7 +202,12 @@ class ScalarFollower(Protocol):
 
 
 class TrainingService(Protocol):
-    """A system that runs jobs; called from a worker."""
+    """A system that runs jobs; called from a worker.
+
+    A service whose class has ``keeps_checkpoints = True`` gives each job a ``CHECKPOINT_DIR`` with what the earlier
+    jobs of the same ``TrainingJob.cycle`` left there, and knows ``resume_from`` and ``keep_checkpoints``. Of any other
+    the log says once that a retry trains from the beginning.
+    """
 
     def submit(self, job: TrainingJob, job_id: str) -> Submission:
         """Upload the job's files and submit the job. Idempotent: the same id is the same job.

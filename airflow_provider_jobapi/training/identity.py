@@ -47,6 +47,10 @@ class Content:
         """Return the id of the job of this generation."""
         return _id_of(["content", self.client_id, self.digest, generation])
 
+    def key(self) -> str:
+        """Return what the jobs of all generations have in common."""
+        return _id_of(["content", self.client_id, self.digest])
+
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
@@ -65,8 +69,15 @@ class Cycle:
 
     def job_id(self, generation: int) -> str:
         """Return the id of the job of this generation."""
+        return _id_of([*self._parts(), generation])
+
+    def key(self) -> str:
+        """Return what the jobs of all generations have in common: under it a service keeps their checkpoints."""
+        return _id_of(self._parts())
+
+    def _parts(self) -> list[object]:
         start = None if self.run_start is None else self.run_start.astimezone(UTC).isoformat(timespec="microseconds")
-        return _id_of([self.dag_id, self.run_id, start, self.task_id, self.map_index, self.max_tries, generation])
+        return [self.dag_id, self.run_id, start, self.task_id, self.map_index, self.max_tries]
 
     def earlier(self) -> Iterator[Cycle]:
         """Return the cycles that a clear may have ended before this one.

@@ -15,6 +15,7 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.arguments import argument_list
 from airflow_provider_jobapi.training.entry_point import find, refuse_notebook_text, words_of
 from airflow_provider_jobapi.training.job_file import (
+    JOB_ID,
     NAME,
     EnvVar,
     Execution,
@@ -86,6 +87,13 @@ def _requirements(value: object) -> object:
     )
 
 
+def _job_id_of(value: object) -> object:
+    """Return the id of a job that is given by it, or by the result of the task that trained it."""
+    if isinstance(value, Mapping):
+        value = value.get("job_id")
+    return "" if value is None else value.strip().lower() if isinstance(value, str) else value
+
+
 class TrainingJob(Strict):
     """A training job.
 
@@ -152,6 +160,21 @@ class TrainingJob(Strict):
     """Chooses ``pip`` and ``python``, or ``pip3`` and ``python3``."""
     data: dict[str, Any] = Field(default_factory=dict, description="an object of file names and their contents")
     """Files for the script, by their name in the working directory."""
+    resume_from: Annotated[
+        str,
+        BeforeValidator(_job_id_of),
+        Field(
+            default="",
+            pattern=f"^({JOB_ID})?$",
+            description="the id of an ended job, a UUID, or the result of the task that trained it",
+        ),
+    ]
+    """The job whose checkpoints this one continues; empty for none."""
+    keep_checkpoints: bool = Field(default=False, description="true or false")
+    """Whether the job's checkpoints stay after its success."""
+    cycle: str = ""
+    """A key that the jobs of one clear cycle of a task have in common: each continues the checkpoints of those before.
+    It is no part of what the job is, nor of its digest."""
     service_options: dict[str, Any] = Field(default_factory=dict, description="an object in the service's own words")
 
     @classmethod
@@ -239,7 +262,15 @@ class TrainingJob(Strict):
         )
         marked = (file.model_copy(update={"code": True}) if self._is_code(file.path) else file for file in inputs)
         ordered = tuple(sorted(marked, key=lambda file: file.path))
-        return JobFile(job=JobSpec(name=self.name, env=self.variables(), execution=execution, inputs=ordered))
+        spec = JobSpec(
+            name=self.name,
+            env=self.variables(),
+            execution=execution,
+            inputs=ordered,
+            resume_from=self.resume_from,
+            keep_checkpoints=self.keep_checkpoints,
+        )
+        return JobFile(job=spec)
 
     def _is_code(self, path: str) -> bool:
         """Whether a file is code of a folder; the usual script and the requirements are known by their names."""

@@ -36,6 +36,8 @@ from airflow_provider_jobapi.training.validation import NumberAsText, Strict, Te
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 """A job's name, which is part of a path."""
 
+JOB_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_.-]{0,199}"
 MEMORY_DEFAULT = 2048
 
@@ -174,6 +176,26 @@ class JobSpec(Strict):
         description=f"a list of at most {MOST_INPUTS:,} objects of path, size and sha256",
         json_schema_extra={"maxItems": MOST_INPUTS},
     )
+    resume_from: Annotated[
+        str,
+        Feature("checkpoints", "resume_from"),
+        Field(
+            default="",
+            alias="resumeFrom",
+            pattern=f"^({JOB_ID})?$",
+            description="the id of an ended job whose checkpoints this one continues, a UUID in small letters",
+        ),
+    ]
+    keep_checkpoints: Annotated[
+        bool,
+        Feature("checkpoints", "keep_checkpoints"),
+        Field(
+            default=False,
+            alias="keepCheckpoints",
+            strict=True,
+            description="true to keep the checkpoints of the job after its success, else false",
+        ),
+    ]
 
 
 class JobFile(Strict):

@@ -3,7 +3,7 @@
 
 The object is the one that SAP's ``trainingClient`` documents, ``{"containerID", "finishTime", "job_id", "name",
 "startTime", "status", "submissionTime"}``, with more fields: ``message``, ``reason``, ``exitCode``, ``storingTime``,
-``dataVersion``, and where they are known ``progress`` and ``remaining``.
+``dataVersion``, and where they are known ``progress``, ``remaining``, ``resumedFrom`` and ``checkpointSize``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class JobState(StrEnum):
         return _WORDS.get(str(word).strip().upper(), cls.UNKNOWN)
 
 
-_ONLY_WHERE_KNOWN = frozenset({"environment", "progress", "remaining"})
+_ONLY_WHERE_KNOWN = frozenset({"environment", "progress", "remaining", "resumedFrom", "checkpointSize"})
 _ENDED = frozenset({JobState.SUCCESSFUL, JobState.FAILED, JobState.STOPPED})
 _STATE_WORDS = {
     JobState.SUCCESSFUL: "was successful",
@@ -143,6 +143,16 @@ class JobStatus(BaseModel):
         description=(
             "the SHA-256 over the sorted lines '<name>\\0<sha256>\\n' of the job's data files; null without data"
         ),
+    )
+    resumed_from: str | None = Field(
+        default=None,
+        alias="resumedFrom",
+        description="the job whose checkpoints this one continues; only in the status of such a job",
+    )
+    checkpoint_size: int | None = Field(
+        default=None,
+        alias="checkpointSize",
+        description="the bytes of the checkpoints that the job left; only where it left some",
     )
 
     progress: Annotated[float | None, _up_to(1)] = Field(

@@ -65,6 +65,7 @@ class Housekeeper:
             before = aside.size
             try:
                 self._registry.leftovers.sweep(name)
+                self._registry.checkpoints.collect(name)
                 freed += self._storages.of(name).sweep(aside) - (aside.size - before)
             except DiskFull:
                 log.warning("The disk is full: the used bytes of %s are not counted again, and its files stay.", name)

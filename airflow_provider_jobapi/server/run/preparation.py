@@ -7,6 +7,7 @@
         inputs/                              the files as they were when the job was submitted
         work/                                the job's working directory, owned by its user
         tmp/                                 the job's TMPDIR, owned by its user
+        state/, last-checkpoints/            its checkpoints, see ``checkpoints``
         spec.json, log, exit.json, …         see ``supervisor/__init__.py``
 """
 
@@ -15,12 +16,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_jobapi.server.config import Settings
+from airflow_provider_jobapi.server.run import checkpoints
 from airflow_provider_jobapi.server.run.environments import Environment, Environments, trusted_certificates
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.layout import remove_tree
@@ -52,12 +54,18 @@ def prepare(
     *,
     turn: Turn = nullcontext,
     runs_images: bool = False,
+    earlier: Sequence[Path] = (),
+    room: int | None = None,
+    on_resumed: Callable[[str | None], None] = lambda _: None,
 ) -> None:
     """Make what a supervisor needs. A preparation that was interrupted is repeated; ``spec.json`` is written last.
 
     :param uid: The user id of the job's steps, or None for the server's own.
     :param turn: Waits for the client's turn to copy a file.
     :param runs_images: Whether the engine runs the job in its container image; the log says so where it does not.
+    :param earlier: The directories of the jobs whose checkpoints it continues, the newest first.
+    :param room: The bytes that its checkpoints may take.
+    :param on_resumed: Called with the id of the job whose checkpoints it got, or None.
     :raises OSError: when it cannot be made, such as when the disk is full.
     """
     work, tmp = job.directory / "work", job.directory / "tmp"
@@ -71,11 +79,18 @@ def prepare(
     # Given away last: another job of the same user could have put a link where a file was about to be written.
     for folder in (work, tmp):
         _give(folder, uid)
+    with turn():
+        resumed = checkpoints.fill(job.directory, earlier, uid)
+    if resumed is None and (wanted := job.job_file.job.resume_from):
+        raise FileNotFoundError(f"the checkpoints of job {wanted}, which it continues, are gone")
+    on_resumed(resumed and resumed.job_id)
     requirements, execution = _requirements(job.directory / "inputs"), job.job_file.job.execution
     interpreter = environments.interpreters.choose(execution.command, execution.image, requirements)
     environment = environments.of(job.key.client_id, uid, job.directory, requirements, interpreter)
     spec = _spec(job, settings, environment, uid)
-    spec["notices"] = _notices(job, interpreter.version, runs_images)
+    written, bound = checkpoints.directory_of_checkpoints(job.directory), settings.storage_bound
+    spec["steps"][-1]["checkpoints"] = {"folder": str(written), "bound": bound if room is None else room}
+    spec["notices"] = _notices(job, interpreter.version, runs_images) + ([resumed.notice()] if resumed else [])
     _write(job.directory / "spec.json", json.dumps(spec).encode())
 
 
@@ -142,6 +157,7 @@ def job_environment(job: Job, settings: Settings, programs: Path, environ: Mappi
         "PYTHONUNBUFFERED": "1",
         "OMP_NUM_THREADS": str(job.job_file.job.execution.resources.cpus),
         "MODEL_DIR": str(work / directory_of_model(job)),
+        "CHECKPOINT_DIR": str(checkpoints.directory_of_checkpoints(job.directory)),
     }
     variables |= {each.name: each.value for each in job.job_file.job.env if each.name not in _GRANTED}
     variables["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus)) or "-1"

@@ -33,7 +33,7 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_jobapi.server.config import Settings
-from airflow_provider_jobapi.server.run import environment_record, verdict
+from airflow_provider_jobapi.server.run import checkpoints, environment_record, verdict
 from airflow_provider_jobapi.server.run.engines.base import Engine, EngineState, EngineStatus, PlacementRequest
 from airflow_provider_jobapi.server.run.environments import Environments
 from airflow_provider_jobapi.server.run.preparation import is_prepared, prepare
@@ -45,6 +45,7 @@ from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.layout import remove_tree
 from airflow_provider_jobapi.server.store.objects import DISK_SLOTS, Storages
 from airflow_provider_jobapi.training.status import JobState
+from airflow_provider_jobapi.training.units import size_text
 
 log = logging.getLogger(__name__)
 
@@ -177,9 +178,11 @@ class Runner:
     def _admit(self, placed: Sequence[Job]) -> bool:
         """Place the waiting jobs that the engine has room for, and record why the others wait."""
         waiting = self._registry.waiting()
-        admission = self._engine.admit(map(PlacementRequest.of, placed), list(map(PlacementRequest.of, waiting)))
+        held = self._registry.checkpoints.waits(waiting)
+        free = [PlacementRequest.of(job) for job in waiting if job.key not in held]
+        admission = self._engine.admit(map(PlacementRequest.of, placed), free)
         for job in waiting:
-            if (message := admission.waits.get(job.key, job.message)) != job.message:
+            if (message := (held | admission.waits).get(job.key, job.message)) != job.message:
                 self._registry.set_waiting_reason(job.key, message)
         for key, gpu_ids in admission.granted.items():
             self._registry.place(key, gpu_ids, COPYING_INPUTS)
@@ -237,11 +240,24 @@ class Runner:
         if not is_prepared(job):
             try:
                 turn, runs_images = partial(self._copies.turn, job.key.client_id), self._engine.runs_images
-                prepare(job, self._settings, self.environments, self._uid(job), turn=turn, runs_images=runs_images)
+                known = self._registry.checkpoints
+                prepare(
+                    job,
+                    self._settings,
+                    self.environments,
+                    self._uid(job),
+                    turn=turn,
+                    runs_images=runs_images,
+                    earlier=known.earlier(job),
+                    room=known.room(job),
+                    on_resumed=partial(self._registry.set_resumed, job.key),
+                )
             except OSError as error:
                 if error.errno in _TRANSIENT:
                     raise
-                remove_tree(job.directory / "work")  # nothing but copies of the inputs, which a full disk needs not
+                # Nothing but copies of the inputs and of checkpoints, which a full disk needs not.
+                remove_tree(job.directory / "work")
+                checkpoints.remove(job.directory)
                 self._end(job, verdict.not_prepared(error))
                 return
         self._engine.place(replace(PlacementRequest.of(job), credentials=self.environments.credentials))
@@ -291,18 +307,34 @@ class Runner:
         self._end(job, verdict.lost(job.directory))
 
     def _end(self, job: Job, end: verdict.Verdict) -> None:
+        left, said = self._settle(job, end.state)
         self._registry.finish(
             job.key,
             end.state,
             reason=end.reason,
-            message=end.message,
+            message=f"{end.message} {said}".strip(),
             exit_code=end.exit_code,
             model=end.model,
             started=end.started,
             finished=end.finished,
             work=tree_size(job.directory / "work") if end.keeps_work else None,
+            checkpoints=left,
         )
         self._engine.forget(PlacementRequest.of(job))
+        self._registry.checkpoints.collect(job.key.client_id)
+
+    def _settle(self, job: Job, state: JobState) -> tuple[int | None, str]:
+        """Leave the last whole checkpoints of a job for the next one; returns their bytes, and a sentence about it."""
+        if state is JobState.SUCCESSFUL and not job.job_file.job.keep_checkpoints:
+            checkpoints.remove(job.directory)
+            return None, ""
+        size = checkpoints.settle(job.directory)
+        if size is None:
+            return None, ""
+        if size > (room := self._registry.checkpoints.room(job)):
+            checkpoints.remove(job.directory)
+            return None, checkpoints.NO_ROOM.format(size_text(size), size_text(room))
+        return size, checkpoints.KEPT.format(size_text(size))
 
     def _collect_environments(self) -> None:
         """Bring the Python environments below their bound, from time to time."""

@@ -41,12 +41,17 @@ from airflow_provider_jobapi.server.config import SettingsError
 from airflow_provider_jobapi.server.errors import DatabaseBusy, DiskFull, ServerError
 from airflow_provider_jobapi.server.store.disk import is_full
 
-VERSION = 5
+VERSION = 6
 _NEW_COLUMNS = (
     ("jobs", "storing", "BIGINT"),
     ("jobs", "placed", "BIGINT"),
     ("jobs", "kept_from", "BIGINT"),
     ("jobs", "work", "BIGINT"),
+    ("jobs", "cycle", "VARCHAR(36)"),
+    ("jobs", "resume_from", "VARCHAR(36)"),
+    ("jobs", "keep_checkpoints", "BOOLEAN"),
+    ("jobs", "resumed", "VARCHAR(36)"),
+    ("jobs", "checkpoints", "BIGINT"),
     ("clients", "generation", "VARCHAR(32) NOT NULL DEFAULT ''"),
 )
 """The columns that the tables of earlier versions may not have."""
@@ -120,9 +125,15 @@ jobs = Table(
     Column("stop_requested_by", String(200)),
     Column("model", JSON(none_as_null=True)),
     Column("work", BigInteger),  # the bytes of its work folder, where it is kept after the end
+    Column("cycle", String(36)),  # what the jobs of one clear cycle of a task have in common, see checkpoints
+    Column("resume_from", String(36)),  # the job that it is to continue, where its job file names one
+    Column("keep_checkpoints", Boolean),
+    Column("resumed", String(36)),  # the job whose checkpoints it got
+    Column("checkpoints", BigInteger),  # the bytes of those that it left
     Column("deleted", Moment),  # a tombstone, since the id stays used
     Index("jobs_by_id", "client_id", "job_id", unique=True),
     Index("jobs_by_state", "state", "number"),
+    Index("jobs_by_cycle", "client_id", "cycle", "number"),
     sqlite_autoincrement=True,
 )
 

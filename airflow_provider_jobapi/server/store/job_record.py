@@ -46,6 +46,9 @@ class Job:
     :ivar storing: When its command had ended and the server began to store its model.
     :ivar kept_from: The beginning of its retention.
     :ivar model: Its model as recorded, see :mod:`~airflow_provider_jobapi.server.store.model_listing`.
+    :ivar cycle: What the jobs of one clear cycle of a task have in common.
+    :ivar resumed: The job whose checkpoints it got.
+    :ivar checkpoints: The bytes of the checkpoints that it left.
     :ivar directory: The directory with its inputs, its work folder and its log.
     """
 
@@ -65,6 +68,9 @@ class Job:
     stop_requested_by: str | None
     model: dict[str, Any] | None
     directory: Path
+    cycle: str | None = None
+    resumed: str | None = None
+    checkpoints: int | None = None
 
     @property
     def prefix(self) -> str:
@@ -94,6 +100,8 @@ class Job:
             storing_time=self.storing,
             data_version=data_version(self.job_file.job.inputs or ()),
             environment=f"jobs/{self.key.job_id}/environment" if (self.directory / ENVIRONMENT_NAME).exists() else None,
+            resumed_from=self.resumed,
+            checkpoint_size=self.checkpoints,
         )
 
 
@@ -120,6 +128,9 @@ def job_from_row(row: Row[Any], directory: Path) -> Job:
         stop_requested_by=row.stop_requested_by,
         model=row.model,
         directory=layout.job_directory(directory, *key),
+        cycle=row.cycle,
+        resumed=row.resumed,
+        checkpoints=row.checkpoints,
     )
 
 

@@ -17,6 +17,7 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive, ResourcesExceeded, UnknownJob
 from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.checkpoints import Checkpoints
 from airflow_provider_jobapi.server.store.database import Database, Moment, jobs
 from airflow_provider_jobapi.server.store.job_record import (
     ENDED,
@@ -66,6 +67,7 @@ class JobRegistry:
         self._storages = storages
         self._submissions = Submissions(settings, database, storages, capacity)
         self.leftovers = Leftovers(settings, database, storages, self._clock)
+        self.checkpoints = Checkpoints(settings, database, storages)
         self._states: dict[JobKey, JobState] = {}
         self._states_lock = Lock()
         self._listeners: list[Callable[[JobKey], None]] = []
@@ -81,16 +83,24 @@ class JobRegistry:
         """Call a listener after each new job and each change, in the thread that committed it."""
         self._listeners.append(listener)
 
-    def submit(self, client_id: str, job_id: str, job_file: JobFile) -> tuple[Job, bool]:
+    def submit(self, client_id: str, job_id: str, job_file: JobFile, cycle: str | None = None) -> tuple[Job, bool]:
         """Accept a job. Return it, and False if it was accepted before.
 
+        :param cycle: What the jobs of one clear cycle of a task have in common; a job continues those before it.
         :raises InvalidJob: when the job is invalid in itself.
         :raises ServerError: ``JobIdTaken``, ``DeletedJob``, ``ResourcesExceeded``, ``MissingInput``, ``ChangedInput``,
             ``QueueFull`` or ``OutOfSpace``.
         """
         key = JobKey(client_id, job_id)
         try:
-            new = self._submissions.submit(key, job_file, has_python_2=self.has_python_2, installs=self.installs)
+            new = self._submissions.submit(
+                key,
+                job_file,
+                cycle,
+                has_python_2=self.has_python_2,
+                installs=self.installs,
+                check=self.checkpoints.check_resume,
+            )
         except (InvalidJob, ResourcesExceeded) as error:
             raise self._refusal(key, job_file, error) from None
         if not new:
@@ -155,6 +165,11 @@ class JobRegistry:
             query = update(jobs).where(is_row_of(key), jobs.c.state == JobState.PENDING.value)
             connection.execute(query.values(message=message, reason=reason))
 
+    def set_resumed(self, key: JobKey, job_id: str | None) -> None:
+        """Record whose checkpoints a job got."""
+        with self._database.write() as connection:
+            connection.execute(update(jobs).where(is_row_of(key)).values(resumed=job_id))
+
     def set_storing(self, key: JobKey, since: datetime, message: str) -> None:
         """Record that the command of a RUNNING job has succeeded and that its model is being stored.
 
@@ -193,6 +208,7 @@ class JobRegistry:
         started: datetime | None = None,
         finished: datetime | None = None,
         work: int | None = None,
+        checkpoints: int | None = None,
     ) -> bool:
         """Record the end of a job. Return False if it has ended already.
 
@@ -200,9 +216,11 @@ class JobRegistry:
         :param started: When its command began, for a job that :meth:`start` was not called for.
         :param finished: When it ended; by default now.
         :param work: The bytes of its work folder, where it is kept; they count to its client.
+        :param checkpoints: The bytes of the checkpoints that it left, where it left some; they count, too.
         """
         values: dict[str, Any] = {"state": state.value, "reason": reason, "message": message, "exit_code": exit_code}
         values |= {"model": model, "finished": finished or datetime.now(UTC), "work": work}
+        values["checkpoints"] = checkpoints
         if started:
             values["started"] = func.coalesce(jobs.c.started, literal(started, Moment))
         return self._move(key, _ACTIVE, values)
@@ -237,9 +255,11 @@ class JobRegistry:
                 raise JobStillActive(detail)
             if layout.is_running(home):
                 raise JobStillActive(f"The supervisor of the job {key.job_id} still runs: wait until it has ended.")
+            self.checkpoints.refuse_delete(connection, key)
             place = directory(row.name, key.job_id)
             freed = storage.remove_job(connection, key.job_id, place)
             self.leftovers.discount(connection, key)
+            self.checkpoints.discount(connection, key)
             emptied = {"deleted": datetime.now(UTC), "job_file": "", "message": "", "model": None}
             connection.execute(update(jobs).where(is_row_of(key)).values(emptied))
         self._states.pop(key, None)
@@ -322,8 +342,8 @@ class JobRegistry:
                 values = values | {"kept_from": self._clock.kept_from(connection, finished)}
             query = update(jobs).where(is_row_of(key), jobs.c.state.in_(states), jobs.c.deleted.is_(None), *also)
             moved = bool(connection.execute(query.values(values)).rowcount)
-            if moved and values.get("work"):
-                self._storages.of(key.client_id).count(connection, values["work"])
+            if moved and (kept := (values.get("work") or 0) + (values.get("checkpoints") or 0)):
+                self._storages.of(key.client_id).count(connection, kept)
         if moved:
             self._changed(key)
         return moved

@@ -222,7 +222,7 @@ class ClientStorage:
             alone = (inputs.c.client_id == self.client_id) & inputs.c.alone
             kept = (jobs.c.client_id == self.client_id) & jobs.c.deleted.is_(None)
             used = _sum(connection, objects.c.size, mine) + _sum(connection, inputs.c.size, alone)
-            used += _sum(connection, jobs.c.work, kept)
+            used += _sum(connection, jobs.c.work, kept) + _sum(connection, jobs.c.checkpoints, kept)
             connection.execute(update(clients).where(clients.c.client_id == self.client_id).values(used=used))
         return self.blobs.sweep(known, aside or SetAside(self._root))
 

@@ -7,7 +7,7 @@ a job with thousands of inputs holds the write lock for a moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,10 +61,19 @@ class Submissions:
         self.limits = JobLimits(has.cpus, has.gpus, has.memory)
 
     def submit(
-        self, key: JobKey, job_file: JobFile, *, has_python_2: bool = False, installs: Installs | None = None
+        self,
+        key: JobKey,
+        job_file: JobFile,
+        cycle: str | None = None,
+        *,
+        has_python_2: bool = False,
+        installs: Installs | None = None,
+        check: Callable[[str, JobFile], None] = lambda *_: None,
     ) -> bool:
         """Accept a job. Return False if it was accepted before.
 
+        :param cycle: What the jobs of one clear cycle of a task have in common.
+        :param check: Called with the client and the job file of a new job; raises InvalidJob where it is none.
         :param has_python_2: Whether one of the server's Pythons is Python 2.7.
         :param installs: What the server installs.
 
@@ -80,8 +89,9 @@ class Submissions:
                 self.refuse_used_id(key)
                 check_runnable(job_file, self._capacity, has_python_2=has_python_2)
                 check_inputs([file.path for file in job_file.job.inputs or ()])
+                check(key.client_id, job_file)
                 try:
-                    if self._accept(key, job_file, self._choose(key, job_file, installs or Installs())):
+                    if self._accept(key, job_file, cycle, self._choose(key, job_file, installs or Installs())):
                         return True
                 except FileNotFoundError:  # an input was replaced or deleted in the meantime
                     if not layout.client_directory(self._settings.root, key.client_id).exists():
@@ -106,7 +116,7 @@ class Submissions:
         check_requirements_in(chosen, storage.blobs, installs)
         return chosen
 
-    def _accept(self, key: JobKey, job_file: JobFile, chosen: Chosen) -> bool:
+    def _accept(self, key: JobKey, job_file: JobFile, cycle: str | None, chosen: Chosen) -> bool:
         """Link the inputs of a job and record it. Return False where an input was changed in the meantime.
 
         :raises FileNotFoundError: when an input was deleted in the meantime.
@@ -115,6 +125,8 @@ class Submissions:
         storage = self._storages.of(key.client_id)
         values: dict[str, Any] = {"client_id": key.client_id, "job_id": key.job_id, "name": job_file.job.name}
         values |= {"digest": job_file.digest(), "job_file": job_file.canonical().decode(), "gpu_ids": []}
+        values |= {"cycle": cycle, "resume_from": job_file.job.resume_from or None}
+        values |= {"keep_checkpoints": job_file.job.keep_checkpoints or None}
         self._make_place(home)
         accepted = False
         try:

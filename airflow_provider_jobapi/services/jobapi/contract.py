@@ -93,9 +93,13 @@ def _job(job_id: str, *more: str) -> str:
     return "/".join(("/jobs", quote(job_id, safe=""), *more))
 
 
-def submit(job_id: str, job_file: JobFile) -> Request:
-    """Submit a job; the same id and the same job are the same submit."""
-    headers = {"Content-Type": "application/json"}
+def submit(job_id: str, job_file: JobFile, cycle: str = "") -> Request:
+    """Submit a job; the same id and the same job are the same submit.
+
+    :param cycle: What the jobs of one clear cycle of a task have in common. A server that does not know checkpoints
+        ignores it, and it is no part of the job, whose digest stays what it was.
+    """
+    headers = {"Content-Type": "application/json"} | ({"Job-Cycle": cycle} if cycle else {})
     return Request("POST", _job(job_id), f"job {job_id}", headers=headers, body=job_file.canonical())
 
 

@@ -20,7 +20,7 @@ from airflow_provider_jobapi.exceptions import (
     TrainingError,
 )
 from airflow_provider_jobapi.services import settings
-from airflow_provider_jobapi.services.base import FetchedModel, Handle, KeptWork, Model, Submission
+from airflow_provider_jobapi.services.base import NO_CHECKPOINTS, FetchedModel, Handle, KeptWork, Model, Submission
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client, Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+CHECKPOINTS = "checkpoints"
+"""The feature of a server that keeps the checkpoints of jobs."""
+
 STOP = Retry(total=10.0, attempts=5)
 """The retry of a stop request, which a worker sends while it is being killed and has seconds left."""
 
@@ -53,12 +56,16 @@ LONGEST_TAIL = 30.0
 class JobApiService:
     """Runs jobs on a jobAPI. Opens no connection before it is used.
 
+    :cvar keeps_checkpoints: See ``services/base.py``; a server that does not keep them is told of in the log.
+
     :param connection: The address, and the client's credentials.
     :param mask: Called with each secret that is not in the connection, a token or a key, so that logs can mask it.
     :param log: Gets the progress of transfers.
     :param retry: How a call is repeated while the service is unavailable.
     :param meters: Makes the meter that shows the progress of a transfer, in place of lines in the log.
     """
+
+    keeps_checkpoints = True
 
     def __init__(
         self,
@@ -95,23 +102,25 @@ class JobApiService:
         check_supported(job)
         check_input_count(len(job.files()))
         sources = measure_all(job.files())
-        return self.submit_file(job.job_file(each.as_input() for each in sources.values()), sources, job_id)
+        return self.submit_file(job.job_file(each.as_input() for each in sources.values()), sources, job_id, job.cycle)
 
-    def submit_file(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str) -> Submission:
+    def submit_file(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str, cycle: str = "") -> Submission:
         """Upload the files that differ and submit a job file; the same id is the same job.
 
         The job is looked up first: a job that exists needs no files, and those of an active job must not change.
 
         :param sources: The files that the job file names as its inputs, by their path.
+        :param cycle: What the jobs of one clear cycle of a task have in common; each continues the checkpoints of those
+            before.
         :raises JobConflict: when the id belongs to a job with another content.
         """
         check_input_count(len(sources))
-        request = contract.submit(job_id, job_file)
+        request = contract.submit(job_id, job_file, cycle)
         for _ in range(3):
             there = self._is_there(job_id)
             try:
                 if not there and (sources or used_features(job_file)):
-                    self._upload(job_file, sources, job_id)
+                    self._upload(job_file, sources, job_id, cycle)
                 return replace(self._submission(request, job_id), inputs=job_file.job.inputs or ())
             except JobConflict as error:
                 # Another worker has submitted this job, or changed its files, since the look-up.
@@ -306,7 +315,7 @@ class JobApiService:
 
         return HttpStore(self._client) if storage.protocol == "http" else s3_store(self.connection, storage)
 
-    def _upload(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str) -> None:
+    def _upload(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str, cycle: str) -> None:
         from airflow_provider_jobapi.services.files.transfers import upload
 
         storage = self.storage()
@@ -315,6 +324,8 @@ class JobApiService:
         if REQUIREMENTS_NAME in sources:
             with sources[REQUIREMENTS_NAME].open(lambda _: None) as file:
                 check_known(file.read().decode("utf-8", "replace"), storage.features)
+        if cycle and CHECKPOINTS not in storage.features:
+            self._log.info(NO_CHECKPOINTS)
         if not sources:
             return
         title = f"Uploading the files of job {job_id}"

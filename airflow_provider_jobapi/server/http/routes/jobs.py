@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -57,6 +57,18 @@ class EnvironmentAnswer(BaseModel):
     environment: Environment | None
 
 
+Cycle = Annotated[
+    str | None,
+    Header(
+        alias="Job-Cycle",
+        pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
+        description=(
+            "A UUID that the jobs of one clear cycle of a task have in common. The job finds in `CHECKPOINT_DIR` what "
+            "the one before it left there"
+        ),
+    ),
+]
+
 _JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
 
 
@@ -90,10 +102,15 @@ def _status_answer(status: JobStatus, code: int = 200) -> JSONResponse:
     },
 )
 def submit_job(
-    request: Request, server: Components, client: ClientId, job_id: JobId, job_file: SubmittedJobFile
+    request: Request,
+    server: Components,
+    client: ClientId,
+    job_id: JobId,
+    job_file: SubmittedJobFile,
+    cycle: Cycle = None,
 ) -> JSONResponse:
     """Accept a job, or find that it was accepted before."""
-    job, new = server.registry.submit(client, job_id, job_file)
+    job, new = server.registry.submit(client, job_id, job_file, cycle)
     audit(request, "submit", client, job=job_id, name=job_file.job.name, new=new)
     return _status_answer(job.status(), 201 if new else 200)
 

@@ -19,11 +19,13 @@ be copied to any machine. The files in DIRECTORY:
     ``limits`` and each of its values; ``seconds`` in the limits of a step, which earlier servers wrote, bounds that
     step. ``notices`` are written at the log's beginning. ``holds`` are files on which a shared lock is kept while the
     job runs. A step has ``read_only`` directories and ``hidden`` files, where it has a view of the file system of its
-    own. ``processes`` bounds the processes and threads of all steps together. Steps run as ``uid`` and ``gid``,
-    the supervisor as the user that started it. With ``relay`` the supervisor reads the credentials of the package index
-    from the socket that its second argument names, and starts ``index_relay.py``; its address takes the place of
-    ``{relay}`` in the steps' variables. The scalars in TensorBoard's event files below the ``folders`` of ``scalars``
-    are written to a file of at most ``bound`` bytes; without it none are read.
+    own. A step with ``checkpoints``, ``{"folder": "…", "bound": 1000000}``, has the last whole checkpoints that it
+    writes into the folder copied to ``last-checkpoints``, at most so many bytes. ``processes`` bounds the processes and
+    threads of all steps together. Steps run as ``uid`` and ``gid``, the supervisor as the user that started it. With
+    ``relay`` the supervisor reads the credentials of the package index from the socket that its second argument names,
+    and starts ``index_relay.py``; its address takes the place of ``{relay}`` in the steps' variables. The scalars in
+    TensorBoard's event files below the ``folders`` of ``scalars`` are written to a file of at most ``bound`` bytes;
+    without it none are read.
 ``lock``
     Locked (flock) by the supervisor from its start to its end: it is alive exactly as long as the lock is held.
 ``started``

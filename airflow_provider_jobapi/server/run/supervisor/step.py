@@ -12,6 +12,7 @@ import selectors
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any, Callable, NamedTuple  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 if __package__:
@@ -108,6 +109,7 @@ class Step:
         self._kernel_kills = process_tree.kills_by_the_kernel()
         self._processes = 0
         self.peak = 0
+        self._mirror = self._make_mirror()
 
     def run(self) -> dict[str, Any]:
         """Run the step to its end; returns ``exit_code``, ``signal``, ``reason`` and ``message``."""
@@ -123,13 +125,31 @@ class Step:
         with selectors.DefaultSelector() as selector:
             selector.register(read_end, selectors.EVENT_READ, "output")
             selector.register(self._context.wakeup, selectors.EVENT_READ, "wakeup")
+            if self._mirror:
+                self._mirror.start()  # after the fork, which a process with threads must not do
             self._watch(selector, read_end)
             self._end_leftovers(selector, read_end)
+            if self._mirror:
+                self._mirror.stop()
         os.close(read_end)
         self._log.end_of_output()
         if process_tree.WATCHES:
             self.peak = max(self.peak, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
         return self._verdict()
+
+    def _make_mirror(self) -> Any:
+        """Make the mirror of the checkpoints of a step that writes some; None for every other."""
+        spec = self._spec.get("checkpoints")
+        if not spec:
+            return None
+        if __package__:
+            from airflow_provider_jobapi.server.run.supervisor import checkpoint_mirror
+        else:
+            import checkpoint_mirror  # type: ignore[import-not-found, no-redef]
+
+        home, uid = Path(self._context.directory), self._context.uid
+        place = home / checkpoint_mirror.PLACE
+        return checkpoint_mirror.CheckpointMirror(Path(spec["folder"]), place, uid, spec["bound"], self._log.say)
 
     def _start(self, output: int) -> None:
         supervisor, context = os.getpid(), self._context
@@ -187,6 +207,8 @@ class Step:
             if now < self._next_look:
                 continue
             self._next_look = now + CHECK_SECONDS
+            if self._mirror:
+                self._mirror.tick()
             if self._ending is None:
                 self._ending = self._reason_to_end(now)
                 if self._ending:

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checkpoints of a job: what it finds in ``CHECKPOINT_DIR``, and what it leaves there for a job that continues it.
+
+::
+
+    <root>/clients/<client>/jobs/<job id>/
+        state/checkpoints/      CHECKPOINT_DIR, owned by the job's user; filled before the job starts
+        last-checkpoints/<n>/   the copy that the supervisor keeps while the job runs, see ``supervisor``
+
+A job gets a copy of what the job before left, so that nothing which that one still writes reaches it. Each step may be
+repeated after a crash at any instant: what is made appears under its name when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from airflow_provider_jobapi.server.run.supervisor.checkpoint_folder import FOLDER, Changed, CheckpointFolder, Copied
+from airflow_provider_jobapi.server.run.supervisor.checkpoint_mirror import PLACE, newest_copy
+from airflow_provider_jobapi.server.store.disk import tree_size
+from airflow_provider_jobapi.server.store.layout import remove_tree
+from airflow_provider_jobapi.training.units import size_text
+
+_ATTEMPTS = 5
+"""How often a folder is read that changes at the same time."""
+
+KEPT = "Its last checkpoints ({}) are kept for a job that continues it."
+NO_ROOM = (
+    "Its checkpoints ({}) are not kept: the client's storage has room for {}. Delete objects or ended jobs, write "
+    "fewer checkpoints, or ask the server's operator for a larger --storage-bound."
+)
+
+_EARLIER = rb"(?:/[^/\"\\\s]+)+/jobs/[0-9a-f-]{36}/" + FOLDER.encode()
+"""The path of the folder of an earlier job, as libraries write it into small texts."""
+
+
+class Resumed(NamedTuple):
+    """What a job got from an earlier one.
+
+    :ivar job_id: The earlier job.
+    """
+
+    job_id: str
+    copied: Copied
+
+    def notice(self) -> str:
+        """The line in the log."""
+        files = "1 file" if self.copied.files == 1 else f"{self.copied.files:,} files"
+        return (
+            f"This job continues job {self.job_id}: {files} of its checkpoints ({size_text(self.copied.size)}) are in "
+            "CHECKPOINT_DIR."
+        )
+
+
+def directory_of_checkpoints(home: Path) -> Path:
+    """The directory that ``CHECKPOINT_DIR`` names.
+
+    :param home: The job's directory.
+    """
+    return home / FOLDER
+
+
+def fill(home: Path, earlier: Sequence[Path], uid: int | None) -> Resumed | None:
+    """Make the folder of a job that is being prepared, with the whole checkpoints that an earlier one left.
+
+    :param home: The job's directory.
+    :param earlier: The directories of the jobs that it continues, the newest first.
+    :param uid: The user of the job.
+    :raises OSError: when they cannot be copied, such as when the disk is full.
+    """
+    remove(home)
+    folder = directory_of_checkpoints(home)
+    folder.parent.mkdir(mode=0o700)
+    resumed = None
+    for place, trusted in [(each, True) for each in earlier] + [(each, False) for each in earlier]:
+        if copied := _take_newest(place, folder, uid, trusted=trusted):
+            resumed = Resumed(place.name, copied)
+            break
+    else:
+        folder.mkdir()
+    folder.chmod(0o755)
+    # Given away last: another job of the same user could have put a link where a file was about to be written.
+    for each in (folder, folder.parent):
+        if uid is not None:
+            os.chown(each, uid, uid)
+    return resumed
+
+
+def settle(home: Path) -> int | None:
+    """Leave one state of a job's checkpoints when it is over, the newest that is whole; returns its bytes, if any.
+
+    :param home: The job's directory, which no process of the job uses any more.
+    """
+    if not (home / "started").exists():  # what is there are copies of those of an earlier job
+        remove(home)
+        return None
+    folder, mirror = directory_of_checkpoints(home), newest_copy(home / PLACE)
+    kept, trusted = _look(folder, _owners(home))
+    if not (kept and trusted) and mirror:
+        remove_tree(folder.parent)
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        if not os.path.lexists(folder):
+            mirror.rename(folder)
+            kept = True
+    if not kept:
+        remove(home)
+        return None
+    remove_tree(home / PLACE)
+    return tree_size(folder.parent)
+
+
+def remove(home: Path) -> None:
+    """Remove the checkpoints of a job."""
+    for name in ("state", PLACE):
+        remove_tree(home / name)
+
+
+def take(
+    source: Path, target: Path, owners: Collection[int], *, trusted: bool = False, **options: Any
+) -> Copied | None:
+    """Copy what is whole of a folder to a new directory, which appears complete or not at all; None where nothing is.
+
+    :param trusted: Whether to copy nothing where the folder is not in a state that it had; see ``checkpoint_rules``.
+    :param options: Those of :meth:`CheckpointFolder.copy`.
+    :raises OSError: when it cannot be copied, such as when the disk is full.
+    """
+    incoming = target.with_name(target.name + ".new")
+    for _ in range(_ATTEMPTS):
+        remove_tree(incoming)
+        try:
+            with CheckpointFolder(source, owners) as folder:
+                selection = folder.select()
+                if not selection.kept or (trusted and not selection.trusted):
+                    return None
+                copied = folder.copy(selection.kept, incoming, **options)
+        except FileNotFoundError:
+            return None
+        except Changed:
+            time.sleep(0.1)
+            continue
+        incoming.rename(target)
+        return copied
+    return None
+
+
+def _take_newest(place: Path, target: Path, uid: int | None, *, trusted: bool) -> Copied | None:
+    options: dict[str, Any] = {"uid": uid, "places": _EARLIER, "as_path": os.fsencode(target)}
+    owners = _owners(place)
+    if copied := take(directory_of_checkpoints(place), target, owners, trusted=trusted, **options):
+        return copied
+    mirror = newest_copy(place / PLACE)
+    return take(mirror, target, owners, **options) if mirror else None
+
+
+def _look(folder: Path, owners: Collection[int]) -> tuple[bool, bool]:
+    """Whether anything of a folder is whole, and whether it is as it was."""
+    for _ in range(_ATTEMPTS):
+        try:
+            with CheckpointFolder(folder, owners) as found:
+                selection = found.select()
+                return bool(selection.kept), bool(selection.trusted)
+        except FileNotFoundError:
+            break
+        except Changed:
+            time.sleep(0.1)
+    return False, False
+
+
+def _owners(home: Path) -> set[int]:
+    """The user ids whose files may be checkpoints of a job: its own, to which only the server gave the folder."""
+    try:
+        return {os.geteuid(), (home / "state").lstat().st_uid}
+    except FileNotFoundError:
+        return {os.geteuid()}
