@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Report metrics and progress from a training script: lines of JSON on standard output, which the operator reads.
+"""Report metrics and progress from a training script, and find its last checkpoint.
 
 Copy this file beside the script; it needs nothing but Python 3.8::
 
     import jobapi_metrics
 
+    last = jobapi_metrics.latest_checkpoint()
     jobapi_metrics.log(step, loss=0.25, accuracy=0.9)
     jobapi_metrics.progress(step, 1000)
 
-It writes nothing outside a job, and never raises an error.
+Metrics are one line of JSON a step on standard output, which the operator reads. :func:`log` writes nothing outside a
+job, and never raises an error.
 """
 
 from __future__ import annotations
@@ -16,12 +18,24 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import sys
 import time
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 _NAME_LIMIT = 100
+_NUMBER = re.compile(r"\d+")
+_WRITING = re.compile(
+    r"(^|[._-])(tmp|incomplete|in[._-]?progress|tempstate)([._-]|\d|[0-9a-f]{6,}$|$)"
+    r"|[._-](temp|part|partial|writing)([._-]?[0-9a-f]{4,}|[._-]\d+)?$|^tmp[a-z0-9_]{8}(\.\w+)?$|~$",
+    re.IGNORECASE,
+)
+"""Names that say that a file or folder is being written."""
+_BESIDE = re.compile(r"\.(data-\d+-of-\d+|meta|json|txt|csv|ya?ml|log)$|^checkpoint$|^latest$|^events\.out\.tfevents")
+"""Names of files beside checkpoints."""
 _METRICS_A_LINE = 10  # a line of a job's log holds 16 KiB; a longer one would be cut
 
 
@@ -93,3 +107,48 @@ def _number(value: Any) -> float | str | None:
     if math.isfinite(number):
         return number
     return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+
+
+def latest_checkpoint(folder: str | None = None) -> str | None:
+    """Return the path of the newest whole checkpoint, a file or a folder; None where there is none.
+
+    Of a TensorFlow checkpoint it is the prefix that ``tf.train.Checkpoint.restore`` takes. What has a name that says
+    that it is being written is left out, as are empty files, archives without their end, and folders of the Trainer
+    without their last file. A job finds only whole checkpoints in ``CHECKPOINT_DIR``; the same script works elsewhere.
+
+    :param folder: The folder; by default ``CHECKPOINT_DIR``, and None where that is not set.
+    """
+    place = Path(folder or os.environ.get("CHECKPOINT_DIR") or "/nonexistent")
+    if not place.is_dir():
+        return None
+    whole = [each for each in place.iterdir() if _is_whole(each)]
+    found = [each for each in whole if not _BESIDE.search(each.name)] or [
+        each for each in whole if each.suffix == ".json"
+    ]
+    if not found:
+        return None
+    newest = max(found, key=_written)
+    # Where checkpoints are counted, the number says it better: files of an old one may be touched later.
+    series = [each for each in found if _NUMBER.sub("#", each.name) == _NUMBER.sub("#", newest.name)]
+    newest = max(series, key=lambda each: [int(part) for part in _NUMBER.findall(each.name)])
+    return str(newest.with_suffix("") if newest.suffix == ".index" else newest)
+
+
+def _is_whole(path: Path) -> bool:
+    if path.name.startswith(".") or _WRITING.search(path.name) or path.with_name(path.name + ".incomplete").exists():
+        return False
+    if path.is_dir():
+        inside = {each.name for each in path.iterdir()}
+        trainer = bool(inside & {"optimizer.pt", "training_args.bin"})
+        return (
+            bool(inside) and not any(map(_WRITING.search, inside)) and (not trainer or "trainer_state.json" in inside)
+        )
+    with path.open("rb") as file:
+        head = file.read(4)
+        return bool(head) and (head != b"PK\3\4" or zipfile.is_zipfile(file))
+
+
+def _written(path: Path) -> float:
+    """When a file, or the newest one in a folder, was written."""
+    files = (each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    return max((each.stat().st_mtime for each in files), default=0.0)

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import jsonschema
@@ -149,3 +150,48 @@ def test_no_progress_is_written_where_nobody_listens(monkeypatch, capsys):
     monkeypatch.delenv("JOB_ID", raising=False)
     jobapi_metrics.progress(1, 2)
     assert capsys.readouterr().out == ""
+
+
+def touch(folder: Path, name: str, when: int, content: bytes = b"x") -> None:
+    place = folder / name
+    place.parent.mkdir(exist_ok=True)
+    place.write_bytes(content)
+    os.utime(place, (when, when))
+
+
+@pytest.mark.parametrize(
+    ("files", "latest"),
+    [
+        ([], None),
+        (["epoch-1.pt", "epoch-2.pt"], "epoch-2.pt"),
+        (["epoch-10.pt", "epoch-9.pt"], "epoch-10.pt"),
+        (["state.npz"], "state.npz"),
+        (["state.npz", "state.npz.tmp", "log.csv", "args.json"], "state.npz"),
+        (["state.json", "state.json.tmp"], "state.json"),
+        (["checkpoint-5/trainer_state.json", "checkpoint-10/optimizer.pt"], "checkpoint-5"),
+        (["checkpoint-5/a", "checkpoint-10/a", "tmp-checkpoint-15/a"], "checkpoint-10"),
+        (["5/a", "10.orbax-checkpoint-tmp-1/a"], "5"),
+        (["ckpt-1.index", "ckpt-1.data-00000-of-00001", "ckpt-2.data-00000-of-00001", "checkpoint"], "ckpt-1"),
+        (["epoch=1-step=4.ckpt", "last.ckpt"], "last.ckpt"),
+        (["latest.weights.h5", "training_metadata.json"], "latest.weights.h5"),
+        (["a.tmp", ".hidden"], None),
+    ],
+)
+def test_the_latest_checkpoint_is_the_newest_whole_one(tmp_path, monkeypatch, files, latest):
+    for number, name in enumerate(files):
+        touch(tmp_path, name, 1000 + number)
+    expected = latest and str(tmp_path / latest)
+    monkeypatch.delenv("CHECKPOINT_DIR", raising=False)
+    assert jobapi_metrics.latest_checkpoint() is None
+    assert jobapi_metrics.latest_checkpoint(str(tmp_path)) == expected
+    monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
+    assert jobapi_metrics.latest_checkpoint() == expected
+
+
+def test_an_archive_without_its_end_is_no_checkpoint(tmp_path):
+    with zipfile.ZipFile(tmp_path / "epoch-1.pt", "w") as file:
+        file.writestr("data.pkl", b"x" * 100)
+    touch(tmp_path, "epoch-2.pt", 2_000_000_000, (tmp_path / "epoch-1.pt").read_bytes()[:-10])
+    touch(tmp_path, "epoch-3.pt", 2_000_000_000, b"")
+    assert jobapi_metrics.latest_checkpoint(str(tmp_path)) == str(tmp_path / "epoch-1.pt")
+    assert jobapi_metrics.latest_checkpoint(str(tmp_path / "nowhere")) is None
