@@ -26,6 +26,7 @@ DEFAULTS = dict.fromkeys([each.name for each in PARAMETERS]) | {
     "completion_time": "24h",
     "python_major_version": 3,
     "nodes": 1,
+    "keep_checkpoints": False,
 }
 
 
@@ -40,10 +41,23 @@ def job(folder: Path = Path("/nowhere"), config=None, **changes):
 def test_every_parameter_is_one_of_the_operator_and_a_field_of_a_job():
     of_operator = set(inspect.signature(SubmitTrainingOperator.__init__).parameters)
     assert {each.name for each in PARAMETERS} <= of_operator
-    assert {each.field for each in PARAMETERS} - {None} == set(TrainingJob.model_fields)
+    assert {each.field for each in PARAMETERS} - {None} == set(TrainingJob.model_fields) - {"cycle"}
     for each in PARAMETERS:
         default = inspect.signature(SubmitTrainingOperator.__init__).parameters[each.name].default
         assert each.name == "script" or DEFAULTS[each.name] == default
+
+
+def test_the_job_to_continue_is_an_id_or_the_result_of_its_task():
+    job_id = "6f2d9b0e-53b5-5c8e-9d0f-6a1f2f6f0c1a"
+    assert job().resume_from == ""
+    for named in (job_id, job_id.upper(), f" {job_id}\n", {"job_id": job_id, "status": "SUCCESSFUL"}):
+        assert job(resume_from=named).resume_from == job_id
+    assert job(config={"resumeFrom": job_id, "keepCheckpoints": "true"}).keep_checkpoints is True
+    for named in ("the-last", 5, {"status": "SUCCESSFUL", "job_id": 5}):
+        with pytest.raises(
+            InvalidJob, match=r"^resume_from cannot be .*: it is the id of an ended job, a UUID, or the"
+        ):
+            _ = job(resume_from=named)
 
 
 def test_the_defaults_are_a_job():

@@ -21,6 +21,11 @@ import sys
 import tempfile
 import threading
 
+try:
+    import boot_checkpoints
+except ImportError:  # in the package
+    from airflow_provider_jobapi.services.modelarts import boot_checkpoints
+
 JOB = "jobapi_job.json"
 """Beside this file: the job's id, its script or its code, its environment variables, and its run time in seconds."""
 
@@ -62,11 +67,21 @@ def main(arguments):
         shutil.copyfile(os.path.join(code_folder, job["script"]), os.path.join(work, job["script"]))
     rest += [_native(argument) for argument in job.get("arguments", [])]
     model = _model_folder(work, code_files)
-    code = _install(job, code_folder, work) or _run(job, work, rest)
+    output = given.get("train_url") if _is_first() else None
+    kept = boot_checkpoints.Checkpoints(os.path.join(os.path.dirname(work), boot_checkpoints.OF_A_JOB), output)
+    if data:
+        kept.fill(data)
+    kept.start()
+    try:
+        code = _install(job, code_folder, work) or _run(job, work, rest, kept.folder)
+    finally:
+        kept.stop()
     if code != TIME_OVER and _is_first():
         _warn_of_event_files(work)
     if code == 0 and "train_url" in given and _is_first():
         code = _keep(Left(work, os.path.basename(model), data, [job["script"]] + code_files), given["train_url"])
+    if code == 0 and not job.get("keep_checkpoints"):
+        kept.remove()
     return code
 
 
@@ -99,7 +114,10 @@ def _fetch(source, work):
         here = tempfile.mkdtemp(prefix="data-")
         moxing.file.copy_parallel(source, here)
         source = here
-    for folder, _, names in os.walk(source):
+    for folder, folders, names in os.walk(source):
+        if folder == source:
+            folders[:] = [name for name in folders if name != boot_checkpoints.FOLDER]
+            names = [name for name in names if name != boot_checkpoints.FOLDER + ".json"]
         target = os.path.join(work, os.path.relpath(folder, source))
         if not os.path.isdir(target):
             os.makedirs(target)
@@ -136,9 +154,10 @@ def _model_folder(work, code=()):
     return folder
 
 
-def _run(job, work, arguments):
+def _run(job, work, arguments, checkpoints):
     model = _model_folder(work, job.get("code", []))
     environ = dict(os.environ, PYTHONUNBUFFERED="1", MODEL_DIR=model, JOB_ID=str(job["id"]))
+    environ["CHECKPOINT_DIR"] = checkpoints
     environ.update({_native(name): _native(value) for name, value in job["env"].items()})
     if "PYTHONPATH" in job["env"] and os.environ.get("PYTHONPATH"):  # the platform's, in which its own modules are
         environ["PYTHONPATH"] += os.pathsep + os.environ["PYTHONPATH"]

@@ -20,7 +20,7 @@ from airflow_provider_jobapi.services import settings
 from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files.models import read_listing
 from airflow_provider_jobapi.services.files.stores import ObjectStore, S3Access, S3Store, StoredObject
-from airflow_provider_jobapi.services.modelarts import boot
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.training.model import PREFERRED, FoundFile, ModelKind, choose, is_marker, kind_of
 
@@ -126,7 +126,9 @@ class _Output:
             each.key.removeprefix(folder): each
             for each in store.list_objects(folder)
             # An empty object whose key ends in "/" stands for a folder, as the console of OBS makes it.
-            if (each.size or not each.key.endswith("/")) and not each.key.endswith(f"/{KEEPER}")
+            if (each.size or not each.key.endswith("/"))
+            and not each.key.endswith(f"/{KEEPER}")
+            and not each.key.startswith(f"{folder}{boot_checkpoints.FOLDER}/")
         }
         found = objects.pop(boot.FILES, None)
         listed, model = _read_list(store, found)

@@ -17,9 +17,10 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source, measure
-from airflow_provider_jobapi.services.modelarts import boot
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints
 from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.services.modelarts.obs import KEEPER
+from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, TrainingJob
 from airflow_provider_jobapi.training.requirement_text import wheels_of
 from airflow_provider_jobapi.training.units import read_span
@@ -33,6 +34,12 @@ SHORTCUTS = ("engine", "flavor", "nodes", "spec_code")
 
 LONGEST_SLUG = 27
 """Characters of a job's own name in its name on ModelArts, which has at most 64."""
+
+_BESIDE_BOOT = {
+    Path(module.__file__ or "").name: Path(module.__file__ or "")
+    for module in (boot_checkpoints, checkpoint_formats, checkpoint_rules)
+}
+"""The modules that the boot file imports."""
 
 _PLATFORM_REQUIREMENTS = "pip-requirements.txt"
 
@@ -190,8 +197,11 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
         }
     if job.env_vars:
         settings["named"] = [each.name for each in job.env]
+    if job.keep_checkpoints:
+        settings["keep_checkpoints"] = True
     found = {
         f"{CODE}{BOOT_FILE}": measure(BOOT_FILE, Path(boot.__file__).read_text(encoding="utf-8")),
+        **{f"{CODE}{name}": measure(name, path.read_text(encoding="utf-8")) for name, path in _BESIDE_BOOT.items()},
         f"{CODE}{boot.JOB}": measure(boot.JOB, json.dumps(settings, sort_keys=True)),
         f"{DATA}{KEEPER}": measure(KEEPER, ""),
         f"{OUTPUT}{KEEPER}": measure(KEEPER, ""),

@@ -27,6 +27,7 @@ from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts import plan as plans
 from airflow_provider_jobapi.services.modelarts.api_session import Mask, session_of
 from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, Catalogue, CustomImage, Flavor
+from airflow_provider_jobapi.services.modelarts.checkpoints import Handover
 from airflow_provider_jobapi.services.modelarts.client import DEFAULT_SEARCH, ModelArtsClient, SearchLimits, check_same
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.dialect_base import ModelArtsKey
@@ -40,7 +41,7 @@ from airflow_provider_jobapi.training.units import read_span
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import LogFollower
     from airflow_provider_jobapi.services.files.sources import Source
-    from airflow_provider_jobapi.services.files.stores import ObjectStore
+    from airflow_provider_jobapi.services.files.stores import ObjectStore, S3Store
     from airflow_provider_jobapi.services.files.transfers import Meters
     from airflow_provider_jobapi.services.modelarts.obs import ModelInObs
 
@@ -74,6 +75,8 @@ class ModelArtsService:
     :param search: Limits of a search for a job by its id.
     :param list_lifetime: Seconds for which the lists of engines and flavours are cached.
     """
+
+    keeps_checkpoints = True
 
     def __init__(
         self,
@@ -124,7 +127,10 @@ class ModelArtsService:
             )
         plan = self._plan(job, job_id, digest)
         installs = not isinstance(plan.engine, CustomImage)
-        self._upload(job_id, self._directory(job, job_id, digest), plans.files(job, job_id, sources, installs=installs))
+        directory, handover = self._directory(job, job_id, digest), self._handover(job)
+        files = plans.files(job, job_id, sources, installs=installs) | handover.files(plans.DATA)
+        self._upload(job_id, directory, files)
+        handover.complete(job_id, f"{directory}/{plans.DATA}", plan.output)
         with self._client.creating(job_id):
             key, measured = self._create(job, plan, job_id, digest)
             handle = self._client.handle(job_id, plan.name, key, plan.output)
@@ -320,6 +326,11 @@ class ModelArtsService:
         store = self._store(self.connection.bucket)
         upload(store, directory, sources, self._retry, self._log, title, self._meters)
 
+    def _handover(self, job: TrainingJob) -> Handover:
+        connection = self.connection
+        store = self._store(connection.bucket)
+        return Handover(job, store, connection, self._retry, self._log, lambda name: self.find(name).handle)
+
     def _directory(self, job: TrainingJob, job_id: str, digest: str) -> str:
         """Return the folder of a job's files. It depends on the content, so it has no files of an earlier attempt."""
         return f"{self.connection.prefix}/{job.name}-{job_id}/{digest[:12]}"
@@ -335,7 +346,7 @@ class ModelArtsService:
         find = partial(find_model, store, folder, kind, compute_hashes=compute_hashes)
         return store, self._retry.call(find, self._log)
 
-    def _store(self, bucket: str) -> ObjectStore:
+    def _store(self, bucket: str) -> S3Store:
         from airflow_provider_jobapi.services.modelarts.obs import store_of
 
         return store_of(self.connection, bucket)

@@ -87,6 +87,14 @@ class Obs:
             obstore.put(self._store(bucket), f"{prefix}{file.relative_to(source).as_posix()}", file)
         return len(files)
 
+    def delete(self, url: str) -> int:
+        """Delete an object, or all below a folder; returns how many."""
+        bucket, key = split(url)
+        keys = [entry["path"] for entry in self._entries(bucket, key)] if url.endswith("/") else [key] * self.has(url)
+        for each in keys:
+            obstore.delete(self._store(bucket), each)
+        return len(keys)
+
     def put(self, url: str, content: bytes) -> None:
         bucket, key = split(url)
         obstore.put(self._store(bucket), key, content)

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import boot
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints
+from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
 
 MODEL = """
 import os, sys
@@ -36,6 +37,8 @@ class Container:
         for folder in (self.code, self.data, self.output):
             folder.mkdir()
         shutil.copyfile(boot.__file__, self.code / "modelarts_boot.py")
+        for module in (boot_checkpoints, checkpoint_formats, checkpoint_rules):
+            shutil.copy(module.__file__, self.code)
         (self.data / ".keep").touch()
 
     def start(self, script: str, /, *arguments: str, environ: dict[str, str] | None = None, **job: Any) -> Any:
@@ -306,7 +309,7 @@ def test_a_stop_while_the_script_is_being_started_reaches_it(container: Containe
         "import os, signal, subprocess, sys\nimport modelarts_boot as boot\nstart = subprocess.Popen\n"
         "def stopped(*given, **named):\n"
         "    child = start(*given, **named)\n    os.kill(os.getpid(), signal.SIGTERM)\n    return child\n"
-        f"subprocess.Popen = stopped\nsys.exit(boot._run({told!r}, '.', []))\n"
+        f"subprocess.Popen = stopped\nsys.exit(boot._run({told!r}, '.', [], '.'))\n"
     )
     ended = subprocess.run([sys.executable, "-c", starting], cwd=container.code, check=False)
     assert ended.returncode == 128 + signal.SIGTERM
@@ -354,3 +357,41 @@ def test_event_files_among_the_data_are_no_event_files_of_the_job(tmp_path):
     container = Container(tmp_path)
     (container.data / "old.tfevents.1").touch()
     assert container.run("print('loss=1')") == (0, "loss=1\n")
+
+
+SAVES = """
+import json, os, sys, time
+folder = os.environ["CHECKPOINT_DIR"]
+print("found " + ",".join(sorted(os.listdir(folder))))
+if sys.argv[-1] == "fail":
+    with open(os.path.join(folder, "step-1.json"), "w") as file:
+        json.dump({"at": os.path.join(folder, "step-1.json")}, file)
+    open(os.path.join(folder, "step-2.json.tmp"), "w").close()
+    open(os.path.join(folder, "step-2.json"), "w").write("{")
+    sys.exit(3)
+if sys.argv[-1] == "read":
+    print("at " + json.load(open(os.path.join(folder, "step-1.json")))["at"].replace(folder, "HERE"))
+"""
+
+
+@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+def test_whole_checkpoints_reach_the_output_and_the_job_that_continues(tmp_path: Path, python: str) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    first = Container(tmp_path / "first", python)
+    code, printed = first.run(SAVES, "fail")
+    assert code == 3, printed
+    folder = boot_checkpoints.FOLDER
+    assert first.kept() == [f"{folder}/1.json", f"{folder}/1/step-1.json"], printed
+    listed = json.loads((first.output / folder / "1.json").read_text())
+    second = Container(tmp_path / "second", python)
+    shutil.copytree(first.output / folder / "1", second.data / folder)
+    (second.data / f"{folder}.json").write_text(json.dumps(listed | {"job_id": "the-first"}))
+    code, printed = second.run(SAVES, "read")
+    assert code == 0, printed
+    assert "jobapi: This job continues job the-first: 1 files" in printed
+    assert "found step-1.json" in printed
+    assert "at HERE/step-1.json" in printed, "the path of the folder now"
+    assert [path for path in second.kept() if folder in path] == []
+    code, printed = second.run(SAVES, "again", keep_checkpoints=True)
+    assert f"{folder}/1/step-1.json" in second.kept()

@@ -67,6 +67,7 @@ def test_the_files_of_a_folder(installs: bool) -> None:
     assert sorted(found) == sorted(
         [
             *("code/modelarts_boot.py", f"code/{boot.JOB}", "code/train.py", f"code/{requirements}"),
+            *("code/boot_checkpoints.py", "code/checkpoint_formats.py", "code/checkpoint_rules.py"),
             *("data/.keep", "data/deep/a.csv", "data/b.csv", "output/.keep"),
         ]
     )

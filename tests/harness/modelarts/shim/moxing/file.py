@@ -62,6 +62,15 @@ def exists(url: str) -> bool:
     return bool(obs.has(url) or obs.sizes(_folder(url)))
 
 
+def remove(url: str, recursive: bool = False) -> None:
+    """Delete an object, or a folder with all that is in it.
+
+    :raises FileNotFoundError: There is no such object.
+    """
+    if not (_obs().delete(_folder(url)) if recursive else _obs().delete(url)):
+        raise FileNotFoundError(url)
+
+
 def list_directory(url: str, *, recursive: bool = False) -> list[str]:
     """The names in a folder."""
     if not _is_remote(url):
