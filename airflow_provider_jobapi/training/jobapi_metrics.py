@@ -9,8 +9,8 @@ Copy this file beside the script; it needs nothing but Python 3.8::
     jobapi_metrics.log(step, loss=0.25, accuracy=0.9)
     jobapi_metrics.progress(step, 1000)
 
-Metrics are one line of JSON a step on standard output, which the operator reads. :func:`log` writes nothing outside a
-job, and never raises an error.
+Metrics and progress are lines of JSON on standard output, which the operator reads. Nothing is written outside a job,
+and no error is raised.
 """
 
 from __future__ import annotations
