@@ -91,6 +91,7 @@ def test_the_files_of_a_folder_of_code() -> None:
     )
     found = plan.files(made, ID, measure_all(made.files()), installs=True)
     assert sorted(found) == [
+        *("code/boot_checkpoints.py", "code/checkpoint_formats.py", "code/checkpoint_rules.py"),
         *("code/jobapi_job.json", "code/modelarts_boot.py", "code/pip-requirements.txt"),
         *("data/.keep", "data/fit.py", "data/nets/run.py", "data/rows.csv", "output/.keep"),
     ]
