@@ -6,13 +6,12 @@ Needs ``scripts/`` and ``rows/`` beside it, and the connection ``jobapi_default`
 
 from __future__ import annotations
 
-import json
 from itertools import product
 from pathlib import Path
 
 from airflow.sdk import ObjectStoragePath, dag, task
 
-from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.model import FetchModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
 POOL = "default_pool"
@@ -45,12 +44,7 @@ def sweep():
     @task(trigger_rule="all_done_min_one_success")
     def best(results):
         """Of the trainings that ended well, the one that was right most often on the held-out rows."""
-
-        def accuracy(result):
-            evaluation = ObjectStoragePath(result["model"]) / "assets.extra" / "evaluation.json"
-            return json.loads(evaluation.read_text())["candidate"]
-
-        return max(results, key=accuracy)
+        return max(results, key=lambda result: result["metrics"]["candidate_accuracy"])
 
     train = SubmitTrainingOperator.partial(
         task_id="train",
@@ -63,7 +57,7 @@ def sweep():
         map_index_template="{{ task.env }}",
         deferrable=True,
     ).expand(env=combinations())
-    FetchSavedModelOperator(task_id="keep", job=best(train.output), destination="{{ params.models }}/best")
+    FetchModelOperator(task_id="keep", job=best(train.output), destination="{{ params.models }}/best")
 
 
 sweep()

@@ -78,8 +78,8 @@ class FetchModelOperator(FetchLineage):
             # The others stay the same at the next try.
             raise AirflowFailException(str(error)) from None
         size = sum(file.size for file in model.files)
-        amount = f"{len(model.files)} files of {size:,} bytes"
-        self.log.info(f"The model of the kind {model.kind}, {amount}, is at {model.location}.")
+        count = "1 file" if len(model.files) == 1 else f"{len(model.files):,} files"
+        self.log.info(f"The model of the kind {model.kind}, {count} of {size:,} bytes, is at {model.location}.")
         self._lineage_model = model
         record_result(context, result["job_id"], model_facts(model, self.log), of_fetch=True)
         add_model_to_events(self, context, {"data_version": status.data_version} | result, model)

@@ -83,10 +83,52 @@ def test_its_own_script_measures_both_models_on_the_same_rows(inline, connected,
         inline.run("retrain_on_new_data", {**place, "env": {"EPOCHS": epochs, "WIDTH": 32}}) for epochs in (15, 1)
     )
     assert (good.states["promote"], bad.states["promote"]) == ("success", "skipped")
-    (in_service,) = versions(tmp_path)
-    measured = evaluation(versions(tmp_path, "candidates")[-1])
-    assert measured["candidate"] < measured["in_service"] == evaluation(in_service)["candidate"]
-    assert measured["in_service"] > 0.8
+    assert len(versions(tmp_path)) == 1
+    first, second = (run.xcom("train")["metrics"] for run in (good, bad))
+    assert second["candidate_accuracy"] < second["in_service_accuracy"] == first["candidate_accuracy"]
+    assert "in_service_accuracy" not in first
+    assert second["in_service_accuracy"] > 0.8
+
+
+PICKLED = """
+import os, pickle, sys
+from pathlib import Path
+
+skill = float(os.environ["SKILL"])
+folder = Path(os.environ["MODEL_DIR"])
+(folder / "model.pkl").write_bytes(pickle.dumps(skill))
+(folder / "labels").mkdir()
+(folder / "labels" / "words.txt").write_text("a")
+print(f"candidate_accuracy={skill / 100:.4f}")
+if Path("in_service").is_dir():
+    assert Path("in_service/labels/words.txt").read_text() == "a"
+    print(f"in_service_accuracy={pickle.loads(Path('in_service/model.pkl').read_bytes()) / 100:.4f}")
+"""
+
+
+def test_a_model_of_any_kind_is_promoted(retrain, tmp_path):
+    first = retrain(50, script=PICKLED)
+    (old,) = versions(tmp_path)
+    assert sorted(path.relative_to(old).as_posix() for path in old.rglob("*") if path.is_file()) == [
+        "labels/words.txt",
+        "model.pkl",
+    ]
+    result = first.xcom("train")
+    assert (result["model"], result["model_kind"], result["model_unsafe"]) == (None, "pickle", True)
+    told = first.xcom("promote", "training_result")
+    assert (told["model"], told["model_kind"], told["model_unsafe"]) == (old.as_uri(), "pickle", True)
+    worse = retrain(20, script=PICKLED)
+    assert (worse.state, worse.states["promote"]) == ("success", "skipped")
+    assert worse.xcom("train")["metrics"] == {"candidate_accuracy": 0.2, "in_service_accuracy": 0.5}
+    better = retrain(60, script=PICKLED)
+    assert better.xcom("promote") == versions(tmp_path)[-1].as_uri() != old.as_uri()
+
+
+def test_a_script_that_measures_nothing_promotes_nothing(retrain, tmp_path, capfd):
+    run = retrain(50, script=PICKLED.replace("candidate_accuracy", "candidate"))
+    assert (run.states["compare"], run.states["promote"]) == ("failed", "upstream_failed")
+    assert "let the script print candidate_accuracy=" in "".join(capfd.readouterr())
+    assert versions(tmp_path) == []
 
 
 def test_a_promotion_that_is_repeated_changes_nothing(retrain, tmp_path):

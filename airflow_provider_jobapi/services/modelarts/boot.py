@@ -156,6 +156,8 @@ def _model_folder(work, code=()):
 
 def _run(job, work, arguments, checkpoints):
     model = _model_folder(work, job.get("code", []))
+    if not os.path.isdir(model):
+        os.makedirs(model)
     environ = dict(os.environ, PYTHONUNBUFFERED="1", MODEL_DIR=model, JOB_ID=str(job["id"]))
     environ["CHECKPOINT_DIR"] = checkpoints
     environ.update({_native(name): _native(value) for name, value in job["env"].items()})

@@ -207,7 +207,9 @@ def test_all_of_the_model_directory_is_kept(tmp_path: Path, python: str) -> None
 
 
 def test_a_file_in_place_of_the_model_directory_is_kept(container: Container) -> None:
-    assert container.run("import os\nopen(os.environ['MODEL_DIR'], 'w').write('weights')") == (0, "")
+    assert container.run(
+        "import os\nos.rmdir(os.environ['MODEL_DIR'])\nopen(os.environ['MODEL_DIR'], 'w').write('weights')"
+    ) == (0, "")
     assert (container.kept(), (container.output / "model").read_text()) == (["jobapi_files.json", "model"], "weights")
 
 
@@ -228,7 +230,7 @@ UNKEPT = {
 @pytest.mark.parametrize("made", UNKEPT)
 def test_what_cannot_be_kept_fails_the_job_with_a_sentence(container: Container, made: str) -> None:
     (container.data / "rows.csv").touch()
-    script = "import os\nfolder = os.environ['MODEL_DIR']\nos.mkdir(folder)\nopen(folder + '/a', 'w').close()\n"
+    script = "import os\nfolder = os.environ['MODEL_DIR']\nopen(folder + '/a', 'w').close()\n"
     assert container.run(script + made) == (boot.NOT_KEPT, f"The job succeeded, but {UNKEPT[made]}\n")
     assert container.kept() == []
 

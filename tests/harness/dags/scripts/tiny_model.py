@@ -36,5 +36,5 @@ evaluation = {
     "candidate": accuracy("model"),
     "in_service": accuracy("in_service") if Path("in_service").is_dir() else None,
 }
-print(evaluation)
+print(*(f"{name}_accuracy={value:.4f}" for name, value in evaluation.items() if value is not None))
 (extra / "evaluation.json").write_text(json.dumps(evaluation))
