@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
+from airflow_provider_jobapi.services.mlflow.connection import MlflowConnection
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def get_provider_info() -> dict[str, Any]:
         "connection-types": [
             _connection_type("jobapi", "jobAPI", "hooks.jobapi.JobApiHook", JobApiConnection),
             _connection_type("modelarts", "ModelArts", "hooks.modelarts.ModelArtsHook", ModelArtsConnection),
+            _connection_type("mlflow", "MLflow", "hooks.mlflow.MlflowHook", MlflowConnection),
         ],
         "config": _CONFIG,
         "asset-uris": [
@@ -54,8 +56,8 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "airflow_provider_jobapi.lineage.uri.convert_asset_to_openlineage",
             }
         ],
-        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts"),
-        "operators": _modules("operators.training", "operators.model", "operators.saved_model"),
+        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts", "hooks.mlflow"),
+        "operators": _modules("operators.training", "operators.model", "operators.saved_model", "operators.register"),
         "sensors": _modules("sensors.training"),
         "triggers": _modules("triggers.training", "triggers.new_data"),
         "task-decorators": [

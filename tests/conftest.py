@@ -28,9 +28,10 @@ from hypothesis import settings as examples  # noqa: E402
 
 from tests.harness.airflow import Airflow  # noqa: E402
 from tests.harness.inline import Inline  # noqa: E402
+from tests.harness.mlflow import mlflow  # noqa: E402
 from tests.harness.server import Server, jobapi, jobapi_server  # noqa: E402
 
-__all__ = ["jobapi", "jobapi_server"]
+__all__ = ["jobapi", "jobapi_server", "mlflow"]
 
 pytest_plugins = ["tests.harness.promised"]
 

@@ -34,7 +34,33 @@ DEFAULT_CONN_ID = "jobapi_default"
 """The connection of operators, sensor and assets where a DAG names none."""
 
 
-class TrainingHook(BaseHook):
+class SettingsHook(BaseHook):
+    """Base of hooks whose connection has a model of its fields, from which the form in the UI is made."""
+
+    @classmethod
+    def settings_class(cls) -> type[ConnectionSettings] | None:
+        """The model of the connection's fields, from which Airflow 3.1 gets the form; None for a form without fields.
+
+        Airflow 3.2 and later read the form from the provider info, which contains the same fields by
+        :meth:`~airflow_provider_jobapi.services.fields.ConnectionSettings.conn_fields`.
+        """
+        return None
+
+    @classmethod
+    def get_ui_field_behaviour(cls) -> dict[str, Any]:
+        """The labels of the standard fields in the form of Airflow 3.1."""
+        model = cls.settings_class()
+        behaviour = {} if model is None else model.field_behaviour()
+        return {name.replace("-", "_"): value for name, value in behaviour.items()}
+
+    @classmethod
+    def get_connection_form_widgets(cls) -> dict[str, Any]:
+        """The fields of the extra in the form of Airflow 3.1."""
+        model = cls.settings_class()
+        return {} if model is None else form_widgets(model)
+
+
+class TrainingHook(SettingsHook):
     """Base of the hooks for services that run training jobs.
 
     A subclass sets ``conn_type``, ``hook_name`` and ``default_conn_name``, and makes its service in :meth:`build`.
@@ -166,28 +192,6 @@ class TrainingHook(BaseHook):
         named = hook.other_connections(connection)
         others = {role: await BaseHook.aget_connection(name) for role, name in named.items()}
         return build(hook, connection, others)
-
-    @classmethod
-    def settings_class(cls) -> type[ConnectionSettings] | None:
-        """The model of the connection's fields, from which Airflow 3.1 gets the form; None for a form without fields.
-
-        Airflow 3.2 and later read the form from the provider info, which contains the same fields by
-        :meth:`~airflow_provider_jobapi.services.fields.ConnectionSettings.conn_fields`.
-        """
-        return None
-
-    @classmethod
-    def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """The labels of the standard fields in the form of Airflow 3.1."""
-        model = cls.settings_class()
-        behaviour = {} if model is None else model.field_behaviour()
-        return {name.replace("-", "_"): value for name, value in behaviour.items()}
-
-    @classmethod
-    def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The fields of the extra in the form of Airflow 3.1."""
-        model = cls.settings_class()
-        return {} if model is None else form_widgets(model)
 
 
 def make_service(hook: type[TrainingHook], connection: Connection, patience: float | None = None) -> TrainingService:

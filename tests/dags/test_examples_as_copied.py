@@ -13,21 +13,20 @@ from pathlib import Path
 import pytest
 
 from tests.harness.inline import Inline
+from tests.harness.mlflow import define
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
 NAMES = sorted(file.stem for file in EXAMPLES.glob("*.py"))
 WITH_ROWS = ("retrain_on_new_data", "retrain_weekly", "sweep", "train_from_conf")
 LIGHT = '''
 """In place of TensorFlow: a model that is a count of the rows."""
-import json
 from pathlib import Path
 
 rows = [line for file in sorted(Path("rows").glob("*.csv")) for line in file.read_text().splitlines()]
 assert {len(row.split(",")) for row in rows} == {65}
-extra = Path("model", "assets.extra")
-extra.mkdir(parents=True)
+Path("model").mkdir(exist_ok=True)
 Path("model", "saved_model.pb").write_text(str(len(rows)))
-(extra / "evaluation.json").write_text(json.dumps({"candidate": 1.0, "in_service": None}))
+print("candidate_accuracy=1.0")
 print(f"{len(rows)} rows")
 '''
 
@@ -63,7 +62,7 @@ def test_it_runs_as_copied(copied, connected, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "train_on_modelarts"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in {"train_on_modelarts", "train_and_register"}])
 def test_it_runs_as_copied_with_its_own_script(copied, tmp_path, name):
     assert copied().run(name).state == "success"
     assert list(tmp_path.glob("models/**/saved_model.pb")) or name == "train_from_conf"
@@ -85,10 +84,35 @@ def test_without_rows_it_says_so_before_anything_is_submitted(copied, connected,
     assert run.states.get("train") in {"upstream_failed", None}
 
 
-@pytest.mark.parametrize("script", ["digits", "measured_digits"])
+@pytest.mark.slow
+def test_the_model_of_train_and_register_is_in_mlflow(copied, connected, tmp_path, mlflow, monkeypatch):
+    define(monkeypatch, mlflow.connection)
+    run = copied().run("train_and_register", {"env": {"TREES": 10}})
+    assert run.state == "success"
+    result, made = run.xcom("train"), run.xcom("register")
+    assert (result["model_kind"], result["model_unsafe"]) == ("pickle", True)
+    assert result["metrics"]["accuracy"] > 0.8
+    (model,) = tmp_path.glob("models/trees/*/trees.joblib")
+    assert mlflow.download(made["uri"], tmp_path / "downloaded") == {"trees.joblib": model.read_bytes()}
+    (version,) = mlflow.versions("digits")
+    tags = {each["key"]: each["value"] for each in version["tags"]}
+    assert (tags["jobapi.job_id"], tags["jobapi.sha256"], tags["jobapi.kind"], tags["jobapi.data_version"]) == (
+        result["job_id"],
+        result["model_sha256"],
+        "pickle",
+        result["data_version"],
+    )
+    assert mlflow.run(made["run_id"])["data"]["metrics"][0]["value"] == result["metrics"]["accuracy"]
+
+
+@pytest.mark.parametrize("script", ["digits", "measured_digits", "trees"])
 def test_a_script_without_rows_says_so(script, tmp_path):
-    for module in ("keras", "numpy", "tensorflow"):  # it is not far enough to use them
+    for module in ("joblib", "keras", "numpy", "tensorflow"):  # it is not far enough to use them
         (tmp_path / f"{module}.py").touch()
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").touch()
+    for module, name in (("ensemble", "RandomForestClassifier"), ("model_selection", "train_test_split")):
+        (tmp_path / "sklearn" / f"{module}.py").write_text(f"{name} = None")
     done = subprocess.run(
         [sys.executable, EXAMPLES / "scripts" / f"{script}.py"],
         cwd=tmp_path,
@@ -110,6 +134,7 @@ def test_its_first_lines_say_what_it_needs(name):
     for place, used in (("scripts/", "scripts/"), ("rows/", "__file__")):
         assert (f"``{place}``" in first) == (used in code), place
     connections = {"modelarts_default"} if "modelarts_default" in code else {"jobapi_default"}
+    connections |= {"mlflow_default"} if "RegisterModelOperator" in code else set()
     assert set(re.findall(r"\w+_default", first)) == connections
 
 

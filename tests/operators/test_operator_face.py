@@ -13,6 +13,7 @@ from airflow.sdk import DAG, BaseOperator, ObjectStoragePath, literal
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.model import FetchModelOperator, FetchSavedModelOperator, job_id_of
 from airflow_provider_jobapi.operators.parameters import Parameters
+from airflow_provider_jobapi.operators.register import RegisterModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 
@@ -31,7 +32,7 @@ def rendered(operator, dag_options=None, context=None, **fields):
     return task
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", [*OPERATORS, RegisterModelOperator])
 def test_no_parameter_is_an_attribute_of_base_operator(operator):
     with DAG("d", schedule=None):
         base = BaseOperator(task_id="base")
@@ -45,7 +46,7 @@ def test_the_default_connection(operator):
     assert inspect.signature(operator.__init__).parameters["conn_id"].default == "jobapi_default"
 
 
-@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("operator", [*OPERATORS, RegisterModelOperator])
 def test_every_template_field_is_a_parameter(operator):
     assert set(operator.template_fields) <= parameters(operator)
     assert operator.template_ext == ()
@@ -188,6 +189,7 @@ def test_a_dag_with_every_parameter_can_be_serialized(tmp_path):
             patience=60,
         )
         FetchSavedModelOperator(task_id="f", job=train.output, destination=ObjectStoragePath("file:///m"))
+        RegisterModelOperator(task_id="r", job=train.output, name="digits", model=ObjectStoragePath("file:///m/1"))
         FetchModelOperator(task_id="g", job=train.output, destination=ObjectStoragePath("file:///m"), kind="onnx")
     try:
         from airflow.serialization.serialized_objects import DagSerialization as Serialization
