@@ -140,13 +140,18 @@ class Listing:
         return "\n".join([*head, *self.lines])
 
 
+def named_index(text: str) -> str:
+    """The first line that gives a package index by a name; empty where there is none."""
+    return next((line for _, line in logical_lines(text) if _NAMED_INDEX.match(line)), "")
+
+
 def check_known(text: str, features: Collection[str]) -> None:
     """Refuse what a service would not see in a text: it would install something else.
 
     :param features: What the service understands.
     :raises InvalidJob: saying what to do.
     """
-    named = next((line for _, line in logical_lines(text) if _NAMED_INDEX.match(line)), "")
+    named = named_index(text)
     for feature, what in (
         (DIRECTIONS_FEATURE, "constraints (-c)" if Directions.of(text).constraints else ""),
         (INDEXES_FEATURE, f"the package index of {named!r} by its name" if named else ""),

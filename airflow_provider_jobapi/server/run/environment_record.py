@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from pathlib import Path
+from urllib.parse import unquote
 
 from airflow_provider_jobapi.server.run.build_environment import INSTALLED
 from airflow_provider_jobapi.server.store.job_record import ENVIRONMENT_NAME
 from airflow_provider_jobapi.server.store.requirement_lines import is_index_option
 from airflow_provider_jobapi.training.masking import without_credentials
 from airflow_provider_jobapi.training.requirement_text import EXACT, PYTHON, logical_lines
+
+_WHEEL = re.compile(r"[\w.-]+ @ file://\S*/jobs/[0-9a-f-]{36}/work/([^\s#]+\.whl)(?:#\S*)?", re.IGNORECASE)
 
 _MOST_BYTES = 10**6
 """Of a list of packages."""
@@ -53,10 +57,17 @@ def record(directory: Path) -> None:
     about = json.loads((directory / "spec.json").read_bytes()).get("environment")
     if about is None:  # of an earlier server
         return
-    lines = (without_credentials(line) for line in _read(about["target"]).splitlines() if not line.startswith("#"))
+    lines = (_shown(line) for line in _read(about["target"]).splitlines() if not line.startswith("#"))
     incoming = place.with_suffix(".new")
     incoming.write_text(about["heading"] + "".join(f"{line}\n" for line in lines), encoding="utf-8")
     incoming.replace(place)
+
+
+def _shown(line: str) -> str:
+    """A line of the list; a wheel that was a file of the job is named as its requirements name it."""
+    if matched := _WHEEL.fullmatch(line):
+        return f"./{unquote(matched[1])}"
+    return without_credentials(line)
 
 
 def _read(target: str) -> str:

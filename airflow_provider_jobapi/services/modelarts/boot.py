@@ -139,11 +139,18 @@ def _copy_code(work, paths):
 
 
 def _install(job, code_folder, work):
-    """Install the requirements if the platform does not: in custom images, and where they name wheels of the job."""
+    """Install the requirements where the platform does not: in custom images, and where it could not follow them."""
+    options = []
+    if "exact" in job or "requires_python" in job:
+        import boot_requirements
+
+        if not boot_requirements.has_python(job):
+            return 1
+        options = boot_requirements.pip_options(job)
     if not job["requirements"]:
         return 0
     wanted = os.path.join(code_folder, job["requirements"])
-    return subprocess.call([sys.executable, "-m", "pip", "install", "-r", wanted], cwd=work)
+    return subprocess.call([sys.executable, "-m", "pip", "install", "-r", wanted] + options, cwd=work)
 
 
 def _model_folder(work, code=()):

@@ -17,12 +17,12 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source, measure
-from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements
 from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.services.modelarts.obs import KEEPER
 from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, TrainingJob
-from airflow_provider_jobapi.training.requirement_text import wheels_of
+from airflow_provider_jobapi.training.requirement_text import Directions, named_index, wheels_of
 from airflow_provider_jobapi.training.units import read_span
 
 BOOT_FILE = "modelarts_boot.py"
@@ -172,6 +172,18 @@ def check_env(job: TrainingJob) -> None:
             )
 
 
+def check_requirements(job: TrainingJob) -> None:
+    """Refuse a package index that is given by a name, which only a jobAPI server knows.
+
+    :raises InvalidJob: saying what to do.
+    """
+    if named := named_index(job.requirements):
+        raise InvalidJob(
+            f"requirements has {named!r}, and ModelArts has no names of package indexes: give the index's address.",
+            field="requirements",
+        )
+
+
 def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, installs: bool) -> dict[str, Source]:
     """Return the files of a job's folder in OBS, by their path in it.
 
@@ -180,7 +192,9 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
     """
     span = read_span(job.completion_time)
     requirements = REQUIREMENTS_NAME in sources
-    installs = installs and not wheels_of(job.requirements)  # which are not beside the platform's file
+    directions = Directions.of(job.requirements)
+    # The platform follows no directions, and has no wheels beside its file.
+    installs = installs and not (wheels_of(job.requirements) or directions.exact or directions.constraints)
     settings: dict[str, Any] = {
         "id": job_id,
         "script": "" if job.script is None else job.script_name,
@@ -199,6 +213,10 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
         settings["named"] = [each.name for each in job.env]
     if job.keep_checkpoints:
         settings["keep_checkpoints"] = True
+    if directions.exact or directions.constraints:
+        settings |= {"exact": directions.exact, "constraints": list(directions.constraints)}
+    if directions.python:
+        settings["requires_python"] = ",".join(directions.python)
     found = {
         f"{CODE}{BOOT_FILE}": measure(BOOT_FILE, Path(boot.__file__).read_text(encoding="utf-8")),
         **{f"{CODE}{name}": measure(name, path.read_text(encoding="utf-8")) for name, path in _BESIDE_BOOT.items()},
@@ -206,6 +224,9 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
         f"{DATA}{KEEPER}": measure(KEEPER, ""),
         f"{OUTPUT}{KEEPER}": measure(KEEPER, ""),
     }
+    if {"exact", "requires_python"} & settings.keys():
+        name = Path(boot_requirements.__file__).name
+        found[f"{CODE}{name}"] = measure(name, Path(boot_requirements.__file__).read_text(encoding="utf-8"))
     if job.script is not None:
         found[f"{CODE}{job.script_name}"] = sources[job.script_name]
     if requirements:

@@ -113,6 +113,7 @@ class ModelArtsService:
         from airflow_provider_jobapi.services.files.sources import measure_all
 
         plans.check_script(job)
+        plans.check_requirements(job)
         sources = measure_all(job.files())
         inputs = job.job_file(each.as_input() for each in sources.values()).job.inputs or ()
         digest = plans.job_digest(job, sources)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.server.run.environment_record import record
+from airflow_provider_jobapi.server.run.environment_record import _shown, record
 from tests.harness.bench import Bench
 from tests.harness.packages import Index, write_wheel
 
@@ -160,6 +160,12 @@ def test_the_environment_of_a_job_is_listed_and_makes_the_same_again(tmp_path, f
             assert installed(bench, text + "# once more\n") == "['net==3.0', 'top==1.0+cpu']"
             shared = bench.wait(bench.submit(SHOW, files={"requirements.txt": text}, command=INSTALL), timeout=300)
             assert (shared.environment or "").splitlines()[1:] == lines
+
+
+def test_a_wheel_of_the_job_is_listed_as_its_requirements_name_it():
+    place = f"file:///root/clients/a/jobs/{'0' * 8}-0000-0000-0000-{'0' * 12}/work/dist/my%20nets-1.0-py3-none-any.whl"
+    assert _shown(f"nets @ {place}#sha256=00") == "./dist/my nets-1.0-py3-none-any.whl"
+    assert _shown("nets @ file:///elsewhere/nets.whl") == "nets @ file:///elsewhere/nets.whl"
 
 
 def test_what_a_job_puts_in_the_place_of_the_list_is_not_followed(tmp_path):

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements
 from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
+from tests.harness.packages import write_wheel
 
 MODEL = """
 import os, sys
@@ -37,7 +38,7 @@ class Container:
         for folder in (self.code, self.data, self.output):
             folder.mkdir()
         shutil.copyfile(boot.__file__, self.code / "modelarts_boot.py")
-        for module in (boot_checkpoints, checkpoint_formats, checkpoint_rules):
+        for module in (boot_checkpoints, boot_requirements, checkpoint_formats, checkpoint_rules):
             shutil.copy(module.__file__, self.code)
         (self.data / ".keep").touch()
 
@@ -325,6 +326,40 @@ def test_completion_time_exceeded(container: Container) -> None:
     code, printed = container.run("import time\nprint('begun')\ntime.sleep(60)", seconds=3)
     assert code == 124
     assert printed == "begun\ncompletion_time is over: the job has run for 3 s and was ended.\n"
+
+
+@pytest.fixture
+def with_pip(tmp_path: Path) -> Container:
+    """A node whose Python has pip, as those of engines."""
+    return Container(tmp_path, sys._base_executable)  # type: ignore[attr-defined]
+
+
+def test_a_python_that_the_requirements_do_not_allow(with_pip: Container) -> None:
+    container, version = with_pip, sys.version.split()[0]
+    assert container.run("print('hello')", requires_python=">=3.8") == (0, "hello\n")
+    code, printed = container.run("print('never')", requires_python=">=3.99,<4")
+    assert code == 1
+    assert printed.startswith(
+        f"The requirements need Python >=3.99,<4 (requires-python), and this engine has {version}: "
+    )
+
+
+def test_constraints_and_a_whole_list(with_pip: Container, tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    for version in ("1.0", "2.0"):
+        write_wheel(tmp_path / "wheels", "net", version=version)
+    write_wheel(tmp_path / "wheels", "top", requires=["net", "gone"])
+    (with_pip.code / "requirements.txt").write_text("top\nnet\n")
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{tmp_path}/wheels", "PIP_TARGET": f"{tmp_path}/place"}
+    process = with_pip.start(
+        "print('hello')", environ=pip, requirements="requirements.txt", exact=True, constraints=["net<2"]
+    )
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, printed
+    assert sorted(path.name for path in (tmp_path / "place").glob("*.dist-info")) == [
+        "net-1.0.dist-info",
+        "top-1.0.dist-info",
+    ]
 
 
 def test_requirements_that_cannot_be_installed(container: Container) -> None:

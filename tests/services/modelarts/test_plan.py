@@ -82,6 +82,19 @@ def test_the_files_of_a_folder(installs: bool) -> None:
     assert read(found["data/deep/a.csv"]) == b"1"
 
 
+def test_what_the_platform_could_not_follow_is_installed_by_the_boot_file() -> None:
+    text = "# jobapi: exact\n# jobapi: constraint b<2\n# jobapi: requires-python >=3.7\na==1\n"
+    made = job(requirements=text)
+    found = plan.files(made, ID, measure_all(made.files()), installs=True)
+    assert {"code/requirements.txt", "code/boot_requirements.py"} <= found.keys()
+    settings = json.loads(read(found[f"code/{boot.JOB}"]))
+    assert (settings["requirements"], settings["exact"], settings["constraints"]) == ("requirements.txt", True, ["b<2"])
+    assert settings["requires_python"] == ">=3.7"
+    plan.check_requirements(job(requirements="--extra-index-url https://x/simple\na"))
+    with pytest.raises(InvalidJob, match="ModelArts has no names of package indexes: give the index's address"):
+        plan.check_requirements(job(requirements="--extra-index-url pytorch\na"))
+
+
 SOURCE = {"fit.py": "x", "nets/run.py": "", "requirements.txt": "a"}
 
 
