@@ -6,9 +6,7 @@ known total is the training. Loops with the names of other work (a download, a v
 follow each other the one that is surer is taken. Where the outermost loop has no total, or begins again and again,
 nothing is said.
 
-The pace is measured between lines of this job, so that one that continues another is not taken for a fast one. It
-leaves out the first quarter of what was done, where frameworks compile. As soon as two epochs are over it is that of
-whole epochs, so that the validation at the end of each is in it.
+The pace is measured between lines of this job, so that one that continues another is not taken for a fast one.
 """
 
 from __future__ import annotations
@@ -17,10 +15,8 @@ import math
 from dataclasses import dataclass, field
 
 from airflow_provider_jobapi.training.metrics.progress_lines import Count, Level, LineCounts, Trust, is_sure, states_of
+from airflow_provider_jobapi.training.metrics.progress_pace import Pace
 from airflow_provider_jobapi.training.status import JobState, JobStatus
-
-MOST_SAMPLES = 64
-"""Moments that are kept of a loop; when there are more, every second one is dropped."""
 
 MOST_INNER_LOOPS = 8
 """Loops that are kept of those within another one."""
@@ -31,12 +27,6 @@ DEEPEST = 5
 SILENCE = 600.0
 """Seconds without a line of the loop after which the time left is unknown, at least: three times the usual distance of
 its lines, if that is longer."""
-
-_WARM_UP = 0.25
-"""The part of what was done that is left out of the pace."""
-
-_LEAST_MEASURED = 0.4
-"""The part of what was done by which the pace is measured, at least."""
 
 _CONTAINERS = (Level.RUN, Level.EPOCH)
 """Loops that are told by name and contain others, at whatever unit these are first seen."""
@@ -182,54 +172,6 @@ def _total_from_zero(total: float | None) -> float | None:
     return total + 1 if total is not None and (total + 1) % 5 == 0 else total
 
 
-class _Pace:
-    """The moments at which so much of a loop was done, thinned evenly to a bounded number."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._kept: list[tuple[float, float]] = []
-        self._last = (0.0, -1.0)
-        self._gap = 0.0
-
-    def add(self, time: float, done: float) -> None:
-        """Take the next moment; done is from 0 to 1."""
-        if done <= self._last[1]:
-            return
-        self.count += 1
-        self._last = time, done
-        self._keep(self._last)
-        if len(self._kept) > MOST_SAMPLES:
-            self._gap = 2 * (done - self._kept[0][1]) / MOST_SAMPLES
-            kept, self._kept = self._kept, []
-            for each in kept:
-                self._keep(each)
-
-    def _keep(self, moment: tuple[float, float]) -> None:
-        if not self._kept or moment[1] >= self._kept[-1][1] + self._gap:
-            self._kept.append(moment)
-
-    def remaining(self, now: float) -> float | None:
-        """Seconds until all is done; None where the pace is not known, or the loop has been silent for too long."""
-        if self.count < 2:
-            return None
-        last, done = self._last
-        begin, least = self._after_warm_up()
-        whole = (last - begin) / (done - least)
-        usual = (last - self._kept[0][0]) / (self.count - 1)
-        silent = max(0.0, now - last)
-        if whole <= 0 or silent > max(SILENCE, 3 * usual):
-            return None
-        return max(0.0, (1 - done) * whole - min(silent, usual))
-
-    def _after_warm_up(self) -> tuple[float, float]:
-        """The moment from which on the pace is measured: much of what was done must be after it."""
-        least, done = self._kept[0][1], self._last[1]
-        enough = least + _WARM_UP * (done - least)
-        after = [each for each in self._kept[1:] if enough <= each[1] <= done - _LEAST_MEASURED * (done - least)]
-        before = [each for each in self._kept if each[1] < enough]
-        return after[0] if after else before[-1]
-
-
 class Progress:
     """Reads how far a training is from the lines of its log, in their order.
 
@@ -268,8 +210,22 @@ class Progress:
             return None
         if self._best >= 1:
             return Estimate(1.0, 0.0)
-        pace = self._units if self._units.count > 2 and self._top.inner is not None else self._all
-        return Estimate(self._best, pace.remaining(now))
+        return Estimate(self._best, self._remaining(now))
+
+    def _remaining(self, now: float) -> float | None:
+        """Seconds that are left; None where the pace is not known, or the loop has been silent for too long."""
+        top, silent = self._top, max(0.0, now - self._all.last[0])
+        if top is None or top.total is None or silent > max(SILENCE, 3 * self._all.usual):
+            return None
+        whole = None if self._units.count < 2 or top.inner is None else self._all.whole_by_units(1 / top.total)
+        if whole is not None:
+            pace, usual = self._units, whole / top.total
+        else:
+            pace, whole, usual = self._all, self._all.whole(), self._all.usual
+        if not whole:
+            return None
+        since, done = pace.last
+        return max(0.0, (1 - done) * whole - min(max(0.0, now - since), usual))
 
     def _replace(self, top: _Loop | None) -> None:
         """Take another loop for the training."""
@@ -278,7 +234,7 @@ class Progress:
         self._unknown = False
         self._unit = -1
         self._beside: set[tuple[str, float | None]] = set()
-        self._all, self._units = _Pace(), _Pace()
+        self._all, self._units = Pace(), Pace()
 
     def _measure(self, time: float) -> None:
         """Keep how much is done now."""

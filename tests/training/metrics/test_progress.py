@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.training.metrics.progress import MOST_SAMPLES, SILENCE, Estimate, Progress, time_left
+from airflow_provider_jobapi.training.metrics.progress import SILENCE, Estimate, Progress, time_left
+from airflow_provider_jobapi.training.metrics.progress_pace import MOST_SAMPLES
 from tests.harness.work import seconds_of
 
 Lines = Iterator[tuple[float, str]]
@@ -126,6 +127,8 @@ STEADY: dict[str, Callable[[], Lines]] = {
     "Keras whose first epoch compiles": lambda: keras(first=60.0),
     "Keras without bars whose first epoch compiles": lambda: keras(style="quiet", first=60.0),
     "Keras that validates": lambda: keras(evaluation=10.0),
+    "Keras that validates, three epochs": lambda: keras(epochs=3, batches=60, evaluation=18.0),
+    "Keras that validates and compiles": lambda: keras(epochs=5, batches=60, evaluation=18.0, first=60.0),
     "Keras that goes on at epoch 6": lambda: keras(start=5, epochs=15),
     "Epoch 3/10": lambda: epoch_lines("Epoch {}/{}, Train Loss: 0.5, Val Loss: 0.6"),
     "Epoch [3/10]": lambda: epoch_lines("Epoch [{}/{}], Loss: 0.5"),
@@ -441,6 +444,9 @@ def test_the_pace_of_a_training_that_goes_on_is_its_own():
 
 
 def test_with_one_line_the_pace_is_not_known():
+    compiled = (0.0, bar(0, 100)), (90.0, bar(1, 100)), (91.0, bar(2, 100))
+    assert read(compiled[:2]).estimate(90.0) == Estimate(0.01, None)
+    assert read(compiled).estimate(91.0) == Estimate(0.02, pytest.approx(98.0))
     assert of("Epoch 6/10 loss 0.5").estimate(0.0) == Estimate(0.6, None)
     assert read([(5.0, "Epoch 6/10 loss 0.5"), (5.0, "Epoch 7/10 loss 0.5")]).estimate(9.0) == Estimate(0.7, None)
 
