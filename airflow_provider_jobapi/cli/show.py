@@ -23,6 +23,7 @@ def details(status: JobStatus) -> str:
         "ended": _moment(status.finish_time),
         "took": _span(status),
         "runs in": status.container_id,
+        "continues": status.resumed_from or "",
     }
     return "\n".join(f"{name + ':':<11}{visible(value)}" for name, value in rows.items() if value)
 

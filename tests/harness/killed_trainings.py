@@ -106,7 +106,7 @@ model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(200), keras.lay
 model.compile("adam", "mse")
 class Tell(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
-        resumed(self.model._initial_epoch)
+        resumed(self.model._initial_epoch or 0)
     def on_epoch_end(self, epoch, logs=None):
         done(epoch + 1)
         time.sleep(0.2)
@@ -178,6 +178,7 @@ class Campaign:
         """Kill so many jobs, each of which continues the one before."""
         last = 0
         job = self._submit()
+        self._resumed(job)
         for number in range(count):
             last, how = self._kill(job, last)
             self.tally.kills[how] += 1

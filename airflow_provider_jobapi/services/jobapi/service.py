@@ -56,8 +56,6 @@ LONGEST_TAIL = 30.0
 class JobApiService:
     """Runs jobs on a jobAPI. Opens no connection before it is used.
 
-    :cvar keeps_checkpoints: See ``services/base.py``; a server that does not keep them is told of in the log.
-
     :param connection: The address, and the client's credentials.
     :param mask: Called with each secret that is not in the connection, a token or a key, so that logs can mask it.
     :param log: Gets the progress of transfers.
@@ -110,8 +108,7 @@ class JobApiService:
         The job is looked up first: a job that exists needs no files, and those of an active job must not change.
 
         :param sources: The files that the job file names as its inputs, by their path.
-        :param cycle: What the jobs of one clear cycle of a task have in common; each continues the checkpoints of those
-            before.
+        :param cycle: What the jobs of one clear cycle of a task have in common.
         :raises JobConflict: when the id belongs to a job with another content.
         """
         check_input_count(len(sources))
