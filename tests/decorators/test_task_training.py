@@ -13,6 +13,7 @@ from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.decorators.training import TrainingDecoratedOperator, training_task
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+from tests.harness.tries import Task
 
 
 def lines(server, job_id: str) -> list[str]:
@@ -84,11 +85,38 @@ def test_it_takes_every_parameter_of_the_operator_but_the_script():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"script": "pass"}, "takes no script"), ({"python_major_version": 2}, "needs python_major")]
+    ("options", "words"),
+    [
+        ({"script": "pass"}, "takes no script"),
+        ({"entry_point": "train.py"}, "takes no entry_point: the function is what is run"),
+        ({"python_major_version": 2}, "needs python_major"),
+    ],
 )
 def test_what_makes_no_sense_with_a_function_is_refused(options, words):
     with pytest.raises(InvalidJob, match=words):
         training_task(**options)(test_it_is_registered_under_its_name)
+
+
+def test_a_function_beside_a_folder_of_modules(connected, tmp_path):
+    for path, text in {"nets/__init__.py": "", "nets/a.py": "from .b import X\n", "nets/b.py": "X = 7\n"}.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    (tmp_path / "train.py").write_text("raise SystemExit('another script')\n")
+    with DAG("beside", schedule=None):
+
+        @training_task(source=tmp_path, arguments={"Rate": 0.5, "amp": None}, env_vars={"TOKEN": "t"}, deferrable=False)
+        def train(width):
+            import os
+            import sys
+
+            from nets.a import X
+
+            print(X, width, sys.argv[1:], os.environ["TOKEN"])
+
+        operator = train(3).operator
+    trained = Task()
+    operator.execute(trained.context(operator))
+    assert lines(connected, trained.job_id) == ["7 3 ['--Rate=0.5', '--amp'] t"]
 
 
 def test_a_constant_that_is_changed_below_the_function_fails_the_task(load):

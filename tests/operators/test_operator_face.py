@@ -54,8 +54,11 @@ def test_every_template_field_is_a_parameter(operator):
 
 def test_what_is_templated_and_what_is_not():
     assert SubmitTrainingOperator.template_fields == (
+        "source",
+        "entry_point",
         "job_name",
         "env",
+        "env_vars",
         "arguments",
         "image",
         "completion_time",
