@@ -14,7 +14,7 @@ from datetime import UTC
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_jobapi.training.job import data_files, data_version
+from airflow_provider_jobapi.training.job import code_version, data_files, data_version
 from airflow_provider_jobapi.training.masking import Masker, without_credentials
 from airflow_provider_jobapi.training.metrics.definitions import shrunk
 from airflow_provider_jobapi.training.units import read_span
@@ -88,6 +88,8 @@ def _facts(placed: Placed, parameters: Parameters, conn_id: str) -> dict[str, An
     }
     if job.entry_point:
         facts["entry_point"] = job.entry_point[:_MAX_TEXT]
+    if version := code_version(inputs):
+        facts["code_version"] = version
     left = MAX_FACTS_BYTES - len(json.dumps(facts))
     lines = [without_credentials(line) for line in job.requirements.splitlines()]
     facts["requirements"], used = _first(lines, len(lines), left // 2, "… and {} more".format)

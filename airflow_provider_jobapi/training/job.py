@@ -285,6 +285,12 @@ def data_files(inputs: Iterable[InputFile]) -> tuple[InputFile, ...]:
     return tuple(sorted(data, key=lambda file: file.path))
 
 
+def code_version(inputs: Iterable[InputFile]) -> str | None:
+    """The SHA-256 over the names and hashes of a folder of code, or None when the job has none."""
+    files = [(file.path, file.sha256) for file in inputs if file.code]
+    return digest_of(files) if files else None
+
+
 def data_version(inputs: Iterable[InputFile]) -> str | None:
     """The SHA-256 over the names and hashes of the job's data files, or None when the job has no data files."""
     files = [(file.path, file.sha256) for file in data_files(inputs)]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.parameters import Parameters
 from airflow_provider_jobapi.operators.paths import bundle_of
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+from airflow_provider_jobapi.training.job_file import digest_of
 from tests.harness.packages import write_wheel
 from tests.harness.tries import AirflowFailException, Task
 
@@ -94,6 +96,8 @@ def test_a_folder_trains_in_one_line(connected, dags, capsys):
     assert result["data_version"] is None, "code is no data"
     assert task.xcoms["training_facts"]["entry_point"] == "train.py"
     assert task.xcoms["training_facts"]["data"] == []
+    files = [(path, hashlib.sha256(PROJECT[path].encode()).hexdigest()) for path in told["files"]]
+    assert task.xcoms["training_facts"]["code_version"] == digest_of(files)
     log = capsys.readouterr().out
     assert "source: 5 files, 643 bytes; left out: .env, old.ckpt, runs." in log
     assert "source: What looks like a secret is left out: .env. Pass secrets by env_vars" in log

@@ -45,6 +45,8 @@ function rowsOf({ jobId, facts, status, rules }) {
   const requirements = list(given.requirements);
   return [
     ["Job id", jobId && code(jobId)],
+    ["Entry point", given.entry_point && code(given.entry_point)],
+    ["Code version", versionOf(given.code_version)],
     ["Image", given.image && code(given.image)],
     ["Resources", resourcesOf(given.resources)],
     ["Requirements", requirements.length > 0 && h("ul", null, requirements.map((line, index) => h("li", { key: index }, code(line))))],
