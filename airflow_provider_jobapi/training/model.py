@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cache
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -122,10 +123,14 @@ class Rule(NamedTuple):
         """Whether a file is of this kind."""
         if file.head and self.any_name is not None and self.any_name(file.head):
             return True
-        name = PurePosixPath(file.path).name.lower()
-        if not any(fnmatchcase(name, pattern.lower()) for pattern in self.names):
+        if not _compiled(self.names).match(file.path.rpartition("/")[2].lower()):
             return False
         return not file.head or self.content is None or self.content(file.head)
+
+
+@cache
+def _compiled(names: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(translate(name.lower()) for name in names))
 
 
 _ZIP, _HDF5, _NUMPY = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY"

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -22,6 +23,9 @@ from airflow_provider_jobapi.server.store.set_aside import SetAside
 
 PIECE = 2**20
 """Bytes that are read or written at a time."""
+
+_FLUSHES = 16
+"""How many blobs are flushed at the same time: a disk does that together."""
 
 _REPROBE_WORKING, _REPROBE_FAILING = 10.0, 1.0
 """Seconds after which a probe that succeeded, or failed, is repeated."""
@@ -69,10 +73,18 @@ class Blobs:
         for blob in blobs:
             self.path(blob).unlink(missing_ok=True)
 
-    def flush(self, blobs: Iterable[str]) -> None:
-        """Flush the names of blobs to the disk."""
-        for folder in {self.path(blob).parent for blob in blobs}:
-            _flush(folder)
+    def flush(self, blobs: Collection[str]) -> None:
+        """Flush blobs that were finished without it, and their names. Many at a time take little longer than one.
+
+        :raises DiskFull: when the disk is full.
+        """
+        paths = [self.path(blob) for blob in blobs]
+        try:
+            with ThreadPoolExecutor(_FLUSHES, "jobapi-flush") as pool:
+                for each in (paths, {path.parent for path in paths}):
+                    list(pool.map(_flush, each))
+        except OSError as error:
+            raise (DiskFull() if is_disk_full(error) else error) from None
 
     def sweep(self, known: Collection[str], aside: SetAside) -> int:
         """Delete the uploads that a crash cut off, set unknown blobs aside, and return how many bytes both have.
@@ -157,19 +169,20 @@ class BlobWriter:
         except OSError as error:
             raise (DiskFull() if is_disk_full(error) else error) from None
 
-    def finish(self, *, flush_folder: bool = True) -> str:
+    def finish(self, *, flush: bool = True) -> str:
         """Flush the bytes to the disk and return the name of their blob.
 
-        :param flush_folder: Whether to flush the name, too; otherwise :meth:`Blobs.flush` does it for many.
+        :param flush: Whether to flush the bytes and the name; otherwise :meth:`Blobs.flush` does it for many.
         :raises DiskFull: when the disk is full.
         """
         blob = self._place.name.removesuffix(".part")
         place = self._blobs.path(blob)
         try:
-            os.fsync(self._file.fileno())
+            if flush:
+                os.fsync(self._file.fileno())
             place.parent.mkdir(exist_ok=True, mode=0o700)
             self._place.rename(place)
-            if flush_folder:
+            if flush:
                 _flush(place.parent)
         except OSError as error:
             raise (DiskFull() if is_disk_full(error) else error) from None

@@ -214,10 +214,11 @@ class _Stored:
         """
         try:
             keys = {entry.path: check_key(f"{self._prefix}/{entry.path}") for entry in files}
-            size, room = sum(entry.size for entry in files), self._storage.room()
+            # A server that was killed may have stored them already.
+            size, room = sum(entry.size for entry in files), self._storage.room(list(keys.values()))
             if size > room:
                 raise self._storage.full_error(size, room)
-            with ObjectBatch(self._storage) as batch:
+            with ObjectBatch(self._storage, room) as batch:
                 added = {entry.path: self._one(entry, keys[entry.path], batch) for entry in files}
                 batch.commit()
         except ServerError as error:

@@ -38,7 +38,7 @@ def record(directory: Path, content: dict[str, Any]) -> dict[str, Any]:
     incoming = directory / f"{LISTING}.new"
     with incoming.open("w", encoding="utf-8") as file:
         os.fchmod(file.fileno(), 0o600)
-        json.dump(content, file)
+        file.write(json.dumps(content))
         file.flush()
         os.fsync(file.fileno())
     incoming.replace(directory / LISTING)

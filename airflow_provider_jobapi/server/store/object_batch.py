@@ -16,13 +16,19 @@ from airflow_provider_jobapi.server.store.objects import ClientStorage, StoredOb
 _KEYS = 500
 """The most keys of one transaction, which keeps the write lock for some milliseconds."""
 
+_FLUSHED_AT_ONCE_BYTES = 8 * 2**20
+"""From this size on a file is flushed in the turn of its client; smaller ones are flushed together at the end."""
+
 
 class ObjectBatch:
-    """Files that become objects together. As a context manager it removes what was not committed."""
+    """Files that become objects together. As a context manager it removes what was not committed.
 
-    def __init__(self, storage: ClientStorage) -> None:
+    :param room: The bytes that they may have; by default what the client may still store.
+    """
+
+    def __init__(self, storage: ClientStorage, room: int | None = None) -> None:
         self._storage = storage
-        self._room = storage.room()
+        self._room = storage.room() if room is None else room
         self._reserved = 0
         self._written: list[StoredObject] = []
 
@@ -41,7 +47,7 @@ class ObjectBatch:
             while True:
                 with self._storage.turn():
                     if not (piece := os.pread(source, PIECE, offset)):
-                        blob = writer.finish(flush_folder=False)
+                        blob = writer.finish(flush=writer.size > _FLUSHED_AT_ONCE_BYTES)
                         break
                     writer.write(piece)
                 offset += len(piece)
@@ -54,7 +60,7 @@ class ObjectBatch:
 
         :raises OutOfSpace: when the client's storage or the disk is full.
         """
-        self._storage.blobs.flush(stored.blob for stored in self._written)
+        self._storage.blobs.flush([stored.blob for stored in self._written])
         done: list[StoredObject] = []
         try:
             while self._written:

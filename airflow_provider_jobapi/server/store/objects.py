@@ -115,10 +115,17 @@ class ClientStorage:
             raise self.full_error(size, room)
         return ObjectWriter(self, key, room)
 
-    def room(self) -> int:
-        """Return the bytes that the client may still store."""
+    def room(self, replacing: Sequence[str] = ()) -> int:
+        """Return the bytes that the client may still store.
+
+        :param replacing: Keys whose objects, where there are any, are replaced.
+        """
         with self._database.read() as connection:
-            return self._bound - self._used(connection)
+            room = self._bound - self._used(connection)
+            for start in range(0, len(replacing), 1000):
+                some = self._mine() & objects.c.key.in_(replacing[start : start + 1000])
+                room += _sum(connection, objects.c.size, some)
+        return room
 
     def turn(self) -> AbstractContextManager[None]:
         """Wait for the client's turn to work on the disk."""

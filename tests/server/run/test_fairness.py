@@ -48,11 +48,11 @@ def test_models_of_one_client_that_take_long_delay_no_other_job(two, gate, monke
     held: list[str] = []
     finish = BlobWriter.finish
 
-    def slow(writer: BlobWriter, *, flush_folder: bool = True) -> str:
-        if not flush_folder and f"/{CLIENT}/" in str(writer._place):
+    def slow(writer: BlobWriter, *, flush: bool = True) -> str:
+        if not flush and f"/{CLIENT}/" in str(writer._place):
             held.append(str(writer._place))
             assert gate.wait(120)
-        return finish(writer, flush_folder=flush_folder)
+        return finish(writer, flush=flush)
 
     monkeypatch.setattr(BlobWriter, "finish", slow)
     large = [two.submit(WRITE_MODEL) for _ in range(5)]

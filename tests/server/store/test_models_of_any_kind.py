@@ -252,6 +252,14 @@ def test_a_model_that_is_larger_than_the_room_is_refused_before_a_byte_is_copied
     assert caught.value.reason == "StorageFull"
 
 
+def test_a_server_that_was_killed_after_it_stored_a_model_has_room_to_store_it_again(leave):
+    left = leave(storage_bound=1000)
+    left.write("model/model.onnx", ONNX + b"x" * 600)
+    first = left.store()
+    assert left.store().content == first.content
+    assert 600 < left.bench.clients.find("airflow").used < 700
+
+
 def test_a_model_of_many_files_is_listed_in_a_file_and_read_in_pages(leave, monkeypatch):
     monkeypatch.setattr(model_listing, "ROW_FILES", 3)
     left = leave()
