@@ -59,6 +59,7 @@ def test_the_metrics_facts_and_data_of_a_training_are_told(inline, connected, da
         assert told["metrics"]["loss"]["values"] == [1, 0.5, 0.33333333]
         assert told["metrics"]["accuracy"]["steps"] == [1, 2, 3]
         assert (told["job_id"], told["left_out"]) == (result["job_id"], 0)
+        assert facts["metric_rules"] == told["rules"] == ["jobapi_metrics", "keras", "name=number"]
 
 
 def test_a_job_that_fails_fails_the_task(inline, connected, tmp_path):

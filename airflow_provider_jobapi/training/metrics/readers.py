@@ -217,9 +217,17 @@ def read_pairs(_: re.Match[str], line: Line) -> Found:
     place, rest = find_place(text[lead.end() :] if lead else text)
     pairs, closed = find_pairs(rest, placed=bool(place))
     kept = chosen(pairs, placed=bool(place), closed=closed)
+    if closed and not place and len(pairs) == 1:
+        kept = kept or [pair for pair in pairs if _is_best(pair)]
     first = _FIRST.match(rest) if kept and not lead else None
     phase = place.phase or phase_of(lead["word"] if lead else first[1] if first else "")
     return Found(as_values(kept), place, phase=phase, written=kept[0].by if kept else "", closed=closed)
+
+
+def _is_best(pair: Pair) -> bool:
+    """Whether a pair is the best of a metric, which counts in a line of its own: ``Best score: 0.95``."""
+    first, _, name = pair.name.partition(" ")
+    return first.lower() == "best" and not pair.whole and kind_of(name) in (Kind.METRIC, Kind.LIKELY)
 
 
 def as_values(pairs: Iterable[Pair]) -> Values:
