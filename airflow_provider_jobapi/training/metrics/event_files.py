@@ -19,8 +19,14 @@ from airflow_provider_jobapi.training.metrics.measured import Measured
 RULE = "tensorboard"
 """The name of this source of metrics, beside those of the rules for lines."""
 
-_POSITIONS = frozenset({"epoch", "step", "global_step", "iteration", "iter"})
-"""The last parts of names of curves that say where the training is and measure nothing."""
+_NO_METRICS = frozenset(
+    {
+        *("epoch", "step", "global_step", "iteration", "iter"),
+        *("runtime", "samples_per_second", "steps_per_second", "total_flos"),
+        *("train_runtime", "train_samples_per_second", "train_steps_per_second"),
+    }
+)
+"""The last parts of names of curves that say where the training is, or how fast the Trainer of transformers was."""
 
 _PLACEHOLDER = "hp_metric", -1.0
 """What Lightning writes where a script has no such metric."""
@@ -82,4 +88,4 @@ class JobMetrics:
 
 def _measures(name: str, value: float) -> bool:
     last = name.rpartition("/")[2]
-    return last.lower() not in _POSITIONS and (last, value) != _PLACEHOLDER
+    return last.lower() not in _NO_METRICS and (last, value) != _PLACEHOLDER

@@ -77,6 +77,30 @@ def test_tensorflow_2_and_1(tmp_path):
     }
 
 
+def test_torch_writes_in_its_old_and_its_new_style(tmp_path):
+    found = curves_of(DATA / "torch", tmp_path)
+    steps = range(20)
+    assert found["Loss/train"] == [(step, pytest.approx(1 / (step + 1))) for step in steps]
+    assert found["Loss/val"] == [(step, pytest.approx(2 / (step + 1))) for step in steps]
+    assert found["precise"] == [(step, 0.1 * step) for step in steps]
+    assert found["both_a/both"] == [(step, step) for step in steps]
+    assert set(found) == {"Loss/train", "Loss/val", "precise", "both_a/both", "both_b/both"}
+
+
+def test_lightning(tmp_path):
+    found = curves_of(DATA / "lightning", tmp_path)
+    assert set(found) == {"train_loss_step", "train_loss_epoch", "val_loss", "epoch"}
+    assert [step for step, _ in found["train_loss_step"]] == list(range(1, 24, 2))
+    assert found["val_loss"] == [(7, 0.08698663), (15, 0.0909757), (23, 0.07526193)]
+
+
+def test_the_trainer_of_transformers(tmp_path):
+    found = curves_of(DATA / "transformers", tmp_path)
+    assert found["train/loss"] == [(2, 0.6924), (4, 0.6936), (6, 0.6936), (8, 0.6924), (10, 0.6932), (12, 0.6931)]
+    assert [step for step, _ in found["eval/loss"]] == [4, 8, 12]
+    assert [step for step, _ in found["train/epoch"]] == [2, 4, 4, 6, 8, 8, 10, 12, 12, 12]
+
+
 def read(message: bytes, reader: EventReader | None = None) -> Event | None:
     return (reader or EventReader()).read(message, masked(message))
 

@@ -55,8 +55,10 @@ def test_definitions_do_not_concern_event_files():
     assert made.last() == {"quality": 2.5, "loss": 9.0}
 
 
-@pytest.mark.parametrize("name", ["epoch", "train/epoch", "global_step", "a/b/step", "Iteration", "iter"])
-def test_positions_are_no_metrics(name):
+@pytest.mark.parametrize(
+    "name", ["epoch", "train/epoch", "global_step", "a/b/step", "Iteration", "iter", "eval/runtime", "train/total_flos"]
+)
+def test_positions_and_speeds_are_no_metrics(name):
     assert metrics(("file", scalar(name, 3.0))).last() == {}
 
 
