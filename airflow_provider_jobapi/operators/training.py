@@ -64,7 +64,9 @@ class SubmitTrainingOperator(TrainingLineage):
     :param job_resources: ``{"cpus": …, "gpus": …, "memory": megabytes}`` of each node. (templated)
     :param nodes: The number of machines, where the service runs a job on several. (templated)
     :param requirements: What to install first, one pip requirement a line, or a list of them; a ``Path``, or one line
-        that ends in ``.txt``, ``.in`` or ``.toml``, names a file beside the DAG file. (templated)
+        that ends in ``.txt``, ``.in``, ``.toml`` or ``.lock``, names a file beside the DAG file: a requirements.txt, a
+        pyproject.toml, also with ``[extras]`` after its name, a uv.lock or a pylock.toml. By default those of
+        ``source``, or what PEP 723 puts at the head of the script. (templated)
     :param python_major_version: 2 or 3. (templated)
     :param data_input: ``{file name: content}``: a text, bytes, a ``Path`` or an ``ObjectStoragePath``, whose content is
         uploaded for the script. A text is always content, never the name of a file nor a template; a template may

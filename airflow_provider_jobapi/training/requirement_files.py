@@ -154,6 +154,8 @@ class _Reader:
             else:
                 listing = from_project(content, groups, where, self.read)
         except tomllib.TOMLDecodeError as error:
+            if name.endswith(".lock") and name != "uv.lock" and not groups:
+                return self.plain(text, where)  # as rye and pip-tools name theirs
             raise self._unreadable(where, f"it is not TOML ({error})") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidJob):

@@ -12,6 +12,7 @@ package. An index serves the files of a folder::
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import ssl
 import tarfile
@@ -89,6 +90,10 @@ def write_wheel(
     return f"{name}-{version}-{tag}.whl"
 
 
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 class Index:
     """A package index of the files in a folder.
 
@@ -153,7 +158,10 @@ class Index:
 
     def _page(self, folder: Path, name: str) -> tuple[int, bytes]:
         place = f"{self.address}/moved" if self.address.startswith("https") else "/files"
-        links = [f'<a href="{place}/{file.name}">{file.name}</a>' for file in folder.glob(f"{name}-[0-9]*")]
+        links = [
+            f'<a href="{place}/{file.name}#sha256={_sha256(file)}">{file.name}</a>'
+            for file in folder.glob(f"{name}-[0-9]*")
+        ]
         return 200 if links else 404, "".join(links).encode()
 
     def __enter__(self) -> Self:

@@ -157,7 +157,7 @@ class Environments:
             "argv": [
                 *(self._python, "-I", "-S", self._builder, self._uv, python.path, str(listing), str(target)),
                 python.version,
-                *_installer_options(plan, requirements, directory),
+                *_installer_options(plan, requirements, directory, self._installer.variables.get("UV_CONSTRAINT", "")),
             ],
             "env": {name: value for name, value in environ.items() if value},
             "cwd": str(tmp),  # not the work folder: uv would read its uv.toml
@@ -240,8 +240,11 @@ def _own_index(settings: Settings) -> dict[str, str]:
     return {"UV_DEFAULT_INDEX": settings.index, "UV_INDEX_URL": ""} if settings.index else {}
 
 
-def _installer_options(plan: InstallPlan, requirements: str, directory: Path) -> list[str]:
-    """The options of the installer for a job's requirements; none where it reads requirements.txt as it is."""
+def _installer_options(plan: InstallPlan, requirements: str, directory: Path, constraints: str = "") -> list[str]:
+    """The options of the installer for a job's requirements; none where it reads requirements.txt as it is.
+
+    :param constraints: The server's own files of constraints, of which uv reads none beside such options.
+    """
     files = [("-r", "install.txt", plan.lines if plan.lines != requirements else "")]
     files.append(("-c", "constraints.txt", plan.constraints))
     options = ["-r", str(directory / "requirements.txt")]
@@ -252,6 +255,8 @@ def _installer_options(plan: InstallPlan, requirements: str, directory: Path) ->
         place.write_text(text, encoding="utf-8")
         place.chmod(0o644)
         options = [option, str(place)] if option == "-r" else [*options, option, str(place)]
+    if plan.constraints:
+        options += [part for place in constraints.split() for part in ("-c", place)]
     options += plan.options
     return options if len(options) > 2 or files[0][2] else []
 

@@ -16,10 +16,12 @@ import logging
 import netrc
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
 from airflow_provider_jobapi.server.config import SettingsError
@@ -31,6 +33,9 @@ PYPI = "https://pypi.org/simple"
 
 RELAY = "{relay}"
 """Stands for the relay's address in the variables of a step; only the supervisor knows the address."""
+
+_KEYRING_SECONDS = 30
+"""The time that the program keyring gets to answer."""
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _INDEXES = re.compile(r"UV_(DEFAULT_INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX|FIND_LINKS)")
@@ -168,16 +173,26 @@ def _of_keyring(address: str, user: str) -> str:
     The keyring is asked for the address and then for the host, as pip does it.
     """
     try:
-        keyring = importlib.import_module("keyring")
-        found = keyring.get_password(address, user) or keyring.get_password(urlsplit(address).netloc, user)
-    except ImportError:
-        return ""
+        found = _ask_keyring(address, user) or _ask_keyring(urlsplit(address).netloc, user)
     except Exception:
         log.warning(
             "The keyring could not be asked for the password of the package index at %s.", address, exc_info=True
         )
         return ""
     return found or ""
+
+
+def _ask_keyring(place: str, user: str) -> str | None:
+    """Ask the keyring by its library, or by its program where that is installed elsewhere."""
+    try:
+        return cast("str | None", importlib.import_module("keyring").get_password(place, user))
+    except ImportError:
+        program = shutil.which("keyring")
+    if program is None:
+        return None
+    command = [program, "get", place, user]
+    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=_KEYRING_SECONDS)
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def netrc_of_user(environ: Mapping[str, str]) -> Path:

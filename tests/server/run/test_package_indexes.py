@@ -59,7 +59,10 @@ def test_the_servers_own_index_is_a_setting(tmp_path, monkeypatch, folder):
         assert installed(bench, f"--index-url {index.url}\nnet<2\n") == "['net==1.0']"
 
 
-@pytest.mark.parametrize("login", ["user:password", "a user, and the password in the keyring", "variables of uv"])
+LOGINS = ["user:password", "a user, and the password in the keyring", "a user, and a program", "variables of uv"]
+
+
+@pytest.mark.parametrize("login", LOGINS)
 def test_the_password_of_an_index_is_in_no_file_that_a_job_can_read(tmp_path, monkeypatch, folder, login):
     with Index(folder, credentials=f"user:{SECRET}") as index:
         address = index.url
@@ -72,6 +75,12 @@ def test_the_password_of_an_index_is_in_no_file_that_a_job_can_read(tmp_path, mo
             (tmp_path / "keyring.py").write_text(keyring)
             monkeypatch.syspath_prepend(tmp_path)
             monkeypatch.delitem(sys.modules, "keyring", raising=False)
+        if login.endswith("program"):
+            (tmp_path / "keyring.py").write_text("raise ImportError\n")
+            program = tmp_path / "keyring"
+            program.write_text(f'#!/bin/sh\n[ "$1 $2 $3" = "get {bare} user" ] && echo {SECRET}\n')
+            program.chmod(0o755)
+            monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         if login.startswith("variables"):
             address = f"our-own={index.address}/simple/"
             monkeypatch.setenv("UV_INDEX_OUR_OWN_USERNAME", "user")
@@ -121,6 +130,13 @@ def test_constraints_bound_what_others_bring(tmp_path, folder):
         assert installed(bench, "# jobapi: constraint net<2\n# jobapi: constraint never==1\ntop\n") == (
             "['net==1.0', 'top==1.0']"
         )
+
+
+def test_the_constraints_of_the_server_hold_as_well(tmp_path, monkeypatch, folder):
+    (tmp_path / "bounds.txt").write_text("net<2\n")
+    monkeypatch.setenv("UV_CONSTRAINT", str(tmp_path / "bounds.txt"))
+    with Index(folder) as index, Bench(tmp_path / "bench", index=index.url) as bench:
+        assert installed(bench, "# jobapi: constraint never==1\ntop\n") == "['net==1.0', 'top==1.0']"
 
 
 def test_an_exact_list_is_installed_as_it_is(tmp_path, folder):
