@@ -297,8 +297,10 @@ class Metrics:
                 self._add_value(name, value, time, measured, redrawn=redrawn)
 
     def _is_repeated(self, name: str, value: float, measured: Measured) -> bool:
-        """Whether a value stands in a summary, and was printed before it."""
+        """Whether a value was printed before: by the line that named its place, or above a summary."""
         series = self._series[name]
+        if measured.inherited and self._steps[name].said and series.last == value:
+            return True
         if measured.summary and name not in self._summarised and series.count:
             return isclose(series.last, value, rel_tol=_AS_EQUAL)
         return False

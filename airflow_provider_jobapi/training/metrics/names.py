@@ -133,7 +133,7 @@ def kind_of(name: str) -> Kind:
     words = _words(name)
     if words & NO_METRICS or _FILE.search(lowered):
         return Kind.NONE
-    known = _metric_of(words)
+    known = _metric_of(_words(_ASIDE.sub("", name)) if "(" in name else words)
     if not words & BOUNDS:
         return known
     return Kind.UNKNOWN if known in (Kind.METRIC, Kind.LIKELY) else Kind.NONE

@@ -111,7 +111,9 @@ RULES = (
         "accuracy of a network",
         "PyTorch's tutorials",
         "Accuracy of the network on the 10000 test images: 55 %",
-        re.compile(r"(Accuracy (?:of|on|for) [^:%=]{1,80}?)(?:: ?| is )(\d{1,3}(?:\.\d{1,9})?) ?(%)"),
+        re.compile(
+            r"((?:[A-Z][a-z]{1,12} )?[Aa]ccuracy (?:of|on|for) [^:%=]{1,80}?)(?:: ?| is )(\d{1,3}(?:\.\d{1,9})?) ?(%)"
+        ),
         readers.read_one,
     ),
     Rule(
@@ -174,7 +176,7 @@ TABLE = Rule(
     "table",
     "fastai, Ultralytics' YOLO, scikit-learn's gradient boosting",
     "epoch     train_loss  valid_loss  accuracy  time\n0         0.512345    0.412345    0.812000  00:12",
-    re.compile(r"[\s|│┃]{0,60}[\w/#.-]{1,20}[\s|│┃]"),
+    re.compile(r"[\s|│┃]{0,60}[\w/#.-]{1,20}[\s|│┃,]"),
     readers.read_table,
 )
 KERAS_RULE = Rule(

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from airflow_provider_jobapi.training.metrics.dicts import dict_begin, dict_pairs, is_of_settings, place_of
+from airflow_provider_jobapi.training.metrics.helper import HELPER_MARK
 from airflow_provider_jobapi.training.metrics.names import Kind, kind_of, spelled
 from airflow_provider_jobapi.training.metrics.pairs import NUMBER, Pair, chosen, find_pairs
 from airflow_provider_jobapi.training.metrics.positions import (
@@ -140,7 +141,7 @@ def read_dict(_: re.Match[str], line: Line) -> Found | None:
     if begin < 0:
         return None
     before = line.text[:begin]
-    if is_of_settings(before):
+    if is_of_settings(before) or HELPER_MARK in line.text:  # of the helper, but not as it writes
         return Found(closed=False)
     pairs = list(dict_pairs(line.text[begin:]))
     place, words = find_place(without_gaps(before))

@@ -22,6 +22,7 @@ class Steps:
         self.last = last
         self._place: float | None = None
         self._loop = 0
+        self._said = False
         self._base = 0.0
         self._apart: float | None = None
         """The distance of the last two places within a loop."""
@@ -45,8 +46,13 @@ class Steps:
             if self._place is not None and place > self._place:
                 self._apart = place - self._place
             self._place = place
-        self._loop, self.last = loop, step
+        self._loop, self.last, self._said = loop, step, place is not None and not counts
         return step
+
+    @property
+    def said(self) -> bool:
+        """Whether the line of the last value named its place itself."""
+        return self._said
 
     def repeats(self, place: float | None, loop: int) -> bool:
         """Whether a place is the very one of the value before."""
@@ -71,8 +77,10 @@ class Steps:
 
     def _again(self, last: float, place: float, *, counts: bool) -> float:
         """The step of another value at the same place: a loop of one round again, or a second value beside it."""
-        if counts:
+        if counts and not self._said:
             return math.floor(last) + 1.0
+        if self._apart is None and counts:
+            return last + 1.0 / _BESIDE
         if self._apart is None:
             self._base = last + (place if place > 0 else 1.0) - place
             return self._base + place

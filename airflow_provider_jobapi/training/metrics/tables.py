@@ -26,11 +26,13 @@ class Titles:
     :ivar columns: The names of the columns that are measured.
     :ivar places: How many columns before them say where the training is.
     :ivar label: What the first cell of a row of measurements says, where it is a text; None where it is a place.
+    :ivar comma: Whether commas stand between the cells.
     """
 
     columns: tuple[str, ...]
     places: int = 1
     label: str | None = None
+    comma: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ def read_titles(line: str) -> Titles | None:
 
     The first title names a place, as ``epoch`` does, or is the ``Class`` of YOLO's evaluation; or all name metrics.
     """
+    comma = " " not in line.strip() and "," in line
+    line = line.replace(",", "\t") if comma else line
     first = line.lstrip(" \t|│┃").partition(" ")[0].partition("\t")[0].lower()
     if not (first in _PLACES or first == "class" or line[:1] in "|│┃") or any(sign in line for sign in "=;{}"):
         return None
@@ -61,12 +65,13 @@ def read_titles(line: str) -> Titles | None:
     kinds = [kind_of(cell) for cell in columns]
     measured = [kind in (Kind.METRIC, Kind.LIKELY) for kind in kinds]
     if places or label:
-        return Titles(columns, places, label) if any(measured) else None
+        return Titles(columns, places, label, comma) if any(measured) else None
     return Titles(columns, 0) if all(measured) and line.count("|") > len(columns) else None
 
 
 def read_row(line: str, titles: Titles) -> Row | None:
     """Read a line as a row below titles; None where it is none."""
+    line = line.replace(",", " ") if titles.comma else line
     cells = _BAR.split(line)[0].replace("|", " ").replace("│", " ").replace("┃", " ").split()
     first = titles.places if titles.label is None else 1
     if len(cells) != len(titles.columns) + first:

@@ -52,6 +52,11 @@ def test_lines_below_one_title_are_numbered_on():
     assert steps.next(4, counts=True) > 5
 
 
+def test_a_line_without_a_place_does_not_move_the_next_ones():
+    steps = Steps()
+    assert [steps.next(3), steps.next(3, counts=True), steps.next(4), steps.next(5)] == [3, 3.125, 4, 5]
+
+
 def test_after_a_restart_of_the_trigger_the_steps_go_on():
     steps = Steps(14_000.0)
     assert steps.next(15_000.0) == 15_000
