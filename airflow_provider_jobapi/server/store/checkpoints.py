@@ -93,10 +93,11 @@ class Checkpoints:
     def collect(self, client_id: str) -> int:
         """Remove the checkpoints of a client that are needed no longer; returns of how many jobs. Safe to repeat."""
         mine = (jobs.c.client_id == client_id) & jobs.c.deleted.is_(None)
+        has = jobs.c.checkpoints.is_not(None)
+        cycles = select(jobs.c.cycle).where(mine, has, jobs.c.cycle.is_not(None))
+        concerned = has | jobs.c.cycle.in_(cycles) | (_ACTIVE & jobs.c.resume_from.is_not(None))
         with self._database.read() as connection:
-            if connection.execute(select(jobs.c.job_id).where(mine, jobs.c.checkpoints.is_not(None))).first() is None:
-                return 0
-            rows = list(connection.execute(select(*_COLUMNS).where(mine)))
+            rows = list(connection.execute(select(*_COLUMNS).where(mine, concerned)))
         names = {row.resume_from for row in rows if row.state not in ENDED}
         resumed = {row for row in rows if row.job_id in names}
         needless = [row for row in rows if row.checkpoints is not None and not _is_needed(row, rows, resumed)]

@@ -276,6 +276,8 @@ def _migrate(connection: Connection) -> None:
     for table, column, kind in _NEW_COLUMNS:
         if column not in {row[1] for row in connection.exec_driver_sql(f"PRAGMA table_info({table})")}:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+    for index in jobs.indexes:
+        index.create(connection, checkfirst=True)
     connection.exec_driver_sql("UPDATE jobs SET kept_from = finished WHERE kept_from IS NULL")
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ import pytest
 from airflow_provider_jobapi.server.run import preparation
 from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.run.engines.base import PlacementRequest
+from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.logs import parse_records
-from tests.harness.bench import WRITE_MODEL, Bench, RunnerProcess, processes_of, supervisor_of
+from tests.harness.bench import CLIENT, WRITE_MODEL, Bench, RunnerProcess, processes_of, supervisor_of
 from tests.harness.server import poll, running
 
 COUNT = "open({!r}, 'a').write('run\\n')\n"
@@ -203,3 +205,40 @@ def test_killed_again_and_again_every_job_runs_exactly_once(bench, tmp_path):
     assert [runs(counter) for counter in counters] == [1] * len(jobs)
     assert [bench.log(job) for job in ended] == ["done\n"] * len(jobs)
     assert [job.model is not None for job in ended] == [bool(index % 2) for index in range(len(jobs))]
+
+
+def test_checkpoints_reach_the_next_job_whenever_the_server_is_killed(bench):
+    """While it copies them, while it settles them, while it removes those that are needed no longer."""
+    script = """
+import os, pathlib, sys
+folder = pathlib.Path(os.environ["CHECKPOINT_DIR"])
+steps = sorted(path.name for path in folder.iterdir())
+print("found", len(steps))
+step = len(steps) + 1
+for part in range(20):
+    pathlib.Path("part").write_bytes(os.urandom(50_000))
+    (folder / f"step-{step}").mkdir(exist_ok=True)
+    pathlib.Path("part").rename(folder / f"step-{step}" / f"part-{part}")
+sys.exit(0 if step == 4 else 1)
+"""
+    cycle, clock, jobs = str(uuid.uuid4()), random.Random(5), []  # noqa: S311 -- of kills
+    for _ in range(4):
+        job_id = str(uuid.uuid4())
+        with bench.storages.of(CLIENT).writer(f"jobs/c-{job_id}/train.py") as writer:
+            writer.write(script.encode())
+            writer.commit()
+        document = {"job": {"name": "c", "execution": {"command": "python3 train.py"}}}
+        job = bench.registry.submit(CLIENT, job_id, JobFile.model_validate(document), cycle)[0]
+        jobs.append(job)
+        for _ in range(3):
+            runner = bench.start_runner()
+            time.sleep(clock.uniform(0, 0.4))
+            runner.kill()
+        runner = bench.start_runner()
+        bench.wait(job)
+        runner.kill()
+    assert [bench.log(job).count(f"found {number}\n") for number, job in enumerate(jobs)] == [1] * 4
+    runner = bench.start_runner()
+    bench.registry.checkpoints.collect(CLIENT)
+    assert not any((job.directory / "state").exists() for job in jobs)
+    runner.kill()

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import uuid
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from airflow_provider_jobapi.server import serve
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
 from airflow_provider_jobapi.server.run.supervisor.event_files import EventFiles
+from airflow_provider_jobapi.training.job_file import JobFile
 from tests.harness.bench import WRITE_MODEL, Bench, processes_of
 from tests.harness.event_writer import SOURCE, Writer
 from tests.harness.supervised import SUPERVISOR, Supervised
@@ -274,3 +276,54 @@ def test_a_job_runs_where_processes_cannot_be_hidden(home):
     subprocess.run([*command, str(directory)], check=True, timeout=300, stdin=subprocess.DEVNULL)
     assert job.record()["exit_code"] == 0
     assert job.lines() == ["ran"]
+
+
+LEAVE = """
+import os, pathlib, shutil, sys
+folder = pathlib.Path(os.environ["CHECKPOINT_DIR"])
+print("found", sorted(str(path.relative_to(folder)) for path in folder.rglob("*")), os.getuid() == folder.stat().st_uid)
+shutil.rmtree(folder)
+folder.mkdir()
+(folder / "ckpt-1").mkdir()
+(folder / "ckpt-1" / "a.json").write_text("{}")
+(folder / "secret").symlink_to(PATH)
+os.link(PATH, folder / "hard") if os.access(PATH, os.W_OK) else None
+sys.exit(1)
+"""
+
+
+def test_checkpoints_belong_to_the_user_of_the_jobs_and_bring_no_file_of_another(bench, home):
+    secret = home / "root" / "jobapi.sqlite"
+    script = LEAVE.replace("PATH", repr(str(secret)))
+    cycle, logs = str(uuid.uuid4()), []
+    for _ in range(2):
+        job_id = str(uuid.uuid4())
+        with bench.storages.of("second").writer(f"jobs/c-{job_id}/train.py") as writer:
+            writer.write(script.encode())
+            writer.commit()
+        document = {"job": {"name": "c", "execution": {"command": "python3 train.py"}}}
+        job = bench.wait(bench.registry.submit("second", job_id, JobFile.model_validate(document), cycle)[0])
+        logs.append(bench.log(job))
+    assert "found [] True" in logs[0]
+    assert "found ['ckpt-1', 'ckpt-1/a.json'] True" in logs[1]
+
+
+def test_a_folder_that_a_job_replaced_by_a_link_is_not_followed(bench, home):
+    outside = home / "outside"
+    outside.mkdir(mode=0o755)
+    (outside / "ckpt-1.json").write_text("{}")
+    script = f"""
+import os, pathlib, shutil
+folder = pathlib.Path(os.environ["CHECKPOINT_DIR"])
+shutil.rmtree(folder)
+folder.symlink_to({str(outside)!r})
+1 / 0
+"""
+    job_id = str(uuid.uuid4())
+    with bench.storages.of("second").writer(f"jobs/c-{job_id}/train.py") as writer:
+        writer.write(script.encode())
+        writer.commit()
+    document = {"job": {"name": "c", "execution": {"command": "python3 train.py"}}}
+    job = bench.wait(bench.registry.submit("second", job_id, JobFile.model_validate(document), str(uuid.uuid4()))[0])
+    assert (job.state, job.checkpoints) == ("FAILED", None)
+    assert (outside / "ckpt-1.json").exists()
