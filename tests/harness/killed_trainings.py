@@ -261,6 +261,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--pythons", type=Path, help="a folder in which interpreters are kept for the next campaign")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the jobs are ended, and the folders removed
     failed = 0
     for kind in options.kinds.split(","):
         with tempfile.TemporaryDirectory(prefix="killed-") as home:

@@ -287,3 +287,25 @@ def test_two_clients_see_nothing_of_each_other(tmp_path):
         server.wait_for(job_id)
         server.connection, server._token = mine, ""
         assert server.status(job_id)["status"] in {"PENDING", "RUNNING"}
+
+
+def test_the_clear_cycle_is_a_header_and_no_part_of_the_job(server: Server):
+    job_id, document = str(uuid.uuid4()), json.dumps(job(command="true"))
+    for cycle, code in ((str(uuid.uuid4()), 201), (str(uuid.uuid4()), 200)):
+        answer = server.request("POST", f"{JOBS}/{job_id}", data=document, headers={"Job-Cycle": cycle})
+        assert answer.status_code == code, answer.text
+    assert server.request("POST", f"{JOBS}/{job_id}", data=document).status_code == 200
+    assert set(server.status(job_id)) == STATUS
+    refused = server.request("POST", f"{JOBS}/{uuid.uuid4()}", data=document, headers={"Job-Cycle": "the-first"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("The header Job-Cycle cannot be 'the-first': it is a UUID")
+
+
+def test_a_job_that_cannot_be_continued_is_a_422_with_its_field(server: Server):
+    document = json.dumps(job(command="true", resumeFrom=str(uuid.uuid4())))
+    refused = server.request("POST", f"{JOBS}/{uuid.uuid4()}", data=document)
+    assert (refused.status_code, refused.json()["field"]) == (422, "job.resumeFrom")
+    refused = server.request("POST", f"{JOBS}/{uuid.uuid4()}", data=json.dumps(job(resumeFrom="x")))
+    assert "job.resumeFrom cannot be 'x': it is the id of an ended job" in refused.json()["detail"]
+    features = server.request("GET", "/api/v2/storage").headers["Job-Features"]
+    assert "checkpoints" in features.split(", ")

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Path, Request, Security
+from fastapi import Depends, Header, Path, Request, Security
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import OAuth2
 
@@ -99,6 +99,32 @@ async def job_id(
     return job_id
 
 
+async def cycle(
+    given: Annotated[
+        str | None,
+        Header(
+            alias="Job-Cycle",
+            description=(
+                "A UUID that the jobs of one clear cycle of a task have in common. The job finds in `CHECKPOINT_DIR` "
+                "what the one before it left there"
+            ),
+        ),
+    ] = None,
+) -> str | None:
+    """Return the clear cycle to which a submit belongs.
+
+    :raises Problem: 422, when it is not a UUID.
+    """
+    if given is not None and not re.fullmatch(_JOB_ID, given):
+        raise Problem(
+            422,
+            "invalid-job",
+            f"The header Job-Cycle cannot be {given[:80]!r}: it is a UUID in small letters that the jobs of one clear "
+            "cycle have in common; leave it out where there is none.",
+        )
+    return given
+
+
 async def job_document(request: Request, server: Components, client: ClientId) -> AsyncIterator[bytes]:
     """Return the body of a request with a job file. Its bytes count to the memory of its client until the answer."""
     async with server.bodies.read(request, client) as content:
@@ -129,6 +155,7 @@ Components = Annotated[ServerComponents, Depends(components)]
 ClientId = Annotated[str, Depends(client_id)]
 CallerStorage = Annotated[ClientStorage, Depends(storage)]
 JobId = Annotated[str, Depends(job_id)]
+Cycle = Annotated[str | None, Depends(cycle)]
 JobDocument = Annotated[bytes, Depends(job_document)]
 SubmittedJobFile = Annotated[JobFile, Depends(job_file)]
 authenticated = Security(_scheme)

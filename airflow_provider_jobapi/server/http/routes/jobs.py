@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
@@ -23,6 +23,7 @@ from airflow_provider_jobapi.server.http.routes.dependencies import (
     PREFIX,
     ClientId,
     Components,
+    Cycle,
     JobId,
     ServerComponents,
     SubmittedJobFile,
@@ -56,18 +57,6 @@ class EnvironmentAnswer(BaseModel):
     job_id: str
     environment: Environment | None
 
-
-Cycle = Annotated[
-    str | None,
-    Header(
-        alias="Job-Cycle",
-        pattern="^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$",
-        description=(
-            "A UUID that the jobs of one clear cycle of a task have in common. The job finds in `CHECKPOINT_DIR` what "
-            "the one before it left there"
-        ),
-    ),
-]
 
 _JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
 
@@ -107,7 +96,7 @@ def submit_job(
     client: ClientId,
     job_id: JobId,
     job_file: SubmittedJobFile,
-    cycle: Cycle = None,
+    cycle: Cycle,
 ) -> JSONResponse:
     """Accept a job, or find that it was accepted before."""
     job, new = server.registry.submit(client, job_id, job_file, cycle)

@@ -34,11 +34,15 @@ PLACE = "last-checkpoints"
 QUIET_SECONDS = 0.02
 """How long a folder must not have changed; some ticks of the clock by which changes are seen."""
 
-_SHORTEST, _LONGEST = 0.05, 1.0
+_SHORTEST, _LONGEST = 0.02, 1.0
 """Seconds between two looks; the longer nothing has changed, the longer."""
 
 _SHARE = 20
-"""A look or a copy of a second is followed by this many without one."""
+"""What costs a second of the processor or of the disk is followed by this many seconds without a look. The time in
+which the thread only waits on a busy machine does not count, or it would come too late where it is needed most."""
+
+_BYTES_A_SECOND = 500 * 10**6
+"""What a disk copies in a second, at the least."""
 
 _SPARE_BYTES = 64 * 2**20
 """Bytes of the disk that no copy takes."""
@@ -72,6 +76,7 @@ class CheckpointMirror:
         self._copied: Mapping[str, Identity] = {}
         self._known: dict[tuple[str, Identity], bool | None] = {}
         self._number = max((int(each.name) for each in copies(place)), default=0)
+        self._bytes = 0
         self._too_large = False
         self._said = False
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
@@ -97,13 +102,14 @@ class CheckpointMirror:
     def _run(self) -> None:
         quiet_since, pause = time.monotonic(), _SHORTEST
         while not self._stopping.wait(pause):
-            began = time.monotonic()
+            began, self._bytes = time.thread_time(), 0
             try:
                 if self._look():
                     quiet_since = time.monotonic()
                 now = time.monotonic()
                 pause = min(_LONGEST, max(_SHORTEST, (now - quiet_since) / _SHARE))
-                pause = max(pause, (now - began) * _SHARE)
+                cost = time.thread_time() - began + self._bytes / _BYTES_A_SECOND
+                pause = max(pause, cost * _SHARE)
             except Changed:
                 pause = _SHORTEST
             except Exception:  # noqa: BLE001 -- no copy is worth a job
@@ -133,9 +139,13 @@ class CheckpointMirror:
     def _is_news(self, folder: CheckpointFolder) -> bool:
         """Whether the job has written something since the last copy, and not only removed something."""
         return any(
-            self._copied.get(path) != identity and identity.changed > self._began
+            self._is_new(path, folder) and identity.changed > self._began
             for path, identity in folder.identities.items()
         )
+
+    def _is_new(self, path: str, folder: CheckpointFolder) -> bool:
+        """Whether a file is not in the last copy as it is now; a link has no bytes."""
+        return path in folder.identities and self._copied.get(path) != folder.identities[path]
 
     def _copy(self, folder: CheckpointFolder) -> None:
         selection = folder.select()
@@ -147,6 +157,7 @@ class CheckpointMirror:
         incoming = self._place / f"{self._number + 1}.new"
         self._remove_incoming()
         previous = (before, self._copied) if before else None
+        self._bytes = sum(folder.identities[path].size for path in selection.kept if self._is_new(path, folder))
         folder.copy(selection.kept, incoming, previous=previous, go_on=lambda: not self._stopping.is_set())
         if not folder.is_unchanged():
             raise Changed
