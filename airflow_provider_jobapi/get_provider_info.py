@@ -66,6 +66,7 @@ def get_provider_info() -> dict[str, Any]:
         "extra-links": [
             "airflow_provider_jobapi.links.training.TrainingLink",
             "airflow_provider_jobapi.links.model.ModelLink",
+            "airflow_provider_jobapi.links.registry.RegisteredModelLink",
         ],
     }
 

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.exceptions import InvalidJob, JobConflict, NoSavedModel
+from airflow_provider_jobapi.links.registry import RegisteredModelLink
 from airflow_provider_jobapi.operators.model import result_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class RegisterModelOperator(BaseOperator):
     run of its own. The same job is the same version: a retry finds it by its tag. A model in S3 or Google Cloud Storage
     is registered where it is; any other is uploaded into the artifacts of the run. Nothing is loaded or unpickled.
 
-    The task's result is ``{"name": …, "version": "3", "uri": "models:/…/3", "run_id": …, "source": …}``.
+    The task's result is ``{"name": …, "version": "3", "uri": "models:/…/3", "run_id": …, "source": …, "url": page}``.
 
     :param conn_id: The connection to MLflow. (templated)
     :param job: The job: the result of a training task, or a job id. (templated)
@@ -45,6 +46,7 @@ class RegisterModelOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("conn_id", "job", "name", "model", "experiment", "alias", "tags", "description")
     template_ext: Sequence[str] = ()
+    operator_extra_links = (RegisteredModelLink(),)
     ui_color = "#dcecf7"
 
     def __init__(
@@ -90,6 +92,7 @@ class RegisterModelOperator(BaseOperator):
             "uri": version.uri,
             "run_id": version.run_id,
             "source": version.source,
+            "url": registry.page_of(version),
         }
 
     def _registered(self, registry: Registry, result: Mapping[str, Any], context: Context) -> Version:

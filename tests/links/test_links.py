@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from airflow_provider_jobapi.links.model import ModelLink, page_of
+from airflow_provider_jobapi.links.registry import RegisteredModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
 
 
@@ -82,3 +83,20 @@ def test_a_bucket_of_another_server_has_no_page_of_the_cloud(result, monkeypatch
     assert ModelLink().get_link(None, ti_key=KEY) == TAB
     result.return_value = {"model": "s3://amazon@b/models/7"}
     assert ModelLink().get_link(None, ti_key=KEY) == page_of("s3://b/models/7")
+
+
+PAGE = "https://mlflow.example.com/#/models/digits/versions/3"
+
+
+@pytest.mark.parametrize(
+    ("told", "page"),
+    [({"url": PAGE}, PAGE), ({"url": "javascript:alert(1)"}, ""), ({}, ""), (None, ""), ("models:/digits/3", "")],
+)
+def test_the_page_of_a_registered_version(result, told, page):
+    result.return_value = told
+    assert RegisteredModelLink().get_link(None, ti_key=KEY) == page
+
+
+def test_a_registration_that_cannot_be_read_has_no_page(result):
+    result.side_effect = RuntimeError("no supervisor")
+    assert RegisteredModelLink().get_link(None, ti_key=KEY) == ""

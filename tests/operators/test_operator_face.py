@@ -67,6 +67,8 @@ def test_what_is_templated_and_what_is_not():
         "requirements",
         "python_major_version",
         "data_input",
+        "resume_from",
+        "keep_checkpoints",
         "service_options",
         "destination",
         "config",

@@ -67,6 +67,7 @@ def test_a_model_becomes_a_version_once(registry: Mlflow, tmp_path: Path) -> Non
         "uri": "models:/digits/1",
         "run_id": first["run_id"],
         "source": first["source"],
+        "url": f"{registry.url}/#/models/digits/versions/1",
     }
     (version,) = registry.versions("digits")
     expected = {

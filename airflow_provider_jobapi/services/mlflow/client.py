@@ -34,6 +34,9 @@ Result = TypeVar("Result")
 CONNECT_TIMEOUT = 10.0
 """Seconds to open a connection."""
 
+UPLOAD_TIMEOUT = 900.0
+"""Seconds to wait for the answer to an upload, at the least: the server first writes the file into its own store."""
+
 _API = "/api/2.0/mlflow"
 _ARTIFACTS = "/api/2.0/mlflow-artifacts/artifacts"
 
@@ -88,19 +91,21 @@ class MlflowClient:
         """
         with source.open(on_bytes) as body:
             # requests sends a file without bytes in chunks, which says nothing about its length.
-            self._send("PUT", f"{_ARTIFACTS}/{quote(path, safe='/')}", source.name, data=body if source.size else b"")
+            data = body if source.size else b""
+            timeout = max(UPLOAD_TIMEOUT, self.connection.timeout)
+            self._send("PUT", f"{_ARTIFACTS}/{quote(path, safe='/')}", source.name, timeout, data=data)
 
     def version(self) -> str:
         """The version of the server."""
         return sentence(self._send("GET", "/version", "its version").body.decode("utf-8", "replace"), 40)
 
-    def _send(self, method: str, path: str, what: str, **more: Any) -> Answer:
+    def _send(self, method: str, path: str, what: str, timeout: float | None = None, **more: Any) -> Answer:
         address = self.connection.base_url
         try:
             response = self._opened().request(
                 method,
                 f"{address}{path}",
-                timeout=(min(CONNECT_TIMEOUT, self.connection.timeout), self.connection.timeout),
+                timeout=(min(CONNECT_TIMEOUT, self.connection.timeout), timeout or self.connection.timeout),
                 allow_redirects=False,
                 **more,
             )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from airflow_provider_jobapi.exceptions import InvalidJob, TrainingError
 from airflow_provider_jobapi.services.files.sources import Source
@@ -119,6 +119,11 @@ class Registry:
         """Let an alias name this version, and no other any more; MLflow changes it in one step."""
         body = {"name": version.name, "alias": alias, "version": version.version}
         self._client.lasting(lambda: self._client.post("registered-models/alias", f"the alias {alias!r}", body))
+
+    def page_of(self, version: Version) -> str:
+        """The page of a version in MLflow's UI."""
+        name = quote(version.name, safe="")
+        return f"{self._client.connection.base_url}/#/models/{name}/versions/{version.version}"
 
     def _find(self, wanted: Registration) -> Version | None:
         condition = f"name='{wanted.name}' and tags.`{JOB_TAG}` = '{wanted.job_id}'"
