@@ -58,7 +58,9 @@ class ModelAnswer(BaseModel):
 
     job_id: str
     model: Model | None
-    next: str | None = Field(description="the `after` of the next page of files; null at the end")
+    next: str | None = Field(
+        default=None, description="of a page: the `after` of the next page of files; null at the end"
+    )
 
 
 class WorkFile(BaseModel):
@@ -130,10 +132,11 @@ def get_model(
 ) -> JSONResponse:
     """Return the model of a job that has ended."""
     job = _ended(server, client, job_id, "model")
-    if job.model is None:
-        return JSONResponse({"job_id": job_id, "model": None, "next": None})
-    model, following = model_listing.read(job.directory, job.model, kind), None
-    if limit is not None:
+    model = job.model and model_listing.read(job.directory, job.model, kind)
+    if limit is None:
+        return JSONResponse({"job_id": job_id, "model": model})
+    following = None
+    if model is not None:
         model["files"], following = model_listing.page(model["files"], after, limit)
     return JSONResponse({"job_id": job_id, "model": model, "next": following})
 
