@@ -22,7 +22,9 @@ def add_options(parser: argparse.ArgumentParser, whole: Callable[[int, int], Cal
     group.add_argument("--source", metavar="DIR", help="a folder of code, which becomes the job's working directory")
     entry = group.add_mutually_exclusive_group()
     entry.add_argument("--entry-point", metavar="FILE", help="the script in DIR; by default train.py or main.py")
-    entry.add_argument("-m", "--module", metavar="MODULE", help="the module in DIR to run, as python3 -m does")
+    entry.add_argument(
+        "-m", "--module", metavar="MODULE", help="the module to run, as python3 -m does, of DIR or of the requirements"
+    )
     group.add_argument("--script", metavar="FILE", help="a script, with or without a DIR of modules")
     group.add_argument(
         "--data",
@@ -48,7 +50,8 @@ def split_arguments(words: list[str]) -> tuple[list[str], list[str]]:
         return words, []
     place = words.index("--")
     before = [word.partition("=")[0] for word in words[:place]]
-    of_code = any(len(word) > 3 and name.startswith(word) for word in before for name in ("--source", "--script"))
+    names = ("--source", "--script", "--module")
+    of_code = any(word[:2] == "-m" or (len(word) > 3 and name.startswith(word)) for word in before for name in names)
     return (words[:place], words[place + 1 :]) if of_code else (words, [])
 
 
@@ -57,10 +60,10 @@ def is_of_code(options: argparse.Namespace) -> bool:
 
     :raises InvalidJob: when they describe none, or one in two ways.
     """
-    of_code = options.source is not None or options.script is not None
-    if of_code == (options.file is not None):
+    of_code = options.source is not None or options.script is not None or (options.module and options.file is None)
+    if bool(of_code) == (options.file is not None):
         raise InvalidJob(
-            "Name the job: by --file (a job file), by --source (a folder of code) or by --script."
+            "Name the job: by --file (a job file), by --source (a folder of code), by --script or by -m (a module)."
             if not of_code
             else "--file names a job file, which says by itself what is run: leave out --source and --script."
         )
@@ -72,4 +75,4 @@ def is_of_code(options: argparse.Namespace) -> bool:
         option = f"--{wrong[0].replace('_', '-')}"
         other = "a job file says that itself; leave it out" if not of_code else "--script is what is run; leave one out"
         raise InvalidJob(f"{option} cannot be used with {'--script' if of_code else '--file'}: {other}.")
-    return of_code
+    return bool(of_code)

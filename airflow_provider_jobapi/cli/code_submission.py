@@ -29,7 +29,9 @@ def prepare_code(options: argparse.Namespace, say: Callable[[str], None], warn: 
     :raises InvalidJob: for what cannot be a job.
     """
     code = _code(options)
-    fields: dict[str, Any] = {} if code is None else {"source": code.files, "entry_point": code.entry_point}
+    fields: dict[str, Any] = {"entry_point": f"-m {options.module}"} if options.module else {}
+    if code is not None:
+        fields |= {"source": code.files, "entry_point": code.entry_point}
     if options.script is not None:
         fields["script"] = _script(options.script)
     if options.requirements is not None:
@@ -38,10 +40,12 @@ def prepare_code(options: argparse.Namespace, say: Callable[[str], None], warn: 
         fields["requirements"] = requirements
     elif code is not None and code.requirements is not None:
         fields["requirements"] = code.requirements
+    if code is not None:
+        fields["requirements"] = code.with_wheel(fields.get("requirements", ""))
     data = expand((_data(each) for each in options.data or ()), "--data")
     resources = {name: getattr(options, name) for name in ("cpus", "gpus", "memory")}
     job = TrainingJob.of(
-        name=options.name or _name(options.script or options.source),
+        name=options.name or _name(options.script or options.source or options.module),
         env_vars=[_variable(each) for each in options.env_var or ()],
         arguments=options.script_arguments,
         image=options.image or "",

@@ -158,6 +158,7 @@ class Parameters:
             fields["source"] = self.code.files
             fields["entry_point"] = self.code.entry_point or fields.get("entry_point", "")
             fields.setdefault("requirements", self.code.requirements or "")
+            fields["requirements"] = self.code.with_wheel(fields["requirements"])
         try:
             return TrainingJob.of(**fields)
         except InvalidJob as error:

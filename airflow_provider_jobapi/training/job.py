@@ -114,7 +114,7 @@ class TrainingJob(Strict):
     entry_point: Text = Field(
         default="", description="the path of a .py file of source, such as train.py, or -m and a module"
     )
-    """What of ``source`` is run, in place of ``script``."""
+    """What of ``source`` is run, in place of ``script``; a module may be one that ``requirements`` install."""
     env: Annotated[
         tuple[EnvVar, ...],
         BeforeValidator(_env),
@@ -325,12 +325,12 @@ def _checked_entry_point(job: TrainingJob) -> str:
     if job.source:
         path = next((each.value for each in job.variables() if each.name == "PYTHONPATH"), "")
         return str(find(job.entry_point, job.source, "source", path))
-    if job.entry_point:
+    if job.entry_point and words_of(job.entry_point)[0] != "-m":  # a module may be one that the requirements install
         raise InvalidJob(
             "entry_point needs source, the folder that it is in; a script alone is given as script.",
             field="entry_point",
         )
-    return ""
+    return " ".join(words_of(job.entry_point)) if job.entry_point else ""
 
 
 def _check_file(kind: str, name: str, source: object) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_jobapi.cli.code_options import split_arguments
+from tests.harness.packages import write_wheel
 
 RUN = """\
 import json, os, pathlib, sys
@@ -81,6 +82,14 @@ def test_a_module_with_data_and_variables(project, command, jobapi_server):
     assert "Its data" not in done.err
 
 
+def test_a_module_of_a_wheel_and_of_python_itself(work, command):
+    name = write_wheel(work, "ours", module=f"# {work}\nprint('ours ran')\n")
+    done = command("submit", "--source", name, "-m", "ours", "-w")
+    assert done.out.splitlines()[-1] == "ours ran", done.err
+    done = command("submit", "-m", "platform", "--name", work.parent.name[-40:].replace("_", "-"), "-w", "--", "terse")
+    assert (done.code, len(done.out.splitlines())) == (0, 2), done.err
+
+
 def test_a_script_alone_and_beside_modules(project, work, command):
     (work / "fit.py").write_text(
         "import sys\ntry:\n    import nets.run\nexcept ImportError:\n    print('alone', sys.argv[1:])\n"
@@ -134,6 +143,7 @@ def test_one_sentence_for_what_cannot_be(project, work, command, jobapi_server, 
         (["submit", "--source", "x", "--", "-a", "--", "b"], ["submit", "--source", "x"], ["-a", "--", "b"]),
         (["submit", "--script=x", "--"], ["submit", "--script=x"], []),
         (["submit", "--sou", "x", "--", "a"], ["submit", "--sou", "x"], ["a"]),
+        (["submit", "-m", "x", "--", "a"], ["submit", "-m", "x"], ["a"]),
         (["submit", "-f", "x", "--", "folder"], ["submit", "-f", "x", "--", "folder"], []),
         (["logs", "--", "x"], ["logs", "--", "x"], []),
         ([], [], []),

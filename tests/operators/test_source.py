@@ -166,7 +166,7 @@ def test_wheels_are_installed_from_the_files_of_the_job(connected, dags):
     script = "import json, ours\nprint(json.dumps({'ours': ours.X}))\n"
     for number, place in enumerate((dags / "folder" / "dist", dags / "wheels", dags / "other")):
         place.mkdir(parents=True)
-        name = write_wheel(place, "ours", module=f"X = {number}\n")
+        name = write_wheel(place, "ours", module=f"X = {number}\nif __name__ == '__main__':\n    print('ours ran')\n")
     (dags / "folder" / "train.py").write_text(script)
     (dags / "folder" / "requirements.txt").write_text(f"./dist/{name}\n")
     (dags / "script.py").write_text(script)
@@ -176,6 +176,11 @@ def test_wheels_are_installed_from_the_files_of_the_job(connected, dags):
     as_data = task_in(dags, source="folder", data_input={f"w/{name}": Path("wheels") / name}, requirements=f"w/{name}")
     as_data.run()
     assert said(connected, as_data) == {"ours": 1}
+    as_code = task_in(
+        dags, source=Path("other") / name, entry_point="-m ours", requirements=["six; python_version < '3'"]
+    )
+    as_code.run()
+    assert "ours ran" in connected.job_log(as_code.job_id)
     for place, number in (("wheels", 1), ("other", 2)):  # the same requirements, other wheels
         as_path = task_in(dags, source="folder", requirements=[Path(place) / name])
         as_path.run()
@@ -220,6 +225,19 @@ def test_config_names_folder_entry_point_and_variables(dags):
     assert given.ignored_headers == []
     assert given.job.command() == "python3 -m nets.run --B 1 2"
     assert [each.name for each in given.job.env_vars] == ["A"]
+
+
+def test_a_module_of_the_requirements_or_of_a_wheel(dags):
+    installed = parameters(dags, entry_point="-m nets.run", requirements="nets==1.0").job
+    assert installed.command() == "pip3 install -r requirements.txt && python3 -m nets.run"
+    wheel = "nets-1.0-py3-none-any.whl"
+    (dags / wheel).write_bytes(b"x")
+    shipped = parameters(dags, source=wheel, entry_point="-m nets.run", requirements="six\n").job
+    assert shipped.files() == {wheel: dags / wheel, "requirements.txt": f"six\n./{wheel}\n"}
+    with pytest.raises(InvalidJob, match=r"is a wheel: name what of it is run, as -m and a module, in entry_point"):
+        _ = parameters(dags, source=wheel).job
+    with pytest.raises(InvalidJob, match=r"^entry_point needs source, the folder that it is in"):
+        _ = parameters(dags, entry_point="train.py").job
 
 
 def test_the_requirements_of_the_folder_are_those_of_the_job(dags):

@@ -37,6 +37,7 @@ class Code:
     :ivar entry_point: As a training job has it; empty where a script beside the folder is run.
     :ivar requirements: What it requires, as the text of a ``requirements.txt``; None where it says nothing.
     :ivar required_by: The file that says so.
+    :ivar wheel: The line that installs the code, where that is a wheel; comes after the other requirements.
     :ivar size: Bytes.
     :ivar left_out: What was left out, without what is below it.
     :ivar secrets: Those of them that look like secrets.
@@ -49,9 +50,17 @@ class Code:
     size: int
     left_out: tuple[str, ...]
     secrets: tuple[str, ...]
+    wheel: str = ""
+
+    def with_wheel(self, requirements: Any) -> Any:
+        """Add the line that installs the code to a job's requirements, a text or a list."""
+        lines = requirements.splitlines() if isinstance(requirements, str) else list(requirements or ())
+        return [*lines, self.wheel] if self.wheel else requirements
 
     def summary(self) -> str:
         """What is uploaded and what is left out, in one sentence."""
+        if self.wheel:
+            return f"the wheel {self.wheel}."
         count = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
         told = [path for path in self.left_out if path.rpartition("/")[2] not in {*NEVER, GITIGNORE, JOBAPIIGNORE}]
         left_out = f"; left out: {_some(told)}" if told else ""
@@ -86,6 +95,8 @@ def read_code(
     :raises InvalidJob: when it cannot be a job's code.
     """
     what = f"source {root}"
+    if str(root.name).lower().endswith(".whl"):
+        return _read_wheel(root, (entry_point or "").strip(), with_script=with_script)
     repository = (repository_of(root) or bundle) if isinstance(root, Path) else None
     listing = list_folder(
         root,
@@ -118,6 +129,16 @@ def read_code(
         tuple(listing.left_out),
         tuple(listing.secrets),
     )
+
+
+def _read_wheel(root: Any, entry_point: str, *, with_script: bool) -> Code:
+    """A wheel as the code of a job, which installs it."""
+    if not with_script and not entry_point.startswith("-m"):
+        raise InvalidJob(
+            f"source {root} is a wheel: name what of it is run, as -m and a module, in entry_point.",
+            field="entry_point",
+        )
+    return Code({root.name: root}, entry_point, None, "", 0, (), (), f"./{root.name}")
 
 
 def _requirements(listing: Listing, entry_point: str | None, text: str) -> tuple[str, str | None]:

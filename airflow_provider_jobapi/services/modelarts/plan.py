@@ -204,7 +204,7 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
     }
     if job.arguments:
         settings["arguments"] = list(job.arguments)
-    if job.source:
+    if job.source or job.script is None:
         settings |= {
             "program": list(job.program),
             "code": sorted(job.source.keys() & sources.keys() - {REQUIREMENTS_NAME}),
