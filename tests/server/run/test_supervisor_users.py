@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import uuid
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from airflow_provider_jobapi.server import serve
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
 from airflow_provider_jobapi.server.run.supervisor.event_files import EventFiles
+from airflow_provider_jobapi.server.run.supervisor.event_records import Event
 from airflow_provider_jobapi.training.job_file import JobFile
 from tests.harness.bench import WRITE_MODEL, Bench, processes_of
 from tests.harness.event_writer import SOURCE, Writer
@@ -164,9 +166,18 @@ def test_event_files_are_read_as_the_jobs_user(bench):
 
 
 def test_files_of_other_users_are_no_event_files_of_the_job(home):
-    work = home / "work"
-    files = EventFiles([str(work)], lambda _, event: taken.append(event.values), pytest.fail, user=(FIRST, FIRST))
-    taken: list[object] = []
+    work, taken, users = home / "work", [], []
+
+    def take(_: object, event: Event) -> None:
+        taken.append(event.values)
+        for thread in (threading.get_native_id(), other.native_id):
+            status = Path(f"/proc/self/task/{thread}/status").read_text()
+            users.append(status.split("Uid:")[1].split()[:4])
+
+    end = threading.Event()
+    other = threading.Thread(target=end.wait, daemon=True)  # as the one that copies checkpoints
+    other.start()
+    files = EventFiles([str(work)], take, pytest.fail, user=(FIRST, FIRST))
     for number, owner in enumerate((FIRST, FIRST + 1, 0)):
         with Writer(work, number) as writer:
             writer.scalar("owner", owner, 1)
@@ -174,13 +185,19 @@ def test_files_of_other_users_are_no_event_files_of_the_job(home):
         writer.path.chmod(0o644)
     work.chmod(0o755)
     os.link(writer.path, work / "hard.tfevents.link")
-    before = os.geteuid(), os.getegid()
+    before = Path("/proc/self/status").read_text().split("Groups:")[0].split("Uid:")[1]
     files.look()
     assert taken == [[("owner", FIRST)]]
-    assert (os.geteuid(), os.getegid()) == before
+    assert users == [["0", "0", "0", str(FIRST)], ["0"] * 4]
+    assert Path("/proc/self/status").read_text().split("Groups:")[0].split("Uid:")[1] == before
+    with Writer(work, 7) as writer:
+        writer.scalar("hidden", 1.0, 1)
+    os.chown(writer.path, FIRST, FIRST)
     work.chmod(0o700)  # of root, which the job's user cannot enter
     files.finish(lambda: None)
     assert taken == [[("owner", FIRST)]]
+    end.set()
+    other.join()
 
 
 def test_a_set_uid_program_gains_a_job_nothing(bench):

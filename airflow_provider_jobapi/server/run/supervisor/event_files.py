@@ -2,8 +2,8 @@
 """Find and read the TensorBoard event files that a job writes, a little at a time.
 
 A part of the supervisor: standard library only, Python 3.8 and newer. The files belong to the job, so nothing is
-believed of them: they are opened as the job's user, no link is followed, only its own plain files are read, a file that
-is damaged is given up, and all that is done for them takes a tenth of one CPU at most.
+believed of them: they are opened with the rights of the job's user, no link is followed, only its own plain files are
+read, a file that is damaged is given up, and all that is done for them takes a tenth of one CPU at most.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import re
 import stat
 import time
-from typing import Callable, Iterator, Tuple  # noqa: UP035 -- Python 3.8 has the others only as annotations
+from typing import Any, Callable, Iterator, Tuple  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 if __package__:
     from airflow_provider_jobapi.server.run.supervisor import event_records
@@ -52,6 +52,9 @@ FINISH_SECONDS = 10.0
 
 _ENDED = object()
 _NEVER = float("inf")
+_NOBODY = -1
+"""No user id: ``setfsuid`` changes nothing by it."""
+
 _MOST_NOTICES = 3
 _SEARCHES_OF_A_LOST_FILE = 3
 """Searches after which a file is forgotten that none of them has found; one that is being moved may escape a search."""
@@ -63,6 +66,21 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 Place = Tuple[int, Tuple[str, ...]]  # noqa: UP006 -- evaluated by Python 3.8
 """A directory: the number of its folder, and the names of the directories below it."""
+
+
+def _find_libc() -> Any:
+    """The library whose ``setfsuid`` changes the user of one thread for files; None where there is none."""
+    try:
+        import ctypes
+
+        found = ctypes.CDLL(None)
+        _ = found.setfsuid, found.setfsgid
+    except (ImportError, OSError, AttributeError):
+        return None
+    return found
+
+
+_libc = _find_libc()
 
 
 class EventFile:
@@ -169,20 +187,21 @@ class EventFiles:
 
     @contextlib.contextmanager
     def _as_user(self) -> Iterator[None]:
-        """Have no more rights than the job's user. The real user stays, so the job cannot signal the supervisor."""
-        if self._user is None:
+        """Have no more rights than the job's user when a file is opened, in this thread alone.
+
+        The real and the effective user stay, so the job cannot signal the supervisor.
+        """
+        if self._user is None or _libc is None:
             yield
             return
-        uid, gid = os.geteuid(), os.getegid()
-        os.setegid(self._user[1])
+        group, user = _libc.setfsgid(self._user[1]), _libc.setfsuid(self._user[0])
         try:
-            os.seteuid(self._user[0])
-            try:
-                yield
-            finally:
-                os.seteuid(uid)
+            if _libc.setfsuid(_NOBODY) != self._user[0]:  # it returns the one before, and has no errors
+                raise PermissionError("the user of the job cannot be taken on")
+            yield
         finally:
-            os.setegid(gid)
+            _libc.setfsuid(user)
+            _libc.setfsgid(group)
 
     def _tell(self, notice: str) -> None:
         if self._said < _MOST_NOTICES:
