@@ -16,10 +16,15 @@ from airflow_provider_jobapi.server.errors import JobStillActive
 from airflow_provider_jobapi.server.run import checkpoints
 from airflow_provider_jobapi.training.job_file import JobFile
 from tests.harness.bench import CLIENT, Bench, supervisor_of
-from tests.harness.bench import bench as _bench
 from tests.harness.server import poll
 
-bench = _bench
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """One for all tests, whose jobs are of other clear cycles."""
+    with Bench(tmp_path_factory.mktemp("checkpoints")) as started:
+        yield started
+
 
 LOOK = """
 import os, pathlib
@@ -132,24 +137,26 @@ def test_resume_from_names_a_job(bench):
     assert folder_of(kept).exists()
 
 
-@pytest.mark.parametrize("what", ["unknown", "successful", "without", "running", "deleted"])
-def test_a_job_that_cannot_be_continued_is_refused_with_what_to_do(bench, what):
-    script = {"running": "import time; time.sleep(60)", "without": "1 / 0"}.get(what, "(folder / 'a.json').touch()")
-    job = submit(bench, script)
-    bench.wait(job, *(["RUNNING"] if what == "running" else []))
-    if what == "deleted":
-        bench.registry.delete(job.key)
-    wanted = str(uuid.uuid4()) if what == "unknown" else job.key.job_id
+def test_a_job_that_cannot_be_continued_is_refused_with_what_to_do(bench):
+    done = submit(bench, "(folder / 'a.json').touch()")
+    failed, deleted = submit(bench, "1 / 0"), submit(bench, "")
+    running = submit(bench, "import time; time.sleep(60)")
+    for job in (done, failed, deleted):
+        bench.wait(job)
+    bench.registry.delete(deleted.key)
+    bench.wait(running, "RUNNING")
     words = {
-        "unknown": "never submitted",
-        "successful": "keep_checkpoints keeps them",
-        "without": "left no whole checkpoint",
-        "running": "is RUNNING: wait until it has ended",
-        "deleted": "was deleted",
+        str(uuid.uuid4()): "never submitted",
+        done.key.job_id: "keep_checkpoints keeps them",
+        failed.key.job_id: "left no whole checkpoint",
+        running.key.job_id: "is RUNNING: wait until it has ended",
+        deleted.key.job_id: "was deleted",
     }
-    with pytest.raises(InvalidJob, match=words[what]) as refused:
-        submit(bench, "", resume_from=wanted)
-    assert refused.value.field == "job.resumeFrom"
+    for wanted, why in words.items():
+        with pytest.raises(InvalidJob, match=why) as refused:
+            submit(bench, "", resume_from=wanted)
+        assert refused.value.field == "job.resumeFrom"
+    bench.registry.request_stop(running.key, "a test")
 
 
 def test_a_job_is_not_deleted_while_another_one_waits_to_continue_it(tmp_path):
@@ -266,11 +273,15 @@ def test_a_job_without_checkpoints_says_nothing_of_them(bench):
         assert not {"resumedFrom", "checkpointSize"} & set(job.status().to_wire())
 
 
-def test_the_sweep_removes_what_a_crash_left_of_an_ended_cycle(bench):
+def test_the_sweep_removes_what_a_crash_left_of_an_ended_cycle(bench, monkeypatch):
     cycle = str(uuid.uuid4())
     first = ended(bench, "(folder / 'a.json').write_text('{}'); 1 / 0", cycle)
-    collect, bench.registry.checkpoints.collect = bench.registry.checkpoints.collect, lambda _: 0
-    assert ended(bench, "", cycle).state == "SUCCESSFUL"
+    collect = bench.registry.checkpoints.collect
+    with monkeypatch.context() as patched:
+        patched.setattr(bench.registry.checkpoints, "collect", lambda _: 0)
+        last = ended(bench, "", cycle)
+        assert last.state == "SUCCESSFUL"
+        poll(lambda: last.key not in bench.runner._busy, 10, "the runner to have ended it")
     assert folder_of(first).exists()
     poll(lambda: collect(CLIENT), 10, "something to be removed")
     assert not folder_of(first).exists()
