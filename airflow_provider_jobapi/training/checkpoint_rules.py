@@ -262,7 +262,7 @@ def moved(text, places, target):
     :param places: A regular expression, as bytes, of the paths of earlier folders.
     :param target: The path of the folder now, as bytes.
     """
-    return re.sub(places + rb"(?=[/\\\"'\s]|$)", lambda _: target, text)
+    return re.sub(places + b"(?=[/\\\\\"'\\s]|$)", lambda _: target, text)
 
 
 def names_paths(path, size):
@@ -279,13 +279,20 @@ def without_missing(text, prefixes):
     :param text: Its bytes.
     :param prefixes: The prefixes of the checkpoints that are there, such as ``ckpt-5``.
     """
-    lines, named = [], []
+    lines, named, there, times = [], [], [], 0
     for line in text.decode("utf-8", "replace").splitlines():
-        found = re.match(r'\s*(all_model_checkpoint_paths|model_checkpoint_path):\s*"(.*)"', line)
-        if not found or found.group(2).rsplit("/", 1)[-1] in prefixes:
+        path = re.match(r'\s*(all_model_checkpoint_paths|model_checkpoint_path):\s*"(.*)"', line)
+        if path:
+            is_there = path.group(2).rsplit("/", 1)[-1] in prefixes
+            if path.group(1).startswith("all"):
+                there.append(is_there)
+                named += [path.group(2)] * is_there
+            lines += [line] * is_there
+        elif line.lstrip().startswith("all_model_checkpoint_timestamps"):
+            times += 1  # one for each path, in their order
+            lines += [line] * (times > len(there) or there[times - 1])
+        else:
             lines.append(line)
-            if found and found.group(1).startswith("all"):
-                named.append(found.group(2))
     if not any(line.lstrip().startswith("model_checkpoint_path") for line in lines):
         if not named:
             return None

@@ -135,4 +135,9 @@ def test_the_index_of_tensorflow_names_what_is_there():
         b'model_checkpoint_path: "/a/b/ckpt-2"'
     ]
     assert rules.without_missing(index, {"ckpt-9"}) is None
+    timed = index + b"".join(b"all_model_checkpoint_timestamps: %d.5\n" % number for number in (1, 2, 3)) + b"last: 4\n"
+    assert rules.without_missing(timed, {"ckpt-2"}).splitlines() == [
+        *(b'model_checkpoint_path: "/a/b/ckpt-2"', b'all_model_checkpoint_paths: "/a/b/ckpt-2"'),
+        *(b"all_model_checkpoint_timestamps: 2.5", b"last: 4"),
+    ]
     assert rules.prefixes_of(["a/ckpt-1.index", "ckpt-2.index", "ckpt-2.data-00000-of-00001"], "") == {"ckpt-2"}

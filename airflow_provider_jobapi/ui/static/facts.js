@@ -57,6 +57,7 @@ function rowsOf({ jobId, facts, status, rules }) {
     ["Connection", given.conn_id && code(given.conn_id)],
     ["Metrics read as", list(rules).length > 0 && rules.join(", ")],
     ["Runs in", status?.containerID && code(status.containerID)],
+    ["Continues the checkpoints of", typeof status?.resumedFrom === "string" && status.resumedFrom !== "" && code(status.resumedFrom)],
     ["Jobs before it", given.generation > 0 ? `${number(given.generation)} that failed since the task was last cleared` : null],
   ].map(([name, value]) => [name, value === false ? null : value]);
 }
