@@ -74,9 +74,15 @@ def _results(work: WorkFolder, inputs: Path, unread: list[str]) -> list[tuple[st
                 continue
         except OSError:
             unread.append(path)
-        if not any(part.startswith(".") or part == "__pycache__" for part in path.split("/")):
+        if not _is_cache(path):
             files.append((path, status.st_size))
     return files
+
+
+def _is_cache(path: str) -> bool:
+    """Whether a file is hidden, or what Python compiled."""
+    parts = path.split("/")
+    return path.endswith(".pyc") or any(part.startswith(".") or part == "__pycache__" for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
