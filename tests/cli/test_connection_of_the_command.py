@@ -172,6 +172,28 @@ def test_modelarts_without_airflow(work, modelarts: ModelArts):
     assert refused.sentence == "This service has no list of a user's jobs; name a JOB_ID."
 
 
+def test_a_folder_of_code_on_modelarts_without_airflow(work, modelarts: ModelArts):
+    (work / "files" / "nets").mkdir()
+    (work / "files" / "nets" / "__init__.py").write_text("X = 3\n")
+    (work / "files" / "nets" / "run.py").write_text("import sys\nfrom . import X\nprint('begun', X, sys.argv[1:])\n")
+    words = (
+        "submit",
+        "--source",
+        "files",
+        "-m",
+        "nets.run",
+        "--env-var",
+        "TOKEN=t",
+        "--follow",
+        "--",
+        "--layers",
+        "64",
+        "32",
+    )
+    _, *log = without_airflow(Command(work, modelarts.connection), *words).splitlines()
+    assert "begun 3 ['--layers', '64', '32']" in log
+
+
 def test_a_command_that_modelarts_cannot_run(work, modelarts: ModelArts):
     (work / "job.yaml").write_text("{job: {name: lines, execution: {command: make train}}}")
     refused = Command(work, modelarts.connection)("submit", "-f", "job.yaml", "files", "-q")
