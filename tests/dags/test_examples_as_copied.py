@@ -17,6 +17,9 @@ from tests.harness.mlflow import define
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
 NAMES = sorted(file.stem for file in EXAMPLES.glob("*.py"))
+OTHERS = {"train_and_register", "train_folder", "train_on_modelarts"}
+"""Those that have tests of their own."""
+
 WITH_ROWS = ("retrain_on_new_data", "retrain_weekly", "sweep", "train_from_conf")
 LIGHT = '''
 """In place of TensorFlow: a model that is a count of the rows."""
@@ -62,7 +65,7 @@ def test_it_runs_as_copied(copied, connected, tmp_path, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in {"train_on_modelarts", "train_and_register"}])
+@pytest.mark.parametrize("name", sorted({*NAMES} - OTHERS))
 def test_it_runs_as_copied_with_its_own_script(copied, tmp_path, name):
     assert copied().run(name).state == "success"
     assert list(tmp_path.glob("models/**/saved_model.pb")) or name == "train_from_conf"
@@ -82,6 +85,24 @@ def test_without_rows_it_says_so_before_anything_is_submitted(copied, connected,
     assert run.state == "failed"
     assert words.format(rows=tmp_path / "airflow" / "dags" / "rows") in "".join(capfd.readouterr())
     assert run.states.get("train") in {"upstream_failed", None}
+
+
+@pytest.mark.slow
+def test_train_folder_trains_the_folder_beside_it(copied, connected, tmp_path):
+    run = copied().run("train_folder", {"epochs": 60})
+    assert run.state == "success"
+    result = run.xcom("train")
+    log = connected.job_log(result["job_id"])
+    assert "600 rows, 60 of them held out" in log
+    assert "Epoch 60/60" in log
+    assert result["metrics"]["val_accuracy"] > 0.7
+    assert list(tmp_path.glob("models/softmax/*/softmax.npz"))
+
+
+def test_train_folder_without_rows_says_so(copied, connected, capfd):
+    run = copied(rows=False).run("train_folder")
+    assert run.states == {"train": "failed"}
+    assert "data_input['rows'] matches no file: there is none at " in "".join(capfd.readouterr())
 
 
 @pytest.mark.slow
@@ -131,8 +152,12 @@ def test_its_first_lines_say_what_it_needs(name):
     first = (ast.get_docstring(ast.parse(source)) or "").partition("\n\n")[2]
     assert first.startswith("Needs ")
     code = source.partition('"""\n\nfrom ')[2]
-    for place, used in (("scripts/", "scripts/"), ("rows/", "__file__")):
-        assert (f"``{place}``" in first) == (used in code), place
+    for place, used in (
+        ("scripts/", "scripts/" in code),
+        ("project/", '"project"' in code),
+        ("rows/", "__file__" in code or 'Path("rows/' in code),
+    ):
+        assert (f"``{place}``" in first) == used, place
     connections = {"modelarts_default"} if "modelarts_default" in code else {"jobapi_default"}
     connections |= {"mlflow_default"} if "RegisterModelOperator" in code else set()
     assert set(re.findall(r"\w+_default", first)) == connections
