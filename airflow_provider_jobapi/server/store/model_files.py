@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -122,6 +123,13 @@ def directory_of_model(job: Job) -> str:
     return name
 
 
+def _folder_in_env(job: Job) -> str:
+    """The folder of the working directory that the job's ``env`` names as ``MODEL_DIR``; empty where it names none."""
+    named = [each.value for each in job.job_file.job.env if each.name == "MODEL_DIR"]
+    folder = posixpath.normpath(named[-1]) if named and named[-1] else "."
+    return "" if folder.startswith(("/", "..")) or folder == "." else folder
+
+
 def _find(work: WorkFolder, job: Job) -> _Found:
     inputs, folder = job.directory / "inputs", directory_of_model(job)
     found = _Found(_choose(work, inputs, folder), folder)
@@ -129,6 +137,8 @@ def _find(work: WorkFolder, job: Job) -> _Found:
         found.saved = _saved_model(work, found.choice.path)
     try:
         found.whole = _whole(work, folder, inputs)
+        if not found.whole and (own := _folder_in_env(job)):
+            found.folder, found.whole = own, _whole(work, own, inputs)
     except ModelNotStored as error:
         if found.choice is None:
             raise

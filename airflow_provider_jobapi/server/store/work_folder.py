@@ -120,7 +120,7 @@ class WorkFolder:
         found: list[Entry] = []
         try:
             waiting = [_Place(path, path, self._status(path), ())]
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         while waiting:
             place = self._followed(waiting.pop())

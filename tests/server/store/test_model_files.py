@@ -18,9 +18,9 @@ SMALL = {"saved_model.pb": b"graph", "variables/variables.index": b"index"}
 class Left:
     """A job that has ended, and what it left behind."""
 
-    def __init__(self, bench: Bench, inputs: dict[str, bytes]) -> None:
+    def __init__(self, bench: Bench, inputs: dict[str, bytes], env: dict[str, str] | None = None) -> None:
         self.bench = bench
-        self.job: Job = bench.submit(files=inputs)
+        self.job: Job = bench.submit(files=inputs, env=env)
         self.work = self.job.directory / "work"
         self.work.mkdir()
         for path, content in inputs.items():
@@ -49,10 +49,10 @@ class Left:
 def leave(tmp_path):
     benches = []
 
-    def make(inputs: dict[str, bytes] | None = None, **settings) -> Left:
+    def make(inputs: dict[str, bytes] | None = None, env: dict[str, str] | None = None, **settings) -> Left:
         bench = Bench(tmp_path, **settings)
         benches.append(bench)
-        return Left(bench, inputs or {})
+        return Left(bench, inputs or {}, env)
 
     yield make
     for bench in benches:

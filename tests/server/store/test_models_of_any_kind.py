@@ -127,6 +127,24 @@ def test_a_file_in_place_of_the_model_folder_is_the_model(leave):
     assert stored.message.startswith("The model is model, of the kind torch (1 file")
 
 
+@pytest.mark.parametrize(("value", "root"), [("out", "out"), ("./runs//best/", "runs/best"), ("a/../out", "out")])
+def test_a_folder_that_the_jobs_own_env_names_holds_the_model(leave, value, root):
+    left = leave(env={"MODEL_DIR": value})
+    left.write(f"{root}/model.onnx", ONNX)
+    left.write("log.csv")
+    content = left.store().content
+    assert (content["kind"], content["root"], files_of(content)) == ("onnx", root, ["model.onnx"])
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", "../../inputs", "/etc", "log.csv/x", "none"])
+def test_an_env_that_names_no_folder_of_the_job_changes_nothing(leave, value):
+    left = leave(env={"MODEL_DIR": value})
+    left.write("log.csv")
+    assert left.store() is None
+    left.write("model/model.onnx", ONNX)
+    assert left.store().content["root"] == "model"
+
+
 def link_file(left: Left) -> None:
     left.write("model/epoch=3.ckpt", TORCH)
     (left.work / "model" / "last.ckpt").symlink_to("epoch=3.ckpt")
