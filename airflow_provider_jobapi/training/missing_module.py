@@ -48,13 +48,16 @@ _REMOVED = {
 
 _NAME = r"(?P<name>[\w.]+)"
 _ERROR = re.compile(
-    rf"(?:ModuleNotFoundError|ImportError): No module named '?{_NAME}'?(?P<hidden>; '[\w.]+' is not a package)?"
+    rf"(?:ModuleNotFoundError|ImportError): No module named '?{_NAME}'?"
+    r"(?P<hidden>; '[\w.]+' is not a package.*)?(?:\. Did you mean.*)?"
     rf"|\S*python[\d.]*: (?:No module named {_NAME.replace('name', 'module')}"
     rf"|Error while finding module specification for '[^']*' \(ModuleNotFoundError: No module named '"
     rf"{_NAME.replace('name', 'parent')}'\).*)"
 )
-_OF_A_LOG = re.compile(r"^\[[\w.:-]+\] ")
-"""The name of a log before its lines, where a job has several."""
+_OF_A_LOG = re.compile(r"^(?:\[[\w.:-]+\]:? )+")
+"""The name of a log before its lines, where a job has several, and torch's of a process."""
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 _NOISE = re.compile(r"\s*$|jobapi: |\[Model[Aa]rts Service Log\]|wandb: |Set the environment variable HYDRA_FULL_ERROR")
 """Lines of others than the script, which may come after its end."""
@@ -113,7 +116,7 @@ def _of_python(name: str) -> str:
 
 def _last_line(lines: Iterable[str]) -> str:
     """The last line of the script itself, without those of the programs that started it."""
-    left = [_OF_A_LOG.sub("", line) for line in lines]
+    left = [_OF_A_LOG.sub("", _COLOUR.sub("", line)) for line in lines]
     left = [line for line in left if not _NOISE.match(line)]
     while launched := [index for index, line in enumerate(left) if _LAUNCHED.match(line)]:
         before = left[: launched[-1]]

@@ -94,7 +94,8 @@ def _file_in(line: Any) -> str | None:
     if not isinstance(line, str):
         return None
     found = _ALONE.fullmatch(line.strip())
-    return found["path"] if found and _without_groups(found["path"]).lower().endswith(_FILES) else None
+    name = _without_groups(found["path"]).lower() if found else ""
+    return found["path"] if found and (name.endswith(_FILES) or name.rpartition("/")[2] in _OTHERS) else None
 
 
 def _without_groups(name: str) -> str:

@@ -40,6 +40,8 @@ def printed(*arguments: str, folder) -> list[str]:
 def test_a_module_that_is_not_installed_names_its_package(module, said):
     assert said in advice_for(["step 1", *error(module)])
     assert said in advice_for([f"[job-worker-0] {line}" for line in error(module)])
+    assert said in advice_for([f"\x1b[31m[rank0]: {line}\x1b[0m" for line in error(module)])
+    assert said in advice_for([*error(module)[:-1], f"{error(module)[-1]}. Did you mean: 'other'?"])
     assert said in advice_for([*error(module), "", "[Modelarts Service Log]exit with 1", "jobapi: 3 lines"])
 
 
