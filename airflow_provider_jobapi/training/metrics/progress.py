@@ -28,6 +28,8 @@ SILENCE = 600.0
 """Seconds without a line of the loop after which the time left is unknown, at least: three times the usual distance of
 its lines, if that is longer."""
 
+_ROUNDING = 1e-9
+
 _CONTAINERS = (Level.RUN, Level.EPOCH)
 """Loops that are told by name and contain others, at whatever unit these are first seen."""
 
@@ -46,7 +48,7 @@ class Estimate:
     def __str__(self) -> str:
         """For people: ``45 %, about 12 min left``."""
         left = "" if self.remaining is None else f", {time_left(self.remaining)}"
-        return f"{math.floor(self.progress * 100)} %{left}"
+        return f"{math.floor(self.progress * 100 + _ROUNDING)} %{left}"
 
 
 def with_progress(status: JobStatus, estimate: Estimate | None) -> JobStatus:

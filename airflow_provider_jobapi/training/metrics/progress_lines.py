@@ -78,9 +78,9 @@ _HINTS = ("/", "%", "epoch", "remaining", " of ", "jobapi_metrics", "step", "ite
 _TOTALS = ("epochs", "max", "num", "n_", "total", "nb")
 """One of these is in each line that names a total."""
 
-_FRACTION = re.compile(r"(?<![\d,.])(\d[\d,]{0,14})\s{0,3}(?:/|of|out of)\s{0,3}(\d[\d,]{0,14})(?![\d.]*\d)")
+_FRACTION = re.compile(r"(?<![\d,./])(\d[\d,]{0,14})\s{0,3}(?:/|of|out of)\s{0,3}(\d[\d,]{0,14})(?![\d.]*\d|/\d)")
 _NAME = re.compile(
-    r"(?<![a-z_])(?:(?P<run>fold|trial|run|repeat|repetition|experiment|cycle|round|candidate)|(?P<epoch>epochs?|ep)"
+    r"(?<![a-z_])(?:(?P<run>fold|trial|run|repeat|repetition|experiment|cycle|round|candidate|generation)|(?P<epoch>epochs?|ep)"
     r"|(?P<step>steps?|(?:mini-?)?batch(?:es)?|iter(?:ation)?s?|it|updates?|episodes?|trees?|progress))"
     r"(?: (?:completed|done|finished))?[\s:=#(\[.]{0,6}\Z"
 )
@@ -102,6 +102,8 @@ _EPOCH_IN = re.compile(r"\bepoch[\s:=#(\[]{0,6}(\d{1,9})(?![\d.]*\d)")
 _TIMM = re.compile(r"^train: (\d{1,9}) \[")
 _STEP_AT = re.compile(r"^\W{0,20}(?:global[_ ])?(?:step|iter(?:ation)?)[\s:=#(\[]{0,4}(\d{1,12})(?![\d./])")
 _SAMPLES = re.compile(r"\s{0,2}(?:\]|\(\s{0,2}\d)")
+_RESULTS = re.compile(r"[\s:,|-]{1,5}(?!\d{1,2}:\d\d)[a-z]")
+"""What follows a fraction with which a line begins, and no date."""
 _KERAS = re.compile(r"^\s{0,12}(\d{1,12})/(\d{1,12})\s{1,2}(?:\[[=>.]|━|- \d{1,9}m?u?s)")
 _PERCENT_OF = re.compile(r"\d%\s?\(\s{0,6}(\d{1,12}) of (\d{1,12})\)")
 _RICH = re.compile(r"━\S{0,200}\s{1,4}(\d{1,12})/(\d{1,12})\s")
@@ -118,7 +120,7 @@ _FIT_OVER = re.compile(r"^\[CV[^\]]{0,40}\]\s{1,4}END\b")
 _SAID = re.compile(
     r"\bprogress\b\W{0,3}(\d{1,3}(?:\.\d{1,6})?)\s?%|(?<![\d.])(\d{1,3}(?:\.\d{1,6})?)\s?%\s(?:done|complete\w*|finished)\b"
 )
-_TRAINER = re.compile(r"'epoch': '?(\d{1,9}(?:\.\d{1,12})?)")
+_TRAINER = re.compile(r"['\"]epoch['\"]: ['\"]?(\d{1,9}(?:\.\d{1,12})?)")
 _TOTAL = re.compile(
     r"(?<![\w-])(?P<option>--(?:[a-z]{1,20}\.)?)?"
     r"(?P<prefix>(?:(?:num|n|nb|max|total|train|training|optimization)[_ -]){0,3})"
@@ -138,12 +140,13 @@ _PAIR = re.compile(r"([^\W\d][\w./@-]{0,60})\s{0,2}[:=]\s{0,2}[-+]?\.?\d")
 _BEGIN_NAMES = frozenset({"lr", "learning_rate", "seed", "batch_size", "device", "steps"})
 _TRAINS = re.compile(r"train|\bfit|\bstep|\biter|\bbatch|\bloss")
 _EPOCHS = re.compile(r"\bepochs?\b")
+_EPOCHS_A_SECOND = re.compile(r"epochs?/s|s/epoch")
 _RUNS = re.compile(r"\b(?:folds?|trials?|runs?)\b")
 _OTHER = re.compile(
-    r"\b(?:val(?:id\w*)?|eval\w*|test(?:ing|set)?|predict\w*|infer\w*|sanity|download\w*|upload\w*|fetch\w*|load\w*|map|"
-    r"filter\w*|tokeniz\w*|sav\w*|writ\w*|read\w*|extract\w*|generating|resolving|casting|flattening|pre-?process\w*|"
-    r"prepar\w*|scor\w*|cach\w*|copy\w*|building|collat\w*|pushing|encoding|decoding|creating|import\w*|calibrat\w*|"
-    r"verif\w*|hash\w*|unpack\w*|unzip\w*|sampling|grouping|install\w*|convert\w*)\b"
+    r"\b(?:val(?:id\w*)?|eval\w*|test(?:ing|set)?|predict\w*|infer\w*|sanity|download\w*|upload\w*|fetch\w*|load\w*|"
+    r"map|filter\w*|tokeniz\w*|sav\w*|writ\w*|read\w*|extract\w*|generating|resolving|casting|flattening|prepar\w*|"
+    r"pre-?process\w*|scor\w*|cach\w*|copy\w*|building(?! tree)|collat\w*|pushing|encoding|decoding|creating|import\w*|"
+    r"calibrat\w*|verif\w*|hash\w*|unpack\w*|unzip\w*|sampling|grouping|install\w*|convert\w*)\b"
     r"|\.(?:safetensors|bin|json|txt|zip|gz|csv|parquet|tar)\b"
 )
 """Loops that are not the training."""
@@ -206,7 +209,13 @@ class LineCounts:
         if counts and counts[-1].total == total and 0 <= counts[-1].number - done <= 1:
             level, counts = counts[-1].level, counts[:-1]  # a bar of epochs that is named after each of them
         elif not counts:
-            level = Level.EPOCH if _EPOCHS.search(title) else Level.RUN if _RUNS.search(title) else None
+            level = (
+                Level.EPOCH
+                if _EPOCHS.search(title) or _EPOCHS_A_SECOND.search(lowered, at)
+                else Level.RUN
+                if _RUNS.search(title)
+                else None
+            )
         name = "bar " + re.sub(r"[\d.,/]+", "#", title)
         return [*counts, Count(name, level, done, total, trust if level is None else Trust.NAMED)]
 
@@ -301,6 +310,8 @@ def _named(body: str) -> dict[str, re.Match[str]]:
         before = body[max(0, found.start() - _NAME_LIMIT) : found.start()]
         if name := _NAME.search(before) or _NAME_AFTER.match(body, found.end()):
             named.setdefault(name.lastgroup or "", found)
+        elif not before.strip() and _RESULTS.match(body, found.end()):
+            named.setdefault("samples", found)
         elif before.rstrip().endswith("[") and _SAMPLES.match(body, found.end()):
             first = named.setdefault("samples", found)
             if first is not found and found.start() - first.end() <= _BRACKETS_APART:

@@ -21,7 +21,7 @@ export function Headline({ view }) {
 
 /** How far the training is, where that is known. */
 export function Progress({ progress: { done, left } }) {
-  const percent = Math.floor(done * 100);
+  const percent = Math.floor(done * 100 + 1e-9);
   const words = [`${percent} %`, left !== null && (done < 1 ? timeLeft(left) : "finishing")].filter(Boolean);
   return h(
     "div",

@@ -281,6 +281,14 @@ def done(*texts: str, **options) -> float | None:
         (["[Epoch 3/10] [Batch 50/100] [D loss: 0.3]"], 0.25),
         (["Epoch: [3/10][  50/100]\tTime 0.3\tLoss 6.9"], 0.25),
         (["Epochs completed: 3/10"], 0.3),
+        (["30/100 loss=0.2"], 0.3),
+        (["30/100 | train loss 0.2"], 0.3),
+        (["building tree 30 of 100"], 0.3),
+        (["Generation 3/10", "step 30/100 loss 0.2"], 0.23),
+        ([bar(0, 10).replace("it/s", "epoch/s"), bar(3, 10).replace("it/s", "s/epoch"), bar(50, 100)], 0.35),
+        (['{"args": {"epochs": 10}}', '{"epoch": 3, "loss": 0.2}'], 0.3),
+        (['time=2026-01-05T10:00:00Z level=info msg="epoch 3/10 loss=0.3"'], 0.3),
+        (["2026/01/05 10:00:00 step 30/100"], 0.3),
         (["3/10 epochs"], 0.3),
         (["3 of 10 epochs done, loss 0.3"], 0.3),
         (["30/100 steps"], 0.3),
@@ -329,7 +337,13 @@ def test_loops_within_loops_are_combined(texts, expected):
         ["{'loss': 0.3021, 'grad_norm': 1.02, 'learning_rate': 4e-05, 'epoch': 1.0}"],
         ["Step 1/4: loading the data", "Step 2/4: training"],
         ["[3/10] Building CXX object", "[4/10] Linking"],
-        ["01/05 10:00:00 started", "Processing file 3/10"],
+        [
+            "01/05 10:00:00 started",
+            "Processing file 3/10",
+            "01/05 10:00:00 loss 0.3",
+            "2026/01/05 loss 0.3",
+            "3/10 files",
+        ],
         [bar(30, 100, "Downloading data"), bar(40, 100, "Downloading data")],
         [bar(30, 100, "Map"), bar(99, 100, "Filter"), bar(1, 2, "Loading checkpoint shards")],
         [bar(30, 100, "model.safetensors"), bar(30, 100).replace("it/s", "MB/s")],
@@ -559,3 +573,4 @@ def test_a_time_is_as_exact_as_it_can_be_known(seconds, text):
 def test_for_people():
     assert str(Estimate(0.459, 720.0)) == "45 %, about 12 min left"
     assert str(Estimate(0.459, None)) == "45 %"
+    assert str(Estimate((1 + 45 / 100) / 5, None)) == "29 %"
