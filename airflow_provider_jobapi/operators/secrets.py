@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi._airflow import is_secret_name, masked_secrets
-from airflow_provider_jobapi.exceptions import InvalidJob, TrainingError
-from airflow_provider_jobapi.training.arguments import argument_list
+from airflow_provider_jobapi.exceptions import TrainingError
 from airflow_provider_jobapi.training.masking import Masker, occurring
 from airflow_provider_jobapi.triggers import xcoms
 
@@ -200,17 +199,33 @@ def _variables(env: Any) -> Iterator[tuple[str, str]]:
 
 def _options(arguments: Any) -> Iterator[tuple[str, str]]:
     name = ""
-    try:
-        arguments = argument_list(_read(arguments))
-    except InvalidJob:  # which the task itself reports
-        return
-    for each in arguments if isinstance(arguments, list | tuple) else ():
+    arguments = _read(arguments)
+    for each in [arguments] if isinstance(arguments, Mapping) else _listed(arguments):
+        if isinstance(each, Mapping):
+            yield from _of_mapping(each)
         option = _OPTION.fullmatch(each) if isinstance(each, str) else None
         if option is not None and option[2] is not None:
             yield option[1].replace("-", "_"), option[2]
         elif option is None and name and isinstance(each, str):
             yield name, each
         name = option[1].replace("-", "_") if option is not None and option[2] is None else ""
+
+
+def _of_mapping(options: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
+    """The values of options, each under its name; one may have several, and be used several times."""
+    if options.keys() == {"name", "value"}:
+        options = {options["name"]: options["value"]}
+    for name, value in options.items():
+        waiting = [value]
+        while waiting:
+            each = waiting.pop()
+            waiting += _listed(each)
+            if isinstance(each, str):
+                yield str(name).lstrip("-").replace("-", "_"), each
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _lines(requirements: Any) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -314,12 +315,26 @@ def test_templates_choose_folder_and_entry_point():
     assert operator.env_vars == {"A": "{{ b }}"}
 
 
-def test_secrets_in_variables_and_options_are_hidden(mocker):
-    hidden = mocker.patch("airflow.sdk.log.mask_secret")
+@pytest.mark.parametrize(
+    ("given", "hidden"),
+    [
+        ({"env_vars": {"API_TOKEN": 1234567}}, {("1234567", "API_TOKEN")}),
+        ({"env_vars": [{"name": "API_TOKEN", "value": "s3cr3t"}]}, {("s3cr3t", "API_TOKEN")}),
+        ({"arguments": {"api-token": "s3cr3t", "lr": 1}}, {("s3cr3t", "api_token")}),
+        ({"arguments": {"--api-token": ["one", ["two"]]}}, {("one", "api_token"), ("two", "api_token")}),
+        ({"arguments": ["data.csv", {"api_token": 1234567}]}, {("1234567", "api_token")}),
+        ({"arguments": [{"name": "api-token", "value": "s3cr3t"}]}, {("s3cr3t", "api_token")}),
+        ({"arguments": '{"api_token": "s3cr3t"}'}, {("s3cr3t", "api_token")}),
+        ({"config": {"env_vars": {"API_TOKEN": 7654321}}}, {("7654321", "API_TOKEN")}),
+        ({"config": {"arguments": {"api_token": "s3cr3t"}}}, {("s3cr3t", "api_token")}),
+    ],
+)
+def test_secrets_in_variables_and_options_are_hidden(mocker, given, hidden):
+    mask = mocker.patch("airflow.sdk.log.mask_secret")
     with DAG("d", schedule=None):
-        operator = SubmitTrainingOperator(
-            task_id="t", script="print(1)", env_vars={"API_TOKEN": 1234567}, arguments={"api-token": "s3cr3t", "lr": 1}
-        )
+        operator = SubmitTrainingOperator(task_id="t", script="print(1)", **given)
     operator.render_template_fields({})
-    assert operator.env_vars == {"API_TOKEN": "1234567"}
-    assert {("1234567", "API_TOKEN"), ("s3cr3t", "api_token")} <= {call.args for call in hidden.call_args_list}
+    assert hidden <= {call.args for call in mask.call_args_list}
+    assert not re.search(r": \d{7}", f"{operator.env_vars} {operator.arguments} {operator.config}"), (
+        "Airflow hides no number"
+    )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.job import TrainingJob, data_files, data_version
+from airflow_provider_jobapi.training.job_features import check_features, features_of
 from airflow_provider_jobapi.training.job_file import InputFile, JobFile
 
 MINIMAL = {"name": "digits", "script": "print('hello')"}
@@ -159,6 +160,13 @@ def test_a_folder_of_code_is_no_data():
     assert data_version(with_other_code.job_file(inputs(with_other_code)).job.inputs or ()) == data_version(
         file.inputs or ()
     )
+
+
+def test_a_server_that_knows_no_folder_is_sent_none():
+    job = TrainingJob.of(name="a", source=SOURCE)
+    with pytest.raises(InvalidJob, match=r"does not know source \(a folder of code\): leave it out"):
+        check_features(job.job_file(inputs(job)), {"other"})
+    check_features(job.job_file(inputs(job)), features_of(JobFile))
 
 
 def test_a_job_without_a_folder_has_no_new_field():
