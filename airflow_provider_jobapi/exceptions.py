@@ -8,7 +8,7 @@
     ├── JobEnded                the job ran and its end is not what was asked for
     │   ├── JobFailed           fix the script or its limits; holds the reason, the exit code, the last log lines
     │   ├── JobStopped          a user or a limit stopped it
-    │   └── NoSavedModel        write a SavedModel, or do not fetch one
+    │   └── NoSavedModel        write a model of this kind, or do not fetch one
     ├── JobNotFound             the service never had this job
     ├── JobGone                 the service had it, and its retention is over
     ├── JobConflict             this id belongs to another job, or the job's state does not allow this

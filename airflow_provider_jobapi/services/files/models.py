@@ -97,7 +97,10 @@ def check_kind(job_id: str, wanted: str | None, kind: str = SAVED_MODEL) -> None
     :raises NoSavedModel: when they differ.
     """
     if wanted not in {None, kind, ModelKind.FILES}:
-        raise NoSavedModel(f"Job {job_id} left no model of the kind {wanted!r}; its model is of the kind {kind!r}.")
+        raise NoSavedModel(
+            f"Job {job_id} left no model of the kind {wanted!r}; its model is of the kind {kind!r}. Fetch that kind, "
+            "or any, or let the script write the other into MODEL_DIR."
+        )
 
 
 def no_model(job_id: str, more: str = "") -> NoSavedModel:

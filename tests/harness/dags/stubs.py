@@ -8,7 +8,7 @@ from pathlib import Path
 
 from airflow.sdk import DAG, task
 
-from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
+from airflow_provider_jobapi.operators.model import FetchModelOperator, FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.training import jobapi_metrics
 
@@ -19,6 +19,10 @@ with DAG("stub", schedule=None):
     fetch = FetchSavedModelOperator(
         task_id="fetch", job=train.output, destination="{{ dag_run.conf['models'] }}", version="7"
     )
+
+with DAG("stub_any_kind", schedule=None):
+    train = SubmitTrainingOperator(task_id="train", deferrable=True, **STUB)
+    FetchModelOperator(task_id="fetch", job=train.output, destination="{{ dag_run.conf['models'] }}", version="7")
 
 with DAG("stub_inline", schedule=None):
     SubmitTrainingOperator(task_id="train", deferrable=False, **STUB)
