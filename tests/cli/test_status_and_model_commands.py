@@ -144,7 +144,7 @@ def test_a_model_of_a_job_that_goes_on(command, jobapi_server):
     ("words", "said"),
     [
         ((), "the following arguments are required: COMMAND"),
-        (("submit",), "the following arguments are required: -f/--file"),
+        (("submit",), "Name the job: by --file (a job file), by --source (a folder of code)"),
         (("status", "12"), "'12' is not a job id; expected a UUID"),
         (("logs",), "the following arguments are required: JOB_ID"),
         (("logs", "--tail", "-1", str(uuid.uuid4())), "'-1' is not a whole number from 0"),

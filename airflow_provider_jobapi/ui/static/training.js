@@ -6,6 +6,7 @@ import { Curves } from "./curves.js";
 import { Facts, LastLines, Model } from "./facts.js";
 import { Feed } from "./feed.js";
 import { useFit } from "./fit.js";
+import { NoMetrics } from "./no_metrics.js";
 import { React, h } from "./react.js";
 import { broughtModel, fetchedModel, isOver, understand } from "./status.js";
 import { Failure, Headline, Progress, Timeline } from "./timeline.js";
