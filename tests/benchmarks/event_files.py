@@ -40,7 +40,7 @@ def cost(home: Path, source: Path | None) -> tuple[float, float, float]:
     """Run a job that lasts some seconds; returns CPU seconds, megabytes, and seconds from its end to the record's."""
     work = home / "work"
     work.mkdir(parents=True)
-    copied = "" if source is None else f"cp {source} {work}/events.out.tfevents.1.host; "
+    copied = "" if source is None else f"cp {source} events.out.tfevents.1.host; "
     command = f"{copied}sleep {SECONDS}; date +%s.%N > end"
     step = {
         "name": "training",
@@ -54,6 +54,7 @@ def cost(home: Path, source: Path | None) -> tuple[float, float, float]:
     process = subprocess.Popen(command_line)
     _, _, usage = os.wait4(process.pid, 0)
     process.returncode = 0
+    assert source is None or (home / "scalars").exists()
     ended = time.time() - float((work / "end").read_text())
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, ended
 

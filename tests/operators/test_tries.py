@@ -17,6 +17,7 @@ from airflow_provider_jobapi.hooks.base import TrainingHook
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.jobapi.service import JobApiService
+from tests.harness.event_writer import SOURCE
 from tests.harness.server import poll
 from tests.harness.tries import AirflowFailException, Task, follow
 
@@ -38,6 +39,14 @@ def jobs_of(server, since: int) -> int:
     return len(server.request("GET", "/api/v2/jobs", params={"limit": 1000}).json()["jobs"]) - since
 
 
+WRITES_POINTS = """
+import event_writer
+writer = event_writer.Writer("logs")
+for step in (1, 2):
+    writer.scalar("a loss", 0.5 / step, step)
+"""
+
+
 # How it ends
 
 
@@ -52,6 +61,15 @@ def test_success(task):
         "model_kind": "saved_model",
         "model_unsafe": False,
     }
+
+
+def test_a_script_that_writes_event_files_alone_has_metrics(task):
+    """Deferred, the curves would be written by a triggerer, which is another test's."""
+    train = task(script=WRITES_POINTS, data_input={"event_writer.py": SOURCE})
+    assert train.run()["metrics"] == {"a_loss": 0.25}
+    if not train.operator().deferrable:
+        assert train.xcoms["training_metrics"]["metrics"]["a_loss"]["values"] == [0.5, 0.25]
+        assert train.xcoms["training_metrics"]["rules"] == ["tensorboard"]
 
 
 def test_what_a_try_leaves_to_look_at(task, tmp_path):

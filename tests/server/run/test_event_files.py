@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.server.run.supervisor import event_files, scalars
+from airflow_provider_jobapi.server.run.supervisor.event_file import EventFile
 from airflow_provider_jobapi.server.run.supervisor.event_files import EventFiles
 from airflow_provider_jobapi.server.run.supervisor.scalars import Curve, Curves, Scalars
 from airflow_provider_jobapi.training.logs import parse_records
@@ -271,13 +272,13 @@ def test_a_rest_follows_every_piece_of_work(tmp_path, monkeypatch):
     """However much there is to read, a tenth of the time is spent on it, and no piece of it takes long."""
     now = [100.0]
     monkeypatch.setattr(event_files, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    read = EventFiles._read_records
+    read = EventFile._read_records
 
     def slow(*arguments):
         now[0] += 0.02
         read(*arguments)
 
-    monkeypatch.setattr(EventFiles, "_read_records", slow)
+    monkeypatch.setattr(EventFile, "_read_records", slow)
     with Writer(tmp_path) as writer:
         writer.write(record(event(simple("loss", 0.5), step=1)) * 100_000)
     taken: list[object] = []
@@ -293,16 +294,31 @@ def test_a_rest_follows_every_piece_of_work(tmp_path, monkeypatch):
     assert worked <= (now[0] - 100.0) / 9
 
 
-def test_what_is_left_is_read_at_the_end_within_a_bound(tmp_path):
+def test_what_is_left_is_read_at_the_end(tmp_path):
     with Writer(tmp_path) as writer:
         writer.write(record(event(simple("loss", 0.5), step=1)) * 3_000)
-    taken, said = [], []
-    files = EventFiles([str(tmp_path)], lambda _file, event: taken.append(event), said.append)
-    files.finish(lambda: None, seconds=0.0)
-    (sentence,) = said
-    assert sentence.startswith("The event files of TensorBoard were not read to their end within 0 seconds: the last ")
-    files.finish(lambda: None)
+    taken: list[object] = []
+    EventFiles([str(tmp_path)], lambda *each: taken.append(each), pytest.fail).finish(lambda: None)
     assert len(taken) == 3_000
+
+
+def test_where_the_time_is_over_the_last_values_are_read_nevertheless(tmp_path):
+    for number in range(3):
+        with Writer(tmp_path, number) as writer:
+            writer.write(record(event(simple("loss", 0.5), step=1)) * 10_000)
+            writer.write(record(event(simple("loss", number), step=2)))
+    length = struct.pack("<Q", 2**60)
+    with Writer(tmp_path, 4) as writer:  # one that leads nowhere
+        writer.write(length + masked(length) + bytes(300_000))
+    taken, said = [], []
+    files = EventFiles([str(tmp_path)], lambda _, event: taken.append(event), said.append)
+    files.look()
+    read = len(taken)
+    files.finish(lambda: None, seconds=0.0)
+    assert read < len(taken) < 25_000
+    assert {each.values[0][1] for each in taken if each.step == 2} == {0, 1, 2}
+    (sentence,) = said
+    assert sentence.endswith("not read to their end within 0 seconds: points before the last ones are missing.")
 
 
 def test_a_defect_ends_the_reading_and_nothing_else(tmp_path):

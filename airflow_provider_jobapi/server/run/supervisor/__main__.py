@@ -170,7 +170,7 @@ class Job:
             verdict = {"step": spec["name"], **step.run()}
             peak = max(peak, step.peak)
             if curves is not None:
-                curves.finish()
+                curves.finish(stopped=verdict["reason"] == "Stopped")
             if verdict["reason"]:
                 break
         return verdict, peak

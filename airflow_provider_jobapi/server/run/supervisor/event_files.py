@@ -2,8 +2,8 @@
 """Find and read the TensorBoard event files that a job writes, a little at a time.
 
 A part of the supervisor: standard library only, Python 3.8 and newer. The files belong to the job, so nothing is
-believed of them: they are opened with the rights of the job's user, no link is followed, only its own plain files are
-read, a file that is damaged is given up, and all that is done for them takes a tenth of one CPU at most.
+believed of them: they are opened with the rights of the job's user, only its own files are read, one that is damaged is
+given up, and all that is done for them takes a tenth of one CPU at most.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import os
 import re
 import stat
 import time
-from typing import Any, Callable, Iterator, Tuple  # noqa: UP035 -- Python 3.8 has the others only as annotations
+from typing import Any, Callable, Iterator  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 if __package__:
-    from airflow_provider_jobapi.server.run.supervisor import event_records
-    from airflow_provider_jobapi.server.run.supervisor.event_records import CorruptRecord, Event, EventReader
+    from airflow_provider_jobapi.server.run.supervisor.event_file import EventFile, Place, key_of, open_directory
+    from airflow_provider_jobapi.server.run.supervisor.event_records import CorruptRecord, Event
 else:  # run by its path, isolated from every package
-    import event_records  # type: ignore[import-not-found, no-redef]
-    from event_records import CorruptRecord, Event, EventReader  # type: ignore[no-redef]
+    from event_file import EventFile, Place, key_of, open_directory  # type: ignore[import-not-found, no-redef]
+    from event_records import CorruptRecord, Event  # type: ignore[import-not-found, no-redef]
 
 MARK = ".tfevents."
 """What stands in the name of every event file."""
@@ -32,9 +32,6 @@ MOST_ENTRIES, MOST_DIRECTORIES, MOST_ENTRIES_OF_ONE = 200_000, 10_000, 20_000
 """What one search looks at, the upper directories first; no event files lie among the many files of a data set."""
 
 DEEPEST = 12
-RECORD_LIMIT = 2**20
-"""Bytes of a record with scalars; a longer one is skipped."""
-
 PAUSE_SECONDS = 2.0
 """Time between two looks at the files."""
 
@@ -47,8 +44,13 @@ REST = 9
 SEARCH_SECONDS = 1e-4
 """Time to the next search for each entry that the last one looked at: a hundred times as long as it took."""
 
-FINISH_SECONDS = 10.0
-"""The most time for what is unread when the job's command has ended."""
+FINISH_SECONDS, FINISH_OF_A_STOPPED_JOB_SECONDS = 20.0, 5.0
+"""The most time for what is unread when the job's command has ended: 50 MB of scalars take that long."""
+
+LAST_BYTES = 2**18
+"""What is then read of the end of each file in any case, within :data:`LAST_SECONDS`, for the last values."""
+
+LAST_SECONDS = 5.0
 
 _ENDED = object()
 _NEVER = float("inf")
@@ -59,13 +61,7 @@ _MOST_NOTICES = 3
 _SEARCHES_OF_A_LOST_FILE = 3
 """Searches after which a file is forgotten that none of them has found; one that is being moved may escape a search."""
 
-_CHUNK_BYTES = 64 * 1024
 _ENTRIES_A_STEP = 200
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-
-Place = Tuple[int, Tuple[str, ...]]  # noqa: UP006 -- evaluated by Python 3.8
-"""A directory: the number of its folder, and the names of the directories below it."""
 
 
 def _find_libc() -> Any:
@@ -81,27 +77,6 @@ def _find_libc() -> Any:
 
 
 _libc = _find_libc()
-
-
-class EventFile:
-    """One event file.
-
-    :ivar key: Its device and its inode.
-    :ivar place: Its directory.
-    :ivar search: The last search that has found it.
-    :ivar number: Its number in the order in which the files were begun.
-    :ivar offset: Where its next record begins.
-    """
-
-    def __init__(self, key: tuple[int, int], place: Place, name: str, search: int) -> None:
-        self.key = key
-        self.place = place
-        self.name = name
-        self.search = search
-        self.number = 0
-        self.offset = 0
-        self.given_up = False
-        self.reader = EventReader()
 
 
 class EventFiles:
@@ -157,9 +132,12 @@ class EventFiles:
         while passes < 2 and self._next != _NEVER:  # a pass that had begun knows nothing of the last files
             if time.monotonic() >= until:
                 self._tell(
-                    f"The event files of TensorBoard were not read to their end within {seconds:g} seconds: the last "
-                    "points of their curves are missing."
+                    f"The event files of TensorBoard were not read to their end within {seconds:g} seconds: points "
+                    "before the last ones are missing."
                 )
+                self._pass, passes, until = self._last_pass(), 1, time.monotonic() + LAST_SECONDS
+                while not self._work(until) and time.monotonic() < until:
+                    after()
                 return
             if self._work(time.monotonic() + SLICE_SECONDS):
                 self._next_search = 0.0
@@ -218,14 +196,23 @@ class EventFiles:
             if not file.given_up:
                 yield from self._read(file)
 
+    def _last_pass(self) -> Iterator[None]:
+        """Read the end of each file."""
+        for file in list(self._files.values()):
+            if not file.given_up:
+                with contextlib.suppress(OSError):  # it is gone
+                    file.skip(LAST_BYTES)
+                yield
+                yield from self._read(file)
+
     def _search(self) -> Iterator[None]:
         """Find event files that are new, were moved or are gone."""
         self._searches += 1
         seen = 0
-        for number in range(len(self._folders)):
+        for folder in self._folders:
             waiting: collections.deque[tuple[str, ...]] = collections.deque([()])
             while waiting and seen < MOST_ENTRIES:
-                for more in self._entries((number, waiting.popleft()), waiting):
+                for more in self._entries((folder, waiting.popleft()), waiting):
                     seen += more
                     yield
         self._next_search = time.monotonic() + seen * SEARCH_SECONDS
@@ -241,7 +228,7 @@ class EventFiles:
     def _entries(self, place: Place, waiting: collections.deque[tuple[str, ...]]) -> Iterator[int]:
         """Look at the entries of one directory; yields from time to time how many it has looked at."""
         try:
-            handle = self._open_directory(place)
+            handle = open_directory(place)
         except OSError:
             return
         names, seen = place[1], 0
@@ -270,7 +257,7 @@ class EventFiles:
             about = entry.stat(follow_symlinks=False)
         except OSError:
             return
-        key = _key(about)
+        key = key_of(about)
         file = self._files.get(key)
         if file is not None:  # it may have been moved
             file.place, file.name, file.search = place, entry.name, self._searches
@@ -288,92 +275,13 @@ class EventFiles:
         return own and stat.S_ISREG(about.st_mode) and about.st_ctime_ns >= self._since
 
     def _read(self, file: EventFile) -> Iterator[None]:
-        """Read what was added to a file."""
         try:
-            handle = self._open(file)
-        except OSError:  # it is gone; the next search finds it where it was moved to
-            return
-        if handle is None:
-            return
-        try:
-            size = os.fstat(handle).st_size
-            if size < file.offset:
-                file.offset, file.reader = 0, EventReader()
-            while file.offset < size:
-                before = file.offset
-                self._read_records(file, handle, size)
-                if file.offset == before:
-                    return
-                yield
+            yield from file.read(self._take)
         except CorruptRecord as error:
             file.given_up = True
-            path = "/".join((*file.place[1], file.name))
-            self._notices.append(
-                f"The event file {path} is not read any further: {error} at byte {file.offset:,} of {size:,}."
-            )
-        except OSError:
+            self._notices.append(f"The event file {file} is not read any further: {error} at byte {file.offset:,}.")
+        except OSError:  # it is gone; the next search finds it where it was moved to
             pass
-        finally:
-            os.close(handle)
-
-    def _open(self, file: EventFile) -> int | None:
-        """Open a file; None where nothing was added to it.
-
-        :raises OSError: when it is not there any more.
-        """
-        directory = self._open_directory(file.place)
-        try:
-            about = os.stat(file.name, dir_fd=directory, follow_symlinks=False)
-            if _key(about) != file.key or not stat.S_ISREG(about.st_mode):
-                raise FileNotFoundError
-            if about.st_size == file.offset:
-                return None
-            handle = os.open(file.name, _FILE, dir_fd=directory)
-        finally:
-            os.close(directory)
-        if _key(os.fstat(handle)) != file.key:
-            os.close(handle)
-            raise FileNotFoundError
-        return handle
-
-    def _open_directory(self, place: Place) -> int:
-        number, names = place
-        handle = os.open(self._folders[number], _DIRECTORY)
-        for name in names:
-            try:
-                inner = os.open(name, _DIRECTORY, dir_fd=handle)
-            finally:
-                os.close(handle)
-            handle = inner
-        return handle
-
-    def _read_records(self, file: EventFile, handle: int, size: int) -> None:
-        """Read the records of the next bytes of a file, the whole ones."""
-        data = os.pread(handle, _CHUNK_BYTES, file.offset)
-        at, frame = 0, event_records.HEADER_BYTES + event_records.FOOTER_BYTES
-        while at + frame <= len(data):
-            begin = at + event_records.HEADER_BYTES
-            length = event_records.message_size(data[at:begin])
-            end = begin + length
-            if length > RECORD_LIMIT:
-                if file.offset + frame + length <= size:
-                    file.offset += frame + length
-                return
-            if end + event_records.FOOTER_BYTES > len(data):
-                if at or file.offset + frame + length > size:
-                    return
-                data = os.pread(handle, frame + length, file.offset)
-                if len(data) < frame + length:
-                    return
-            event = file.reader.read(data[begin:end], data[end : end + event_records.FOOTER_BYTES])
-            if event is not None:
-                self._take(file, event)
-            file.offset += frame + length
-            at += frame + length
-
-
-def _key(about: os.stat_result) -> tuple[int, int]:
-    return about.st_dev, about.st_ino
 
 
 def _is_below(path: str, other: str) -> bool:

@@ -83,6 +83,11 @@ def message_size(header: bytes) -> int:
     return int(_LONG.unpack_from(header)[0])
 
 
+def record_size(data: bytes, at: int) -> int:
+    """The bytes of the record that begins there, if its length is not damaged."""
+    return HEADER_BYTES + int(_LONG.unpack_from(data, at)[0]) + FOOTER_BYTES
+
+
 class EventReader:
     """Reads the messages of one event file, in their order."""
 

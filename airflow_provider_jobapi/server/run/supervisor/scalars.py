@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import Callable, NamedTuple  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 if __package__:
-    from airflow_provider_jobapi.server.run.supervisor.event_files import EventFile, EventFiles, Place
+    from airflow_provider_jobapi.server.run.supervisor import event_files
+    from airflow_provider_jobapi.server.run.supervisor.event_file import EventFile, Place
+    from airflow_provider_jobapi.server.run.supervisor.event_files import EventFiles
     from airflow_provider_jobapi.server.run.supervisor.event_records import Event
     from airflow_provider_jobapi.server.run.supervisor.framing import stamp
 else:  # run by its path, isolated from every package
-    from event_files import EventFile, EventFiles, Place  # type: ignore[import-not-found, no-redef]
+    import event_files  # type: ignore[import-not-found, no-redef]
+    from event_file import EventFile, Place  # type: ignore[import-not-found, no-redef]
+    from event_files import EventFiles  # type: ignore[no-redef]
     from event_records import Event  # type: ignore[import-not-found, no-redef]
     from framing import stamp  # type: ignore[import-not-found, no-redef]
 
@@ -212,8 +216,8 @@ class Scalars:
             return self._runs[file.place]
         if len(self._runs) >= _MOST_RUNS:
             return None
-        number, names = file.place
-        here = (f"folder {number}", *names)
+        folder, names = file.place
+        here = (folder, *names)
         if self._root is None:
             self._root = here[:-1] if names and names[-1].lower() in _SPLITS else here
         shared = 1
@@ -221,7 +225,7 @@ class Scalars:
             shared += 1
         run = "/".join(here[shared:])
         if run in self._runs.values():
-            run = "/".join(names) or str(number)
+            run = "/".join(names) or folder.rpartition("/")[2]
         self._runs[file.place] = run
         return run
 
@@ -330,9 +334,13 @@ class Curves:
         if self._files.look():
             self._scalars.write()
 
-    def finish(self) -> None:
-        """Read what is left, when the job's command has ended."""
-        self._files.finish(self._scalars.write)
+    def finish(self, *, stopped: bool = False) -> None:
+        """Read what is left, when the job's command has ended.
+
+        :param stopped: Whether it was stopped, and its end is waited for.
+        """
+        seconds = event_files.FINISH_OF_A_STOPPED_JOB_SECONDS if stopped else event_files.FINISH_SECONDS
+        self._files.finish(self._scalars.write, seconds)
         self._scalars.close()
 
 
