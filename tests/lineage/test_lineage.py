@@ -76,6 +76,16 @@ def test_a_job_stands_in_the_namespace_of_its_connection(monkeypatch, conn_type)
     )
 
 
+def test_a_folder_and_a_glob_are_told_as_folders():
+    data = {
+        "a": Path("/srv/rows/2026/*.csv"),
+        "b": Path("/srv/labels"),
+        "c": ObjectStoragePath("s3://my_aws@bucket/in/**/*.csv"),
+    }
+    told = train(data_input=data).get_openlineage_facets_on_start().inputs
+    assert names(told) == [("file", "/srv/rows/2026"), ("file", "/srv/labels"), ("s3://bucket", "in")]
+
+
 def test_of_many_files_the_folders_are_told():
     told = train(data_input={f"{n}.csv": Path(f"/rows/{n % 2}/{n}.csv") for n in range(3_000)})
     assert names(told.get_openlineage_facets_on_start().inputs) == [("file", "/rows/0"), ("file", "/rows/1")]
