@@ -121,6 +121,15 @@ def test_the_files_of_a_folder_of_code() -> None:
     }
 
 
+@pytest.mark.parametrize(("line", "settings"), [("six", ""), ("./w/ours-1.0-py3-none-any.whl", "requirements.txt")])
+def test_wheels_of_the_job_are_installed_where_they_are(line: str, settings: str) -> None:
+    """By the boot file in the working directory; the platform installs before it is made."""
+    made = job(requirements=[line], data={"w/ours-1.0-py3-none-any.whl": b"x"})
+    found = plan.files(made, ID, measure_all(made.files()), installs=True)
+    assert json.loads(read(found[f"code/{boot.JOB}"]))["requirements"] == settings
+    assert f"code/{settings or 'pip-requirements.txt'}" in found
+
+
 def test_a_script_beside_a_folder_of_code() -> None:
     made = job(source={"train.py": "x", "lib.py": ""})
     found = plan.files(made, ID, measure_all(made.files()), installs=True)
