@@ -139,11 +139,11 @@ def _texts(given: Any, where: str) -> list[str]:
 
 
 def _with_sources(lines: list[str], content: Mapping[str, Any], python: str, where: str) -> Listing:
-    """Apply ``[tool.uv.sources]``: the index, the repository or the address of some packages."""
+    """Apply ``[tool.uv]``: constraints, and the index, the repository or the address of some packages."""
     uv = content.get("tool", {}).get("uv", {})
     sources = {canonical_name(name): given for name, given in uv.get("sources", {}).items()}
     addresses = {each.get("name"): each.get("url") for each in uv.get("index", [])}
-    listing = Listing(python=python)
+    listing = Listing(python=python, constraints=_texts(uv.get("constraint-dependencies", []), where))
     for line in lines:
         matched = _REQUIREMENT.fullmatch(line)
         given = sources.get(canonical_name(matched["name"])) if matched else None

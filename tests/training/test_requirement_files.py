@@ -312,6 +312,8 @@ def test_the_sources_of_uv_become_indexes_and_addresses(tmp_path):
     content = """
         [project]
         dependencies = ["torch>=2", "Our_Git[x]>=1 ; python_version > '3'", "plain", "wheel-of"]
+        [tool.uv]
+        constraint-dependencies = ["numpy<2"]
         [tool.uv.sources]
         torch = [{ index = "pytorch-cpu", marker = "sys_platform == 'linux'" }]
         our-git = { git = "https://github.com/a/b", tag = "v1", subdirectory = "c" }
@@ -322,6 +324,7 @@ def test_the_sources_of_uv_become_indexes_and_addresses(tmp_path):
         explicit = true
     """
     assert read(tmp_path, "pyproject.toml", pyproject__toml=content).splitlines() == [
+        "# jobapi: constraint numpy<2",
         "--extra-index-url https://download.pytorch.org/whl/cpu",
         "torch>=2",
         "Our_Git[x] @ git+https://github.com/a/b@v1#subdirectory=c ; python_version > '3'",
