@@ -60,6 +60,20 @@ def test_the_hook_does_everything(hook: JobApiHook, jobapi_server: Server, tmp_p
     assert hook.get_conn() is hook.service
 
 
+def test_the_hook_fetches_what_a_job_without_a_model_wrote(
+    hook: JobApiHook, jobapi_server: Server, tmp_path: Path
+) -> None:
+    job_id = str(uuid.uuid4())
+    handle = hook.submit(job("open('result.pkl', 'wb').write(b'12345')\n"), job_id).handle
+    jobapi_server.wait_for(job_id)
+    kept = hook.work(handle)
+    assert kept is not None
+    assert [(file.path, file.size, file.sha256) for file in kept.files] == [("result.pkl", 5, None)]
+    fetched = hook.fetch_work(handle, f"file://{tmp_path}/rescued", "1")
+    assert (fetched.location, fetched.kind) == (f"file://{tmp_path}/rescued/1", "pickle")
+    assert (tmp_path / "rescued/1/result.pkl").read_bytes() == b"12345"
+
+
 def test_the_connection_decides_the_service(jobapi_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     defined(monkeypatch, "training", **jobapi_server.connection)
     defined(monkeypatch, "elsewhere", conn_type="http", host="example.com")
