@@ -49,12 +49,12 @@ def keep_written(job: Job) -> Written | None:
     Unchanged inputs and ``.cache`` are removed: the folder counts to the client for as long as it stays. Other hidden
     folders, and what Python compiled, stay and are no results.
     """
-    cache = job.directory / "work" / ".cache"
-    if not cache.is_symlink():
-        remove_tree(cache)
+    home = job.directory / "work"
+    if not home.is_symlink() and not (home / ".cache").is_symlink():
+        remove_tree(home / ".cache")
     unread: list[str] = []
     try:
-        with WorkFolder(job.directory / "work") as work:
+        with WorkFolder(home) as work:
             files = _results(work, job.directory / "inputs", unread)
     except OSError:
         return None

@@ -63,6 +63,16 @@ def test_the_cache_behind_a_link_is_left_alone(leave, tmp_path):
     assert tmp_path.stat().st_mode == mode
 
 
+def test_nothing_is_removed_behind_a_link_in_place_of_the_work_folder(leave, tmp_path):
+    left = leave()
+    (tmp_path / "theirs" / ".cache").mkdir(parents=True)
+    (tmp_path / "theirs" / ".cache" / "file").write_text("theirs")
+    left.work.rmdir()
+    left.work.symlink_to(tmp_path / "theirs")
+    assert kept_work.keep_written(left.job) is None
+    assert (tmp_path / "theirs" / ".cache" / "file").exists()
+
+
 def test_what_cannot_be_read_is_kept_on_doubt(leave, monkeypatch):
     left = leave()
     left.write("closed/result.pkl")
