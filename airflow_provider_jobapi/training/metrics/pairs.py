@@ -37,15 +37,16 @@ _TIGHT = re.compile(
 
 _BESIDE = re.compile(
     rf"(?:(?:{_WORD}(?: {_WORD}){{0,3}})(?:[ \t]?[:=][ \t]?|[ \t]))?[~<>]?\$?{_DIGITS}(?:[:/]\d[\d.:]{{0,20}})?"
-    rf"[ ]?[\w/%µ°]{{0,16}}{_END}"
+    r"(?:[\w/%µ°]{1,16}|[ ](?:%|[a-zA-Zµ]{1,8}/\w{1,8}|[mµu]?s|secs?|seconds?|min(?:ute)?s?|hours?|[kKMGT]i?B))?"
+    rf"{_END}"
     r"|[\[(<][^\[\]()<>]{0,80}[\])>]"
 )
 """What may stand between pairs and is none: ``1s``, ``time: 0.3 sec``, ``(best 0.2)``, ``eta: 0:01:00``."""
 
 _NEXT = re.compile(r"\t|,\s|,$| - |\||; ?|$")
-_SEPARATORS = re.compile(r"(?:[\s,;:|*•·=>()\[\]{}–—-]|[./](?=\s|$)){1,400}")
-_LABEL = re.compile(r"(?!\w*(?i:error|warning|exception|usage)\b)[^\W\d][\w-]{0,30}:[ \t](?=[^\W\d])")
-"""A word before a name: ``done: loss 0.5``."""
+_SEPARATORS = re.compile(r"(?:[\s,;:|*•·=>()\[\]{}–—━╸╺█─│┃-]|[./](?=\s|$)){1,400}")
+_LABEL = re.compile(r"(?!\w*(?i:error|warning|exception|usage)\b)[^\W\d][\w-]{0,30}(?: #?\d{1,9})?:[ \t](?=[^\W\d])")
+"""A word before a name: ``done: loss 0.5``, ``Fold 1: loss 0.5``."""
 
 _CALL = re.compile(r"[\w\]`]\(")
 _QUOTED = re.compile(r"(?<!\w)(?:\"[^\"]*\"|`[^`]*`|'[^']*'(?!\w))|“[^“”]*”")

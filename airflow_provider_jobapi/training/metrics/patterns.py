@@ -198,7 +198,7 @@ _PHASE_TITLE = re.compile(
 _CALL_BEGIN = re.compile(r"[\s\w.=:]{0,120}?\w\((?:[^()]|\([^()]{0,200}\))*,?\s*\Z")
 _CALL_ROW = re.compile(r"\s*(?:[\w.'\"]{1,100}\s?[=:]\s?.*)?[,(\[{]\s*\Z|\s*[)\]}]+,?\s*\Z|\s*[\w.]{1,100}=.*\)\s*\Z")
 _SOURCE = re.compile(r'\s*File "[^"]*", line \d')
-_BEST_NEXT = re.compile(r"(?i)best iteration is:?\s*\Z")
+_BEST_NEXT = re.compile(r"(?i)best iteration(?: is)?:?\s*\Z")
 _MOST_BETWEEN = 20
 """Lines between two rows of a table."""
 

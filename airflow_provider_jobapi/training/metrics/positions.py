@@ -25,7 +25,7 @@ _EPOCH = re.compile(
 _STEP = re.compile(
     r"""(?ix)(?<![\w./-]) (?P<word>global[_ ]?step|step|iterations?|iter|iterate|itr|round|num_updates|update
     |episode|trial|timesteps?|total_timesteps|generation|boosting[ ]round
-    |batch(?=\s?[:\#]?\s?[\[(]?\s{0,8}\d{1,12}\s?(?:/|of)\s?\d))
+    |batch)
     \s{0,4}[:=\#]?\s{0,8}[\[(]?\s{0,12} (?P<step>\d{1,15}) (?:\.0{1,9}(?!\d))? (?:\s?(?:/|of)\s?(?P<steps>\d{1,12}))?
     \s{0,4}[\])]? (?![\w.]*\w|%)"""
 )
@@ -45,6 +45,9 @@ _COUNT = re.compile(
     r"|[\[(]\s{0,12}(?P<batch>\d{1,12})\s?/\s?(?P<batches>\d{1,12})(?:\s?\(\s{0,3}\d{1,3}(?:\.\d{1,3})?%\))?\s{0,4}[\])]"
 )
 """The batch of how many, in brackets or with its unit: ``[ 6464/60000]``, ``200/2983 batches``."""
+
+_AFTER = re.compile(r"(?i)\bafter (\d{1,12}) (?:batches|steps|epochs|iterations|rounds|updates|episodes)\b")
+"""``loss: 0.5 after 121 batches``."""
 
 _PREPOSITIONS = (" at ", " after ", " in ", " for ", " of ")
 _WITHIN = re.compile(
@@ -107,6 +110,15 @@ def find_place(text: str) -> tuple[Place, str]:
     epoch, step = _EPOCH.search(text), _STEP.search(text)
     if epoch is not None and "." in epoch["epoch"] and "=" not in epoch[0]:
         epoch = None  # the end of a name: ``accuracy over epoch: 0.72``
+    if (
+        step is not None
+        and step["steps"] is None
+        and step["word"].lower() == "batch"
+        and (epoch is None or "=" in step[0])
+    ):
+        step = None  # how large a batch is
+    if epoch is None and step is None and (after := _AFTER.search(text)):
+        return Place(step=int(after[1])), _without(text, after)
     if epoch is None and step is None:
         count = _COUNT.search(text)
         if count is None:
