@@ -22,11 +22,11 @@ _TOKENS = re.compile(
 _SETTINGS = re.compile(
     r"(?i)config|setting|\bargs?\b|argument|param|option|kwargs|default|namespace|\benv\b|version|shape|size|count"
 )
-_ENTRY = re.compile(r"""\s*(?:['"][^'"]{1,100}['"]\s?:|[}\]\[{]|-?\d|['"])""")
+_ENTRY = re.compile(r"""\s*(?:['"][^'"]{1,100}['"]\s?:|[}\]\[{]|-?[\d.]+,?\s*\Z|['"])""")
 """A line within a dictionary."""
 
 _MOST_LINES = 64
-_MOST_WIDTH = 1_000
+_MOST_WIDTH = 250
 _MOST_DEPTH = 8
 _LIST = "["
 

@@ -59,6 +59,7 @@ NO_METRICS = _these(
     decay steps epochs batches iters iterations rounds episodes timesteps estimator window budget quota
     request requests response host address file files page line col download upload cache queue checkpoint
     save saved logging
+    hparam hparams config cfg arg args setting settings option options flags hyperparameter hyperparameters
     """
 )
 """Words that make a name none, also beside one of a metric: ``loss_scale``, ``accuracy_threshold``."""

@@ -44,7 +44,7 @@ _BESIDE = re.compile(
 """What may stand between pairs and is none: ``1s``, ``time: 0.3 sec``, ``(best 0.2)``, ``eta: 0:01:00``."""
 
 _NEXT = re.compile(r"\t|,\s|,$| - |\||; ?|$")
-_SEPARATORS = re.compile(r"(?:[\s,;:|*•·=>()\[\]{}–—━╸╺█─│┃-]|[./](?=\s|$)){1,400}")
+_SEPARATORS = re.compile(r"(?:[\s,;:|*•·=>()\[\]{}–—━╸╺█─│┃]|-(?=[\s>-]|$)|[./](?=\s|$)){1,400}")
 _LABEL = re.compile(r"(?!\w*(?i:error|warning|exception|usage)\b)[^\W\d][\w-]{0,30}(?: #?\d{1,9})?:[ \t](?=[^\W\d])")
 """A word before a name: ``done: loss 0.5``, ``Fold 1: loss 0.5``."""
 
