@@ -9,12 +9,11 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.services.files.ignored import ENVIRONMENT_MARKS, NEVER, Rules, Secrets
+from airflow_provider_jobapi.services.files.ignored import ENVIRONMENT_MARKS, GITIGNORE, NEVER, Rules, Secrets
 from airflow_provider_jobapi.services.files.sources import unreadable
 from airflow_provider_jobapi.training.job import DataPath
 from airflow_provider_jobapi.training.job_file import MOST_INPUTS, check_path
@@ -140,13 +139,17 @@ def _above(rules: Rules, root: Path, repository: Path) -> Rules:
     if not root.is_relative_to(repository):
         return rules
     found = rules
-    for folder in reversed(root.parents):
-        if folder.is_relative_to(repository):
-            before = f"{root.relative_to(folder).as_posix()}/"
-            found = found.within("", partial(_text_in, folder), before)
-            parts = before.rstrip("/").split("/")
-            if any(found.patterns[0].spec.match_file("/".join(parts[: n + 1]) + "/") for n in range(len(parts))):
-                return rules
+    files = [(repository, ".git/info/exclude")] if GITIGNORE in rules.names else []
+    files += [
+        (folder, name) for folder in reversed(root.parents) if folder.is_relative_to(repository) for name in rules.names
+    ]
+    for folder, name in files:
+        parts = root.relative_to(folder).parts
+        paths = ["".join(f"{part}/" for part in parts[:count]) for count in range(1, len(parts) + 1)]
+        more = found.with_texts("", [_text(folder / name) or ""], paths[-1] if paths else "")
+        if more is not found and any(more.patterns[0].spec.match_file(path) for path in paths):
+            return rules
+        found = more
     return found
 
 
@@ -162,10 +165,6 @@ def _files(count: int) -> str:
 
 def _field(what: str) -> str:
     return re.split(r"[ \[]", what, maxsplit=1)[0]
-
-
-def _text_in(folder: Path, name: str) -> str | None:
-    return _text(folder / name)
 
 
 def _text(path: Any) -> str | None:

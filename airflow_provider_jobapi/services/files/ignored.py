@@ -91,14 +91,20 @@ class Rules:
         """The rules of a folder of data, which is itself excluded in many repositories."""
         return cls((Patterns("", "", _spec((JOBAPIIGNORE, ".DS_Store"))),), (JOBAPIIGNORE,))
 
-    def within(self, folder: str, read: Callable[[str], str | None], before: str = "") -> Rules:
+    def within(self, folder: str, read: Callable[[str], str | None]) -> Rules:
         """The rules of a folder, with those of its ignore files.
 
-        :param folder: As in :class:`Patterns`, and so is ``before``.
+        :param folder: As in :class:`Patterns`.
         :param read: Reads an ignore file of the folder by its name; None where there is none.
         """
-        texts = (read(name) for name in self.names)
-        lines = [line for text in texts if text for line in text.removeprefix("\ufeff").splitlines()]
+        return self.with_texts(folder, [read(name) or "" for name in self.names])
+
+    def with_texts(self, folder: str, texts: Sequence[str], before: str = "") -> Rules:
+        """The rules with those of the texts of ignore files.
+
+        :param folder: As in :class:`Patterns`, and so is ``before``.
+        """
+        lines = [line for text in texts for line in text.removeprefix("\ufeff").splitlines()]
         return Rules((Patterns(folder, before, _spec(lines)), *self.patterns), self.names) if lines else self
 
     def excludes(self, path: str) -> bool:

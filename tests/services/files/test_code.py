@@ -138,8 +138,10 @@ GIT_FILES = (
 
 
 def test_ignore_files_mean_what_git_says(project, write):
-    write(dict.fromkeys(GIT_FILES, "") | GIT_RULES)
+    write(dict.fromkeys([*GIT_FILES, "mine/a.txt"], "") | GIT_RULES)
     subprocess.run(["git", "init", "-q", project], check=True)
+    (project / ".git" / "info").mkdir(exist_ok=True)
+    (project / ".git" / "info" / "exclude").write_text("/mine/\n")
     command = ["git", "-C", project, "-c", "core.excludesFile=", "ls-files", "-z", "--others", "--exclude-standard"]
     listed = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split("\0")[:-1]
     assert uploaded(project) == sorted(path for path in listed if not path.endswith(".gitignore"))
@@ -155,6 +157,14 @@ def test_ignore_files_above_count_up_to_the_repository(tmp_path, project, write)
     assert uploaded(project) == ["a.ckpt", "rows/a.csv", "train.py"]
     (tmp_path / ".gitignore").write_text("/project/\n*.csv\n")
     assert "rows/a.csv" in uploaded(project), "a folder that its repository ignores is the user's own choice"
+
+
+def test_a_pattern_of_the_repository_is_not_one_of_a_folder_in_it(tmp_path, project, write):
+    write({"a.ckpt": ""})
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / ".gitignore").write_text("/project/\n*.ckpt\n")
+    assert uploaded(project.rename(tmp_path / "deep" / "project")) == ["train.py"]
 
 
 def test_ignore_files_of_a_bundle_without_git(tmp_path, project, write):
