@@ -59,22 +59,30 @@ class Selection(object):
     :ivar kept: The paths of its files and links.
     :ivar problems: Why the others are not kept, by path; what is being written under a name of its own is not among
         them.
-    :ivar trusted: Whether what is kept is a state in which the folder was: False where a file is torn that had its
-        place among others, so that a copy of the folder from before is better.
+    :ivar trusted: Whether what is kept is a state in which the folder was: False where what was written last is torn
+        and had its place among others, so that a copy of the folder from before is better.
     """
 
     def __init__(self):
         self.kept = []
+        self.times = {}
         self.problems = {}
         self.trusted = True
 
+    def written(self, entry):
+        """When the newest file of an entry was written; 0 where no times are known."""
+        paths = _paths(entry) if isinstance(entry, dict) else [entry]
+        return max([self.times.get(path, 0) for path in paths] or [0])
 
-def select(files):
+
+def select(files, times=None):
     """Choose what of a folder is whole.
 
     :param files: For each path of a file or link below it, whether it is whole by its format: True, False, or None.
+    :param times: When each file was written. What is not whole and older than something whole is of no importance.
     """
     selection = Selection()
+    selection.times = times or {}
     tree = {}
     for path in files:
         place = tree
@@ -97,15 +105,19 @@ def _select_level(tree, prefix, files, selection):
     loose = [name for name in names if not isinstance(tree[name], dict)]
     units = [name for name in names if isinstance(tree[name], dict)]
     problems = dict((name, "it is torn") for name in loose if files[tree[name]] is False)
-    problems.update((name, _unit_problem(tree[name], files)) for name in units if _unit_problem(tree[name], files))
+    found = dict((name, _unit_problem(name, tree[name], files)) for name in units)
+    problems.update((name, found[name]) for name in units if found[name])
     problems.update(_incomplete_sets(loose))
     _compare_units(tree, units, problems)
     if any(re.match(_BARE, name.lower()) for name in tree):
         problems.update((name, "a file says that they are being written") for name in loose)
     _heed_sentinels(tree, files, problems)
     _spread(names, problems)
-    if any(not _has_whole_sibling(name, names, problems) for name in problems):
-        selection.trusted = False
+    whole = [selection.written(tree[name]) for name in names if name not in problems]
+    for name in problems:
+        newest = selection.written(tree[name]) >= max(whole or [0])
+        if newest and not _has_whole_sibling(name, names, problems):
+            selection.trusted = False
     selection.problems.update((prefix + name, problems[name]) for name in problems)
     selection.kept.extend(tree[name] for name in loose if name not in problems)
     for name in units:
@@ -134,7 +146,7 @@ def _is_sentinel(tree, name, about, files):
     return isinstance(entry, dict) or (files[entry] is not True and name.startswith(about + "."))
 
 
-def _unit_problem(entry, files, depth=0):
+def _unit_problem(unit, entry, files):
     """Why a folder is no whole checkpoint; None where it is one."""
     names = set(entry)
     for name in sorted(names):
@@ -143,7 +155,7 @@ def _unit_problem(entry, files, depth=0):
             if not final_names(name) & names or re.match(_BARE, name.lower()):
                 return "%s in it is being written" % name
         elif isinstance(inner, dict):
-            problem = _unit_problem(inner, files, depth + 1)
+            problem = _unit_problem(name, inner, files)
             if problem:
                 return problem
         elif files[inner] is False:
@@ -151,7 +163,7 @@ def _unit_problem(entry, files, depth=0):
     loose = [name for name in names if not isinstance(entry[name], dict)]
     for name in sorted(_incomplete_sets(loose)):
         return "it lacks files beside %s" % name
-    return _lacks(names)
+    return _lacks(names, counted=_number(unit) is not None)
 
 
 _LAST_FILES = (
@@ -162,8 +174,9 @@ _LAST_FILES = (
 )
 
 
-def _lacks(names):
-    for last, before in _LAST_FILES:
+def _lacks(names, counted):
+    """What a library writes at last and is missing; a model of the Trainer, in a folder without number, has less."""
+    for last, before in _LAST_FILES if counted else _LAST_FILES[1:]:
         if not names.intersection((last, last + "txt")) and any(re.match(before, name) for name in names):
             return "it lacks %s" % last
     return None

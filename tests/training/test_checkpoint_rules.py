@@ -108,6 +108,7 @@ CASES = {
         ["runs/version_0/ckpt-1.pt"],
         True,
     ),
+    "the model of an end": (("best/model.safetensors", "best/training_args.bin"), None, True),
     "Keras's two": (("w.h5!", "w.h5.bkp+", "m.json+"), ["m.json", "w.h5.bkp"], False),
 }
 
@@ -115,7 +116,13 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_whole_is_kept(case):
     paths, kept, trusted = CASES[case]
-    assert selected(*paths) == (kept, trusted)
+    assert selected(*paths) == (sorted(paths) if kept is None else kept, trusted)
+
+
+def test_what_is_torn_and_older_than_something_whole_is_of_no_importance():
+    files = {"junk.json": False, "weights.h5": True, "log.csv": None}
+    assert not rules.select(files, {"junk.json": 5, "weights.h5": 4, "log.csv": 3}).trusted
+    assert rules.select(files, {"junk.json": 3, "weights.h5": 4, "log.csv": 3}).trusted
 
 
 def test_paths_of_earlier_folders_are_corrected():

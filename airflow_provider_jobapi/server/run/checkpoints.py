@@ -90,10 +90,11 @@ def fill(home: Path, earlier: Sequence[Path], uid: int | None) -> Resumed | None
     return resumed
 
 
-def settle(home: Path) -> int | None:
+def settle(home: Path, *, resumed: bool) -> int | None:
     """Leave one state of a job's checkpoints when it is over, the newest that is whole; returns its bytes, if any.
 
     :param home: The job's directory, which no process of the job uses any more.
+    :param resumed: Whether it has continued another job: then nothing is left where what that one left is better.
     """
     if not (home / "started").exists():  # what is there are copies of those of an earlier job
         remove(home)
@@ -106,6 +107,8 @@ def settle(home: Path) -> int | None:
         if not os.path.lexists(folder):
             mirror.rename(folder)
             kept = True
+    elif not trusted and resumed:
+        kept = False
     if not kept:
         remove(home)
         return None

@@ -328,7 +328,7 @@ class Runner:
         if state is JobState.SUCCESSFUL and not job.job_file.job.keep_checkpoints:
             checkpoints.remove(job.directory)
             return None, ""
-        size = checkpoints.settle(job.directory)
+        size = checkpoints.settle(job.directory, resumed=self._registry.get(*job.key).resumed is not None)
         if size is None:
             return None, ""
         if size > (room := self._registry.checkpoints.room(job)):

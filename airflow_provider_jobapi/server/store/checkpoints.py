@@ -130,25 +130,26 @@ class Checkpoints:
             self.discount(connection, key)
 
     def _chain(self, connection: Connection, key: JobKey) -> list[JobKey]:
-        """A job that is named and those that it continued, where they have checkpoints."""
+        """A job that is named, those that it continued, and those that continued it, where they have checkpoints."""
         row = connection.execute(select(jobs).where(is_row_of(key), jobs.c.deleted.is_(None))).one_or_none()
         if row is None:
             return []
         own = [key] if row.checkpoints is not None else []
-        return own + self._earlier(connection, key, row.cycle)
+        return own + self._earlier(connection, key, row.cycle) + self._of_cycle(connection, key.client_id, row.cycle)
 
     def _earlier(self, connection: Connection, key: JobKey, cycle: str | None) -> list[JobKey]:
         """The earlier jobs of a cycle that have checkpoints, the newest first."""
+        number = select(jobs.c.number).where(is_row_of(key)).scalar_subquery()
+        return self._of_cycle(connection, key.client_id, cycle, jobs.c.number < number)
+
+    @staticmethod
+    def _of_cycle(
+        connection: Connection, client_id: str, cycle: str | None, *conditions: ColumnElement[bool]
+    ) -> list[JobKey]:
         if not cycle:
             return []
-        number = select(jobs.c.number).where(is_row_of(key)).scalar_subquery()
-        query = select(jobs.c.client_id, jobs.c.job_id).where(
-            jobs.c.client_id == key.client_id,
-            jobs.c.cycle == cycle,
-            jobs.c.number < number,
-            jobs.c.deleted.is_(None),
-            jobs.c.checkpoints.is_not(None),
-        )
+        mine = (jobs.c.client_id == client_id) & (jobs.c.cycle == cycle) & jobs.c.deleted.is_(None)
+        query = select(jobs.c.client_id, jobs.c.job_id).where(mine, jobs.c.checkpoints.is_not(None), *conditions)
         return [JobKey(*row) for row in connection.execute(query.order_by(jobs.c.number.desc()))]
 
 
@@ -175,4 +176,7 @@ def _why_unusable(row: Row[Any] | None) -> str:
             "which was successful, so that its checkpoints are gone: name another one, or leave resume_from out; "
             "keep_checkpoints keeps them."
         )
-    return "which left no whole checkpoint: name another one, or leave resume_from out."
+    return (
+        "which has no whole checkpoint any more: it left none, or a later job of its task was successful. Name another "
+        "one, or leave resume_from out."
+    )

@@ -7,7 +7,7 @@
     <root>/jobapi.sqlite                         clients, jobs, the index of the storage
     <root>/keys/                                 the key that signs the tokens
     <root>/clients/<client>/data/                the bytes of the client's objects
-    <root>/clients/<client>/jobs/<job id>/       one job: inputs, work folder, log, exit record
+    <root>/clients/<client>/jobs/<job id>/       one job: inputs, work folder, checkpoints, log, exit record
     <root>/clients/<client>/ids/<job id>         an empty file for each job id that was used
     <root>/clients/<client>/environments/        Python environments
     <root>/reserve/                              room for a full disk, see ``reserve``

@@ -117,7 +117,8 @@ class Checkpoints(object):
             quiet = all(now - changed > QUIET_SECONDS for _, _, changed in files.values())
             if not files or files == self._copied or not quiet:
                 return
-            selection = checkpoint_rules.select(dict((path, self._is_whole(path)) for path in files))
+            whole = dict((path, self._is_whole(path)) for path in files)
+            selection = checkpoint_rules.select(whole, dict((path, files[path][2]) for path in files))
             if not selection.kept or (not selection.trusted and self._number):
                 return
             self._copy(selection.kept, files)

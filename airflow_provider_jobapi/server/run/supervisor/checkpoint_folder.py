@@ -134,7 +134,8 @@ class CheckpointFolder:
             if path not in self.whole:
                 known = (path, identity)
                 self.whole[path] = self._known[known] if known in self._known else self._is_whole(path, identity)
-        selection = rules.select({**self.whole, **dict.fromkeys(self.links)})
+        times = {path: identity.changed for path, identity in self.identities.items()}
+        selection = rules.select({**self.whole, **dict.fromkeys(self.links)}, times)
         kept = set(selection.kept)
         kept = {path for path in kept if path not in self.links or self._leads_to(path, kept)}
         selection.kept = sorted(kept)

@@ -8,7 +8,7 @@ for a moment and all in it is whole, a copy of it takes the place of the copy be
     last-checkpoints/17/      the newest copy: the one with the highest number, and complete, since it was renamed
 
 A part of the supervisor and, like it, standard library only, Python 3.8 and newer. It is a thread of the supervisor,
-and goes on when the server is gone. It takes a twentieth of the time, and only room that nothing else needs.
+and goes on when the server is gone. It takes a part of the time, and only room that nothing else needs.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ QUIET_SECONDS = 0.02
 _SHORTEST, _LONGEST = 0.02, 1.0
 """Seconds between two looks; the longer nothing has changed, the longer."""
 
-_SHARE = 20
+_PROCESSOR_SHARE, _DISK_SHARE = 4, 20
 """What costs a second of the processor or of the disk is followed by this many seconds without a look. The time in
 which the thread only waits on a busy machine does not count, or it would come too late where it is needed most."""
+
+_QUIET_SHARE = 20
+"""The pause is this part of the time in which nothing has changed, between the shortest and the longest."""
 
 _BYTES_A_SECOND = 500 * 10**6
 """What a disk copies in a second, at the least."""
@@ -107,9 +110,9 @@ class CheckpointMirror:
                 if self._look():
                     quiet_since = time.monotonic()
                 now = time.monotonic()
-                pause = min(_LONGEST, max(_SHORTEST, (now - quiet_since) / _SHARE))
-                cost = time.thread_time() - began + self._bytes / _BYTES_A_SECOND
-                pause = max(pause, cost * _SHARE)
+                pause = min(_LONGEST, max(_SHORTEST, (now - quiet_since) / _QUIET_SHARE))
+                processor, disk = time.thread_time() - began, self._bytes / _BYTES_A_SECOND
+                pause = max(pause, processor * _PROCESSOR_SHARE + disk * _DISK_SHARE)
             except Changed:
                 pause = _SHORTEST
             except Exception:  # noqa: BLE001 -- no copy is worth a job
