@@ -31,7 +31,6 @@ continues."""
 OF_A_JOB = "checkpoint-dir"
 """The name of ``CHECKPOINT_DIR``."""
 
-QUIET_SECONDS = 0.1
 _LOOK_SECONDS = 1.0
 _SHARE = 20
 """A copy that took a second is followed by this many without one."""
@@ -92,7 +91,7 @@ class Checkpoints(object):
             return
         self._thread.join(60)
         try:
-            self._look(time.time() + QUIET_SECONDS * 2)
+            self._look()
         except Exception as error:
             print("jobapi: The last checkpoints could not be copied to the output folder: {!r}".format(error))
 
@@ -106,16 +105,21 @@ class Checkpoints(object):
         while not self._stopping.wait(pause):
             began = time.time()
             try:
-                self._look(began)
+                if self._is_quiet():
+                    self._look()
             except Exception:
                 pass
             pause = max(_LOOK_SECONDS, (time.time() - began) * _SHARE)
 
-    def _look(self, now):
+    def _is_quiet(self):
+        """Whether nothing has changed since the last look: for an instant a file has a new size and its old times."""
+        before, self._seen = self._seen, _list(self.folder)
+        return self._seen == before
+
+    def _look(self):
         with self._lock:
             files = _list(self.folder)
-            quiet = all(now - changed > QUIET_SECONDS for _, _, changed in files.values())
-            if not files or files == self._copied or not quiet:
+            if not files or files == self._copied:
                 return
             whole = dict((path, self._is_whole(path)) for path in files)
             selection = checkpoint_rules.select(whole, dict((path, files[path][2]) for path in files))

@@ -75,6 +75,7 @@ class CheckpointMirror:
         self._stopping = threading.Event()
         self._began = time.time_ns() - _CLOCK_TICK_NANOSECONDS
         self._seen: Mapping[str, Identity] = {}
+        self._seen_at = 0.0
         self._examined: Mapping[str, Identity] | None = None
         self._copied: Mapping[str, Identity] = {}
         self._known: dict[tuple[str, Identity], bool | None] = {}
@@ -135,9 +136,15 @@ class CheckpointMirror:
             return False
 
     def _is_quiet(self, folder: CheckpointFolder, *, changed: bool) -> bool:
-        self._seen = folder.identities
+        """Whether the folder has not changed for a moment, by its times and by two looks.
+
+        For an instant a file that is being truncated has its new size and its old times.
+        """
+        if changed:
+            self._seen, self._seen_at = folder.identities, time.monotonic()
         age = time.time() - folder.newest / 1e9
-        return age > QUIET_SECONDS or (not changed and age < 0)  # the clock was set back
+        old = age > QUIET_SECONDS or age < 0  # the clock was set back
+        return old and time.monotonic() - self._seen_at > QUIET_SECONDS
 
     def _is_news(self, folder: CheckpointFolder) -> bool:
         """Whether the job has written something since the last copy, and not only removed something."""
