@@ -36,6 +36,9 @@ Settings, ids, times and sizes are no metrics.</p>
 
 import jobapi_metrics
 jobapi_metrics.log(step, loss=0.25, accuracy=0.9)</code></pre>
+<h2>Without lines</h2>
+<p>A jobAPI server also reads the scalars that a job writes into event files of TensorBoard below its working
+directory.</p>
 </html>
 """
 
