@@ -74,6 +74,8 @@ def test_a_failed_job_shows_why(airflow, open_tab):
     assert tab.phases()[1:] == ["Running, failed", "Storing, not reached", "Failed, failed"]
     assert "line 24 of 100% {} %s" in tab.root.locator(".jt-log").inner_text()
     assert "No metric was found" in tab.root.inner_text()
+    recognised = tab.root.get_by_role("link", name="Which lines are recognised").get_attribute("href")
+    assert "fastai" in tab.page.request.get(recognised).text()
     # The task after it was never run.
     tab.open("stub", run_id, "fetch")
     assert "fetches the model" in tab.root.inner_text()
