@@ -18,6 +18,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,17 +221,13 @@ class Campaign:
         how = self.random.choice(["training", "supervisor", "everything", "stopped"])
         if how == "stopped":
             self.bench.registry.request_stop(job.key, "a test")
-        elif how == "supervisor":
-            os.kill(supervisor_of(job.directory), signal.SIGKILL)
         else:
-            processes = processes_of(job.directory)
-            if how == "everything":
-                processes = [supervisor_of(job.directory), *processes]
+            processes = [] if how == "supervisor" else processes_of(job.directory)
+            if how != "training":
+                processes.insert(0, supervisor_of(job.directory))
             for process in processes:
-                try:
+                with suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
         self.bench.wait(job, timeout=self.wait)
         noted = (job.directory / "work" / "saved").read_text()
         steps = [int(line) for line in noted[: noted.rfind("\n") + 1].splitlines()]
