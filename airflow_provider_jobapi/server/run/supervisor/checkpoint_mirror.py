@@ -14,8 +14,10 @@ and goes on when the server is gone. It takes a part of the time, and only room 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Mapping  # noqa: UP035 -- Python 3.8 has the other only as annotation
 
@@ -46,6 +48,9 @@ _QUIET_SHARE = 20
 
 _BYTES_A_SECOND = 500 * 10**6
 """What a disk copies in a second, at the least."""
+
+_PRIORITY = -5
+"""The nice value of the thread, where the system lets it: it needs little time, and that at once."""
 
 _SPARE_BYTES = 64 * 2**20
 """Bytes of the disk that no copy takes."""
@@ -104,6 +109,9 @@ class CheckpointMirror:
             )
 
     def _run(self) -> None:
+        if sys.platform.startswith("linux"):  # where a thread has a nice value of its own
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _PRIORITY)
         quiet_since, pause = time.monotonic(), _SHORTEST
         while not self._stopping.wait(pause):
             began, self._bytes = time.thread_time(), 0
