@@ -5,53 +5,20 @@ from __future__ import annotations
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.harness.inline import Inline
 from tests.harness.mlflow import define
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
 NAMES = sorted(file.stem for file in EXAMPLES.glob("*.py"))
-OTHERS = {"train_and_register", "train_folder", "train_on_modelarts"}
+OTHERS = {"train_and_register", "train_folder", "train_on_modelarts", "train_sklearn", "train_xgboost"}
 """Those that have tests of their own."""
 
 WITH_ROWS = ("retrain_on_new_data", "retrain_weekly", "sweep", "train_from_conf")
-LIGHT = '''
-"""In place of TensorFlow: a model that is a count of the rows."""
-from pathlib import Path
-
-rows = [line for file in sorted(Path("rows").glob("*.csv")) for line in file.read_text().splitlines()]
-assert {len(row.split(",")) for row in rows} == {65}
-Path("model").mkdir(exist_ok=True)
-Path("model", "saved_model.pb").write_text(str(len(rows)))
-print("candidate_accuracy=1.0")
-print(f"{len(rows)} rows")
-'''
-
-
-@pytest.fixture
-def copied(tmp_path, monkeypatch, connected):
-    """A home with a copy of the examples; answers what reads them, which may change them before."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    folder = tmp_path / "airflow" / "dags"
-    shutil.copytree(EXAMPLES, folder)
-
-    def read(*, light: bool = False, rows: bool = True) -> Inline:
-        if not rows:
-            shutil.rmtree(folder / "rows")
-        if light:
-            for script in (folder / "scripts").iterdir():
-                script.write_text(LIGHT)
-            for dag in folder.glob("*.py"):
-                dag.write_text(re.sub(r'requirements="tensorflow-cpu==[\d.]+"', 'requirements=""', dag.read_text()))
-        return Inline(folder)
-
-    return read
 
 
 @pytest.mark.parametrize("name", WITH_ROWS)
@@ -126,13 +93,17 @@ def test_the_model_of_train_and_register_is_in_mlflow(copied, connected, tmp_pat
     assert mlflow.run(made["run_id"])["data"]["metrics"][0]["value"] == result["metrics"]["accuracy"]
 
 
-@pytest.mark.parametrize("script", ["digits", "measured_digits", "trees"])
+@pytest.mark.parametrize("script", ["digits", "measured_digits", "sklearn_digits", "trees", "xgboost_digits"])
 def test_a_script_without_rows_says_so(script, tmp_path):
-    for module in ("joblib", "keras", "numpy", "tensorflow"):  # it is not far enough to use them
+    for module in ("joblib", "keras", "numpy", "tensorflow", "xgboost"):  # it is not far enough to use them
         (tmp_path / f"{module}.py").touch()
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").touch()
-    for module, name in (("ensemble", "RandomForestClassifier"), ("model_selection", "train_test_split")):
+    for module, name in (
+        ("ensemble", "RandomForestClassifier"),
+        ("model_selection", "train_test_split"),
+        ("neural_network", "MLPClassifier"),
+    ):
         (tmp_path / "sklearn" / f"{module}.py").write_text(f"{name} = None")
     done = subprocess.run(
         [sys.executable, EXAMPLES / "scripts" / f"{script}.py"],
