@@ -14,16 +14,23 @@ repeated after a crash at any instant: what is made appears under its name when 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from airflow_provider_jobapi.server.run.supervisor import process_tree
 from airflow_provider_jobapi.server.run.supervisor.checkpoint_folder import FOLDER, Changed, CheckpointFolder, Copied
-from airflow_provider_jobapi.server.run.supervisor.checkpoint_mirror import PLACE, newest_copy
+from airflow_provider_jobapi.server.run.supervisor.checkpoint_mirror import PLACE, CheckpointMirror, newest_copy
+from airflow_provider_jobapi.server.run.supervisor.step import MARK
 from airflow_provider_jobapi.server.store.disk import tree_size
 from airflow_provider_jobapi.server.store.layout import remove_tree
 from airflow_provider_jobapi.training.units import size_text
+
+_RESCUE_SECONDS = 2.0
+"""How long the checkpoints of a job without supervisor may be waited for."""
 
 _ATTEMPTS = 5
 """How often a folder is read that changes at the same time."""
@@ -114,6 +121,19 @@ def settle(home: Path, *, resumed: bool) -> int | None:
         return None
     remove_tree(home / PLACE)
     return tree_size(folder.parent)
+
+
+def rescue(home: Path) -> None:
+    """Copy the last whole checkpoints of a job whose supervisor was killed and whose processes still write.
+
+    Call it before they are ended: one may be in the middle of writing over its only checkpoint then.
+    """
+    if not process_tree.marked(f"{MARK}={home}".encode()):
+        return
+    with suppress(OSError):
+        owner = (home / "state").lstat().st_uid
+        mirror = CheckpointMirror(directory_of_checkpoints(home), home / PLACE, owner, sys.maxsize, lambda _: None)
+        mirror.copy_once(_RESCUE_SECONDS)
 
 
 def remove(home: Path) -> None:

@@ -299,6 +299,7 @@ class Runner:
 
     def _mark_lost(self, job: Job) -> None:
         """Record that a job is lost. Its processes are ended first, since its next try may start at once."""
+        checkpoints.rescue(job.directory)
         self._engine.forget(PlacementRequest.of(job))
         if record := verdict.read_record(job.directory):
             self._finish(job, record)

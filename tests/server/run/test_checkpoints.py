@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -220,6 +222,39 @@ for step in range(1000):
     steps = [int(line.split()[1]) for line in bench.log(first).splitlines() if line.startswith("step ")]
     state = next(line for line in bench.log(second).splitlines() if line.startswith("state "))
     assert json.loads(state.removeprefix("state "))[0] >= steps[-1]
+
+
+def test_the_checkpoints_of_a_job_without_supervisor_are_copied_before_its_processes_are_ended(tmp_path):
+    home = tmp_path / "job"
+    folder = checkpoints.directory_of_checkpoints(home)
+    folder.mkdir(parents=True)
+    (home / "started").touch()
+    script = """
+import pathlib, sys, time
+home = pathlib.Path(sys.argv[1])
+place = home / "state" / "checkpoints" / "a.json"
+place.write_text("[1]")
+while not (home / "last-checkpoints" / "1").exists():
+    time.sleep(0.01)
+place.open("w").write("[2, ")
+print("torn", flush=True)
+time.sleep(60)
+"""
+    environment = {**os.environ, "JOB_DIRECTORY": str(home)}
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(home)], env=environment, stdout=subprocess.PIPE
+    ) as left_running:
+        poll((folder / "a.json").exists, 30, "the first checkpoint")
+        for _ in range(5):  # a busy machine
+            checkpoints.rescue(home)
+            if (home / "last-checkpoints" / "1").exists():
+                break
+        assert left_running.stdout.readline() == b"torn\n"
+        left_running.kill()
+    assert checkpoints.settle(home, resumed=False)
+    assert (folder / "a.json").read_text() == "[1]"
+    checkpoints.rescue(home)
+    assert not (home / "last-checkpoints").exists(), "no process writes any more"
 
 
 def test_a_preparation_that_fails_half_way_leaves_the_checkpoints_for_the_next(bench, monkeypatch):

@@ -99,6 +99,15 @@ class CheckpointMirror:
         self._stopping.set()
         self._thread.join(timeout)
 
+    def copy_once(self, seconds: float) -> None:
+        """Copy the next whole state, without a thread; where there is none, it gives up after some seconds."""
+        self._began, number, until = 0, self._number, time.monotonic() + seconds
+        while self._number == number and time.monotonic() < until:
+            with suppress(Changed, OSError):
+                self._look()
+            time.sleep(_SHORTEST)
+        self._remove_incoming()
+
     def tick(self) -> None:
         """Say once what the user has to know; for the thread that writes the log."""
         if self._too_large and not self._said:
