@@ -31,18 +31,19 @@ def argument_list(given: object) -> object:
     :raises InvalidJob: for an option whose name or value cannot be one.
     """
     if isinstance(given, Mapping):
-        given = [given]
+        return _options(given)
     if not isinstance(given, Iterable) or isinstance(given, str | bytes):
         return given
     words: list[object] = []
     for each in given:
-        words += _options(each) if isinstance(each, Mapping) else [each]
+        if isinstance(each, Mapping) and each.keys() == {"name", "value"}:  # as an entry of env is written
+            words += _option(each["name"], each["value"])
+        else:
+            words += _options(each) if isinstance(each, Mapping) else [each]
     return words
 
 
 def _options(given: Mapping[Any, Any]) -> list[str]:
-    if given.keys() == {"name", "value"}:  # as an entry of env is written
-        given = {given["name"]: given["value"]}
     return [word for name, value in given.items() for word in _option(name, value)]
 
 

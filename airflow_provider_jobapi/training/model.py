@@ -230,12 +230,19 @@ def is_unsafe(file: FoundFile) -> bool:
 
 
 def unsafe_to_load(kind: str, files: Iterable[FoundFile]) -> bool:
-    """Whether to load a model with its own library can run code that is in its files.
+    """Whether to load a model, and what lies beside it, can run code that is in its files.
 
-    It can for pickles; for PyTorch's files, which are archives of pickles, unless ``torch.load`` is called with
-    ``weights_only=True``, the default since PyTorch 2.6; and for an MLflow model that holds such a file.
+    It can for pickles, also for one that lies beside a model of another kind, such as a scaler; for PyTorch's files,
+    which are archives of pickles, unless ``torch.load`` is called with ``weights_only=True``, the default since PyTorch
+    2.6; and for an MLflow model that holds such a file.
     """
-    return kind in UNSAFE_KINDS or (kind == ModelKind.MLFLOW and any(map(is_unsafe, _deciding(files))))
+    if kind in UNSAFE_KINDS:
+        return True
+    return any(is_unsafe(each) if kind == ModelKind.MLFLOW else _is_pickled(each) for each in _deciding(files))
+
+
+def _is_pickled(file: FoundFile) -> bool:
+    return any(rule.matches(file) for rule in RULES if rule.kind == ModelKind.PICKLE)
 
 
 def _deciding(files: Iterable[FoundFile]) -> Iterator[FoundFile]:

@@ -25,6 +25,7 @@ from airflow_provider_jobapi.training.arguments import argument_list
         ),
         ({"tag": ["a", ["b", "c"]], "-x": [["a"], ["b"]]}, ["--tag=a", "--tag", "b", "c", "-x", "a", "-x", "b"]),
         (["data.csv", {"lr": 0.1}, "last"], ["data.csv", "--lr=0.1", "last"]),
+        ({"name": "resnet", "value": 0.1}, ["--name=resnet", "--value=0.1"]),
         ([{"name": "lr", "value": 0.1}, {"name": "V", "value": None}], ["--lr=0.1", "--V"]),
         ({"empty": "", "text": "True"}, ["--empty=", "--text=True"]),
     ],

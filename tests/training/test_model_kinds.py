@@ -113,6 +113,8 @@ def test_every_kind_has_a_rule_or_none_on_purpose():
         (True, {"MLmodel": b"f", "data/model.pth": TORCH}),
         (False, {"MLmodel": b"f", "model.xgb": UBJ}),
         (False, {"model.safetensors": SAFETENSORS, "training_args.bin": TORCH}),
+        (True, {"model.onnx": ONNX, "pre/encoder.joblib": SKLEARN}),
+        (True, {"model.onnx": ONNX, "encoder": SKLEARN}),
         (False, {"model.onnx": ONNX}),
         (False, {"model.ubj": UBJ}),
         (False, {"labels.txt": TEXT}),
