@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness.inline import Inline
+from tests.harness.python import under
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
 LIGHT = '''
@@ -32,7 +33,8 @@ def copied(tmp_path, monkeypatch, connected):
     folder = tmp_path / "airflow" / "dags"
     shutil.copytree(EXAMPLES, folder)
 
-    def read(*, light: bool = False, rows: bool = True) -> Inline:
+    def read(*, light: bool = False, rows: bool = True, python: str = "") -> Inline:
+        """``light`` has no TensorFlow; ``python`` is one that has what the examples need."""
         if not rows:
             shutil.rmtree(folder / "rows")
         if light:
@@ -40,6 +42,11 @@ def copied(tmp_path, monkeypatch, connected):
                 script.write_text(LIGHT)
             for dag in folder.glob("*.py"):
                 dag.write_text(re.sub(r'requirements="tensorflow-cpu==[\d.]+"', 'requirements=""', dag.read_text()))
+        if python:
+            for script in (folder / "scripts").iterdir():
+                script.write_text(under(python, script.read_text()))
+            for dag in folder.glob("*.py"):
+                dag.write_text(re.sub(r"requirements=(\".*\"|\[.*\])", 'requirements=""', dag.read_text()))
         return Inline(folder)
 
     return read

@@ -15,7 +15,15 @@ from tests.harness.mlflow import define
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
 NAMES = sorted(file.stem for file in EXAMPLES.glob("*.py"))
-OTHERS = {"train_and_register", "train_folder", "train_on_modelarts", "train_sklearn", "train_xgboost"}
+OTHERS = {
+    "train_and_register",
+    "train_folder",
+    "train_on_modelarts",
+    "train_pytorch",
+    "train_sklearn",
+    "train_transformers",
+    "train_xgboost",
+}
 """Those that have tests of their own."""
 
 WITH_ROWS = ("retrain_on_new_data", "retrain_weekly", "sweep", "train_from_conf")
@@ -93,9 +101,12 @@ def test_the_model_of_train_and_register_is_in_mlflow(copied, connected, tmp_pat
     assert mlflow.run(made["run_id"])["data"]["metrics"][0]["value"] == result["metrics"]["accuracy"]
 
 
-@pytest.mark.parametrize("script", ["digits", "measured_digits", "sklearn_digits", "trees", "xgboost_digits"])
+@pytest.mark.parametrize(
+    "script",
+    ["digits", "measured_digits", "sklearn_digits", "torch_digits", "transformers_digits", "trees", "xgboost_digits"],
+)
 def test_a_script_without_rows_says_so(script, tmp_path):
-    for module in ("joblib", "keras", "numpy", "tensorflow", "xgboost"):  # it is not far enough to use them
+    for module in ("joblib", "keras", "numpy", "tensorflow", "torch", "xgboost"):  # it is not far enough to use them
         (tmp_path / f"{module}.py").touch()
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").touch()
@@ -105,6 +116,9 @@ def test_a_script_without_rows_says_so(script, tmp_path):
         ("neural_network", "MLPClassifier"),
     ):
         (tmp_path / "sklearn" / f"{module}.py").write_text(f"{name} = None")
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers" / "__init__.py").write_text("def __getattr__(name): return None")
+    (tmp_path / "transformers" / "trainer_utils.py").write_text("get_last_checkpoint = None")
     done = subprocess.run(
         [sys.executable, EXAMPLES / "scripts" / f"{script}.py"],
         cwd=tmp_path,
