@@ -5,6 +5,7 @@ import ast
 import itertools
 import os
 import re
+import sys
 import time
 import unicodedata
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.server.run import supervisor
 from airflow_provider_jobapi.server.run.supervisor.framing import RECORD_LIMIT, TEXT_LIMIT, Framer, clean, stamp
-from airflow_provider_jobapi.training import logs
+from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules, logs
 from tests.harness.records import format_record
 
 PLAIN = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=60)
@@ -200,14 +201,19 @@ def test_the_time_of_a_record_is_in_microseconds():
     assert stamp(1_790_000_000.5) == b"2026-09-21T14:13:20.500000Z"
 
 
-@pytest.mark.parametrize("file", sorted(Path(supervisor.__file__).parent.glob("*.py")), ids=lambda file: file.name)
+BESIDE = sorted(Path(supervisor.__file__).parent.glob("*.py"))
+SHARED = [Path(checkpoint_formats.__file__), Path(checkpoint_rules.__file__)]
+"""What the supervisor loads by its path."""
+
+
+@pytest.mark.parametrize("file", [*BESIDE, *SHARED], ids=lambda file: file.name)
 def test_the_supervisor_needs_the_standard_library_of_python_3_8_only(file):
     tree = ast.parse(file.read_text(), feature_version=(3, 8))
-    siblings = {path.stem for path in Path(supervisor.__file__).parent.glob("*.py")}
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    known = set(__import__("sys").stdlib_module_names) | siblings
-    assert {name for name in imported if name.split(".")[0] not in known} <= {
-        name for name in imported if name.startswith("airflow_provider_jobapi.server.run.supervisor")
-    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names}
+    known = {*sys.stdlib_module_names, *(path.stem for path in BESIDE)}
+    own = ("airflow_provider_jobapi.server.run.supervisor", checkpoint_formats.__name__, checkpoint_rules.__name__)
+    assert not [name for name in imported if name.split(".")[0] not in known and not name.startswith(own)]
     assert os.access(file, os.R_OK)

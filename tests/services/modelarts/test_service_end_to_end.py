@@ -232,7 +232,7 @@ def test_files_of_an_earlier_attempt_are_not_used(modelarts_service: ModelArtsSe
     modelarts.clear_faults()
     handle = modelarts_service.submit(job("import os\nprint(sorted(os.listdir('.')))"), job_id).handle
     assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
-    assert "['train.py']" in modelarts_service.last_lines(handle, 20)
+    assert "['model', 'train.py']" in modelarts_service.last_lines(handle, 20)
 
 
 def test_invalid_completion_time_is_logged(
