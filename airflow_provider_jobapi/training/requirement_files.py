@@ -24,7 +24,7 @@ from airflow_provider_jobapi.training.requirement_text import CONSTRAINT, Direct
 _FILES = (".txt", ".in", ".toml", ".lock")
 """Endings of the files that a text may name."""
 
-_OTHERS = {
+OTHERS = {
     "poetry.lock": "poetry export -o requirements.txt",
     "pdm.lock": "pdm export -o requirements.txt",
     "pipfile": "pipenv requirements > requirements.txt",
@@ -95,7 +95,7 @@ def _file_in(line: Any) -> str | None:
         return None
     found = _ALONE.fullmatch(line.strip())
     name = _without_groups(found["path"]).lower() if found else ""
-    return found["path"] if found and (name.endswith(_FILES) or name.rpartition("/")[2] in _OTHERS) else None
+    return found["path"] if found and (name.endswith(_FILES) or name.rpartition("/")[2] in OTHERS) else None
 
 
 def _without_groups(name: str) -> str:
@@ -129,8 +129,8 @@ class _Reader:
         """Read a file as the text of a ``requirements.txt``."""
         place, groups = self._place(path)
         name = place.name.lower()
-        if name in _OTHERS:
-            raise refusal(str(place), f"which has a form of its own: make one that pip reads, by `{_OTHERS[name]}`.")
+        if name in OTHERS:
+            raise refusal(str(place), f"which has a form of its own: make one that pip reads, by `{OTHERS[name]}`.")
         if groups and not name.endswith((".toml", ".lock")):
             raise refusal(str(place), "which has no extras: only a pyproject.toml, a uv.lock and a pylock.toml have.")
         text = self._text(place)

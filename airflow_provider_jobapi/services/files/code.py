@@ -19,7 +19,7 @@ from airflow_provider_jobapi.training.entry_point import (
     refuse_relative_imports,
 )
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, DataPath
-from airflow_provider_jobapi.training.requirement_files import requirements_text, script_text
+from airflow_provider_jobapi.training.requirement_files import OTHERS, requirements_text, script_text
 from airflow_provider_jobapi.training.units import size_text
 
 MOST_BYTES = 500_000_000
@@ -37,6 +37,8 @@ class Code:
     :ivar entry_point: As a training job has it; empty where a script beside the folder is run.
     :ivar requirements: What it requires, as the text of a ``requirements.txt``; None where it says nothing.
     :ivar required_by: The file that says so.
+    :ivar unread: The file of another program that says what it requires, where nothing else does; and how to make one
+        that is read.
     :ivar wheel: The line that installs the code, where that is a wheel; comes after the other requirements.
     :ivar size: Bytes.
     :ivar left_out: What was left out, without what is below it.
@@ -51,6 +53,7 @@ class Code:
     left_out: tuple[str, ...]
     secrets: tuple[str, ...]
     wheel: str = ""
+    unread: tuple[str, str] | None = None
 
     def with_wheel(self, requirements: Any) -> Any:
         """Add the line that installs the code to a job's requirements, a text or a list."""
@@ -68,13 +71,20 @@ class Code:
         return f"{count}, {size_text(self.size)}{required}{left_out}."
 
     def warning(self) -> str:
-        """What to do about left-out files that look like secrets; empty where there are none."""
-        if not self.secrets:
-            return ""
-        return (
-            f"What looks like a secret is left out: {_some(self.secrets)}. Pass secrets by env_vars, from a connection "
-            f"or a Variable; a line such as '!{self.secrets[0]}' in a {JOBAPIIGNORE} uploads the file."
-        )
+        """What to do about left-out files that look like secrets, and about requirements; empty where all is well."""
+        said = []
+        if self.secrets:
+            said.append(
+                f"What looks like a secret is left out: {_some(self.secrets)}. Pass secrets by env_vars, from a "
+                f"connection or a Variable; a line such as '!{self.secrets[0]}' in a {JOBAPIIGNORE} uploads the file."
+            )
+        if self.unread:
+            name, command = self.unread
+            said.append(
+                f"No requirements are installed: {name} has them in a form of its own. Make a requirements.txt in the "
+                f"folder, by `{command}`, or give requirements."
+            )
+        return " ".join(said)
 
 
 def read_code(
@@ -128,6 +138,7 @@ def read_code(
         listing.size - listing.sizes.get(REQUIREMENTS_NAME, 0),
         tuple(listing.left_out),
         tuple(listing.secrets),
+        unread=None if with_requirements or requirements is not None else _unread(listing),
     )
 
 
@@ -153,6 +164,13 @@ def _requirements(listing: Listing, entry_point: str | None, text: str) -> tuple
             file: Any = listing.files[name]
             return name, str(requirements_text(file, file.parent, "in the folder"))
     return "", None
+
+
+def _unread(listing: Listing) -> tuple[str, str] | None:
+    """The file of another program that says what a folder requires, and the command that makes one that is read."""
+    if "pyproject.toml" in listing.files and "[tool.poetry.dependencies]" in _text(listing, "pyproject.toml"):
+        return "pyproject.toml", OTHERS["poetry.lock"]
+    return next(((name, OTHERS[name.lower()]) for name in listing.files if name.lower() in OTHERS), None)
 
 
 def _has_dependencies(listing: Listing) -> bool:

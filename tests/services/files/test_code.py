@@ -80,6 +80,23 @@ def test_the_requirements_of_a_folder(project, write, files, required_by, requir
     assert read_code(project, None, with_requirements=True).requirements is None
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("pyproject.toml", "[tool.poetry.dependencies]\nsix = '*'\n", "poetry export -o requirements.txt"),
+        ("Pipfile", "", "pipenv requirements > requirements.txt"),
+        ("setup.cfg", "", "uv pip compile setup.cfg -o requirements.txt"),
+    ],
+)
+def test_requirements_of_another_program_are_not_passed_over_in_silence(project, write, name, content, command):
+    write({name: content})
+    assert f"No requirements are installed: {name} has them" in read_code(project, None).warning()
+    assert f"`{command}`" in read_code(project, None).warning()
+    assert read_code(project, None, with_requirements=True).warning() == ""
+    write({"requirements.txt": "six"})
+    assert read_code(project, None).warning() == ""
+
+
 def test_a_folder_that_is_a_package_itself(project, write):
     write({"__init__.py": "", "train.py": "from .net import Net\n", "net.py": "", "requirements.txt": "six\n"})
     with pytest.raises(InvalidJob, match=r"give entry_point='-m project.train'"):
