@@ -226,6 +226,7 @@ def test_a_jobs_environment_is_clean(tmp_path, monkeypatch):
             "PYTHONUNBUFFERED": "1",
             "OMP_NUM_THREADS": "7",
             "MODEL_DIR": f"{work}/model",
+            "CHECKPOINT_DIR": str(job.directory / "state" / "checkpoints"),
             "JOB_ID": job.key.job_id,
             "JOB_DIRECTORY": str(job.directory),
             "CUDA_VISIBLE_DEVICES": "-1",
