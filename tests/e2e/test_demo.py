@@ -133,10 +133,18 @@ def test_ctrl_c_leaves_nothing(demo):
     assert "Traceback" not in shown.printed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("end", [ctrl_c, ctrl_backslash, sigterm, closed_terminal])
+ENDS = (ctrl_c, ctrl_backslash, sigterm, closed_terminal)
+MOMENTS = ("Starting a jobAPI server", "Starting Airflow", "Airflow's UI is at", "train: deferred")
+
+
 @pytest.mark.parametrize(
-    "words", ["Starting a jobAPI server", "Starting Airflow", "Airflow's UI is at", "train: deferred"]
+    ("end", "words"),
+    [
+        # Each way once and each moment once; a campaign tries all pairs.
+        pytest.param(end, words, marks=pytest.mark.slow if row == column else pytest.mark.campaign)
+        for row, end in enumerate(ENDS)
+        for column, words in enumerate(MOMENTS)
+    ],
 )
 def test_however_and_whenever_it_is_ended_nothing_is_left(demo, end, words):
     shown = demo()
