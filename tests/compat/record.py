@@ -37,7 +37,7 @@ from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.triggers.new_data import NewDataTrigger
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
 from tests.compat.fixtures import DATA, SERVER_OPTIONS, load, pack, paths, serve_recorded, unpack
-from tests.harness.airflow import Airflow, wait_for
+from tests.harness.airflow import Airflow
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.service import job as modelarts_job
 from tests.harness.modelarts.service import service as modelarts_service
@@ -45,6 +45,7 @@ from tests.harness.s3 import serve
 from tests.harness.scripted import Recorder
 from tests.harness.server import Server, poll, stop_jobs
 from tests.harness.tries import Task
+from tests.harness.waiting import wait_for
 
 DAGS = Path(__file__).parent / "dags"
 SCRIPT = DAGS / "scripts" / "recorded.py"

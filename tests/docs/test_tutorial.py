@@ -16,8 +16,9 @@ import requests
 from packaging.requirements import Requirement
 
 from tests.demo import SLOW_MACHINE
-from tests.harness.airflow import free_ports, wait_for
+from tests.harness.airflow import free_ports
 from tests.harness.tutorial import Reader, matches, steps, typed
+from tests.harness.waiting import wait_for
 
 DOCS = Path(__file__).parents[2] / "docs"
 FOLDERS = {"tutorial": "bikes", "quickstart": "first"}

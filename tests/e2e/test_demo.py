@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.demo import INSTALLER, Screen
-from tests.harness.airflow import wait_for
+from tests.harness.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,9 +19,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.harness.airflow import Airflow, wait_for
+from tests.harness.airflow import Airflow
 from tests.harness.promised import OTHER_VERSION
 from tests.harness.s3 import BUCKET, KEY, SECRET, s3
+from tests.harness.waiting import wait_for
 
 __all__ = ["s3"]
 

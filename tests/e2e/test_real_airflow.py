@@ -10,8 +10,8 @@ from datetime import datetime
 import pytest
 from airflow.triggers.base import BaseTrigger
 
-from tests.harness.airflow import wait_for
 from tests.harness.server import Server, renew, running
+from tests.harness.waiting import wait_for
 
 LINE = re.compile(r"line (\d+) of 100% \{\} %s")
 

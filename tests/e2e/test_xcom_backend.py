@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import _STUBS
-from tests.harness.airflow import Airflow, wait_for
+from tests.harness.airflow import Airflow
 from tests.harness.server import Server
+from tests.harness.waiting import wait_for
 
 PUBLISHED = ("training_job_id", "training_facts", "trainingStatus", "training_metrics")
 BACKEND = "airflow.providers.common.io.xcom.backend.XComObjectStorageBackend"

@@ -9,16 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import psutil
 import requests
 
-Answer = TypeVar("Answer")
+from tests.harness.waiting import NotInTime, wait_for
 
 START_WAIT = 240.0
 """Seconds for the first start on a slow machine; a warm one takes about 25."""
@@ -62,28 +61,6 @@ def settings(home: Path, *dags: Path) -> dict[str, str]:
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
     }
-
-
-class NotInTime(AssertionError):
-    """Something that a test waits for did not come."""
-
-
-PATIENCE = 3
-"""How many times as long as on an idle machine a test waits, so that it does not fail on a busy one."""
-
-
-def wait_for(what: str, probe: Callable[[], Answer], seconds: float = 60.0, pause: float = 0.2) -> Answer:
-    """Ask until the answer is true, or fail saying what did not come and what was seen last.
-
-    :param seconds: What it takes at most on an idle machine; the test waits :data:`PATIENCE` times as long.
-    """
-    seconds *= PATIENCE
-    deadline = time.monotonic() + seconds
-    while not (answer := probe()):
-        if time.monotonic() > deadline:
-            raise NotInTime(f"{what}: not within {seconds:g} s; the last answer was {answer!r}")
-        time.sleep(pause)
-    return answer
 
 
 class Airflow:

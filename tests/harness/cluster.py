@@ -23,8 +23,9 @@ from typing import Any
 import psutil
 import requests
 
-from tests.harness.airflow import START_WAIT, Airflow, NotInTime, free_ports, wait_for
+from tests.harness.airflow import START_WAIT, Airflow, free_ports
 from tests.harness.postgres import Postgres
+from tests.harness.waiting import NotInTime, wait_for
 
 TRIGGERER_THRESHOLD = 5.0
 """Seconds without a heartbeat after which a triggerer's triggers go to another one."""

@@ -18,11 +18,11 @@ from typing import Any
 import psutil
 
 from airflow_provider_jobapi.training.logs import LogLine, Thinning
-from tests.harness.airflow import wait_for
 from tests.harness.cluster import Cluster, Component
 from tests.harness.proxy_faults import ScriptedProxy
 from tests.harness.remote import Job, Remote
 from tests.harness.server import Server
+from tests.harness.waiting import wait_for
 
 
 @dataclass

@@ -15,7 +15,7 @@ from typing import Self
 
 import psutil
 
-from tests.harness.airflow import NotInTime, wait_for
+from tests.harness.waiting import NotInTime, wait_for
 
 NAME = "airflow"
 """The user and the database."""

@@ -16,11 +16,11 @@ from typing import Any, ClassVar
 import psutil
 
 from airflow_provider_jobapi.training.logs import LogLine, parse_records
-from tests.harness.airflow import wait_for
 from tests.harness.modelarts import ModelArts, lines
 from tests.harness.modelarts.runs import Runs
 from tests.harness.proxy_faults import ScriptedProxy
 from tests.harness.server import Server
+from tests.harness.waiting import wait_for
 
 ENDED = ("SUCCESSFUL", "FAILED", "STOPPED")
 

@@ -25,7 +25,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ import requests
 import yaml
 
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
+from tests.harness.waiting import wait_for
 
 T = TypeVar("T")
 START_TIMEOUT = 30.0
@@ -239,18 +239,8 @@ class Server:
 
 
 def poll(look: Callable[[], T], timeout: float, what: str) -> T:
-    """Ask again and again until the answer is truthy.
-
-    :param look: What to ask.
-    :param timeout: Seconds after which the test fails.
-    :param what: What is waited for, for the message.
-    """
-    deadline = time.monotonic() + timeout
-    while not (answer := look()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"Waited {timeout} s for {what}.")
-        time.sleep(0.02)
-    return answer
+    """Wait for a true answer, asked for fifty times a second; see :func:`~tests.harness.waiting.wait_for`."""
+    return wait_for(what, look, timeout, 0.02)
 
 
 def renew(server: Server) -> None:

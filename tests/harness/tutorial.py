@@ -19,7 +19,8 @@ from typing import Self
 
 import psutil
 
-from tests.harness.airflow import START_WAIT, wait_for
+from tests.harness.airflow import START_WAIT
+from tests.harness.waiting import wait_for
 
 _FENCE = re.compile(
     r"^```(?:\{code-block\} )?(?P<language>\w+)\n(?::caption: (?P<caption>\S+)\n\n?)?(?P<body>.*?)^```$"

@@ -190,7 +190,7 @@ def test_airflow_shows_wild_lines_as_text_and_keeps_no_secret_anywhere(
     def texts() -> list[str]:
         return [str(record["event"]) for record in airflow.log(*place)]
 
-    from tests.harness.airflow import wait_for
+    from tests.harness.waiting import wait_for
 
     wait_for("the last wild line is shown", lambda: any("the secret is" in text for text in texts()), 60, 0.5)
     while_deferred = _database(airflow.home / "airflow.db")

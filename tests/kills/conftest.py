@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.harness import postgres
-from tests.harness.airflow import wait_for
 from tests.harness.cluster import Cluster
 from tests.harness.cluster_training import Stage, Tally
 from tests.harness.proxy_faults import ScriptedProxy
 from tests.harness.remote import JobApi
 from tests.harness.server import running
+from tests.harness.waiting import wait_for
 
 DAGS = Path(__file__).parent / "dags"
 TALLY = pytest.StashKey[Tally]()

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from tests.harness.airflow import wait_for
 from tests.harness.cluster_training import Stage, Training
 from tests.harness.proxy_faults import BlackHole, Broken, Canned, Drip, Hold, Point, ScriptedProxy
+from tests.harness.waiting import wait_for
 
 TOLD_WITHIN = 15.0
 GRACE = 2.0

@@ -11,11 +11,11 @@ from functools import partial
 
 import pytest
 
-from tests.harness.airflow import wait_for
 from tests.harness.cluster_training import Stage
 from tests.harness.modelarts import ModelArts
 from tests.harness.proxy_faults import ScriptedProxy
 from tests.harness.remote import OnModelArts
+from tests.harness.waiting import wait_for
 from tests.kills.rows import (
     BROKEN,
     GRACE,

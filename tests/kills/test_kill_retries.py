@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.airflow import settings, wait_for
+from tests.harness.airflow import settings
 from tests.harness.cluster_training import Stage
 from tests.harness.proxy_faults import Canned
+from tests.harness.waiting import wait_for
 from tests.kills.rows import at_once
 
 pytestmark = pytest.mark.slow

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_jobapi.training.logs import Thinning
-from tests.harness.airflow import wait_for
 from tests.harness.cluster_training import Stage, Training
 from tests.harness.proxy_faults import Canned, Point
 from tests.harness.remote import JobApi, Remote
 from tests.harness.server import renew, running
+from tests.harness.waiting import wait_for
 from tests.kills.rows import BROKEN, at_once, begin, broken, fail_twice, finish, outlast, refuse_once
 
 pytestmark = pytest.mark.slow

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.airflow import wait_for
 from tests.harness.cluster import Component
 from tests.harness.cluster_training import Stage, Training
 from tests.harness.proxy_faults import Point, ScriptedProxy
+from tests.harness.waiting import wait_for
 from tests.kills.rows import begin, kill_the_triggerer_twice
 
 pytestmark = pytest.mark.slow

@@ -21,9 +21,9 @@ from airflow_provider_jobapi.hooks.seal import seal_secrets
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
-from tests.harness.airflow import wait_for
 from tests.harness.scripted import Recorder, ScriptedFollower, ScriptedTrigger, chunk, end
 from tests.harness.tries import TaskDeferred, follow
+from tests.harness.waiting import wait_for
 
 RESULT = {
     "status": "SUCCESSFUL",

@@ -14,8 +14,9 @@ from typing import Any
 
 from PIL import Image
 
-from tests.harness.airflow import Airflow, wait_for
+from tests.harness.airflow import Airflow
 from tests.harness.server import running
+from tests.harness.waiting import wait_for
 from tests.ui.tab import Tab, find_chromium, obstacle
 
 DAG = "two_moons"

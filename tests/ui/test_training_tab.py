@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.harness.airflow import wait_for
+from tests.harness.waiting import wait_for
 from tests.ui.tab import expect, obstacle
 from tests.ui.told import JOB, curve, training
 
