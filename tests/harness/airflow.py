@@ -180,7 +180,7 @@ class Airflow:
 
     def stop(self) -> None:
         """End every process of the sessions by its own id."""
-        for end, seconds in ((signal.SIGTERM, 8.0), (signal.SIGKILL, 8.0)):
+        for end, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 3.0)):
             for process in self.processes():
                 with suppress(psutil.Error):
                     process.send_signal(end)
