@@ -19,7 +19,15 @@ from airflow_provider_jobapi.training.job import DataPath
 from airflow_provider_jobapi.training.lock_files import UvLock, from_pylock, refusal
 from airflow_provider_jobapi.training.masking import without_credentials
 from airflow_provider_jobapi.training.project_files import from_project, script_requirements
-from airflow_provider_jobapi.training.requirement_text import CONSTRAINT, Directions, Listing, Wheel, logical_lines
+from airflow_provider_jobapi.training.requirement_text import (
+    CONSTRAINT,
+    FILE_OPTIONS,
+    Directions,
+    Listing,
+    Wheel,
+    logical_lines,
+    options_of,
+)
 
 _FILES = (".txt", ".in", ".toml", ".lock")
 """Endings of the files that a text may name."""
@@ -39,9 +47,6 @@ OTHERS = {
 
 _ALONE = re.compile(r"(?:-r\s*|--requirement[\s=]\s*)?(?P<path>[\w./~][\w./~ -]*?(?:\[[\w.,\s-]+\])?)")
 _WITH_GROUPS = re.compile(r"(?P<name>.+)\[(?P<groups>[\w.,\s-]+)\]")
-_NESTED = re.compile(
-    r"\s*(?:(?P<r>-r|--requirement)|(?P<c>-c|--constraint))(?:\s*=\s*|\s+|(?<=-[rc]))(?P<file>[^\s#].*?)\s*(?:\s#.*)?"
-)
 _EDITABLE = re.compile(r"(?:-e|--editable)\b")
 _LOCAL = re.compile(
     r"(?:[\w.-]+\s*(?:\[[^\]]*\])?\s*@\s*)?(?:(?:git\+)?file:|\.{0,2}[/\\]|~[/\\]|\.{1,2}(?:\[|\s|$)|[A-Za-z]:[\\/])"
@@ -179,11 +184,11 @@ class _Reader:
         :param left_out: Whether a file that is not there is left to the service to refuse.
         """
         for line in lines:
-            nested = _NESTED.fullmatch(line)
-            if nested is None:
+            option = next((each for _, each in options_of(line) if each.name in FILE_OPTIONS and each.value), None)
+            if option is None:
                 yield line
                 continue
-            name = nested["file"].strip("'\"")
+            name = option.value.strip("'\"")
             if re.match(r"\w+://", name):
                 owner = f" of {within}" if within else ""
                 raise InvalidJob(
@@ -196,7 +201,7 @@ class _Reader:
                 yield line
                 continue
             text = self.read(name)
-            yield from text.splitlines() if nested["r"] else _constraints(text)
+            yield from _constraints(text) if FILE_OPTIONS[option.name] else text.splitlines()
 
     def _place(self, path: Any) -> tuple[Any, list[str]]:
         """The whole path, and the extras that its name has in brackets."""

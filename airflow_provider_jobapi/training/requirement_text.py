@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text of a ``requirements.txt``: its lines, and the directions that a jobAPI server reads in its comments.
+"""The text of a ``requirements.txt``: its lines, options and wheels, and the directions in its comments.
 
 ::
 
@@ -30,15 +30,23 @@ DIRECTIONS_FEATURE, INDEXES_FEATURE, WHEELS_FEATURE = "requirement-directions", 
 """The names of what a server understands of these texts, in ``Job-Features``."""
 
 _DIRECTION = re.compile(rf"#[ \t]*jobapi:[ \t]*({EXACT}|{PYTHON}|{CONSTRAINT})(?:[ \t]+(.*))?", re.IGNORECASE)
-_NAMED_INDEX = re.compile(
-    r"(?:-i|-f|--index-url|--extra-index-url|--find-links|--index|--default-index)[\s=]*(?!\w+:/)[\w.-]+$"
-)
+_OPTION = re.compile(r"(?P<name>--[a-z-]+|-[a-z])(?:\s*=\s*|\s+|(?<=^-[a-z])(?=\S)|$)(?P<value>.*)", re.DOTALL)
 _COMMENT = re.compile(r"(^|\s+)#.*$")
 
 _WHEEL = re.compile(
     r"(?:\./)?(?P<path>[^\s;#\[\]]+\.whl)(?P<extras>\[[\w.,\s-]*\])?(?P<rest>\s*;.*|\s+--hash.*|\s*\\|\s*)",
     re.IGNORECASE,
 )
+
+DEFAULT, EXTRA, LINKS = "default", "extra", "links"
+INDEX_OPTIONS = {
+    "-i": DEFAULT, "--index-url": DEFAULT, "--default-index": DEFAULT, "--extra-index-url": EXTRA, "--index": EXTRA,
+    "-f": LINKS, "--find-links": LINKS,
+}  # fmt: skip
+"""What each option does with the package index that it names."""
+
+FILE_OPTIONS = {"-r": False, "--requirement": False, "-c": True, "--constraint": True}
+"""The options that name another file, and whether it has constraints."""
 
 ALWAYS, NEVER = "python_version >= '0'", "python_version < '0'"
 """Markers that are true, and false, everywhere."""
@@ -57,6 +65,30 @@ def logical_lines(text: str) -> Iterator[tuple[int, str]]:
             yield start, whole
     if joined.strip():
         yield start, joined.strip()
+
+
+class Option(NamedTuple):
+    """A line that is an option of pip, such as ``--extra-index-url https://…``.
+
+    :ivar name: As it is written; the value of an option that pip does not have may be a part of it.
+    :ivar value: What follows it.
+    """
+
+    name: str
+    value: str
+
+    @classmethod
+    def of(cls, line: str) -> Option | None:
+        """Read a line; None for a requirement."""
+        if not line.startswith("-"):
+            return None
+        found = _OPTION.fullmatch(line)
+        return cls(found["name"], found["value"].strip()) if found else cls(line, "")
+
+    @property
+    def index_use(self) -> str:
+        """What it does with the package index that it names; empty for any other option."""
+        return INDEX_OPTIONS.get(self.name, "")
 
 
 class Wheel(NamedTuple):
@@ -142,19 +174,32 @@ class Listing:
 
 def named_index(text: str) -> str:
     """The first line that gives a package index by a name; empty where there is none."""
-    return next((line for _, line in logical_lines(text) if _NAMED_INDEX.match(line)), "")
+    for line, option in options_of(text):
+        if option.index_use and re.fullmatch(r"[\w.-]+", option.value):
+            return line
+    return ""
 
 
-def check_known(text: str, features: Collection[str]) -> None:
-    """Refuse what a service would not see in a text: it would install something else.
+def options_of(text: str) -> Iterator[tuple[str, Option]]:
+    """Yield the lines that are options, and what they say."""
+    for _, line in logical_lines(text):
+        if option := Option.of(line):
+            yield line, option
+
+
+def check_known(text: str, features: Collection[str], *, has_pip: bool) -> None:
+    """Refuse what a service would not see in a text, or would refuse after the upload.
 
     :param features: What the service understands.
+    :param has_pip: Whether it gives the text to pip, which understands every option.
     :raises InvalidJob: saying what to do.
     """
     named = named_index(text)
+    option = "" if has_pip else next((re.split(r"[\s=]", line, maxsplit=1)[0] for line, _ in options_of(text)), "")
     for feature, what in (
         (DIRECTIONS_FEATURE, "constraints (-c)" if Directions.of(text).constraints else ""),
         (INDEXES_FEATURE, f"the package index of {named!r} by its name" if named else ""),
+        (INDEXES_FEATURE, f"the option {option}" if option else ""),
         (WHEELS_FEATURE, "".join(f"the wheel {path!r}" for path in wheels_of(text)[:1])),
     ):
         if what and feature not in features:

@@ -106,17 +106,26 @@ def test_the_command_takes_the_option(work, command, jobapi_server):
 
 @pytest.mark.parametrize(
     ("line", "said"),
-    [("# jobapi: constraint a<2", "constraints (-c)"), ("-i pytorch", "the package index of '-i pytorch' by its name")],
+    [
+        ("# jobapi: constraint a<2", "constraints (-c)"),
+        ("-i pytorch", "the package index of '-i pytorch' by its name"),
+        ("--extra-index-url https://me:secret@x/simple", "the option --extra-index-url"),
+        ("  -f=https://x/", "the option -f"),
+        ("--pre", "the option --pre"),
+        ("./dist/a-1-py3-none-any.whl", "the wheel 'dist/a-1-py3-none-any.whl'"),
+    ],
 )
 def test_an_older_server_is_named_before_the_upload(line, said):
     from airflow_provider_jobapi.training.job_features import SERVER_FEATURES
     from airflow_provider_jobapi.training.requirement_text import check_known
 
-    check_known(f"six\n{line}\n", SERVER_FEATURES)
-    check_known("# jobapi: exact\n# jobapi: requires-python >=3\n-i https://x/simple\n--pre\nsix\n", ())
+    check_known(f"six\n{line}\n", SERVER_FEATURES, has_pip=False)
+    check_known("# jobapi: exact\n# jobapi: requires-python >=3\nsix \\\n  --hash=sha256:00\n", (), has_pip=False)
+    check_known("# jobapi: exact\n# jobapi: requires-python >=3\n-i https://x/simple\n--pre\nsix\n", (), has_pip=True)
     with pytest.raises(InvalidJob) as caught:
-        check_known(f"six\n{line}\n", ())
+        check_known(f"six\n{line}\n", (), has_pip=False)
     assert f"does not know {said} in requirements" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_job_that_lacks_a_package_says_which_after_its_log(work, command):

@@ -206,6 +206,22 @@ def test_unsupported_fields_are_refused_before_the_upload(
     assert network.count("") == 0
 
 
+def test_a_job_to_continue_that_left_nothing_is_refused_before_the_upload(
+    jobapi_server: Server, job_id: str, network: FaultProxy
+) -> None:
+    asking = service(jobapi_server, network.url)
+    with pytest.raises(InvalidJob, match="which this client never submitted: name a job of this client"):
+        asking.submit(job(resume_from=str(uuid.uuid4())), job_id)
+    done = str(uuid.uuid4())
+    asking.submit(job("import sys\nsys.exit(3)\n"), done)
+    jobapi_server.wait_for(done)
+    before = network.count("PUT")
+    for _ in range(2):
+        with pytest.raises(InvalidJob, match="which has no whole checkpoint any more"):
+            asking.submit(job(resume_from=done), job_id)
+    assert network.count("PUT") == before
+
+
 def test_a_file_that_cannot_be_read(jobapi_server: Server, job_id: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidJob, match=r"rows\.csv .*cannot be read: No such file") as caught:
         service(jobapi_server).submit(job(data={"rows.csv": tmp_path / "nowhere.csv"}), job_id)

@@ -17,9 +17,8 @@ from urllib.parse import unquote
 
 from airflow_provider_jobapi.server.run.build_environment import INSTALLED
 from airflow_provider_jobapi.server.store.job_record import ENVIRONMENT_NAME
-from airflow_provider_jobapi.server.store.requirement_lines import is_index_option
 from airflow_provider_jobapi.training.masking import without_credentials
-from airflow_provider_jobapi.training.requirement_text import EXACT, PYTHON, logical_lines
+from airflow_provider_jobapi.training.requirement_text import EXACT, PYTHON, options_of
 
 _WHEEL = re.compile(r"[\w.-]+ @ file://\S*/jobs/[0-9a-f-]{36}/work/([^\s#]+\.whl)(?:#\S*)?", re.IGNORECASE)
 
@@ -34,7 +33,7 @@ def heading(job_id: str, version: str, requirements: str) -> str:
     :param requirements: The requirements of the job, which may name package indexes.
     """
     minor = ".".join(version.split(".")[:2])
-    indexes = [line for _, line in logical_lines(requirements) if is_index_option(line)]
+    indexes = [line for line, option in options_of(requirements) if option.index_use]
     return "\n".join([
         f"# The packages of job {job_id}, Python {version}. Given as requirements, they make this environment again.",
         f"# jobapi: {PYTHON} =={minor}.*",

@@ -31,15 +31,8 @@ from airflow_provider_jobapi.server.run.environment_record import heading
 from airflow_provider_jobapi.server.run.index_credentials import installer, netrc_of_user, secret_files
 from airflow_provider_jobapi.server.run.interpreters import COMMAND_TIMEOUT_SECONDS, Interpreter, Interpreters
 from airflow_provider_jobapi.server.store import layout
-from airflow_provider_jobapi.server.store.requirement_lines import (
-    DEFAULT,
-    EXTRA,
-    LINKS,
-    InstallPlan,
-    Installs,
-    plain_address,
-    with_wheels,
-)
+from airflow_provider_jobapi.server.store.requirement_lines import InstallPlan, Installs, plain_address, with_wheels
+from airflow_provider_jobapi.training.requirement_text import DEFAULT, EXTRA, LINKS
 from airflow_provider_jobapi.training.status import Reason
 
 _INSTALLER_SEES = (

@@ -20,28 +20,28 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.masking import without_credentials
-from airflow_provider_jobapi.training.requirement_text import Directions, Wheel, logical_lines
+from airflow_provider_jobapi.training.requirement_text import (
+    DEFAULT,
+    EXTRA,
+    FILE_OPTIONS,
+    LINKS,
+    Directions,
+    Option,
+    Wheel,
+    logical_lines,
+)
 
 _FIELD = "requirements"
 _HASHES = re.compile(r"(\s+--hash[=\s]\s*[a-z0-9]+:[0-9A-Fa-f]+)+\s*$")
 _PATH = re.compile(r"^[./~\\]|[/\\]|^file:|\.(whl|zip|tar\.gz|tgz)$", re.IGNORECASE)
 _IS_A_PATH = "is a path, which means something else for every job; name a package of the index."
 _URL = re.compile(r"^(\w+\+)?\w+://", re.IGNORECASE)
-_OPTION = re.compile(r"(?P<name>--[a-z-]+|-[a-z])(?:\s*=\s*|\s+|(?<=^-[a-z])(?=\S)|$)(?P<value>.*)", re.DOTALL)
 _PACKAGES = re.compile(r":all:|:none:|\w[\w.-]*(\s*,\s*\w[\w.-]*)*")
-
-DEFAULT, EXTRA, LINKS = "default", "extra", "links"
-_INDEX_OPTIONS = {
-    "-i": DEFAULT, "--index-url": DEFAULT, "--default-index": DEFAULT, "--extra-index-url": EXTRA, "--index": EXTRA,
-    "-f": LINKS, "--find-links": LINKS,
-}  # fmt: skip
-"""What each option does with the package index that it names."""
 
 _KEPT = {"--no-index": "", "--only-binary": "packages", "--no-binary": "packages"}
 """The options that the installer reads in the file, and what they take."""
 
 _FLAGS = {"--require-hashes", "--pre", "--prefer-binary"}
-_FILE_OPTIONS = {"-r", "--requirement", "-c", "--constraint"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,29 +108,24 @@ class InstallPlan:
         plan.options = ["--no-deps"] if directions.exact else []
         kept = []
         for line in text.splitlines():
-            if not line.startswith("-"):
-                kept.append(line)
-                continue
-            _, whole = next(logical_lines(line), (0, ""))
-            if not plan._takes(whole, installs):
+            option = next((Option.of(whole) for _, whole in logical_lines(line)), None)
+            if option is None or not plan._takes(option, installs):
                 kept.append(line)
         if len(kept) < len(text.splitlines()):
             plan.lines = "".join(f"{line}\n" for line in kept)
         return plan
 
-    def _takes(self, line: str, installs: Installs) -> bool:
+    def _takes(self, option: Option, installs: Installs) -> bool:
         """Note an option, unless the installer is to read it in the file."""
-        option = _OPTION.fullmatch(line)
-        name, value = (option["name"], option["value"]) if option else ("", "")
-        if name in _INDEX_OPTIONS:
-            if found := installs.index(value):
-                self.indexes[_INDEX_OPTIONS[name]].append(found)
-        elif name == "--pre":
+        if option.index_use:
+            if found := installs.index(option.value):
+                self.indexes[option.index_use].append(found)
+        elif option.name == "--pre":
             self.prereleases = True
-        elif name == "--require-hashes":
-            self.options.append(name)
+        elif option.name == "--require-hashes":
+            self.options.append(option.name)
         else:
-            return name == "--prefer-binary"  # which uv does in any case
+            return option.name == "--prefer-binary"  # which uv does in any case
         return True
 
 
@@ -198,8 +193,8 @@ def _shown(line: str) -> str:
 def _problem(line: str, installs: Installs) -> str:
     if "${" in line:
         return "is a variable of the server's environment; write its value."
-    if line.startswith("-"):
-        return _option_problem(line, installs)
+    if option := Option.of(line):
+        return _option_problem(option, installs)
     bare = _HASHES.sub("", line)
     try:
         requirement = Requirement(bare)
@@ -243,27 +238,20 @@ def _separated(rest: str) -> str:
     return f" {rest.lstrip()}" if rest.strip() else ""
 
 
-def _option_problem(line: str, installs: Installs) -> str:
-    option = _OPTION.fullmatch(line)
-    name, value = (option["name"], option["value"].strip()) if option else ("", "")
-    if name in _INDEX_OPTIONS:
+def _option_problem(option: Option, installs: Installs) -> str:
+    name, value = option
+    if option.index_use:
         return _index_problem(value, installs)
     if name in _FLAGS and not value:
         return ""
     if name in _KEPT and (_PACKAGES.fullmatch(value) if _KEPT[name] else not value):
         return ""
-    if name in _FILE_OPTIONS:
+    if name in FILE_OPTIONS:
         return (
             "is an option that names another file, and the server reads requirements.txt alone: put the lines of that "
             "file into it."
         )
     return "is an option; only packages are allowed, such as tensorflow==2.21.0."
-
-
-def is_index_option(line: str) -> bool:
-    """Whether a line names a package index."""
-    option = _OPTION.fullmatch(line)
-    return option is not None and option["name"] in _INDEX_OPTIONS
 
 
 def _index_problem(value: str, installs: Installs) -> str:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import (
     BrokenContract,
-    InvalidJob,
     JobConflict,
     JobNotFound,
     NoSavedModel,
@@ -26,13 +25,13 @@ from airflow_provider_jobapi.services.jobapi.client import Client, Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request, Storage
 from airflow_provider_jobapi.services.jobapi.results import find_model, find_work
+from airflow_provider_jobapi.services.jobapi.submit_checks import check_known, check_resume, check_supported
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from airflow_provider_jobapi.services.retry import Retry
-from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, TrainingJob
-from airflow_provider_jobapi.training.job_features import check_features, used_features
+from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.job_features import used_features
 from airflow_provider_jobapi.training.job_file import JobFile, check_input_count
 from airflow_provider_jobapi.training.logs import LogChunk
-from airflow_provider_jobapi.training.requirement_text import check_known
 from airflow_provider_jobapi.training.status import JobStatus
 
 if TYPE_CHECKING:
@@ -317,14 +316,13 @@ class JobApiService:
 
         storage = self.storage()
         storage.limits.check(job_file)
-        check_features(job_file, storage.features)
-        if REQUIREMENTS_NAME in sources:
-            with sources[REQUIREMENTS_NAME].open(lambda _: None) as file:
-                check_known(file.read().decode("utf-8", "replace"), storage.features)
+        check_known(job_file, sources, storage)
         if cycle and CHECKPOINTS not in storage.features:
             self._log.info(NO_CHECKPOINTS)
         if not sources:
             return
+        if job_file.job.resume_from:
+            check_resume(self._client, contract.submit(job_id, job_file, cycle))
         title = f"Uploading the files of job {job_id}"
         upload(self._open(storage), job_file.directory(job_id), sources, self._retry, self._log, title, self._meters)
 
@@ -346,27 +344,6 @@ class JobApiService:
         if ended is None:
             raise BrokenContract(f"The status of job {_job_id(handle)} has no finish time; pass a version.")
         return str(max(1, int(ended.timestamp())))
-
-
-def check_supported(job: TrainingJob) -> None:
-    """Refuse what a jobAPI server cannot do: a job without a script, several nodes, service options.
-
-    :raises InvalidJob: naming the field.
-    """
-    other = "choose the connection of another service"
-    if not job.program:
-        raise InvalidJob(f"script is missing: a jobAPI server runs a script; give one, or {other}.", field="script")
-    if job.nodes > 1:
-        raise InvalidJob(
-            f"nodes is {job.nodes}, and a jobAPI server runs a job on one machine; set nodes to 1, or {other}.",
-            field="nodes",
-        )
-    if job.service_options:
-        raise InvalidJob(
-            f"service_options has {min(job.service_options)!r}, and a jobAPI server has no options; remove it, or "
-            f"{other}.",
-            field="service_options",
-        )
 
 
 def s3_store(connection: JobApiConnection, storage: Storage) -> ObjectStore:
