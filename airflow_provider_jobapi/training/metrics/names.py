@@ -58,7 +58,7 @@ NO_METRICS = _these(
     scale scaling scaler factor factors smoothing tolerance tol function fn func type name kind reduction
     decay steps epochs batches iters iterations rounds episodes timesteps estimator window budget quota
     request requests response host address file files page line col download upload cache queue checkpoint
-    save saved logging
+    save saved logging progress done complete completed utilization util
     hparam hparams config cfg arg args setting settings option options flags hyperparameter hyperparameters
     """
 )
@@ -67,10 +67,14 @@ NO_METRICS = _these(
 BOUNDS = _these(
     """
     max min target goal base init initial expected required desired baseline coef coefs coeff coefficient
-    alpha beta beta1 beta2 betas gamma lambda eps epsilon
+    alpha beta beta1 beta2 betas gamma lambda eps epsilon pretrained sota reference published paper human chance
+    dummy previous prev forward backward fwd bwd
     """
 )
-"""Words of settings, which count as measured only in a line that names its step."""
+"""Words of settings and of what others measured, which count only beside a metric's, in a line that names its step."""
+
+PENALTIES = _these("l1 l2 huber quantile reg regularization regularizer regularisation penalty penalties lasso ridge")
+"""Words of losses that are mostly settings: ``l2: 0.01`` is one, ``l2=0.01`` beside ``loss=0.5`` is measured."""
 
 PLACES = frozenset({"step", "steps", "epoch", "iteration", "iter", "batch", "round", "globalstep", "global_step"})
 """Names that say where a training is."""
@@ -96,7 +100,7 @@ _BETWEEN = frozenset({"with", "of", "at", "in", "on", "for", "to", "by", "from"}
 """Words with which no name begins: what stands before them belongs to it."""
 
 _AROUND = MODIFIERS | BOUNDS | {"s"}
-_ALL = METRICS | LIKELY_METRICS | COMPANIONS | NO_METRICS | BOUNDS | PLACES | MODIFIERS
+_ALL = METRICS | PENALTIES | LIKELY_METRICS | COMPANIONS | NO_METRICS | BOUNDS | PLACES | MODIFIERS
 _SURE = re.compile(r".*(?:loss|accuracy|acc)|loss(?:es|.)?[0-9]{0,3}")
 _ASIDE = re.compile(r" \([^()]{0,60}\)")
 _FILE = re.compile(r"\.(?:py|cc|cpp|cu|c|h|hpp|rs|java|scala|js|json|ya?ml|txt|csv|h5|keras|pt|pth|ckpt|bin|log)\b")
@@ -135,6 +139,8 @@ def kind_of(name: str) -> Kind:
     if words & NO_METRICS or _FILE.search(lowered):
         return Kind.NONE
     known = _metric_of(_words(_ASIDE.sub("", name)) if "(" in name else words)
+    if known is Kind.UNKNOWN and words & PLACES:
+        return Kind.NONE
     if not words & BOUNDS:
         return known
     return Kind.UNKNOWN if known in (Kind.METRIC, Kind.LIKELY) else Kind.NONE
@@ -143,7 +149,7 @@ def kind_of(name: str) -> Kind:
 def _metric_of(words: frozenset[str]) -> Kind:
     if words & METRICS or any(_SURE.fullmatch(word) for word in words):
         return Kind.METRIC
-    if words & COMPANIONS:
+    if words & COMPANIONS or (words and words <= PENALTIES):
         return Kind.COMPANION
     return Kind.LIKELY if words & LIKELY_METRICS and words != {"r"} else Kind.UNKNOWN
 

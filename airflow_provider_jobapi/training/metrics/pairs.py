@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT, Kind, is_phrase, kind_of
+from airflow_provider_jobapi.training.metrics.positions import PHASE, phase_of
 
 NUMBER = r"[-+]?(?:(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?|(?i:nan|inf(?:inity)?))"
 _DIGITS = r"[-+]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?"
@@ -18,7 +19,7 @@ VALUE = rf"(?:(?P<done>\d{{1,12}})\s?/\s?(?P<of>\d{{1,12}})(?![\w.]*\w)|(?P<numb
 """A number as programs print it: plain, as a percentage, or a fraction."""
 
 _SCALAR = re.compile(
-    rf"(?:np\.|numpy\.|torch\.|jnp\.)?(?:float(?:16|32|64)?|double|tensor|Tensor|array|Array|scalar|Decimal)"
+    rf"(?:np\.|numpy\.|torch\.|jnp\.|tf\.)?(?:float(?:16|32|64)?|double|tensor|Tensor|array|Array|scalar|Decimal)"
     rf"\(\s?'?({NUMBER})'?(?:,[^()]{{0,120}}(?:\([^()]{{0,60}}\))?[^()]{{0,60}})?\)"
 )
 """A number in the repr of a scalar: ``np.float64(0.5)``, ``tensor(0.5, device='cuda:0')``."""
@@ -26,7 +27,7 @@ _SCALAR = re.compile(
 _WORD = r"[^\W\d][\w./'^*%+-]{0,99}(?:@[\d.]{1,8}(?:[:-][\d.]{1,8}(?=[ :=]))?)?"
 _END = r"(?=[ \t;|)\]}>]|,(?!\s?[-+.]?\d)|\.(?:\s|$)|$)"
 _PAIR = re.compile(
-    rf"(?P<name>{_WORD}(?: {_WORD}| \([\w .-]{{1,30}}\)){{0,7}})(?P<by>:[ \t]?|[ \t]?=[ \t]?|[ \t])"
+    rf"(?P<name>{_WORD}(?: {_WORD}| \([\w .-]{{1,30}}\)){{0,7}})(?P<by>[ \t]?[:=][ \t]?|[ \t])"
     rf"{VALUE}(?:\s?(?:\+/-|±|\+)\s?{_DIGITS})?(?:\s?dB)?{_END}(?P<beside>[ \t]?\([^()]{{0,60}}\))?"
 )
 _TIGHT = re.compile(
@@ -47,6 +48,11 @@ _NEXT = re.compile(r"\t|,\s|,$| - |\||; ?|$")
 _SEPARATORS = re.compile(r"(?:[\s,;:|*•·=>()\[\]{}–—━╸╺█─│┃]|-(?=[\s>-]|$)|[./](?=\s|$)){1,400}")
 _LABEL = re.compile(r"(?!\w*(?i:error|warning|exception|usage)\b)[^\W\d][\w-]{0,30}(?: #?\d{1,9})?:[ \t](?=[^\W\d])")
 """A word before a name: ``done: loss 0.5``, ``Fold 1: loss 0.5``."""
+
+_LOOP = re.compile(rf"(?i){PHASE}:\s")
+"""A label that names a loop: ``Train: loss 0.5 | Valid: loss 0.6``."""
+_TAG = re.compile(rf"(?i)[\[(<]({PHASE})[\])>]:?\s{{1,8}}(?=[^\W\d])")
+"""The same in brackets: ``[train] loss: 0.5``."""
 
 _CALL = re.compile(r"[\w\]`]\(")
 _QUOTED = re.compile(r"(?<!\w)(?:\"[^\"]*\"|`[^`]*`|'[^']*'(?!\w))|“[^“”]*”")
@@ -93,6 +99,7 @@ def find_pairs(text: str, *, placed: bool = False) -> tuple[list[Pair], bool]:
     """
     line = unwrapped(text)
     line = _without_calls(_QUOTED.sub("~", line) if any(quote in line for quote in "\"'`“") else line)
+    line = _TAG.sub("\t\\1: ", line) if any(bracket in line for bracket in "[(<") else line
     found, closed = _in_turn(line)
     if "=" in line:
         names = {pair.name.split()[-1] for pair in found}
@@ -104,6 +111,7 @@ def _in_turn(line: str) -> tuple[list[Pair], bool]:
     """Read pair after pair; where a sentence comes between, the pairs of its segment are none."""
     found: list[Pair] = []
     segment: list[Pair] = []
+    loop = ""
     closed, position, end = True, 0, len(line)
     while position < end:
         gap = _SEPARATORS.match(line, position)
@@ -116,7 +124,7 @@ def _in_turn(line: str) -> tuple[list[Pair], bool]:
         pair = _PAIR.match(line, position)
         read = None if pair is None else _read(pair)
         if pair is not None and read is not None:
-            segment.append(read)
+            segment.append(_of_loop(loop, read, found + segment) if loop else read)
             position = pair.end()
             continue
         beside = _BESIDE.match(line, position)
@@ -125,11 +133,20 @@ def _in_turn(line: str) -> tuple[list[Pair], bool]:
             continue
         closed, segment = False, []
         if label := _LABEL.match(line, position):
+            loop = phase_of(label[0]) if _LOOP.fullmatch(label[0]) else loop
             position = label.end()
             continue
         following = _NEXT.search(line, position)
         position = max(position + 1, following.start() if following else end)
     return found + segment, closed
+
+
+def _of_loop(loop: str, pair: Pair, before: list[Pair]) -> Pair:
+    """Name a pair by the loop that a label in its line names; one of the training only where its name is taken."""
+    name = pair.name
+    if phase_of(name) or (loop == "train" and all(each.name != name for each in before)):
+        return pair
+    return replace(pair, name=f"{loop} {name}")
 
 
 def _parts(gap: str) -> bool:

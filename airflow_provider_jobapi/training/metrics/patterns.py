@@ -326,7 +326,7 @@ class LinePatterns:
 
 def _is_of_keras(line: str, epoch: re.Match[str]) -> bool:
     rest = line[epoch.end() :].strip()
-    return not rest or rest.startswith("- ")
+    return not rest or (rest.startswith("- ") and readers.has_only_keras_pairs(rest))
 
 
 def _float(digits: str | None) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from math import isclose
 
 _PHASES = {"train": "train", "val": "val", "dev": "val", "test": "test", "eval": "eval"}
 PHASE = r"(?:train(?:ing)?|val(?:id(?:ation)?|idating)?|dev|test(?:ing)?|eval(?:uat(?:ion|ing|e))?)"
@@ -46,6 +47,7 @@ _COUNT = re.compile(
 )
 """The batch of how many, in brackets or with its unit: ``[ 6464/60000]``, ``200/2983 batches``."""
 
+_NUMBER_BEFORE = re.compile(r"(\d{1,12}\.\d{1,12}|\d{1,12}(?=\s?%))\s?(%?)\s?\Z")
 _AFTER = re.compile(r"(?i)\bafter (\d{1,12}) (?:batches|steps|epochs|iterations|rounds|updates|episodes)\b")
 """``loss: 0.5 after 121 batches``."""
 
@@ -121,12 +123,12 @@ def find_place(text: str) -> tuple[Place, str]:
         return Place(step=int(after[1])), _without(text, after)
     if epoch is None and step is None:
         count = _COUNT.search(text)
-        if count is None:
+        if count is None or _is_value(text, count):
             return NOWHERE, text
         return Place(None, None, *_of_count(count)), _without(text, count)
     place = _of(epoch, step)
     rest = _without(text, *(each for each in (epoch, step) if each is not None))
-    if place.batch is None and place.step is None and (count := _COUNT.search(rest)):
+    if place.batch is None and place.step is None and (count := _COUNT.search(rest)) and not _is_value(rest, count):
         rest = _without(rest, count)
         place = Place(place.epoch, place.epochs, *_of_count(count), phase=place.phase)
     return place, rest
@@ -152,6 +154,17 @@ def usable_step(value: object) -> float | None:
     except OverflowError:
         return None
     return step if math.isfinite(step) and abs(step) <= 2.0**53 else None
+
+
+def _is_value(text: str, count: re.Match[str]) -> bool:
+    """Whether a count says again what the number before it says: ``Accuracy: 98.31% (9831/10000)``."""
+    before = _NUMBER_BEFORE.search(text[max(0, count.start() - 30) : count.start()])
+    if before is None:
+        return False
+    done, total = _of_count(count)
+    return before[2] == "%" or (
+        done <= total > 0 and any(isclose(float(before[1]), done / total * by, rel_tol=0.01) for by in (1, 100))
+    )
 
 
 def _of_count(count: re.Match[str]) -> tuple[int, int]:

@@ -78,6 +78,14 @@ _SETTING = re.compile(
     r"|\s*(?i:(?:hyper-?)?param(?:eter)?s?|hparams|arg(?:ument)?s?|config\w*|settings|options|flags|kwargs|command)\s?[:=].*"
 )
 """A line of settings: ``seed=42,``, ``export LOSS=0.5``, ``params: lr=0.1``."""
+_OF_BEFORE = re.compile(
+    r"(?i)[\W_]{0,40}(?:successfully )?(?:(?:re)?load(?:ed|ing)|restor(?:ed|ing)|resum(?:ed|ing)|continuing)\b"
+)
+"""A line that repeats what an earlier training measured: ``Loaded model.pt (epoch 10, loss 0.12)``."""
+_PREDICTION = re.compile(
+    r"""['"](?:label|answer|sequence|token_str|word|entity|entity_group|class|prediction)['"]\s?:\s?['"]"""
+)
+"""A dict of what a model says of one sample: ``{'label': 'POSITIVE', 'score': 0.99}``."""
 _SCORES = re.compile(rf"(\w{{1,60}}): \((?:train=({NUMBER}), )?test=({NUMBER})\)")
 
 
@@ -96,6 +104,13 @@ def read_keras_pairs(text: str) -> Values:
             if kind is not Kind.PLACE and name != "v_num" and (kind is not Kind.NONE or sure):
                 found.append((name, float(pair[2])))
     return found
+
+
+def has_only_keras_pairs(text: str) -> bool:
+    """Whether all pairs of a line are as Keras writes them: a name without blanks, a number without a unit."""
+    parts = [part.strip() for segment in text.split(" - ") for part in _COMMA.split(segment)]
+    pairs = [part for part in parts if ":" in part or "=" in part]
+    return bool(pairs) and all(_KERAS_PAIR.fullmatch(part) for part in pairs)
 
 
 def read_tqdm(bar: re.Match[str], line: Line) -> Found:
@@ -145,7 +160,7 @@ def read_dict(_: re.Match[str], line: Line) -> Found | None:
     if begin < 0:
         return None
     before = line.text[:begin]
-    if is_of_settings(before) or HELPER_MARK in line.text:  # of the helper, but not as it writes
+    if is_of_settings(before) or _PREDICTION.search(line.text) or HELPER_MARK in line.text:  # not as the helper writes
         return Found(closed=False)
     pairs = list(dict_pairs(line.text[begin:]))
     place, words = find_place(without_gaps(before))
@@ -215,7 +230,7 @@ def read_table(_: re.Match[str], line: Line) -> Found | None:
 
 def read_pairs(_: re.Match[str], line: Line) -> Found:
     """Pairs of a name and a number, however they are written."""
-    if _SETTING.fullmatch(line.text):
+    if _SETTING.fullmatch(line.text) or _OF_BEFORE.match(line.text):
         return Found(closed=False)
     text = without_gaps(line.text)
     lead = _LEAD.match(text)
@@ -224,6 +239,8 @@ def read_pairs(_: re.Match[str], line: Line) -> Found:
     kept = chosen(pairs, placed=bool(place), closed=closed)
     if closed and not place and len(pairs) == 1:
         kept = kept or [pair for pair in pairs if _is_best(pair)]
+    if closed and not kept and place.epoch is not None and len(pairs) > 1:
+        kept = [pair for pair in pairs if kind_of(pair.name) is Kind.UNKNOWN and not pair.whole]
     first = _FIRST.match(rest) if kept and not lead else None
     phase = place.phase or phase_of(lead["word"] if lead else first[1] if first else "")
     return Found(as_values(kept), place, phase=phase, written=kept[0].by if kept else "", closed=closed)
