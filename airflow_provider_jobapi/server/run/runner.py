@@ -321,13 +321,14 @@ class Runner:
             work=tree_size(job.directory / "work") if end.keeps_work else None,
             checkpoints=left,
         )
+        if left is None:  # only now: a server that was killed before stores the model again, with links to them
+            checkpoints.remove(job.directory)
         self._engine.forget(PlacementRequest.of(job))
         self._registry.checkpoints.collect(job.key.client_id)
 
     def _settle(self, job: Job, state: JobState) -> tuple[int | None, str]:
         """Leave the last whole checkpoints of a job for the next one; returns their bytes, and a sentence about it."""
         if state is JobState.SUCCESSFUL and not job.job_file.job.keep_checkpoints:
-            checkpoints.remove(job.directory)
             return None, ""
         size = checkpoints.settle(job.directory, resumed=self._registry.get(*job.key).resumed is not None)
         if size is None:

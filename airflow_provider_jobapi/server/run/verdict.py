@@ -101,7 +101,8 @@ def _end_of_record(job: Job, record: dict[str, Any], storage: ClientStorage, kep
     if model is None:
         return _without_model(job, kept, known)
     message = model.message if model.whole else f"{model.message}{_where_files_stay(job, kept)}"
-    return Verdict(JobState.SUCCESSFUL, None, message, model=model.content, keeps_work=not model.whole, **known)
+    known |= {"keeps_work": not model.whole, "notice": model.left_out}
+    return Verdict(JobState.SUCCESSFUL, None, message, model=model.content, **known)
 
 
 def _without_model(job: Job, kept: timedelta, known: dict[str, Any]) -> Verdict:

@@ -54,7 +54,7 @@ def keep_written(job: Job) -> Written | None:
         remove_tree(home / ".cache")
     unread: list[str] = []
     try:
-        with WorkFolder(home) as work:
+        with WorkFolder(job.directory) as work:
             files = _results(work, job.directory / "inputs", unread)
     except OSError:
         return None
@@ -109,7 +109,7 @@ def listing(directory: Path) -> WorkListing | None:
         left_out += 1
 
     try:
-        with WorkFolder(directory / "work") as work:
+        with WorkFolder(directory) as work:
             for path, status in work.walk(hidden=True, skipped=skipped):
                 if work.owns(status) and _is_portable(path):
                     files.append((path, status.st_size))
@@ -127,7 +127,7 @@ def open_file(directory: Path, path: str) -> int:
     :raises UnknownFile: when there is no such file.
     """
     try:
-        with WorkFolder(directory / "work") as work, work.open(check_path(path)) as handle:
+        with WorkFolder(directory) as work, work.open(check_path(path)) as handle:
             return os.dup(handle)
     except (OSError, ValueError):
         raise UnknownFile(path) from None

@@ -102,21 +102,25 @@ class Leftovers:
             self._storages.of(key.client_id).count(connection, -size)
 
     def sweep(self, client_id: str) -> None:
-        """Count the work folders that are there, as after an update, and remove those that were not to stay.
+        """Count the work folders that are there, as after an update, and remove what was not to stay.
 
         Call it before :meth:`ClientStorage.sweep`, which sums up what the client uses.
         """
-        query = select(jobs.c.job_id, jobs.c.state, jobs.c.work).where(
+        query = select(jobs.c.job_id, jobs.c.state, jobs.c.work, jobs.c.checkpoints).where(
             jobs.c.client_id == client_id, jobs.c.state.in_(ENDED), jobs.c.deleted.is_(None)
         )
         with self._database.read() as connection:
             rows = connection.execute(query).all()
         sizes: list[tuple[JobKey, int]] = []
         for row in rows:
-            work = layout.job_directory(self._settings.root, client_id, row.job_id) / "work"
-            if not work.exists() or layout.is_running(work.parent):
+            home = layout.job_directory(self._settings.root, client_id, row.job_id)
+            work, state = home / "work", home / "state"
+            if layout.is_running(home):
                 continue
-            if row.work is not None:
+            if row.state == JobState.SUCCESSFUL.value and row.checkpoints is None and state.exists():
+                layout.remove_tree(state)
+                layout.remove_tree(home / "last-checkpoints")
+            if not work.exists() or row.work is not None:
                 continue
             if row.state == JobState.SUCCESSFUL.value:
                 layout.remove_tree(work)

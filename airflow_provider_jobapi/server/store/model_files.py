@@ -22,7 +22,7 @@ from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.object_batch import ObjectBatch
 from airflow_provider_jobapi.server.store.object_keys import check_key
 from airflow_provider_jobapi.server.store.objects import ClientStorage, StoredObject
-from airflow_provider_jobapi.server.store.work_folder import Entry, Unreadable, WorkFolder
+from airflow_provider_jobapi.server.store.work_folder import Contents, Entry, Unreadable, WithoutBytes, WorkFolder
 from airflow_provider_jobapi.training.model import (
     HEAD_BYTES,
     MOST_FILES,
@@ -69,11 +69,13 @@ class StoredModel:
     :ivar content: What the job's row records of it.
     :ivar message: Sentences about it.
     :ivar whole: Whether all of ``MODEL_DIR`` was stored; False where only the SavedModel could be.
+    :ivar left_out: A sentence about what it has besides that has no bytes, which is in the message, too.
     """
 
     content: dict[str, Any]
     message: str
     whole: bool = True
+    left_out: str = ""
 
 
 @dataclass(slots=True)
@@ -83,6 +85,7 @@ class _Found:
     :ivar choice: The SavedModel, and ``saved`` its files.
     :ivar folder: The folder of ``MODEL_DIR``, and ``whole`` its files.
     :ivar refused: Why what else lies in ``MODEL_DIR`` cannot be stored, beside a SavedModel that can.
+    :ivar left_out: What the model has besides that has no bytes.
     """
 
     choice: ModelChoice | None
@@ -90,6 +93,7 @@ class _Found:
     saved: list[Entry] = field(default_factory=list)
     whole: list[Entry] = field(default_factory=list)
     refused: str = ""
+    left_out: list[WithoutBytes] = field(default_factory=list)
 
 
 def store_model(job: Job, storage: ClientStorage) -> StoredModel | None:
@@ -99,7 +103,7 @@ def store_model(job: Job, storage: ClientStorage) -> StoredModel | None:
     :raises OSError: when the machine fails; a repetition may succeed.
     """
     try:
-        with WorkFolder(job.directory / "work") as work:
+        with WorkFolder(job.directory) as work:
             found = _find(work, job)
             if found.choice is None and not found.whole:
                 return None
@@ -134,11 +138,14 @@ def _find(work: WorkFolder, job: Job) -> _Found:
     inputs, folder = job.directory / "inputs", directory_of_model(job)
     found = _Found(_choose(work, inputs, folder), folder)
     if found.choice is not None:
-        found.saved = _saved_model(work, found.choice.path)
+        found.saved, found.left_out = _saved_model(work, found.choice.path)
     try:
-        found.whole = _whole(work, folder, inputs)
+        _find_whole(work, found, inputs)
         if not found.whole and (own := _folder_in_env(job)):
-            found.folder, found.whole = own, _whole(work, own, inputs)
+            found.folder = own
+            _find_whole(work, found, inputs)
+        if found.choice is None and not found.whole and found.left_out:
+            raise _unreadable(found.left_out[0], "MODEL_DIR")
     except ModelNotStored as error:
         if found.choice is None:
             raise
@@ -155,31 +162,38 @@ def _choose(work: WorkFolder, inputs: Path, folder: str) -> ModelChoice | None:
     return choose(markers, folder)
 
 
-def _saved_model(work: WorkFolder, folder: str) -> list[Entry]:
+def _saved_model(work: WorkFolder, folder: str) -> Contents:
     paths = [*_OWN_FILES, *_OWN_FOLDERS] if folder == "." else [folder]
-    return sorted((entry for path in paths for entry in _files(work, path, "the SavedModel")), key=_path)
+    parts = [_contents(work, path, "the SavedModel") for path in paths]
+    files = sorted((entry for part in parts for entry in part.files), key=_path)
+    return Contents(files, [each for part in parts for each in part.left_out])
 
 
-def _whole(work: WorkFolder, folder: str, inputs: Path) -> list[Entry]:
-    """The files of ``MODEL_DIR``; none where it holds nothing but inputs that the job has not changed."""
-    files = _files(work, folder, "MODEL_DIR")
-    if (inputs / folder).is_dir() and all(work.is_input(entry.real, inputs) for entry in files):
-        return []
-    return files
+def _find_whole(work: WorkFolder, found: _Found, inputs: Path) -> None:
+    """Find the files of ``MODEL_DIR``; none where it holds nothing but inputs that the job has not changed."""
+    files, left_out = _contents(work, found.folder, "MODEL_DIR")
+    if not ((inputs / found.folder).is_dir() and all(work.is_input(entry.real, inputs) for entry in files)):
+        found.whole = files
+    known = {each.path for each in found.left_out}
+    found.left_out += [each for each in left_out if each.path not in known]
 
 
-def _files(work: WorkFolder, path: str, where: str) -> list[Entry]:
+def _contents(work: WorkFolder, path: str, where: str) -> Contents:
     """The files of a model.
 
-    :raises ModelNotStored: when something in it is neither a file nor a directory, or it has too many files.
+    :raises ModelNotStored: when something in it cannot be read or leads elsewhere, or it has too many files.
     """
     try:
         return work.files(path, MOST_FILES)
     except Unreadable as error:
-        advice = "a model can have files only, so copy the file there, or remove it"
-        if "more than" in error.how:
-            advice = "pack the files into an archive, such as model.tar"
-        raise ModelNotStored(Reason.MODEL_UNREADABLE, f"{error.path!r} in {where} {error.how}; {advice}.") from None
+        raise _unreadable(error, where) from None
+
+
+def _unreadable(error: Unreadable, where: str) -> ModelNotStored:
+    advice = "a model can have files only, so copy the file there, or remove it"
+    if "more than" in error.how:
+        advice = "pack the files into an archive, such as model.tar"
+    return ModelNotStored(Reason.MODEL_UNREADABLE, f"{error.path!r} in {where} {error.how}; {advice}.")
 
 
 def _store_found(work: WorkFolder, found: _Found, job: Job, storage: ClientStorage) -> StoredModel:
@@ -199,9 +213,9 @@ def _store_found(work: WorkFolder, found: _Found, job: Job, storage: ClientStora
         whole = stored.view(found.whole, found.folder) if rest and not found.refused else None
         message = _sentence_of_saved_model(found, main, rest)
     content = main | {"path": main["root"]} | ({} if whole is None else {"whole": whole})
-    # A name that is not UTF-8 comes from Python with characters that no database takes.
-    message = message.encode("utf-8", "replace").decode()
-    return StoredModel(model_listing.record(job.directory, content), message, whole=not found.refused)
+    left_out = _printable(_sentence_of_left_out(found.left_out))
+    message = _printable(f"{message} {left_out}".rstrip())
+    return StoredModel(model_listing.record(job.directory, content), message, not found.refused, left_out)
 
 
 class _Stored:
@@ -275,6 +289,18 @@ class _Stored:
 
 def _path(entry: Entry) -> str:
     return entry.path
+
+
+def _printable(text: str) -> str:
+    """A text that a database takes: a name that is not UTF-8 comes from Python with characters that none does."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _sentence_of_left_out(left_out: Sequence[WithoutBytes]) -> str:
+    if not left_out:
+        return ""
+    more = f", and {len(left_out) - 1:,} more like it" if len(left_out) > 1 else ""
+    return f"Left out of the model, since it has no bytes: {left_out[0]}{more}."
 
 
 def _amount(sizes: Sequence[int]) -> str:

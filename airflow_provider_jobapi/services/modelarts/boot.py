@@ -23,8 +23,9 @@ import threading
 
 try:
     import boot_checkpoints
+    import boot_work_folder
 except ImportError:  # in the package
-    from airflow_provider_jobapi.services.modelarts import boot_checkpoints
+    from airflow_provider_jobapi.services.modelarts import boot_checkpoints, boot_work_folder
 
 JOB = "jobapi_job.json"
 """Beside this file: the job's id, its script or its code, its environment variables, and its run time in seconds."""
@@ -32,18 +33,14 @@ JOB = "jobapi_job.json"
 FILES = "jobapi_files.json"
 """Below ``train_url``: every file that is kept, with size, SHA-256 and modification time, and the name of MODEL_DIR."""
 
-MOST_FILES, HEAD_BYTES = 100000, 512
-"""The most files of one model; the first bytes of a file that tell its kind. As in ``training/model.py``."""
+HEAD_BYTES = 512
+"""The first bytes of a file that tell its kind, as in ``training/model.py``."""
 
 MOST_HEADS = 100
 """Files whose first bytes are listed: those nearest to the top."""
 
 NOT_KEPT = 74
 """The exit code of a job that succeeded and whose model cannot be kept; EX_IOERR of sysexits.h."""
-
-MARKERS = ("saved_model.pb", "saved_model.pbtxt")
-OWN = MARKERS + ("assets", "assets.extra", "fingerprint.pb", "keras_metadata.pb", "variables")
-"""What belongs to a SavedModel in the working directory itself."""
 
 TIME_OVER = 124
 """The exit code after completion_time, the same as that of the command ``timeout``."""
@@ -79,7 +76,9 @@ def main(arguments):
     if code != TIME_OVER and _is_first():
         _warn_of_event_files(work)
     if code == 0 and "train_url" in given and _is_first():
-        code = _keep(Left(work, os.path.basename(model), data, [job["script"]] + code_files), given["train_url"])
+        own = [job["script"]] + code_files
+        left = boot_work_folder.WorkFolder(work, os.path.basename(model), data, own, kept.folder)
+        code = _keep(left, given["train_url"])
     if code == 0 and not job.get("keep_checkpoints"):
         kept.remove()
     return code
@@ -210,118 +209,21 @@ def _is_first():
     return os.environ.get("VC_TASK_INDEX", os.environ.get("DLS_TASK_INDEX", "0")) == "0"
 
 
-class NotKept(Exception):
-    """Something in the model that cannot be kept; the text is a sentence about it."""
-
-
-class Left(object):
-    """What a script left in its working directory.
-
-    :ivar model: The name of the folder that MODEL_DIR named.
-    :ivar code: The paths of the script and of the other code.
-    """
-
-    def __init__(self, work, model, data, code):
-        self.work, self.model, self.data, self.code = work, model, data, set(code)
-
-    def saved_models(self):
-        """Return the files of every folder that is a SavedModel, by their path.
-
-        :raises NotKept: as for :meth:`files`.
-        """
-        found = {}
-        for folder, _, names in os.walk(self.work):
-            if any(name in MARKERS and not os.path.islink(os.path.join(folder, name)) for name in names):
-                root = os.path.relpath(folder, self.work)
-                for path in OWN if root == os.curdir else [root]:
-                    found.update(self.files(path, "the SavedModel"))
-        return found
-
-    def files(self, start, where):
-        """Return the files at or below a path, those behind links as well, but no data; by their path.
-
-        :param where: What they belong to, for the error.
-        :raises NotKept: if something there is neither a file nor a folder.
-        """
-        found, waiting = {}, [(start, os.path.join(self.work, start), ())]
-        while waiting:
-            path, place, above = waiting.pop()
-            if not os.path.lexists(place) or (os.path.islink(place) and self._is_data(os.path.realpath(place))):
-                continue
-            real, problem = self._real(path, place, above)
-            if problem:
-                raise NotKept(_sentence(path, where, problem))
-            if os.path.isdir(real):
-                names = _listed(path, where, real)
-                waiting += [(os.path.join(path, name), os.path.join(real, name), above + (real,)) for name in names]
-            else:
-                found[path] = real
-            if len(found) > MOST_FILES:
-                raise NotKept(_sentence(path, where, "is one of more than {:,} files".format(MOST_FILES)))
-        return found
-
-    def _real(self, path, place, above):
-        """Return the file or folder itself, for a link what it leads to, and what is wrong with it."""
-        real, problem = os.path.realpath(place), ""
-        if not os.path.exists(real):
-            problem = "is a link to what is not there"
-        elif not _is_below(real, self.work):
-            problem = "is a link that leads out of the working directory"
-        elif any(_is_below(folder, real) for folder in above):
-            problem = "is a link to a folder that holds it"
-        elif not os.path.isdir(real) and not os.path.isfile(real):
-            problem = "is no regular file"
-        elif not _is_utf8(path):
-            problem = "has a name that is not UTF-8"
-        return real, problem
-
-    def others(self, kept):
-        """Return all further files of the script; linked data is none of them."""
-        found = []
-        for folder, _, names in os.walk(self.work):
-            for path in [os.path.join(folder, name) for name in names if os.path.basename(folder) != "__pycache__"]:
-                relative = os.path.relpath(path, self.work)
-                known = relative in kept or relative in self.code or os.path.islink(path)
-                if os.path.isfile(path) and not known:
-                    found.append(path)
-        return found
-
-    def _is_data(self, real):
-        return self.data is not None and _is_below(real, self.data)
-
-
-def _listed(path, where, folder):
-    try:
-        return os.listdir(folder)
-    except EnvironmentError as error:
-        why = error.strerror
-    raise NotKept(_sentence(path, where, "cannot be read: {}".format(why)))
-
-
-def _sentence(path, where, how):
-    advice = "a model can have files only, so copy the file there, or remove it"
-    if "UTF-8" in how:
-        advice = "give it another name"
-    if "more than" in how:
-        advice = "pack the files into an archive, such as model.tar"
-    return "The job succeeded, but {} in {} {}; {}.".format(_quoted(path), where, how, advice)
-
-
-def _is_below(path, folder):
-    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
 def _keep(left, train_url):
     """Copy all of MODEL_DIR, and every SavedModel elsewhere, to the output folder; return the job's exit code."""
     kept = {}
     try:
         kept = left.saved_models()
         kept.update(left.files(left.model, "MODEL_DIR"))
-    except NotKept as error:
+    except boot_work_folder.NotKept as error:
         print(error)
         if not kept:
             return NOT_KEPT
         print("Only the SavedModel is kept.")
+    if left.left_out:
+        print(left.sentence_of_left_out(kept))
+        if not kept:
+            return NOT_KEPT
     _warn_of_others(left, kept)
     stage = tempfile.mkdtemp(prefix="output-") if _is_remote(train_url) else train_url
     files = [_copied(path, kept[path], stage) for path in sorted(kept)]
@@ -353,7 +255,7 @@ def _warn_of_others(left, kept):
         text = "{} of the script's files ({} bytes) are not in MODEL_DIR and are lost with this machine, such as {}. "
         text += "Write what you need into MODEL_DIR, or copy it to OBS in the script."
         size = sum(os.path.getsize(path) for path in others)
-        print(text.format(len(others), size, _quoted(os.path.relpath(others[0], left.work))))
+        print(text.format(len(others), size, boot_work_folder.quoted(os.path.relpath(others[0], left.work))))
 
 
 def _warn_of_event_files(work):
@@ -363,25 +265,10 @@ def _warn_of_event_files(work):
             if not os.path.islink(path):  # else it is data
                 text = (
                     "Event files of TensorBoard, such as {}, are not read on ModelArts and give no curves: print the "
+                    "metrics, or use jobapi_metrics."
                 )
-                print((text + "metrics, or use jobapi_metrics.").format(_quoted(os.path.relpath(path, work))))
+                print(text.format(boot_work_folder.quoted(os.path.relpath(path, work))))
                 return
-
-
-def _is_utf8(path):
-    try:
-        path.encode("utf-8") if isinstance(path, type("")) else path.decode("utf-8")
-    except UnicodeError:
-        return False
-    return True
-
-
-def _quoted(path):
-    """Return a name that every encoding of the log can write."""
-    try:
-        return json.dumps(path)
-    except UnicodeError:  # Python 2, for a name that is not UTF-8
-        return repr(path)
 
 
 def _sha256(path):

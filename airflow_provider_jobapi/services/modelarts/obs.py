@@ -20,7 +20,7 @@ from airflow_provider_jobapi.services import settings
 from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files.models import read_listing
 from airflow_provider_jobapi.services.files.stores import ObjectStore, S3Access, S3Store, StoredObject
-from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_work_folder
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.training.model import PREFERRED, FoundFile, ModelKind, choose, is_marker, kind_of
 
@@ -161,7 +161,7 @@ class _Output:
         """Return the files of a folder as a model."""
         paths = self.below(root)
         if root == "." and self.listed:  # beside it in the output folder is MODEL_DIR
-            paths = {path for path in paths if path.partition("/")[0] in boot.OWN}
+            paths = {path for path in paths if path.partition("/")[0] in boot_work_folder.OWN}
         begin = "" if root in paths else _begin(root)
         files = [self._file(path, path.removeprefix(begin), compute_hashes=compute_hashes) for path in sorted(paths)]
         return ModelInObs(kind.value, "." if root in paths else root, read_listing(files, kind.value))

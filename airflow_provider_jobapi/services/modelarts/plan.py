@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source, measure
-from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements, boot_work_folder
 from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.services.modelarts.obs import KEEPER
 from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
@@ -37,7 +37,7 @@ LONGEST_SLUG = 27
 
 _BESIDE_BOOT = {
     Path(module.__file__ or "").name: Path(module.__file__ or "")
-    for module in (boot_checkpoints, checkpoint_formats, checkpoint_rules)
+    for module in (boot_checkpoints, boot_work_folder, checkpoint_formats, checkpoint_rules)
 }
 """The modules that the boot file imports."""
 

@@ -147,15 +147,12 @@ def test_a_link_to_what_is_not_the_jobs_is_not_read(leave, tmp_path, way):
     assert left.stored() == ["train.py"]
 
 
-@pytest.mark.parametrize("kind", ["link", "linked folder", "pipe"])
-def test_a_model_with_anything_but_files_cannot_be_stored(leave, kind):
+@pytest.mark.parametrize("kind", ["link", "linked folder"])
+def test_a_model_with_links_to_other_files_cannot_be_stored(leave, kind):
     left = leave()
     left.model("model")
     place = left.work / "model" / "variables" / "odd"
-    if kind == "pipe":
-        os.mkfifo(place)
-    else:
-        place.symlink_to("/etc" if kind == "linked folder" else "/etc/passwd")
+    place.symlink_to("/etc" if kind == "linked folder" else "/etc/passwd")
     with pytest.raises(ModelNotStored, match="'model/variables/odd' in the SavedModel is ") as caught:
         left.store()
     assert caught.value.reason == "ModelUnreadable"

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements, boot_work_folder
 from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
+from tests.harness.model_folders import MODEL_FOLDERS, PRELUDE
 from tests.harness.packages import write_wheel
 
 MODEL = """
@@ -38,7 +39,7 @@ class Container:
         for folder in (self.code, self.data, self.output):
             folder.mkdir()
         shutil.copyfile(boot.__file__, self.code / "modelarts_boot.py")
-        for module in (boot_checkpoints, boot_requirements, checkpoint_formats, checkpoint_rules):
+        for module in (boot_checkpoints, boot_requirements, boot_work_folder, checkpoint_formats, checkpoint_rules):
             shutil.copy(module.__file__, self.code)
         (self.data / ".keep").touch()
 
@@ -214,42 +215,60 @@ def test_a_file_in_place_of_the_model_directory_is_kept(container: Container) ->
     assert (container.kept(), (container.output / "model").read_text()) == (["jobapi_files.json", "model"], "weights")
 
 
-UNKEPT = {
-    "os.symlink('/etc/hostname', folder + '/x')": '"model/x" in MODEL_DIR is a link that leads out of the working '
-    "directory; a model can have files only, so copy the file there, or remove it.",
-    "os.symlink('gone', folder + '/x')": '"model/x" in MODEL_DIR is a link to what is not there; a model can have '
-    "files only, so copy the file there, or remove it.",
-    "os.symlink('..', folder + '/x')": '"model/x" in MODEL_DIR is a link to a folder that holds it; a model can have '
-    "files only, so copy the file there, or remove it.",
-    "os.mkfifo(folder + '/x')": '"model/x" in MODEL_DIR is no regular file; a model can have files only, so copy the '
-    "file there, or remove it.",
-    "open(os.path.join(folder.encode(), b'\\xff'), 'w').close()": '"model/\\udcff" in MODEL_DIR has a name that is not '
-    "UTF-8; give it another name.",
-}
+def check_model_folder(container: Container, name: str) -> None:
+    case = MODEL_FOLDERS[name]
+    code, printed = container.run(PRELUDE + case.script)
+    if case.refused:
+        path, how = case.refused
+        said = f"""The job succeeded, but "model/{path}" in MODEL_DIR {how}; a model can have files only, """
+        assert (code, printed) == (boot.NOT_KEPT, f"{said}so copy the file there, or remove it.\n")
+        assert [path for path in container.kept() if boot_checkpoints.FOLDER not in path] == []
+        return
+    assert code == 0, printed
+    kept = container.output / "model"
+    found = {str(each.relative_to(kept)): each.read_text() for each in kept.rglob("*") if each.is_file()}
+    assert found == case.kept
+    if case.left_out:
+        path, how = case.left_out
+        assert f"""Left out of the model, since it has no bytes: "model/{path}" {how}.\n""" in printed
+    else:
+        assert "Left out" not in printed
 
 
-@pytest.mark.parametrize("made", UNKEPT)
-def test_what_cannot_be_kept_fails_the_job_with_a_sentence(container: Container, made: str) -> None:
-    (container.data / "rows.csv").touch()
-    script = "import os\nfolder = os.environ['MODEL_DIR']\nopen(folder + '/a', 'w').close()\n"
-    assert container.run(script + made) == (boot.NOT_KEPT, f"The job succeeded, but {UNKEPT[made]}\n")
-    assert container.kept() == []
+@pytest.mark.parametrize("name", MODEL_FOLDERS)
+def test_what_becomes_of_a_model_folder(container: Container, name: str) -> None:
+    check_model_folder(container, name)
+
+
+@pytest.mark.parametrize("python", other_pythons())
+def test_what_becomes_of_model_folders_with_the_pythons_of_engines(tmp_path: Path, python: str) -> None:
+    for number, name in enumerate(MODEL_FOLDERS):
+        (tmp_path / str(number)).mkdir()
+        check_model_folder(Container(tmp_path / str(number), python), name)
+
+
+def test_a_name_that_is_not_utf_8_cannot_be_kept(container: Container) -> None:
+    made = "open(os.path.join(os.environ['MODEL_DIR'].encode(), b'\\xff'), 'w').close()"
+    assert container.run("import os\n" + made) == (
+        boot.NOT_KEPT,
+        'The job succeeded, but "model/\\udcff" in MODEL_DIR has a name that is not UTF-8; give it another name.\n',
+    )
 
 
 def test_a_saved_model_beside_what_cannot_be_kept(container: Container) -> None:
     code, printed = container.run(
-        "import os\nfolder = os.environ['MODEL_DIR']\nos.makedirs(folder + '/tf')\nos.mkfifo(folder + '/pipe')\n"
-        "open(folder + '/tf/saved_model.pb', 'w').close()"
+        "import os\nfolder = os.environ['MODEL_DIR']\nos.makedirs(folder + '/tf')\n"
+        "os.symlink('/etc/hostname', folder + '/name')\nopen(folder + '/tf/saved_model.pb', 'w').close()"
     )
     assert (code, container.kept()) == (0, ["jobapi_files.json", "model/tf/saved_model.pb"])
-    assert '"model/pipe" in MODEL_DIR is no regular file' in printed
+    assert '"model/name" in MODEL_DIR is a link that leads out of the working directory' in printed
     assert "Only the SavedModel is kept.\n" in printed
 
 
 def test_a_saved_model_that_cannot_be_kept_whole_is_not_kept(container: Container) -> None:
-    code, printed = container.run(MODEL + "os.mkfifo(os.path.join(folder, 'pipe'))")
+    code, printed = container.run(MODEL + "os.symlink('/etc/hostname', os.path.join(folder, 'name'))")
     assert (code, container.kept()) == (boot.NOT_KEPT, [])
-    assert printed.startswith('The job succeeded, but "model/pipe" in the SavedModel is no regular file; ')
+    assert printed.startswith('The job succeeded, but "model/name" in the SavedModel is a link that leads out of ')
 
 
 def test_a_saved_model_in_the_working_directory_beside_other_files(container: Container) -> None:

@@ -15,7 +15,7 @@ import pytest
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files.stores import S3Access, S3Store, StoredObject
-from airflow_provider_jobapi.services.modelarts import boot
+from airflow_provider_jobapi.services.modelarts import boot, boot_work_folder
 from airflow_provider_jobapi.services.modelarts.obs import bucket_and_key, find_model
 from airflow_provider_jobapi.training.model import HEAD_BYTES, MOST_FILES
 from tests.harness.local_store import LocalStore
@@ -207,4 +207,4 @@ def test_an_empty_model_directory_is_no_model(tmp_path: Path) -> None:
 
 
 def test_the_boot_file_keeps_the_bounds_of_a_jobapi() -> None:
-    assert (boot.MOST_FILES, boot.HEAD_BYTES) == (MOST_FILES, HEAD_BYTES)
+    assert (boot_work_folder.MOST_FILES, boot.HEAD_BYTES) == (MOST_FILES, HEAD_BYTES)

@@ -67,7 +67,8 @@ def test_the_files_of_a_folder(installs: bool) -> None:
     assert sorted(found) == sorted(
         [
             *("code/modelarts_boot.py", f"code/{boot.JOB}", "code/train.py", f"code/{requirements}"),
-            *("code/boot_checkpoints.py", "code/checkpoint_formats.py", "code/checkpoint_rules.py"),
+            *("code/boot_checkpoints.py", "code/boot_work_folder.py"),
+            *("code/checkpoint_formats.py", "code/checkpoint_rules.py"),
             *("data/.keep", "data/deep/a.csv", "data/b.csv", "output/.keep"),
         ]
     )
@@ -104,7 +105,8 @@ def test_the_files_of_a_folder_of_code() -> None:
     )
     found = plan.files(made, ID, measure_all(made.files()), installs=True)
     assert sorted(found) == [
-        *("code/boot_checkpoints.py", "code/checkpoint_formats.py", "code/checkpoint_rules.py"),
+        *("code/boot_checkpoints.py", "code/boot_work_folder.py"),
+        *("code/checkpoint_formats.py", "code/checkpoint_rules.py"),
         *("code/jobapi_job.json", "code/modelarts_boot.py", "code/pip-requirements.txt"),
         *("data/.keep", "data/fit.py", "data/nets/run.py", "data/rows.csv", "output/.keep"),
     ]
