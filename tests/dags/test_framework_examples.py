@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The examples of frameworks run as copied: the curves, the model, and a retry that continues.
 
-Those of torch run under ``JOBAPI_TEST_FRAMEWORKS_PYTHON``, where that names a Python, else under this one.
+The example of PyTorch trains with a torch of numpy, and among the tests of frameworks with PyTorch itself. These run
+under ``JOBAPI_TEST_FRAMEWORKS_PYTHON``, where that names a Python, else under this one.
 """
 
 from __future__ import annotations
@@ -11,17 +12,20 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_provider_jobapi.exceptions import JobFailed
 from airflow_provider_jobapi.training.logs import parse_records
 from airflow_provider_jobapi.training.metrics.definitions import Metrics
+from tests.harness.packages import write_wheel
 from tests.harness.python import under
 from tests.harness.tries import Task
 
 EXAMPLES = Path(__file__).parents[2] / "dags"
 ROWS = {f"rows/{file.name}": file.read_text() for file in (EXAMPLES / "rows").glob("*.csv")}
+TORCH_ON_NUMPY = (Path(__file__).parents[1] / "harness" / "torch_on_numpy.py").read_text()
 PYTHON = os.environ.get("JOBAPI_TEST_FRAMEWORKS_PYTHON", sys.executable)
 LOST = "\nsys.exit('The machine is lost.')\n"
 
@@ -34,13 +38,10 @@ def steps_of(log: str) -> dict[str, list[float]]:
     return {name: curve["steps"] for name, curve in metrics.content("")["metrics"].items()}
 
 
-def continued(server, example: str, script: str, argument: str, python: str = "") -> tuple[str, dict]:
+def continued(server, script: str, argument: str, requirements: Any, python: str = "") -> tuple[str, dict]:
     """Train with 3, fail, and let a retry train with 5: the log of the retry, and its result."""
     whole = (EXAMPLES / "scripts" / script).read_text()
     broken = whole + LOST
-    requirements = re.search(
-        r"requirements=[\"\[](.*)[\"\]],$", (EXAMPLES / f"{example}.py").read_text(), re.MULTILINE
-    )[1]
     if python:
         whole, broken, requirements = under(python, whole), under(python, broken), ""
     train = Task(script=broken, env={argument: 3}, requirements=requirements, data_input=ROWS)
@@ -49,6 +50,16 @@ def continued(server, example: str, script: str, argument: str, python: str = ""
     train.parameters |= {"script": whole, "env": {argument: 5}}
     result = train.run()
     return server.job_log(train.job_id), result
+
+
+def requirements_of(example: str) -> str:
+    """The requirements that stand in an example."""
+    return re.search(r"requirements=\"(.*)\",$", (EXAMPLES / f"{example}.py").read_text(), re.MULTILINE)[1]
+
+
+def torch_on_numpy(folder: Path) -> str:
+    """Write a wheel of a torch that is made of numpy; answers the name of its file."""
+    return write_wheel(folder, "torch", version="2.4", requires=["numpy"], module=TORCH_ON_NUMPY)
 
 
 @pytest.mark.slow
@@ -63,8 +74,9 @@ def test_train_sklearn(copied, connected, tmp_path):
     assert len([*tmp_path.glob("models/sklearn/*/network.joblib")]) == 1
 
 
+@pytest.mark.slow
 def test_train_sklearn_continues(connected):
-    log, result = continued(connected, "train_sklearn", "sklearn_digits.py", "EPOCHS")
+    log, result = continued(connected, "sklearn_digits.py", "EPOCHS", requirements_of("train_sklearn"))
     assert "Continues after 3 epochs." in log
     assert steps_of(log) == {"loss": [4, 5], "val_accuracy": [4, 5]}
     assert (result["model_kind"], result["model_unsafe"]) == ("pickle", True)
@@ -82,16 +94,27 @@ def test_train_xgboost(copied, connected, tmp_path):
     assert len([*tmp_path.glob("models/xgboost/*/digits.ubj")]) == 1
 
 
+@pytest.mark.slow
 def test_train_xgboost_continues(connected):
-    log, result = continued(connected, "train_xgboost", "xgboost_digits.py", "ROUNDS")
+    log, result = continued(connected, "xgboost_digits.py", "ROUNDS", requirements_of("train_xgboost"))
     assert "Continues after 3 rounds." in log
     assert steps_of(log)["train-mlogloss"] == [3, 4]
     assert (result["model_kind"], result["model_unsafe"]) == ("xgboost", False)
 
 
-@pytest.mark.frameworks
-def test_train_pytorch(copied, connected, tmp_path):
-    run = copied(python=PYTHON).run("train_pytorch")
+@pytest.fixture(params=["numpy", pytest.param("torch", marks=pytest.mark.frameworks)])
+def with_torch(request):
+    """Whether the example trains with PyTorch itself."""
+    return request.param == "torch"
+
+
+def test_train_pytorch(copied, connected, tmp_path, with_torch):
+    if with_torch:
+        run = copied(python=PYTHON).run("train_pytorch")
+    else:
+        example = copied()
+        wheel = torch_on_numpy(tmp_path / "airflow" / "dags")
+        run = example.run("train_pytorch", {"requirements": [f"./{wheel}"], "data_input": ["rows/*.csv", wheel]})
     assert run.state == "success"
     result = run.xcom("train")
     steps = [*range(1, 11)]
@@ -101,9 +124,9 @@ def test_train_pytorch(copied, connected, tmp_path):
     assert len([*tmp_path.glob("models/pytorch/*/digits.pt")]) == 1
 
 
-@pytest.mark.frameworks
-def test_train_pytorch_continues(connected):
-    log, result = continued(connected, "train_pytorch", "torch_digits.py", "EPOCHS", PYTHON)
+def test_train_pytorch_continues(connected, tmp_path, with_torch):
+    requirements = [] if with_torch else [tmp_path / torch_on_numpy(tmp_path)]
+    log, result = continued(connected, "torch_digits.py", "EPOCHS", requirements, PYTHON if with_torch else "")
     assert "Continues after 3 epochs." in log
     assert steps_of(log) == {"loss": [4, 5], "val_accuracy": [4, 5]}
     assert result["model_kind"] == "torch"
@@ -126,6 +149,6 @@ def test_train_transformers(copied, connected, tmp_path):
 
 @pytest.mark.frameworks
 def test_train_transformers_continues(connected):
-    log, result = continued(connected, "train_transformers", "transformers_digits.py", "EPOCHS", PYTHON)
+    log, result = continued(connected, "transformers_digits.py", "EPOCHS", "", PYTHON)
     assert min(steps_of(log)["loss"]) > 3, "epochs after those of the first job"
     assert result["model_kind"] == "safetensors"
