@@ -22,6 +22,7 @@ _LONGEST_TEXT = 4 * 1024 * 1024
 """Bytes of a file in which paths are looked for."""
 
 _NUMBER = re.compile(r"\d+")
+_VALUE = re.compile(r"\d+\.\d+")
 _SHARD = re.compile(r"^(.*)-(\d{3,})-of-(\d{3,})(.*)$")
 _TF_DATA = re.compile(r"^(.+)\.(?:data-\d+-of-\d+|index|meta)$")
 
@@ -211,8 +212,14 @@ def _pattern(name):
 def _number(name):
     """The number of a name that counts checkpoints: its last one; None without one."""
     stem = re.sub(r"(-\d+-of-\d+.*|\.(?:h5|mp3|mp4|bz2|7z)(?:\.\w+)?)$", "", name)
-    found = _NUMBER.findall(stem)
-    return int(found[-1]) if found else None
+    found = _numbers(stem)
+    return found[-1] if found else None
+
+
+def _numbers(name):
+    """The numbers by which checkpoints are counted, not those of a value such as ``loss=0.25``, if there are others."""
+    found = _NUMBER.findall(_VALUE.sub("", name)) or _NUMBER.findall(name)
+    return [int(each) for each in found]
 
 
 def _compare_units(tree, units, problems):
@@ -224,7 +231,7 @@ def _compare_units(tree, units, problems):
     for members in series.values():
         if len(members) < 2:
             continue
-        members.sort(key=lambda name: [int(part) for part in _NUMBER.findall(name)])
+        members.sort(key=_numbers)
         newest = _shape(tree[members[-1]], members[-1])
         common = set.intersection(*(_shape(tree[name], name) for name in members[:-1]))
         missing = common - newest

@@ -28,6 +28,8 @@ from typing import Any
 
 _NAME_LIMIT = 100
 _NUMBER = re.compile(r"\d+")
+_COUNTED = re.compile(r"(?i)(?:epoch|step|iter(?:ation)?|checkpoint|ckpt)[-_=.]?(\d+)")
+_VALUE = re.compile(r"\d+\.\d+")
 _WRITING = re.compile(
     r"(^|[._-])(tmp|incomplete|in[._-]?progress|tempstate)([._-]|\d|[0-9a-f]{6,}$|$)"
     r"|[._-](temp|part|partial|writing)([._-]?[0-9a-f]{4,}|[._-]\d+)?$|^tmp[a-z0-9_]{8}(\.\w+)?$|~$",
@@ -130,7 +132,7 @@ def latest_checkpoint(folder: str | None = None) -> str | None:
     newest = max(found, key=_written)
     # Where checkpoints are counted, the number says it better: files of an old one may be touched later.
     series = [each for each in found if _NUMBER.sub("#", each.name) == _NUMBER.sub("#", newest.name)]
-    newest = max(series, key=lambda each: [int(part) for part in _NUMBER.findall(each.name)])
+    newest = max(series, key=lambda each: (_counts(each.name), _written(each)))
     return str(newest.with_suffix("") if newest.suffix == ".index" else newest)
 
 
@@ -143,9 +145,16 @@ def _is_whole(path: Path) -> bool:
         return (
             bool(inside) and not any(map(_WRITING.search, inside)) and (not trainer or "trainer_state.json" in inside)
         )
+    if not path.is_file() or not os.access(path, os.R_OK):  # a link to nothing, a FIFO
+        return False
     with path.open("rb") as file:
         head = file.read(4)
         return bool(head) and (head != b"PK\3\4" or zipfile.is_zipfile(file))
+
+
+def _counts(name: str) -> list[int]:
+    """The numbers by which checkpoints are counted, not those of a value such as ``loss=0.25``."""
+    return [int(each) for each in _COUNTED.findall(name) or _NUMBER.findall(_VALUE.sub("", name))]
 
 
 def _written(path: Path) -> float:

@@ -55,6 +55,16 @@ CASES = {
     "a writer's temporary file": (("ckpt-1.pt", "ckpt-2.pt.tmp"), ["ckpt-1.pt"], True),
     "a torn file of a series": (("ckpt-1.pt+", "ckpt-2.pt!"), ["ckpt-1.pt"], True),
     "what belongs to a torn file": (("m-1.pt", "o-1.pt", "m-2.pt", "o-2.pt!"), ["m-1.pt", "o-1.pt"], True),
+    "the same value in two names": (
+        ("epoch=9-loss=0.25.ckpt+", "epoch=10-loss=0.25.ckpt!"),
+        ["epoch=9-loss=0.25.ckpt"],
+        True,
+    ),
+    "a value before the number": (
+        ("0.25-s9/a", "0.25-s9/b", "0.05-s10/a"),
+        ["0.25-s9/a", "0.25-s9/b"],
+        True,
+    ),
     "a torn file of its own": (("latest.weights.h5!", "training_metadata.json+"), ["training_metadata.json"], False),
     "the only one of a series": (("ckpt-1.pt!",), [], False),
     "Trainer, killed before its last file": (

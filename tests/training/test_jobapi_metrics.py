@@ -174,6 +174,9 @@ def touch(folder: Path, name: str, when: int, content: bytes = b"x") -> None:
         (["ckpt-1.index", "ckpt-1.data-00000-of-00001", "ckpt-2.data-00000-of-00001", "checkpoint"], "ckpt-1"),
         (["epoch=1-step=4.ckpt", "last.ckpt"], "last.ckpt"),
         (["latest.weights.h5", "training_metadata.json"], "latest.weights.h5"),
+        (["loss=0.25-epoch=9.ckpt", "loss=0.05-epoch=10.ckpt"], "loss=0.05-epoch=10.ckpt"),
+        (["w.9-0.25.h5", "w.10-0.05.h5"], "w.10-0.05.h5"),
+        (["best_0.81.pt", "best_0.79.pt"], "best_0.79.pt"),
         (["a.tmp", ".hidden"], None),
     ],
 )
@@ -186,6 +189,13 @@ def test_the_latest_checkpoint_is_the_newest_whole_one(tmp_path, monkeypatch, fi
     assert jobapi_metrics.latest_checkpoint(str(tmp_path)) == expected
     monkeypatch.setenv("CHECKPOINT_DIR", str(tmp_path))
     assert jobapi_metrics.latest_checkpoint() == expected
+
+
+def test_a_link_to_nothing_and_a_fifo_are_no_checkpoints(tmp_path):
+    touch(tmp_path, "epoch-1.pt", 1000)
+    (tmp_path / "last.ckpt").symlink_to("gone.ckpt")
+    os.mkfifo(tmp_path / "epoch-2.pt")
+    assert jobapi_metrics.latest_checkpoint(str(tmp_path)) == str(tmp_path / "epoch-1.pt")
 
 
 def test_an_archive_without_its_end_is_no_checkpoint(tmp_path):
