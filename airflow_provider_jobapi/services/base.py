@@ -69,16 +69,18 @@ class Model:
         :class:`~airflow_provider_jobapi.training.model.ModelKind`.
     :ivar files: Its files.
     :ivar root: Its folder, relative to the job's working directory; empty where the service does not say.
+    :ivar unsafe: Whether the service, which has seen the files, says that to load it can run code in them.
     """
 
     kind: str
     files: tuple[ModelFile, ...]
     root: str = ""
+    unsafe: bool = False
 
     @property
     def unsafe_to_load(self) -> bool:
         """Whether to load the model can run code that is in its files, as with a pickle."""
-        return unsafe_to_load(self.kind, _found(self.files))
+        return self.unsafe or unsafe_to_load(self.kind, _found(self.files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,13 @@ class FetchedModel:
     :ivar location: Its directory, as a URI.
     :ivar files: Its files.
     :ivar kind: What it is, as in :class:`Model`; told by the names of the files where a service does not say.
+    :ivar unsafe: As in :class:`Model`.
     """
 
     location: str
     files: tuple[ModelFile, ...]
     kind: str = ""
+    unsafe: bool = False
 
     def __post_init__(self) -> None:
         """Tell the kind by the files, where it is not given."""
@@ -102,7 +106,7 @@ class FetchedModel:
     @property
     def unsafe_to_load(self) -> bool:
         """Whether to load the model can run code that is in its files, as with a pickle."""
-        return unsafe_to_load(self.kind, _found(self.files))
+        return self.unsafe or unsafe_to_load(self.kind, _found(self.files))
 
     @property
     def sha256(self) -> str | None:

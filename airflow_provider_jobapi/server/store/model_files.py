@@ -201,7 +201,7 @@ def _store_found(work: WorkFolder, found: _Found, job: Job, storage: ClientStora
     if found.choice is None:
         stored.add(found.whole)
         main, whole = stored.view(found.whole, found.folder), None
-        message = _sentence(main, stored.unsafe(main))
+        message = _sentence(main)
     else:
         stored.add(found.saved)
         main = stored.view(found.saved, found.choice.path, ModelKind.SAVED_MODEL)
@@ -259,20 +259,15 @@ class _Stored:
         if len(files) == 1 and files[0].path == root:
             root = "."
         below = "" if root == "." else f"{root}/"
-        listed = []
+        listed: list[dict[str, Any]] = []
         for entry in files:
             stored = self.objects[entry.path]
             path = entry.path.removeprefix(below)
             listed.append({"path": path, "size": stored.size, "sha256": stored.sha256, "key": stored.key})
-        kind = kind or kind_of(self._facts(listed))
-        return {"kind": kind.value, "root": root, "prefix": f"{self._prefix}/{below}".rstrip("/"), "files": listed}
-
-    def unsafe(self, view: dict[str, Any]) -> bool:
-        """Whether to load a model can run code that is in its files."""
-        return unsafe_to_load(view["kind"], self._facts(view["files"]))
-
-    def _facts(self, listed: list[dict[str, Any]]) -> list[FoundFile]:
-        return [FoundFile(each["path"], each["size"], self._heads[each["key"]]) for each in listed]
+        facts = [FoundFile(each["path"], each["size"], self._heads[each["key"]]) for each in listed]
+        kind = kind or kind_of(facts)
+        view = {"kind": kind.value, "root": root, "prefix": f"{self._prefix}/{below}".rstrip("/"), "files": listed}
+        return view | ({"unsafe": True} if unsafe_to_load(kind.value, facts) else {})
 
     def _one(self, entry: Entry, key: str, batch: ObjectBatch) -> StoredObject:
         try:
@@ -308,11 +303,11 @@ def _amount(sizes: Sequence[int]) -> str:
     return f"{files}, {size_text(sum(sizes))}"
 
 
-def _sentence(view: dict[str, Any], unsafe: bool) -> str:
+def _sentence(view: dict[str, Any]) -> str:
     amount = _amount([file["size"] for file in view["files"]])
     root = view["files"][0]["path"] if view["root"] == "." else view["root"]
     text = f"The model is {root}, of the kind {view['kind']} ({amount})."
-    return f"{text} To load it can run code that is in its files." if unsafe else text
+    return f"{text} To load it can run code that is in its files." if "unsafe" in view else text
 
 
 def _sentence_of_saved_model(found: _Found, view: dict[str, Any], rest: Sequence[Entry]) -> str:

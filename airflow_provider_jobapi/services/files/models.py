@@ -19,6 +19,7 @@ from airflow_provider_jobapi.services.files.transfers import Meters, download, r
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job_file import check_path
 from airflow_provider_jobapi.training.model import MARKERS, MOST_FILES, ModelKind
+from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 SAVED_MODEL = ModelKind.SAVED_MODEL.value
 """The kind of a model whose service names none; it holds a ``saved_model.pb``."""
@@ -103,11 +104,14 @@ def check_kind(job_id: str, wanted: str | None, kind: str = SAVED_MODEL) -> None
         )
 
 
-def no_model(job_id: str, more: str = "") -> NoSavedModel:
-    """The error of a job that wrote no model.
+def no_model(job_id: str, more: str = "", status: JobStatus | None = None) -> NoSavedModel:
+    """The error of a job without a model.
 
     :param more: A sentence about the service, or about what else the job left.
+    :param status: Its status, where it is known: a job that failed may have written a model that was not stored.
     """
+    if status is not None and status.status in {JobState.FAILED, JobState.STOPPED}:
+        return NoSavedModel(f"There is no model to fetch: {status.describe()} {more}".rstrip())
     return NoSavedModel(
         f"Job {job_id} wrote no model: let the script write it, of whatever kind, into the directory that the "
         f"environment variable MODEL_DIR names, such as model.export(os.environ['MODEL_DIR']). {more}".rstrip()

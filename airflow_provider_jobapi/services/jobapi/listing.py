@@ -43,6 +43,11 @@ class ListingPage:
         return root[:1024] if isinstance(root, str) else ""
 
     @property
+    def unsafe(self) -> bool:
+        """Whether the service says that to load the model can run code that is in its files."""
+        return self.content.get("unsafe") is True
+
+    @property
     def left_out(self) -> int:
         """How many entries are not listed."""
         count = self.content.get("leftOut")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob, JobNotFound
+from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob, JobNotFound, NoSavedModel, TrainingError
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.base import KeptWork, Model, ModelFile
 from airflow_provider_jobapi.services.jobapi import contract
@@ -14,6 +14,9 @@ from airflow_provider_jobapi.services.jobapi.client import Client
 from airflow_provider_jobapi.services.jobapi.contract import Request
 from airflow_provider_jobapi.services.jobapi.listing import ListingPage, read_model, read_work
 from airflow_provider_jobapi.training.model import MOST_FILES, ModelKind
+from airflow_provider_jobapi.training.status import JobState
+
+_FETCH_WORK = "`jobapi model get --work {} DESTINATION`"
 
 
 def find_model(client: Client, job_id: str, kind: str | None = None) -> tuple[Model, dict[ModelFile, str]] | None:
@@ -30,7 +33,22 @@ def find_model(client: Client, job_id: str, kind: str | None = None) -> tuple[Mo
     if any(page.kind != pages[0].kind for page in pages):
         raise BrokenContract("The service names several kinds of one model; nothing was fetched.")
     keys = read_listing((file for page in pages for file in page.files), named)
-    return Model(named, tuple(keys), pages[0].root), keys
+    return Model(named, tuple(keys), pages[0].root, pages[0].unsafe), keys
+
+
+def no_model(client: Client, job_id: str) -> NoSavedModel:
+    """The error of a job without a model: why there is none, and what else it left."""
+    from airflow_provider_jobapi.services.files import models
+
+    try:
+        status = contract.read_status(client.send(contract.status(job_id)), job_id)
+        kept = find_work(client, job_id)
+    except TrainingError:
+        return models.no_model(job_id)
+    fetch = _FETCH_WORK.format(job_id)
+    said = status.status is not JobState.SUCCESSFUL and fetch in status.message
+    more = f"{kept.sentence()}: {fetch} fetches them." if kept and kept.files and not said else ""
+    return models.no_model(job_id, more, status)
 
 
 def find_work(client: Client, job_id: str) -> KeptWork | None:

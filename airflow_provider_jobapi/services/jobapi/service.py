@@ -24,7 +24,7 @@ from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.client import Client, Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request, Storage
-from airflow_provider_jobapi.services.jobapi.results import find_model, find_work
+from airflow_provider_jobapi.services.jobapi.results import find_model, find_work, no_model
 from airflow_provider_jobapi.services.jobapi.submit_checks import check_known, check_resume, check_supported
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from airflow_provider_jobapi.services.retry import Retry
@@ -202,16 +202,17 @@ class JobApiService:
         :raises JobConflict: when the job has not ended, or another model is there.
         """
         from airflow_provider_jobapi.services.files.destinations import destination_of
-        from airflow_provider_jobapi.services.files.models import check_kind, fetch, no_model
+        from airflow_provider_jobapi.services.files.models import check_kind, fetch
 
         job_id = _job_id(handle)
         found = find_model(self._client, job_id, kind)
         if found is None:
-            raise no_model(job_id, self._what_else(job_id))
+            raise no_model(self._client, job_id)
         model, keys = found
         check_kind(job_id, kind, model.kind)
         place = destination_of(destination, self._version(handle) if version is None else str(version))
-        return fetch(job_id, keys, place, self._store, self._retry, self._log, self._meters, model.kind)
+        fetched = fetch(job_id, keys, place, self._store, self._retry, self._log, self._meters, model.kind)
+        return replace(fetched, unsafe=model.unsafe)
 
     def work(self, handle: Handle) -> KeptWork | None:
         """Return what the job has left in its working directory; None where it is gone or empty.
@@ -248,16 +249,6 @@ class JobApiService:
         keys = {file: file.path for file in kept.files}
         what = "working directory"
         return fetch(job_id, keys, place, lambda: store, self._retry, self._log, self._meters, what=what)
-
-    def _what_else(self, job_id: str) -> str:
-        """A sentence about the working directory of a job without a model; empty where nothing is known about it."""
-        try:
-            kept = find_work(self._client, job_id)
-        except TrainingError:
-            return ""
-        if kept is None or not kept.files:
-            return ""
-        return f"{kept.sentence()}: `jobapi model get --work {job_id} DESTINATION` fetches them."
 
     def follower(self, handle: Handle) -> JobApiFollower:
         """Return a follower of this job for the triggerer."""

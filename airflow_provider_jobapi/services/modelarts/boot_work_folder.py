@@ -14,6 +14,9 @@ import stat
 MOST_FILES = 100000
 """The most files of one model, as in ``training/model.py``."""
 
+UNKEPT = "The job succeeded, but"
+"""The beginning of the log's last line where a model cannot be kept."""
+
 MARKERS = ("saved_model.pb", "saved_model.pbtxt")
 OWN = MARKERS + ("assets", "assets.extra", "fingerprint.pb", "keras_metadata.pb", "variables")
 """What belongs to a SavedModel in the working directory itself."""
@@ -151,7 +154,7 @@ def _sentence(path, where, how):
         advice = "give it another name"
     if "more than" in how:
         advice = "pack the files into an archive, such as model.tar"
-    return "The job succeeded, but {} in {} {}; {}.".format(quoted(path), where, how, advice)
+    return "{} {} in {} {}; {}.".format(UNKEPT, quoted(path), where, how, advice)
 
 
 def _is_utf8(path):

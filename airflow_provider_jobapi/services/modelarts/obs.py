@@ -22,7 +22,15 @@ from airflow_provider_jobapi.services.files.models import read_listing
 from airflow_provider_jobapi.services.files.stores import ObjectStore, S3Access, S3Store, StoredObject
 from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_work_folder
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
-from airflow_provider_jobapi.training.model import PREFERRED, FoundFile, ModelKind, choose, is_marker, kind_of
+from airflow_provider_jobapi.training.model import (
+    PREFERRED,
+    FoundFile,
+    ModelKind,
+    choose,
+    is_marker,
+    kind_of,
+    unsafe_to_load,
+)
 
 KEEPER = ".keep"
 """An empty object in a folder; a folder exists in OBS only while an object is in it."""
@@ -67,11 +75,13 @@ class ModelInObs:
 
     :ivar root: Its folder there; ``"."`` for the output folder itself.
     :ivar keys: The key of each of its files.
+    :ivar unsafe: Whether to load it can run code that is in its files, by their first bytes.
     """
 
     kind: str
     root: str
     keys: dict[ModelFile, str]
+    unsafe: bool
 
 
 def find_model(
@@ -164,7 +174,8 @@ class _Output:
             paths = {path for path in paths if path.partition("/")[0] in boot_work_folder.OWN}
         begin = "" if root in paths else _begin(root)
         files = [self._file(path, path.removeprefix(begin), compute_hashes=compute_hashes) for path in sorted(paths)]
-        return ModelInObs(kind.value, "." if root in paths else root, read_listing(files, kind.value))
+        unsafe = unsafe_to_load(kind.value, self._found(paths, root))
+        return ModelInObs(kind.value, "." if root in paths else root, read_listing(files, kind.value), unsafe)
 
     def _file(self, path: str, inside: str, *, compute_hashes: bool) -> dict[str, Any]:
         each = self.objects[path]

@@ -26,6 +26,7 @@ from airflow_provider_jobapi.services.files import tombstones
 from airflow_provider_jobapi.services.modelarts import boot
 from airflow_provider_jobapi.services.modelarts import plan as plans
 from airflow_provider_jobapi.services.modelarts.api_session import Mask, session_of
+from airflow_provider_jobapi.services.modelarts.boot_work_folder import UNKEPT
 from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, Catalogue, CustomImage, Flavor
 from airflow_provider_jobapi.services.modelarts.checkpoints import Handover
 from airflow_provider_jobapi.services.modelarts.client import DEFAULT_SEARCH, ModelArtsClient, SearchLimits, check_same
@@ -218,7 +219,7 @@ class ModelArtsService:
     def model(self, handle: Handle) -> Model | None:
         """Return the model that the job wrote; None if it wrote none. Hashes that OBS does not know are None."""
         found = self._find_model(handle, compute_hashes=False)[1]
-        return None if found is None else Model(found.kind, tuple(found.keys), found.root)
+        return None if found is None else Model(found.kind, tuple(found.keys), found.root, found.unsafe)
 
     def fetch_model(
         self, handle: Handle, destination: Any, version: str | int | None = None, kind: str | None = None
@@ -235,10 +236,15 @@ class ModelArtsService:
         ended = self._end_time(handle)
         store, found = self._find_model(handle, kind)
         if found is None:
-            raise no_model(job_id, "On ModelArts, files outside of MODEL_DIR are lost with the job's machine.")
+            more = "On ModelArts, files outside of MODEL_DIR are lost with the job's machine."
+            status = self.status(handle)
+            if status.status is JobState.FAILED:  # the boot file may have said why
+                more = next((line for line in self.last_lines(handle, END_LINES) if UNKEPT in line), more)
+            raise no_model(job_id, more, status)
         check_kind(job_id, kind, found.kind)
         target = destination_of(destination, ended if version is None else str(version))
-        return fetch(job_id, found.keys, target, lambda: store, self._retry, self._log, self._meters, found.kind)
+        fetched = fetch(job_id, found.keys, target, lambda: store, self._retry, self._log, self._meters, found.kind)
+        return replace(fetched, unsafe=found.unsafe)
 
     def follower(self, handle: Handle) -> LogFollower:
         """Return a follower of this job for the triggerer."""

@@ -45,6 +45,7 @@ def test_all_of_the_model_folder_is_the_model(leave, kind, files):
     assert left.stored() == sorted([*(f"model/{path}" for path in files), "train.py"])
     assert stored.message.startswith(f"The model is model, of the kind {kind} ({len(files)} file")
     assert ("To load it can run code" in stored.message) is (kind in {"torch", "pickle", "mlflow"})
+    assert stored.content.get("unsafe") is (True if kind in {"torch", "pickle", "mlflow"} else None)
     assert left.store().content == stored.content
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ def test_a_working_directory_is_fetched(
     assert kept is not None
     assert kept.until is not None
     assert kept.until > datetime.now(UTC)
-    with pytest.raises(NoSavedModel, match=rf"wrote no model: .* `jobapi model get --work {handle['job_id']} DEST"):
+    why = "wrote no model: " if code == 0 else r"no model to fetch: Job .* failed: NonZeroExit, exit code 3\."
+    with pytest.raises(NoSavedModel, match=rf"{why}.* `jobapi model get --work {handle['job_id']} DEST"):
         asking.fetch_model(handle, tmp_path, "1")
     fetched = asking.fetch_work(handle, tmp_path, "1")
     found = tree(tmp_path / "1")
@@ -115,6 +117,32 @@ def test_there_is_no_working_directory_of_a_job_whose_model_is_stored(
     assert service(jobapi_server).work(both) is None
     with pytest.raises(NoSavedModel, match="is gone, or has no files"):
         service(jobapi_server).fetch_work(both, tmp_path, "1")
+
+
+def test_a_model_that_was_not_stored_is_no_model_that_was_not_written(jobapi_server: Server, tmp_path: Path) -> None:
+    script = "import os; os.symlink('/etc/hostname', os.environ['MODEL_DIR'] + '/x'); open('weights', 'w').close()"
+    handle = run(jobapi_server, script)
+    with pytest.raises(NoSavedModel) as caught:
+        service(jobapi_server).fetch_model(handle, tmp_path, "1")
+    said = str(caught.value)
+    assert said.startswith(f"There is no model to fetch: Job {handle['job_id']} ("), said
+    assert "failed: ModelUnreadable, exit code 0. The job succeeded, but 'model/x' in MODEL_DIR is a link that" in said
+    assert said.count(f"`jobapi model get --work {handle['job_id']} DESTINATION`") == 1
+    assert "wrote no model" not in said
+
+
+def test_what_only_the_server_sees_to_be_unsafe_is_unsafe(jobapi_server: Server, tmp_path: Path) -> None:
+    script = (
+        "import os, pickle; folder = os.environ['MODEL_DIR']; open(folder + '/net.onnx', 'wb').write(b'\x08\x0e:7'); "
+        "pickle.dump([1], open(folder + '/encoder', 'wb'))"
+    )
+    handle = run(jobapi_server, script)
+    asking = service(jobapi_server)
+    found = asking.model(handle)
+    assert found is not None
+    assert (found.kind, found.unsafe_to_load, replace(found, unsafe=False).unsafe_to_load) == ("onnx", True, False)
+    assert asking.fetch_model(handle, tmp_path, "1").unsafe_to_load
+    assert asking.fetch_model(handle, tmp_path, "1").unsafe_to_load, "it is there already"
 
 
 STATUS = {"GET /api/v2/jobs/1": reply({"job_id": "1", "status": "SUCCESSFUL", "finishTime": "2026-11-21T12:00:00Z"})}

@@ -113,6 +113,14 @@ def test_a_job_without_a_model(modelarts_service: ModelArtsService, tmp_path: Pa
         modelarts_service.fetch_model(handle, tmp_path)
 
 
+def test_a_model_that_cannot_be_kept(modelarts_service: ModelArtsService, tmp_path: Path) -> None:
+    script = "import os\nos.symlink('/etc/hostname', os.environ['MODEL_DIR'] + '/x')"
+    handle = modelarts_service.submit(job(script), str(uuid.uuid4())).handle
+    assert ended(modelarts_service, handle).status is JobState.FAILED
+    with pytest.raises(NoSavedModel, match=r'no model to fetch: Job .* failed.*"model/x" in MODEL_DIR is a link that'):
+        modelarts_service.fetch_model(handle, tmp_path)
+
+
 def test_submit_is_idempotent(modelarts_service: ModelArtsService) -> None:
     job_id = str(uuid.uuid4())
     first = modelarts_service.submit(job(), job_id)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
@@ -44,12 +44,15 @@ class Model(BaseModel):
     kind: str = Field(
         description=(
             "`saved_model`, `mlflow`, `safetensors`, `onnx`, `torch`, `keras`, `xgboost`, `lightgbm`, `pickle`, or "
-            "`files` for anything else. To load a `torch` or `pickle` can run code that is in its files"
+            "`files` for anything else"
         )
     )
     root: str = Field(description="its directory, relative to the job's working directory")
     path: str = Field(description="the same, for clients of the first version")
     prefix: str = Field(description="what the keys of its files begin with")
+    unsafe: bool = Field(
+        default=False, description="true, and only then sent, where to load it can run code that is in its files"
+    )
     files: list[ModelFile]
 
 
@@ -111,6 +114,14 @@ def _ended(server: ServerComponents, client: str, job_id: str, what: str) -> Job
     return job
 
 
+def _page_of(job_id: str, what: str, listing: dict[str, Any] | None, after: str | None, limit: int) -> JSONResponse:
+    """Answer with a page of the files that a job left; with null where it left none."""
+    following = None
+    if listing is not None:
+        listing["files"], following = model_listing.page(listing["files"], after, limit)
+    return JSONResponse({"job_id": job_id, what: listing, "next": following})
+
+
 @router.get(
     "/{job_id}/model",
     summary="Get the model of a job",
@@ -135,10 +146,7 @@ def get_model(
     model = job.model and model_listing.read(job.directory, job.model, kind)
     if limit is None:
         return JSONResponse({"job_id": job_id, "model": model})
-    following = None
-    if model is not None:
-        model["files"], following = model_listing.page(model["files"], after, limit)
-    return JSONResponse({"job_id": job_id, "model": model, "next": following})
+    return _page_of(job_id, "model", model, after, limit)
 
 
 @router.get(
@@ -162,18 +170,19 @@ def get_work(
     """List the files that an ended job left in its working directory."""
     job = _ended(server, client, job_id, "working directory")
     found = kept_work.listing(job.directory)
-    if found is None:
-        return JSONResponse({"job_id": job_id, "work": None, "next": None})
-    files, following = model_listing.page([{"path": path, "size": size} for path, size in found.files], after, limit)
     kept = min(server.settings.work_retention, server.settings.retention)
-    work = {
-        "files": files,
-        "count": len(found.files),
-        "size": sum(size for _, size in found.files),
-        "leftOut": found.left_out,
-        "until": write_time(job.kept_from and job.kept_from + kept),
-    }
-    return JSONResponse({"job_id": job_id, "work": work, "next": following})
+    work = (
+        None
+        if found is None
+        else {
+            "files": [{"path": path, "size": size} for path, size in found.files],
+            "count": len(found.files),
+            "size": sum(size for _, size in found.files),
+            "leftOut": found.left_out,
+            "until": write_time(job.kept_from and job.kept_from + kept),
+        }
+    )
+    return _page_of(job_id, "work", work, after, limit)
 
 
 @router.get(
