@@ -73,7 +73,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _STATE = re.compile(r"[\r\x08]+")
 _LEVELS = ("info", "debug", "warning", "notice")
 _LOGGER = re.compile(r"^.{0,100}?\b(?:debug|info|warning|notice)\b[\]):|\s-]{0,8}")
-_HINTS = ("/", "%", "epoch", "remaining", " of ", "jobapi_metrics", "step", "iter", "round", "[", "estimators", "trees")
+_HINTS = ("/", "fold", "%", "epoch", "remaining", " of ", "jobapi_metrics", "step", "iter", "round", "[", "estimators", "trees")
 """One of these is in each line that counts."""
 _TOTALS = ("epochs", "max", "num", "n_", "total", "nb")
 """One of these is in each line that names a total."""
@@ -99,6 +99,8 @@ _EPOCH_AT = re.compile(
     r"(\d{1,9})(?![\d.]*\d|\s{0,3}(?:/|of\b|out of\b))"
 )
 _EPOCH_IN = re.compile(r"\bepoch[\s:=#(\[]{0,6}(\d{1,9})(?![\d.]*\d)")
+_FOLD = re.compile(r"^\W{0,20}fold[\s:=#]{0,3}(\d{1,4})\W{0,20}$")
+"""A title of one of several folds, which does not say of how many."""
 _TIMM = re.compile(r"^train: (\d{1,9}) \[")
 _STEP_AT = re.compile(r"^\W{0,20}(?:global[_ ])?(?:step|iter(?:ation)?)[\s:=#(\[]{0,4}(\d{1,12})(?![\d./])")
 _SAMPLES = re.compile(r"\s{0,2}(?:\]|\(\s{0,2}\d)")
@@ -236,6 +238,8 @@ class LineCounts:
         """The counts of any other line."""
         if count := self._of_libraries(text, lowered):
             return [count]
+        if fold := _FOLD.match(lowered):
+            return [Count("fold", Level.RUN, float(fold[1]), None, Trust.NAMED, ordinal=True, over=False)]
         body = _LOGGER.sub("", lowered) if any(level in lowered for level in _LEVELS) else lowered
         named = _named(body)
         epoch, run = named.get("epoch"), named.get("run")

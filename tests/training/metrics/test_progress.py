@@ -447,6 +447,12 @@ def test_folds_that_are_told_when_they_are_over():
     assert done(*fold, "Fold 1/5 accuracy 0.9", *fold, "Fold 2/5 accuracy 0.9", fold[0]) == 0.5
 
 
+def test_folds_without_their_number_say_nothing():
+    fold = [f"Epoch {epoch}/2 loss 0.5" for epoch in (1, 2)]
+    assert done("--- Fold 1 ---", *fold) is None
+    assert done(*fold, "Fold 2", *fold) is None
+
+
 def test_bars_whose_epoch_is_told_at_its_end():
     epoch = [bar(step, 40) for step in (1, 20, 40)]
     assert done(*epoch, "Epoch 1/4 loss 0.5", *epoch[:2]) == 0.375
