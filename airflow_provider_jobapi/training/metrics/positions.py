@@ -25,7 +25,7 @@ _EPOCH = re.compile(
 
 _STEP = re.compile(
     r"""(?ix)(?<![\w./-]) (?P<word>global[_ ]?step|step|iterations?|iter|iterate|itr|round|num_updates|update
-    |episode|trial|timesteps?|total_timesteps|generation|boosting[ ]round
+    |episode|trial|(?:(?:total|num)_)?timesteps?|generation|boosting[ ]round
     |batch)
     \s{0,4}[:=\#]?\s{0,8}[\[(]?\s{0,12} (?P<step>\d{1,15}) (?:\.0{1,9}(?!\d))? (?:\s?(?:/|of)\s?(?P<steps>\d{1,12}))?
     \s{0,4}[\])]? (?![\w.]*\w|%)"""

@@ -73,7 +73,21 @@ _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _STATE = re.compile(r"[\r\x08]+")
 _LEVELS = ("info", "debug", "warning", "notice")
 _LOGGER = re.compile(r"^.{0,100}?\b(?:debug|info|warning|notice)\b[\]):|\s-]{0,8}")
-_HINTS = ("/", "fold", "%", "epoch", "remaining", " of ", "jobapi_metrics", "step", "iter", "round", "[", "estimators", "trees")
+_HINTS = (
+    "/",
+    "fold",
+    "%",
+    "epoch",
+    "remaining",
+    " of ",
+    "jobapi_metrics",
+    "step",
+    "iter",
+    "round",
+    "[",
+    "estimators",
+    "trees",
+)
 """One of these is in each line that counts."""
 _TOTALS = ("epochs", "max", "num", "n_", "total", "nb")
 """One of these is in each line that names a total."""

@@ -79,14 +79,15 @@ _SETTING = re.compile(
 )
 """A line of settings: ``seed=42,``, ``export LOSS=0.5``, ``params: lr=0.1``."""
 _OF_BEFORE = re.compile(
-    r"(?i)[\W_]{0,40}(?:successfully )?(?:(?:re)?load(?:ed|ing)|restor(?:ed|ing)|resum(?:ed|ing)|continuing)\b"
+    r"(?i)[\W_]{0,40}(?:successfully )?(?:(?:re)?load(?:ed|ing)|restor(?:ed|ing)|resum(?:ed|ing)|continuing"
+    r"|sav(?:ed|ing)(?! dict))\b"
 )
-"""A line that repeats what an earlier training measured: ``Loaded model.pt (epoch 10, loss 0.12)``."""
+"""A line that repeats what was measured before: ``Loaded model.pt (epoch 10, loss 0.12)``."""
 _PREDICTION = re.compile(
     r"""['"](?:label|answer|sequence|token_str|word|entity|entity_group|class|prediction)['"]\s?:\s?['"]"""
 )
 """A dict of what a model says of one sample: ``{'label': 'POSITIVE', 'score': 0.99}``."""
-_SCORES = re.compile(rf"(\w{{1,60}}): \((?:train=({NUMBER}), )?test=({NUMBER})\)")
+_SCORES = re.compile(rf"(\w{{1,60}})(?:: |=)\((?:train=({NUMBER}), )?test=({NUMBER})\)")
 
 
 def read_keras_pairs(text: str) -> Values:
