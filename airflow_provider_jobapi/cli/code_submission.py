@@ -18,7 +18,7 @@ from airflow_provider_jobapi.training.entry_point import refuse_notebook
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.job_file import check_input_count
 from airflow_provider_jobapi.training.requirement_files import requirements_text, script_text
-from airflow_provider_jobapi.training.units import size_text
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 
 def prepare_code(options: argparse.Namespace, say: Callable[[str], None], warn: Callable[[str], None]) -> Prepared:
@@ -62,8 +62,7 @@ def prepare_code(options: argparse.Namespace, say: Callable[[str], None], warn: 
         if warning := code.warning():
             warn(warning)
     if data:
-        count = "1 file" if len(data) == 1 else f"{len(data):,} files"
-        say(f"Its data: {count}, {size_text(sum(sources[path].size for path in data))}.")
+        say(f"Its data: {count_text(len(data), 'file')}, {size_text(sum(sources[path].size for path in data))}.")
     return Prepared(job.job_file(each.as_input() for each in sources.values()), sources, job)
 
 

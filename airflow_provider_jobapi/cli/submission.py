@@ -20,7 +20,7 @@ from airflow_provider_jobapi.training.identity import Content, walk
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME
 from airflow_provider_jobapi.training.job_file import InputFile, JobFile, check_path
 from airflow_provider_jobapi.training.status import JobState
-from airflow_provider_jobapi.training.units import size_text
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.cli.jobs import Jobs
@@ -127,7 +127,7 @@ def _chosen(job_file: JobFile, folder: str, connection: str | None, say: Callabl
     named = job_file.job.inputs
     chosen = found.files if named is None else {file.path: _find(file, found.files, folder) for file in named}
     size = sum(path.stat().st_size for path in chosen.values())
-    files = "1 file" if len(chosen) == 1 else f"{len(chosen):,} files"
+    files = count_text(len(chosen), "file")
     left_out = f"; left out: {_some(found.left_out)}" if found.left_out else ""
     say(f"The job gets {files} of {folder}, {size_text(size)}{left_out}.")
     return chosen

@@ -13,6 +13,7 @@ from airflow_provider_jobapi.hooks.base import DEFAULT_CONN_ID, TrainingHook
 from airflow_provider_jobapi.lineage.mixins import FetchLineage, ServiceJob
 from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.training.model import ModelKind
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -78,8 +79,8 @@ class FetchModelOperator(FetchLineage):
             # The others stay the same at the next try.
             raise AirflowFailException(str(error)) from None
         size = sum(file.size for file in model.files)
-        count = "1 file" if len(model.files) == 1 else f"{len(model.files):,} files"
-        self.log.info(f"The model of the kind {model.kind}, {count} of {size:,} bytes, is at {model.location}.")
+        amount = f"{count_text(len(model.files), 'file')}, {size_text(size)}"
+        self.log.info(f"The model of the kind {model.kind} ({amount}) is at {model.location}.")
         self._lineage_model = model
         record_result(context, result["job_id"], model_facts(model, self.log), of_fetch=True)
         add_model_to_events(self, context, {"data_version": status.data_version} | result, model)

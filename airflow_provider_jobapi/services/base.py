@@ -17,7 +17,7 @@ from airflow_provider_jobapi.training.job_file import InputFile, digest_of
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.model import FoundFile, kind_of, unsafe_to_load
 from airflow_provider_jobapi.training.status import JobStatus
-from airflow_provider_jobapi.training.units import size_text
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 Handle = dict[str, Any]
 """The small JSON-able value by which a service finds a job again. Never holds a secret."""
@@ -130,9 +130,9 @@ class KeptWork:
 
     def sentence(self) -> str:
         """Say what is there, and for how long."""
-        count = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
+        size = size_text(sum(file.size for file in self.files))
         until = "" if self.until is None else f" until {self.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-        return f"Its working directory has {count} ({size_text(sum(file.size for file in self.files))}){until}"
+        return f"Its working directory has {count_text(len(self.files), 'file')} ({size}){until}"
 
 
 def _found(files: Iterable[ModelFile]) -> list[FoundFile]:

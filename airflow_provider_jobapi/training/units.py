@@ -54,13 +54,21 @@ def span_text(span: timedelta) -> str:
         count, rest = divmod(seconds, _UNITS[name])
         if not rest:
             break
-    return f"{count} {name}" if count == 1 else f"{count} {name}s"
+    return count_text(count, name)
+
+
+def count_text(count: int, word: str, words: str = "") -> str:
+    """Format a number of things for people: ``1 file``, ``1,200 files``.
+
+    :param words: The plural, where it is not the word with an ``s``.
+    """
+    return f"{count:,} {word if count == 1 else words or f'{word}s'}"
 
 
 def size_text(size: float) -> str:
     """Format a size in bytes for people: ``1.5 GB``."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
-            return f"{size:.0f} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+            return count_text(round(size), "byte") if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} TB"

@@ -27,7 +27,7 @@ from airflow_provider_jobapi.server.run.supervisor.checkpoint_mirror import PLAC
 from airflow_provider_jobapi.server.run.supervisor.step import MARK
 from airflow_provider_jobapi.server.store.disk import tree_size
 from airflow_provider_jobapi.server.store.layout import remove_tree
-from airflow_provider_jobapi.training.units import size_text
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 _RESCUE_SECONDS = 2.0
 """How long the checkpoints of a job without supervisor may be waited for."""
@@ -56,7 +56,7 @@ class Resumed(NamedTuple):
 
     def notice(self) -> str:
         """The line in the log."""
-        files = "1 file" if self.copied.files == 1 else f"{self.copied.files:,} files"
+        files = count_text(self.copied.files, "file")
         return (
             f"This job continues job {self.job_id}: {files} of its checkpoints ({size_text(self.copied.size)}) are in "
             "CHECKPOINT_DIR."

@@ -16,7 +16,7 @@ from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.server.store.layout import remove_tree
 from airflow_provider_jobapi.server.store.work_folder import WorkFolder
 from airflow_provider_jobapi.training.job_file import check_path
-from airflow_provider_jobapi.training.units import size_text
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 _SHOWN, _SHOWN_CHARACTERS = 5, 100
 """The most files that a sentence names, and the most characters of their paths."""
@@ -37,9 +37,8 @@ class Written:
             return "Its working directory has files that the server cannot read."
         shown = ", ".join(f"{path[:_SHOWN_CHARACTERS]} ({size_text(size)})" for path, size in self.files[:_SHOWN])
         shown += ", …" if len(self.files) > _SHOWN else ""
-        count = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
         total = size_text(sum(size for _, size in self.files))
-        text = f"Its working directory has {count}, {total}: {shown}."
+        text = f"Its working directory has {count_text(len(self.files), 'file')}, {total}: {shown}."
         return text.encode("utf-8", "replace").decode()
 
 

@@ -36,7 +36,7 @@ from airflow_provider_jobapi.training.model import (
     unsafe_to_load,
 )
 from airflow_provider_jobapi.training.status import Reason
-from airflow_provider_jobapi.training.units import size_text
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 NO_MODEL = "The job wrote no model."
 
@@ -299,8 +299,7 @@ def _sentence_of_left_out(left_out: Sequence[WithoutBytes]) -> str:
 
 
 def _amount(sizes: Sequence[int]) -> str:
-    files = "1 file" if len(sizes) == 1 else f"{len(sizes):,} files"
-    return f"{files}, {size_text(sum(sizes))}"
+    return f"{count_text(len(sizes), 'file')}, {size_text(sum(sizes))}"
 
 
 def _sentence(view: dict[str, Any]) -> str:
@@ -312,8 +311,7 @@ def _sentence(view: dict[str, Any]) -> str:
 
 def _sentence_of_saved_model(found: _Found, view: dict[str, Any], rest: Sequence[Entry]) -> str:
     where = "the working directory" if view["root"] == "." else view["root"]
-    size = size_text(sum(file["size"] for file in view["files"]))
-    text = f"The SavedModel is {where} ({len(view['files'])} files, {size})."
+    text = f"The SavedModel is {where} ({_amount([file['size'] for file in view['files']])})."
     if found.refused:
         text += f" What else lies in MODEL_DIR is not stored: {found.refused}"
     elif rest:

@@ -20,7 +20,7 @@ from airflow_provider_jobapi.training.entry_point import (
 )
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, DataPath
 from airflow_provider_jobapi.training.requirement_files import OTHERS, requirements_text, script_text
-from airflow_provider_jobapi.training.units import size_text
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 MOST_BYTES = 500_000_000
 """Bytes of a folder of code; a larger one has data in it, or forgotten models."""
@@ -64,11 +64,10 @@ class Code:
         """What is uploaded and what is left out, in one sentence."""
         if self.wheel:
             return f"the wheel {self.wheel}."
-        count = "1 file" if len(self.files) == 1 else f"{len(self.files):,} files"
         told = [path for path in self.left_out if path.rpartition("/")[2] not in {*NEVER, GITIGNORE, JOBAPIIGNORE}]
         left_out = f"; left out: {_some(told)}" if told else ""
         required = f"; requirements: those of {self.required_by}" if self.required_by else ""
-        return f"{count}, {size_text(self.size)}{required}{left_out}."
+        return f"{count_text(len(self.files), 'file')}, {size_text(self.size)}{required}{left_out}."
 
     def warning(self) -> str:
         """What to do about left-out files that look like secrets, and about requirements; empty where all is well."""

@@ -17,7 +17,7 @@ from airflow_provider_jobapi.services.files.ignored import ENVIRONMENT_MARKS, GI
 from airflow_provider_jobapi.services.files.sources import unreadable
 from airflow_provider_jobapi.training.job import DataPath
 from airflow_provider_jobapi.training.job_file import MOST_INPUTS, check_path
-from airflow_provider_jobapi.training.units import size_text
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 MOST_SEEN = 200_000
 """The most files that are looked at before a folder is refused."""
@@ -72,7 +72,9 @@ class Listing:
             if "/" in path:
                 folders[top := f"{path.split('/', 1)[0]}/"] += size
                 counts[top] += 1
-        named = [f"{name} ({_files(counts[name])}, {size_text(size)})" for name, size in folders.most_common(2)]
+        named = [
+            f"{name} ({count_text(counts[name], 'file')}, {size_text(size)})" for name, size in folders.most_common(2)
+        ]
         files = Counter(self.sizes).most_common(3)
         return ", ".join([*named, *(f"{name} ({size_text(size)})" for name, size in files)])
 
@@ -114,8 +116,8 @@ def list_folder(
     found = lister.found
     if most_bytes is not None and (found.size > most_bytes or len(found.files) > MOST_INPUTS):
         raise InvalidJob(
-            f"{what} has {_files(len(found.files))} and {size_text(found.size)}, and may have {MOST_INPUTS:,} files "
-            f"and {size_text(most_bytes)}. The biggest are {found.biggest()}. {advice}",
+            f"{what} has {count_text(len(found.files), 'file')} and {size_text(found.size)}, and may have "
+            f"{MOST_INPUTS:,} files and {size_text(most_bytes)}. The biggest are {found.biggest()}. {advice}",
             field=_field(what),
         )
     found.files = {path: found.files[path] for path in sorted(found.files)}
@@ -157,10 +159,6 @@ def repository_of(folder: Path) -> Path | None:
     """The root of the git repository that a folder is in."""
     folder = folder.resolve()
     return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), None)
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count:,} files"
 
 
 def _field(what: str) -> str:

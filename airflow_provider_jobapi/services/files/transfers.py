@@ -18,7 +18,7 @@ from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files.sources import OnBytes, Source
 from airflow_provider_jobapi.services.files.stores import ObjectStore, StoredObject
 from airflow_provider_jobapi.services.retry import Retry
-from airflow_provider_jobapi.training.units import size_text
+from airflow_provider_jobapi.training.units import count_text, size_text
 
 THREADS = 8
 """Files that are transferred at a time; their chunks need some tens of megabytes, whatever the files' sizes."""
@@ -148,7 +148,7 @@ class LogMeter:
         """Log the last line, unless the transfer has failed."""
         if done:
             seconds = time.monotonic() - self._started
-            files = "1 file" if self._count == 1 else f"{self._count:,} files"
+            files = count_text(self._count, "file")
             self._log.info(f"{self._title}: {files}, {size_text(self._size)}, done in {seconds:.1f} seconds.")
 
 

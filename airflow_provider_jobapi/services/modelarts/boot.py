@@ -252,10 +252,11 @@ def _warn_of_others(left, kept):
     """Say in the log which files of the script are lost with the machine."""
     others = sorted(left.others(kept))
     if others:
-        text = "{} of the script's files ({} bytes) are not in MODEL_DIR and are lost with this machine, such as {}. "
+        text = "The script's files outside of MODEL_DIR are lost with this machine: {}, {}, such as {}. "
         text += "Write what you need into MODEL_DIR, or copy it to OBS in the script."
-        size = sum(os.path.getsize(path) for path in others)
-        print(text.format(len(others), size, boot_work_folder.quoted(os.path.relpath(others[0], left.work))))
+        count = boot_checkpoints.count_text
+        size = count(sum(os.path.getsize(path) for path in others), "byte")
+        print(text.format(count(len(others), "file"), size, boot_work_folder.quoted(os.path.relpath(others[0], left.work))))
 
 
 def _warn_of_event_files(work):

@@ -36,6 +36,11 @@ _SHARE = 20
 """A copy that took a second is followed by this many without one."""
 
 
+def count_text(count, word):
+    """Format a number of things for people, such as ``1 file``."""
+    return "{:,} {}{}".format(count, word, "" if count == 1 else "s")
+
+
 class Checkpoints(object):
     """The checkpoints of one job.
 
@@ -75,8 +80,8 @@ class Checkpoints(object):
             if checkpoint_rules.names_paths(each["path"], each["size"]):
                 _rewrite(target, each["path"], paths, places, self.folder)
             os.utime(target, (each["modified"], each["modified"]))
-        text = "jobapi: This job continues job {}: {} files of its checkpoints are in CHECKPOINT_DIR."
-        print(text.format(given["job_id"], len(paths)))
+        text = "jobapi: This job continues job {}, whose checkpoints are in CHECKPOINT_DIR ({})."
+        print(text.format(given["job_id"], count_text(len(paths), "file")))
         return True
 
     def start(self):

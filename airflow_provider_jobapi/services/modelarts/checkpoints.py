@@ -26,6 +26,7 @@ from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConne
 from airflow_provider_jobapi.services.modelarts.obs import bucket_and_key
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.units import count_text
 
 _CYCLES = "cycles"
 _LARGEST_LIST = 16 * 1024 * 1024
@@ -142,7 +143,9 @@ class Handover:
         :param output: The job's output folder.
         """
         if (left := self._left) is not None:
-            self._log.info(f"The job continues {len(left.files)} files of checkpoints of job {left.job_id}.")
+            self._log.info(
+                f"The job continues the checkpoints of job {left.job_id} ({count_text(len(left.files), 'file')})."
+            )
             self._retry.call(lambda: left.copy(self._store, data), self._log)
         if self._job.cycle:
             prefix, cycle = self._connection.prefix, self._job.cycle

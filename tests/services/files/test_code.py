@@ -263,7 +263,7 @@ def test_a_folder_that_is_too_large_names_the_biggest(project, write, monkeypatc
         os.truncate(project / path, size)
     sentence = (
         r"has 5 files and 570.0 MB, and may have 10,000 files and 500.0 MB. The biggest are "
-        r"data/ \(2 files, 500.0 MB\), pkg/ \(1 file, 1 bytes\), data/a.bin \(500.0 MB\), model.ckpt \(70.0 MB\), .* "
+        r"data/ \(2 files, 500.0 MB\), pkg/ \(1 file, 1 byte\), data/a.bin \(500.0 MB\), model.ckpt \(70.0 MB\), .* "
         r"Name what the job does not need in .*/project/.jobapiignore, and give data in data_input.$"
     )
     with pytest.raises(InvalidJob, match=sentence) as caught:

@@ -180,7 +180,7 @@ def test_files_that_are_lost_are_named(tmp_path: Path, python: str) -> None:
         ["jobapi_files.json", "model/saved_model.pb", "model/variables/variables.index"],
     )
     assert printed == (
-        "2 of the script's files (6 bytes) are not in MODEL_DIR and are lost with this machine, such as "
+        "The script's files outside of MODEL_DIR are lost with this machine: 2 files, 6 bytes, such as "
         '"a.log". Write what you need into MODEL_DIR, or copy it to OBS in the script.\n'
     )
 
@@ -276,7 +276,7 @@ def test_a_saved_model_in_the_working_directory_beside_other_files(container: Co
     code, printed = container.run(script + "os.mkdir('variables')\nopen('variables/x', 'w').close()")
     assert (code, container.kept()) == (0, ["jobapi_files.json", "saved_model.pb", "variables/x"])
     assert (
-        "1 of the script's files (0 bytes) are not in MODEL_DIR and are lost with this machine, such as \"notes"
+        "The script's files outside of MODEL_DIR are lost with this machine: 1 file, 0 bytes, such as \"notes"
         in printed
     )
 
@@ -445,7 +445,7 @@ def test_whole_checkpoints_reach_the_output_and_the_job_that_continues(tmp_path:
     (second.data / f"{folder}.json").write_text(json.dumps(listed | {"job_id": "the-first"}))
     code, printed = second.run(SAVES, "read")
     assert code == 0, printed
-    assert "jobapi: This job continues job the-first: 1 files" in printed
+    assert "jobapi: This job continues job the-first, whose checkpoints are in CHECKPOINT_DIR (1 file)." in printed
     assert "found step-1.json" in printed
     assert "at HERE/step-1.json" in printed, "the path of the folder now"
     assert [path for path in second.kept() if folder in path] == []

@@ -35,7 +35,7 @@ def test_the_next_job_of_a_cycle_and_one_that_names_it(modelarts_service: ModelA
     assert (status, "found []" in lines) == (JobState.FAILED, True), lines
     _, _, lines = run(modelarts_service, 2, cycle=cycle)
     assert "found ['step-1.json']" in lines, lines
-    assert f"jobapi: This job continues job {first}: 1 files of its checkpoints are in CHECKPOINT_DIR." in lines
+    assert f"jobapi: This job continues job {first}, whose checkpoints are in CHECKPOINT_DIR (1 file)." in lines
     done, status, lines = run(modelarts_service, 0, cycle=cycle)
     assert (status, "found ['step-1.json', 'step-2.json']" in lines) == (JobState.SUCCESSFUL, True), lines
     _, _, lines = run(modelarts_service, 3, resume_from=first)

@@ -92,7 +92,7 @@ def test_a_model_of_another_kind(modelarts_service: ModelArtsService, tmp_path: 
     )
     handle = modelarts_service.submit(job(script), str(uuid.uuid4())).handle
     assert ended(modelarts_service, handle).status is JobState.SUCCESSFUL
-    said = "1 of the script's files (1 bytes) are not in MODEL_DIR and are lost with this machine, such as \"debug.log"
+    said = "The script's files outside of MODEL_DIR are lost with this machine: 1 file, 1 byte, such as \"debug.log"
     assert [line for line in modelarts_service.last_lines(handle, 20) if line.startswith(said)]
     model = modelarts_service.model(handle)
     assert model is not None
