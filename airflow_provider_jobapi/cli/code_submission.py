@@ -42,7 +42,7 @@ def prepare_code(options: argparse.Namespace, say: Callable[[str], None], warn: 
         fields["requirements"] = code.requirements
     if code is not None:
         fields["requirements"] = code.with_wheel(fields.get("requirements", ""))
-    data = expand((_data(each) for each in options.data or ()), "--data")
+    data = expand(_data(each) for each in options.data or ())
     resources = {name: getattr(options, name) for name in ("cpus", "gpus", "memory")}
     job = TrainingJob.of(
         name=options.name or _name(options.script or options.source or options.module),
@@ -58,7 +58,7 @@ def prepare_code(options: argparse.Namespace, say: Callable[[str], None], warn: 
     _refuse_connection(options.connection, [*job.source.values(), *data.values()])
     sources = measure_all(job.files())
     if code is not None:
-        say(f"The job gets of {options.source}: {code.summary()}")
+        say(f"The job gets from {options.source}: {code.summary()}")
         if warning := code.warning():
             warn(warning)
     if data:
@@ -113,7 +113,7 @@ def _name(path: str) -> str:
     """A job's name, made of that of its folder or script."""
     place = Path(path).resolve()
     text = re.sub(r"[^A-Za-z0-9._-]+", "-", place.stem if place.suffix == ".py" else place.name)
-    return re.sub(r"^[^A-Za-z0-9]+", "", text)[:100] or "training"
+    return re.sub(r"^[^A-Za-z0-9]+", "", text)[:100].rstrip("-") or "training"
 
 
 def _refuse_connection(connection: str | None, files: Sequence[Any]) -> None:

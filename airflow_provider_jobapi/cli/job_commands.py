@@ -150,14 +150,17 @@ def _span(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    try:
-        return int(options.run(options))
-    except ServiceUnavailable as error:
-        say(str(error))
-        return UNAVAILABLE
-    except TrainingError as error:
-        say(str(error))
-        return USAGE
+    from airflow_provider_jobapi.training.parameter_names import COMMAND_LINE, spelled, spelling
+
+    with spelling(COMMAND_LINE):
+        try:
+            return int(options.run(options))
+        except ServiceUnavailable as error:
+            say(str(error))
+            return UNAVAILABLE
+        except TrainingError as error:
+            say(spelled(str(error)))
+            return USAGE
 
 
 def _jobs(options: argparse.Namespace) -> Jobs:
@@ -337,6 +340,8 @@ def _follow(
         raise ServiceUnavailable(
             f"{error} Job {job_id} may go on: `jobapi logs -f {job_id}` follows it again."
         ) from None
+    if any(status.message and status.message in line for line in lines):  # the log has said it
+        status = status.model_copy(update={"message": ""})
     say(f"{status.describe()} {advice(status, lines)}".rstrip())
     return exit_code(status)
 

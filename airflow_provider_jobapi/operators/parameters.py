@@ -76,7 +76,6 @@ CONNECTION_HEADERS = frozenset({"oauthClientId", "oauthClientSecret", "oauthToke
 """Headers of the ``trainingClient`` that belong to the connection; ``config`` must not redirect it."""
 
 _BY_HEADER = {spelling: each for each in PARAMETERS for spelling in (each.name, each.header) if spelling}
-_BY_FIELD = {each.field: each.name for each in PARAMETERS if each.field not in {None, each.name}}
 
 
 class Parameters:
@@ -138,6 +137,7 @@ class Parameters:
         :raises InvalidJob: naming the parameter and what is allowed.
         """
         from airflow_provider_jobapi.training.job import TrainingJob
+        from airflow_provider_jobapi.training.parameter_names import spelled
         from airflow_provider_jobapi.training.requirement_files import requirements_text, script_text
 
         own = {None, "script", "source", "data"}
@@ -162,8 +162,7 @@ class Parameters:
         try:
             return TrainingJob.of(**fields)
         except InvalidJob as error:
-            fields_here = re.sub(r"^\w+", lambda found: _BY_FIELD.get(found[0], found[0]), str(error))
-            raise InvalidJob(fields_here, field=error.field) from None
+            raise InvalidJob(spelled(str(error)), field=error.field) from None
 
     @property
     def job_name(self) -> str:

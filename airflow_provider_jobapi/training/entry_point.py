@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.parameter_names import entry, named, setting
 
 USUAL = ("train.py", "main.py", "__main__.py")
 """The files that are run where no entry point is named, the first that there is."""
@@ -82,7 +83,7 @@ def words_of(entry_point: str, field: str = "entry_point") -> tuple[str, ...]:
     path = text.removeprefix("./")
     parts = PurePosixPath(path).parts
     if not path.endswith(".py") or re.match(r"[/-]|python[0-9.]*\s", path) or ".." in parts or not path.isprintable():
-        advice = " Its arguments belong in arguments." if re.search(r"\.py\s|^-m\s*\S+\s", text) else ""
+        advice = f" Its arguments belong in {named('arguments')}." if re.search(r"\.py\s|^-m\s*\S+\s", text) else ""
         raise InvalidJob(f"{field} cannot be {text[:200]!r}: {_FORM}.{advice}", field=field)
     return ("/".join(parts),)
 
@@ -116,7 +117,7 @@ def _usual(files: Collection[str], folder: str) -> str:
     if notebooks and not scripts:
         raise InvalidJob(
             f"entry_point is missing: {folder} has no script, but the notebook {notebooks[0]}: make a script of it "
-            f"with `{convert_notebook(notebooks[0])}`, and name it in entry_point.",
+            f"with `{convert_notebook(notebooks[0])}`, and name it in {named('entry_point')}.",
             field="entry_point",
         )
     there = f", and the folder has {_some(scripts)}" if scripts else ""
@@ -135,6 +136,7 @@ def _some(names: list[str]) -> str:
 def _module_file(module: str, files: Collection[str], folder: str, path: str) -> str | None:
     """The file of a module; None where its top package is not of the folder, but installed."""
     place, top = module.replace(".", "/"), module.split(".", maxsplit=1)[0]
+    chosen = entry("entry_point", f"-m {module}")
     roots = ["", *(f"{root.strip('/').removeprefix('./')}/" for root in path.split(":") if root.strip("./"))]
     for root in roots:
         for name in (f"{root}{place}.py", f"{root}{place}/__main__.py"):
@@ -142,20 +144,19 @@ def _module_file(module: str, files: Collection[str], folder: str, path: str) ->
                 return name
         if f"{root}{place}/__init__.py" in files:
             raise InvalidJob(
-                f"entry_point '-m {module}' is a package without a __main__.py in {folder}: name a module of it, such "
+                f"{chosen} is a package without a __main__.py in {folder}: name a module of it, such "
                 f"as -m {module}.train.",
                 field="entry_point",
             )
-    if f"src/{place}.py" in files or f"src/{place}/__main__.py" in files:
+    if any(f"src/{place}{end}" in files for end in (".py", "/__main__.py", "/__init__.py")):
         raise InvalidJob(
-            f"entry_point '-m {module}' is in {folder}/src, where Python does not look: add "
-            'env_vars={"PYTHONPATH": "src"}.',
+            f"{chosen} is in the folder src of {folder}, where Python does not look: add "
+            f"{setting('env_vars', 'PYTHONPATH', 'src')}.",
             field="entry_point",
         )
     if any(file == f"{root}{top}.py" or file.startswith(f"{root}{top}/") for root in roots for file in files):
         raise InvalidJob(
-            f"entry_point '-m {module}' is not among the files of {folder}: there is neither {place}.py nor "
-            f"{place}/__main__.py.",
+            f"{chosen} is not among the files of {folder}: there is neither {place}.py nor {place}/__main__.py.",
             field="entry_point",
         )
     return None
@@ -195,9 +196,9 @@ def refuse_relative_imports(entry: EntryPoint, text: str, folder_name: str) -> N
         return
     parts = PurePosixPath(entry.file).with_suffix("").parts
     parts = parts if len(parts) > 1 else (folder_name, *parts)
-    advice = f"give entry_point='-m {'.'.join(parts).removesuffix('.__main__')}'"
+    advice = f"give {setting('entry_point', '-m ' + '.'.join(parts).removesuffix('.__main__'))}"
     if not all(part.isidentifier() for part in parts):
-        advice = "give the folders names that Python can import, and entry_point as -m package.module"
+        advice = "give the folders names that Python can import, and name what is run as -m package.module"
     raise InvalidJob(
         f"entry_point {entry.file!r} has a relative import in line {line}, which works only in a module of a package: "
         f"{advice}.",

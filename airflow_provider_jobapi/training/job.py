@@ -26,6 +26,7 @@ from airflow_provider_jobapi.training.job_file import (
     check_path,
     digest_of,
 )
+from airflow_provider_jobapi.training.parameter_names import named
 from airflow_provider_jobapi.training.requirement_text import wheels_of
 from airflow_provider_jobapi.training.validation import (
     NumberAsText,
@@ -193,13 +194,15 @@ class TrainingJob(Strict):
         for name, source in job.data.items():
             _check_file("data", name, source)
             if name in job.source or (job.script is not None and name == job.script_name):
-                raise InvalidJob(f"data[{name!r}] would replace a file of source; give it another name.", field="data")
+                raise InvalidJob(
+                    f"data[{name!r}] would replace a file of {named('source')}; give it another name.", field="data"
+                )
         job = job.model_copy(update={"entry_point": _checked_entry_point(job)})
         for path in wheels_of(job.requirements):
             if path not in job.files():
                 raise InvalidJob(
-                    f"requirements has the wheel {path!r}, which is no file of the job: give the file in data_input or "
-                    "source under this name, or as a Path in a list of requirements.",
+                    f"requirements has the wheel {path!r}, which is no file of the job: give the file in "
+                    f"{named('data')} or {named('source')} under this name.",
                     field="requirements",
                 )
         return job
@@ -324,7 +327,7 @@ def _checked_entry_point(job: TrainingJob) -> str:
         return ""
     if job.source:
         path = next((each.value for each in job.variables() if each.name == "PYTHONPATH"), "")
-        return str(find(job.entry_point, job.source, "source", path))
+        return str(find(job.entry_point, job.source, named("source"), path))
     if job.entry_point and words_of(job.entry_point)[0] != "-m":  # a module may be one that the requirements install
         raise InvalidJob(
             "entry_point needs source, the folder that it is in; a script alone is given as script.",

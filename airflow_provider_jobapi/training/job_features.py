@@ -21,6 +21,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.parameter_names import spelled
 
 SERVER_FEATURES: tuple[str, ...] = ("package-indexes", "requirement-directions", "requirement-wheels")
 """The features of a server that belong to no field of the job file."""
@@ -70,8 +71,8 @@ def check_features(document: BaseModel, known: Collection[str]) -> None:
     for path, feature in used_features(document).items():
         if feature.name not in known:
             raise InvalidJob(
-                f"The server of this connection does not know {feature.parameter}: leave it out, or have the server "
-                "updated.",
+                f"The server of this connection does not know {spelled(feature.parameter)}: leave it out, or have the "
+                "server updated.",
                 field=path,
             )
 

@@ -18,6 +18,7 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.job import DataPath
 from airflow_provider_jobapi.training.lock_files import UvLock, from_pylock, refusal
 from airflow_provider_jobapi.training.masking import without_credentials
+from airflow_provider_jobapi.training.parameter_names import named, setting
 from airflow_provider_jobapi.training.project_files import from_project, script_requirements
 from airflow_provider_jobapi.training.requirement_text import (
     CONSTRAINT,
@@ -78,8 +79,8 @@ def requirements_text(given: Any, folder: Path, beside: str = "beside the DAG fi
         return reader.read(alone)
     if bare := [each for each in entries if _file_in(each) == each]:
         raise InvalidJob(
-            f"requirements has the line {bare[0]!r} among others, which names a file: give Path({bare[0]!r}) alone, or "
-            "the requirements in it.",
+            f"requirements has the line {bare[0]!r} among others, which names a file: give "
+            f"{setting('requirements', bare[0])} alone, or the requirements in it.",
             field="requirements",
         )
     return reader.expand(given)
@@ -273,7 +274,7 @@ def _problem(line: str) -> str:
     if editable or _LOCAL.match(line):
         return (
             "is a path of this machine, which the job does not have: publish the package to an index; or ship its code "
-            "as source, and give what it depends on, as Path('pyproject.toml') does."
+            f"as {named('source')}, and give what it depends on, as {setting('requirements', 'pyproject.toml')} does."
         )
     return ""
 

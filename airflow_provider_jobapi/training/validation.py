@@ -80,7 +80,22 @@ def _first(error: ValidationError, model: type[BaseModel], at: str) -> InvalidJo
         return InvalidJob(f"{path} is missing: it is {allowed}." if allowed else f"{path} is missing.", field=path)
     given = _shown(details["input"], path)
     rule = f"it is {allowed}" if allowed else details["msg"].lower()
+    if details["type"] == "value_error" and (character := _unusable_character(details["input"])):
+        rule = f"it has {character}; leave it out"
     return InvalidJob(f"{path} cannot be {given}: {rule}.", field=path)
+
+
+def _unusable_character(value: object) -> str:
+    """The first character that :data:`Text` does not allow; empty where there is none."""
+    found = re.search(r"[\0\ud800-\udfff]", value) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    code, place = ord(found[0]), f"at character {found.start() + 1:,}"
+    if not code:
+        return f"a NUL {place}, which no service takes"
+    if 0xDC80 <= code <= 0xDCFF:  # how Python reads what the system gives
+        return f"the byte 0x{code - 0xDC00:x} {place}, which is not UTF-8"
+    return f"half a surrogate pair, \\u{code:x}, {place}, which is not UTF-8"
 
 
 _SECRET = re.compile(r"(^|\.)(env|env_vars|arguments)\b")

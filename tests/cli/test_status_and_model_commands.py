@@ -98,6 +98,9 @@ def test_a_working_directory_is_fetched_and_a_kind_is_demanded(work, command, jo
     done = command("model", "get", "--work", job_id, "here", "--version", "1")
     assert (done.code, done.out) == (0, f"{work}/here/1\n")
     assert [each.name for each in (work / "here" / "1").iterdir()] == ["clf.pkl"]
+    ended = command("logs", "-f", job_id)
+    assert (ended.out + ended.err).count("The job wrote no model. ") == 1, "the log says it, and its end not again"
+    assert ended.err.endswith(" was successful: exit code 0.\n")
     pickled = jobapi_server.submit("import os; open(os.environ['MODEL_DIR'] + '/clf.pkl', 'wb').write(b'x' * 9)")
     jobapi_server.wait_for(pickled, "SUCCESSFUL")
     done = command("model", "get", "--kind", "onnx", pickled, "there")

@@ -55,7 +55,7 @@ def test_a_folder_is_trained_by_one_command(project, command, jobapi_server):
         "width": 3,
         "token": None,
     }
-    assert "The job gets of My project: 5 files, " in done.err
+    assert "The job gets from My project: 5 files, " in done.err
     assert "left out: .env, a.ckpt." in done.err
     assert "What looks like a secret is left out: .env." in done.err
     status = jobapi_server.status(job_id)
@@ -111,9 +111,9 @@ def test_a_script_alone_and_beside_modules(project, work, command):
         (("-f", "job.yaml", "files", "--data", "rows"), "--data cannot be used with --file"),
         (("-f", "job.yaml", "files", "-m", "x"), "--module cannot be used with --file"),
         (("--script", "x.py", "--entry-point", "y.py"), "--entry-point cannot be used with --script"),
-        (("--source", "gone"), "source gone does not exist"),
+        (("--source", "gone"), "--source gone does not exist"),
         (("--source", " "), "--source is an empty text"),
-        (("--source", "rows"), "entry_point is missing: source rows has no train.py"),
+        (("--source", "rows"), "--entry-point is missing: --source rows has no train.py"),
         (("--source", "My project", "--entry-point", "nb.ipynb"), "jupyter nbconvert --to script nb.ipynb"),
         (("--source", "nb.ipynb"), "jupyter nbconvert --to script nb.ipynb"),
         (("--script", "nb.ipynb"), "jupyter nbconvert --to script nb.ipynb"),
@@ -123,7 +123,21 @@ def test_a_script_alone_and_beside_modules(project, work, command):
         (("--source", "My project", "--data", "rows/*.parquet"), "matches no file: there is none at rows/*.parquet"),
         (("--source", "My project", "--data", "x=s3://b/k"), "is an address: it takes paths of this machine"),
         (("--source", "My project", "--env-var", "A"), "--env-var 'A' has no value: write NAME=VALUE"),
-        (("--source", "My project", "--env-var", "PATH=x"), "env_vars cannot set 'PATH'"),
+        (("--source", "My project", "--env-var", "PATH=x"), "--env-var cannot set 'PATH'"),
+        (
+            ("--source", "My project", "--", "\udcff"),
+            "(number 1) cannot be this text: it has the byte 0xff",
+        ),
+        (
+            ("--source", "My project", "-m", "fit.go"),
+            "-m fit.go is in the folder src of --source, where",
+        ),
+        (("--source", "My project", "-m", "fit.go"), "Python does not look: add --env-var PYTHONPATH=src."),
+        (("--source", "My project", "--entry-point", "nets/run.py"), "of a package: give -m nets.run."),
+        (
+            ("--source", "My project", "--data", "config.yaml=job.yaml"),
+            "config.yaml would replace a file of --source",
+        ),
         (("--source", "My project", "--connection", "My project/c.json"), "holds the secret of the connection"),
     ],
 )
@@ -132,6 +146,8 @@ def test_one_sentence_for_what_cannot_be(project, work, command, jobapi_server, 
     (project / "c.json").write_text(json.dumps(jobapi_server.connection))
     (project / "c.json").chmod(0o600)
     (project / ".env").unlink()
+    (project / "src" / "fit").mkdir(parents=True)
+    (project / "src" / "fit" / "go.py").touch()
     done = command("submit", *arguments)
     assert done.code == 2
     assert sentence in done.sentence

@@ -235,7 +235,7 @@ def test_a_module_of_the_requirements_or_of_a_wheel(dags):
     (dags / wheel).write_bytes(b"x")
     shipped = parameters(dags, source=wheel, entry_point="-m nets.run", requirements="six\n").job
     assert shipped.files() == {wheel: dags / wheel, "requirements.txt": f"six\n./{wheel}\n"}
-    with pytest.raises(InvalidJob, match=r"is a wheel: name what of it is run, as -m and a module, in entry_point"):
+    with pytest.raises(InvalidJob, match=r"is a wheel: name what of it is run, such as entry_point="):
         _ = parameters(dags, source=wheel).job
     with pytest.raises(InvalidJob, match=r"^entry_point needs source, the folder that it is in"):
         _ = parameters(dags, entry_point="train.py").job

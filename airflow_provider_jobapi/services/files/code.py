@@ -19,6 +19,7 @@ from airflow_provider_jobapi.training.entry_point import (
     refuse_relative_imports,
 )
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, DataPath
+from airflow_provider_jobapi.training.parameter_names import named, setting
 from airflow_provider_jobapi.training.requirement_files import OTHERS, requirements_text, script_text
 from airflow_provider_jobapi.training.units import count_text, size_text
 
@@ -74,14 +75,15 @@ class Code:
         said = []
         if self.secrets:
             said.append(
-                f"What looks like a secret is left out: {_some(self.secrets)}. Pass secrets by env_vars, from a "
-                f"connection or a Variable; a line such as '!{self.secrets[0]}' in a {JOBAPIIGNORE} uploads the file."
+                f"What looks like a secret is left out: {_some(self.secrets)}. Pass secrets by {named('env_vars')}; "
+                f"a line such as '!{self.secrets[0]}' in a {JOBAPIIGNORE} uploads the "
+                "file."
             )
         if self.unread:
             name, command = self.unread
             said.append(
                 f"No requirements are installed: {name} has them in a form of its own. Make a requirements.txt in the "
-                f"folder, by `{command}`, or give requirements."
+                f"folder, by `{command}`, or give {named('requirements')}."
             )
         return " ".join(said)
 
@@ -103,7 +105,7 @@ def read_code(
     :param bundle: The root of the DAG bundle that it is in, whose ignore files count as those of a git repository do.
     :raises InvalidJob: when it cannot be a job's code.
     """
-    what = f"source {root}"
+    what = f"{named('source')} {root}"
     if str(root.name).lower().endswith(".whl"):
         return _read_wheel(root, (entry_point or "").strip(), with_script=with_script)
     repository = (repository_of(root) or bundle) if isinstance(root, Path) else None
@@ -112,7 +114,7 @@ def read_code(
         Rules.of_code(),
         what=what,
         most_bytes=MOST_BYTES,
-        advice=f"Name what the job does not need in {root}/{JOBAPIIGNORE}, and give data in data_input.",
+        advice=f"Name what the job does not need in {root}/{JOBAPIIGNORE}, and give data in {named('data')}.",
         repository=repository,
     )
     if not listing.files:
@@ -145,7 +147,7 @@ def _read_wheel(root: Any, entry_point: str, *, with_script: bool) -> Code:
     """A wheel as the code of a job, which installs it."""
     if not with_script and not entry_point.startswith("-m"):
         raise InvalidJob(
-            f"source {root} is a wheel: name what of it is run, as -m and a module, in entry_point.",
+            f"source {root} is a wheel: name what of it is run, such as {setting('entry_point', '-m nets.train')}.",
             field="entry_point",
         )
     return Code({root.name: root}, entry_point, None, "", 0, (), (), f"./{root.name}")

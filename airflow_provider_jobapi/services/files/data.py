@@ -13,26 +13,27 @@ from airflow_provider_jobapi.services.files.folders import found_below, list_fol
 from airflow_provider_jobapi.services.files.ignored import Rules
 from airflow_provider_jobapi.services.files.sources import unreadable
 from airflow_provider_jobapi.training.job import DataSource
+from airflow_provider_jobapi.training.parameter_names import entry
 
+_FIELD = "data_input"
 _MAGIC = re.compile(r"[*?\[]")
 
 
-def expand(entries: Iterable[tuple[str, DataSource]], parameter: str = "data_input") -> dict[str, DataSource]:
+def expand(entries: Iterable[tuple[str, DataSource]]) -> dict[str, DataSource]:
     """The files of a job's data, by their path in the working directory.
 
     :param entries: Each name and what it stands for: a content, a file, a folder, or a glob, whose files are below the
         name; the name ``.`` is the working directory itself.
-    :param parameter: What the user calls it, for errors.
     :raises InvalidJob: when a folder is empty, a glob matches nothing, or two files have the same name.
     """
     files: dict[str, DataSource] = {}
     for name, source in entries:
-        what = f"{parameter}[{name!r}]"
+        what = entry("data", name)
         for path, file in _files(name, source, what):
             if path in files and files[path] != file:
                 raise InvalidJob(
                     f"{what} has {path}, which is the name of another file as well; give them other names.",
-                    field=parameter,
+                    field=_FIELD,
                 )
             files[path] = file
     return files
@@ -78,7 +79,7 @@ def _files(name: str, source: Any, what: str) -> Iterator[tuple[str, DataSource]
         found = _local_matches(source, what) if isinstance(source, Path) else _store_matches(source, what)
         matched = dict(found)
         if not matched:
-            raise InvalidJob(f"{what} matches no file: there is none at {source}.", field=what.partition("[")[0])
+            raise InvalidJob(f"{what} matches no file: there is none at {source}.", field=_FIELD)
     elif not _is_folder(source):
         yield name, source
         return
@@ -91,7 +92,7 @@ def _files(name: str, source: Any, what: str) -> Iterator[tuple[str, DataSource]
 def _folder(source: Any, what: str) -> dict[str, DataSource]:
     found = list_folder(source, Rules.of_data(), what=what).files
     if not found:
-        raise InvalidJob(f"{what} has no file.", field=what.partition("[")[0])
+        raise InvalidJob(f"{what} has no file.", field=_FIELD)
     return dict(found)
 
 
