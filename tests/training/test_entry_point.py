@@ -56,7 +56,7 @@ def test_a_module_in_a_folder_of_the_path():
         ("gone.py", "is not among the files of source: name one that is there and that no ignore file excludes"),
         ("-m pkg", "is a package without a __main__.py in source: name a module of it"),
         ("-m pkg.gone", "there is neither pkg/gone.py nor pkg/gone/__main__.py"),
-        ("-m deep.run", 'is in the folder src of source, where Python does not look: add env_vars={"PYTHONPATH": "src"}'),
+        ("-m deep.run", 'in the folder src of source, where Python does not look: add env_vars={"PYTHONPATH": "src"}'),
         ("/etc/train.py", "it is the path of a .py file in the folder"),
         ("../train.py", "it is the path of a .py file in the folder"),
         ("train.sh", "it is the path of a .py file in the folder"),

@@ -256,7 +256,8 @@ def _warn_of_others(left, kept):
         text += "Write what you need into MODEL_DIR, or copy it to OBS in the script."
         count = boot_checkpoints.count_text
         size = count(sum(os.path.getsize(path) for path in others), "byte")
-        print(text.format(count(len(others), "file"), size, boot_work_folder.quoted(os.path.relpath(others[0], left.work))))
+        first = boot_work_folder.quoted(os.path.relpath(others[0], left.work))
+        print(text.format(count(len(others), "file"), size, first))
 
 
 def _warn_of_event_files(work):
