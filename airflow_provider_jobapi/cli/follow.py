@@ -62,11 +62,11 @@ class Milestones:
         self._next = clock() + self.pause
         self._said = 0
 
-    def read(self, lines: Iterable[LogLine]) -> str | None:
+    def read(self, lines: Iterable[LogLine], came: float | None = None) -> str | None:
         """Read the next lines; returns how far the job is, such as ``45 %, about 12 min left``, where that is due."""
         written = None
         for line in lines:
-            written = line.time.timestamp()
+            written = line.time.timestamp() if came is None else came
             self._progress.read(line.text, written)
         estimate = None if written is None else self._progress.estimate(written)
         if estimate is None or self._clock() < self._next:

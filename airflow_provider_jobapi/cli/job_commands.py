@@ -325,7 +325,7 @@ def _follow(
         _print(chunk.lines, options)
         lines.extend(line.text for line in chunk.lines)
         tell_state(chunk.state)
-        if reached := milestones.read(chunk.lines):
+        if reached := milestones.read(chunk.lines, chunk.came):
             say(f"Job {job_id} is at {reached}.")
 
     tell_state(known)

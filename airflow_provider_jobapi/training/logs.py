@@ -55,12 +55,14 @@ class LogChunk:
     :ivar cursor: The small JSON-able value to read on from.
     :ivar state: The job's state as it came with the lines; None where the service did not say.
     :ivar complete: Whether the job is over and no line will follow.
+    :ivar came: When the lines came, in seconds since 1970, where their own times do not say when each was written.
     """
 
     lines: tuple[LogLine, ...]
     cursor: Any
     state: JobState | None = None
     complete: bool = False
+    came: float | None = None
 
 
 def stamp(time: datetime) -> str:

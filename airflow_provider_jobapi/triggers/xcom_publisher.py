@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_jobapi.services.base import ScalarFollower
@@ -137,7 +138,7 @@ class XComPublisher:
 
     async def on_lines(self, chunk: LogChunk) -> None:
         """Read the metrics of lines that were shown."""
-        await self._read(chunk.lines, self._read_line)
+        await self._read(chunk.lines, partial(self._read_line, came=chunk.came))
         # A restarted trigger reads the log from its start; until it has caught up, the XCom has more than it knows.
         behind = not self._caught_up
         self._caught_up = not behind or not chunk.lines or self._time(chunk.lines[-1]) >= self._began
@@ -174,9 +175,9 @@ class XComPublisher:
             self._warn(f"No metrics are read, since the metric definitions are not valid on this triggerer: {error}")
             return ()
 
-    def _read_line(self, line: LogLine, written: float) -> None:
+    def _read_line(self, line: LogLine, written: float, *, came: float | None) -> None:
         if self._progress is not None:
-            self._progress.read(line.text, written)
+            self._progress.read(line.text, written if came is None else came)
         if written > self._resumed_at:
             self._metrics.read(line, written)
 

@@ -86,6 +86,8 @@ class ModelArtsFollower:
         self._due = time.monotonic() + random.uniform(0, JITTER) * self._interval  # noqa: S311 -- no secret
         self._details: JobDetails | None = None
         self._asked_at = float("-inf")
+        # When lines came: those that were there at first count as one moment.
+        self._opened_at, self._is_live = time.time(), False
         # Completeness: reads in a row without a new line since the job's end.
         self._quiet_reads, self._whole_quiet_reads, self._quiet_since = 0, 0, 0.0
         # Errors: those reported, failed reads in a row, and until when the logs are not to be requested, and why.
@@ -126,7 +128,9 @@ class ModelArtsFollower:
         if logs.behind:
             self._due = began
         complete = self._is_complete(details.status.status, logs)
-        return LogChunk(tuple(logs.lines), logs.cursor(), details.status.status, complete)
+        came = time.time() if self._is_live else self._opened_at
+        self._is_live = self._is_live or not logs.behind
+        return LogChunk(tuple(logs.lines), logs.cursor(), details.status.status, complete, came)
 
     async def status(self) -> JobStatus:
         """Return the state of the job from the last read, or request it if that is older than an interval."""

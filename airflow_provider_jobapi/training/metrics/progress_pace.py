@@ -43,6 +43,11 @@ class Pace:
         """Take the next moment; done is from 0 to 1."""
         if done <= self.last[1]:
             return
+        if self.count and time == self.last[0]:  # lines that came together say no pace
+            if self._kept[-1] == self.last:
+                self._kept[-1] = time, done
+            self.last = time, done
+            return
         self.count += 1
         self.last = time, done
         self._keep(self.last)
@@ -63,7 +68,7 @@ class Pace:
 
     def whole(self) -> float | None:
         """Seconds that all of the loop takes at its pace; None where that is not known."""
-        if self.count < 2 or (self.count < 3 and self.last[1] - self._kept[0][1] < _LEAST_OF_ONE):
+        if self.count < 2 or (self.count < 3 and self.last[1] - self._kept[0][1] < _LEAST_OF_ONE - _ROUNDING):
             return None
         begin, least = self._after_warm_up()
         return (self.last[0] - begin) / (self.last[1] - least)

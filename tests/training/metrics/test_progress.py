@@ -483,6 +483,14 @@ def test_a_clock_that_goes_back_is_no_pace():
     assert progress.estimate(110.0).remaining == pytest.approx(70)
 
 
+def test_lines_that_came_together_are_no_pace():
+    lines = [(5.0, f"Epoch {epoch}/10 loss 0.5") for epoch in range(1, 6)]
+    assert read(lines).estimate(5.0) == Estimate(0.5, None)
+    assert read([*lines, (15.0, "Epoch 6/10 loss 0.5"), (25.0, "Epoch 7/10 loss 0.5")]).estimate(25.0).remaining == (
+        pytest.approx(30)
+    )
+
+
 def test_where_the_beginning_of_the_log_is_missing_a_bar_may_be_within_an_epoch():
     assert done(" 50/100 ━━━━ 3s 12ms/step - loss: 0.5", whole=False) is None
     assert done(" 50/100 ━━━━ 3s 12ms/step - loss: 0.5", "Epoch 3/10", " 50/100 ━━━━ 3s", whole=False) == 0.25
