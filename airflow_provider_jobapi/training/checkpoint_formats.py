@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tell by the format of a file whether it is whole: a writer that was killed leaves a file that ends too early.
 
+Two equal looks at a folder do not say so: after a kill nothing in it changes any more. Each format here is one that
+libraries write in place, without another name.
+
 Standard library only, Python 2.7 and newer: the server, the supervisor of a job and the boot file of ModelArts use this
 file, the last two without this package.
 """

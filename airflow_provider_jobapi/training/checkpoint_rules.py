@@ -275,6 +275,22 @@ def _paths(entry):
             yield inner
 
 
+def corrected(path, text, paths, places, target):
+    """The small text of a library for the folder as it is now; None where it names only checkpoints that are gone.
+
+    :param path: Its path in the folder.
+    :param text: Its bytes.
+    :param paths: The paths of all files that are kept.
+    :param places: A regular expression, as bytes, of the paths of earlier folders.
+    :param target: The path of the folder now, as bytes.
+    """
+    text = moved(text, places, target)
+    folder, _, name = path.rpartition("/")
+    if name == "checkpoint" and b"model_checkpoint_path" in text:
+        return without_missing(text, prefixes_of(paths, folder + "/" if folder else ""))
+    return text
+
+
 def moved(text, places, target):
     """Replace the path of an earlier checkpoint folder in a text that a library wrote.
 

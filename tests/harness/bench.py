@@ -91,6 +91,7 @@ class Bench:
         files: Mapping[str, bytes | str] | None = None,
         env: Mapping[str, str] | None = None,
         name: str = "bench",
+        resume_from: str = "",
         **execution: Any,
     ) -> Job:
         """Store a job's files, submit it, and answer it as it stands."""
@@ -102,6 +103,7 @@ class Bench:
                 writer.commit()
         variables = [{"name": key, "value": value} for key, value in (env or {}).items()]
         job = {"name": name, "env": variables, "execution": {"command": command, **execution}}
+        job |= {"resumeFrom": resume_from} if resume_from else {}
         return self.registry.submit(client, job_id, JobFile.model_validate({"job": job}))[0]
 
     def get(self, job: Job) -> Job:

@@ -22,7 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from airflow_provider_jobapi.server.run.supervisor import process_tree
-from airflow_provider_jobapi.server.run.supervisor.checkpoint_folder import FOLDER, Changed, CheckpointFolder, Copied
+from airflow_provider_jobapi.server.run.supervisor.checkpoint_folder import (
+    FOLDER,
+    CheckpointFolder,
+    CopySummary,
+    FolderChanged,
+)
 from airflow_provider_jobapi.server.run.supervisor.checkpoint_mirror import PLACE, CheckpointMirror, newest_copy
 from airflow_provider_jobapi.server.run.supervisor.step import MARK
 from airflow_provider_jobapi.server.store.disk import tree_size
@@ -52,7 +57,7 @@ class Resumed(NamedTuple):
     """
 
     job_id: str
-    copied: Copied
+    copied: CopySummary
 
     def notice(self) -> str:
         """The line in the log."""
@@ -144,7 +149,7 @@ def remove(home: Path) -> None:
 
 def take(
     source: Path, target: Path, owners: Collection[int], *, trusted: bool = False, **options: Any
-) -> Copied | None:
+) -> CopySummary | None:
     """Copy what is whole of a folder to a new directory, which appears complete or not at all; None where nothing is.
 
     :param trusted: Whether to copy nothing where the folder is not in a state that it had; see ``checkpoint_rules``.
@@ -162,7 +167,7 @@ def take(
                 copied = folder.copy(selection.kept, incoming, **options)
         except FileNotFoundError:
             return None
-        except Changed:
+        except FolderChanged:
             time.sleep(0.1)
             continue
         incoming.rename(target)
@@ -170,7 +175,7 @@ def take(
     return None
 
 
-def _take_newest(place: Path, target: Path, uid: int | None, *, trusted: bool) -> Copied | None:
+def _take_newest(place: Path, target: Path, uid: int | None, *, trusted: bool) -> CopySummary | None:
     options: dict[str, Any] = {"uid": uid, "places": _EARLIER, "as_path": os.fsencode(target)}
     owners = _owners(place)
     if copied := take(directory_of_checkpoints(place), target, owners, trusted=trusted, **options):
@@ -188,7 +193,7 @@ def _look(folder: Path, owners: Collection[int]) -> tuple[bool, bool]:
                 return bool(selection.kept), bool(selection.trusted)
         except FileNotFoundError:
             break
-        except Changed:
+        except FolderChanged:
             time.sleep(0.1)
     return False, False
 

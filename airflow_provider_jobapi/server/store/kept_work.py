@@ -23,7 +23,7 @@ _SHOWN, _SHOWN_CHARACTERS = 5, 100
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WorkResults:
     """What a job wrote into its work folder.
 
     :ivar files: The path and the size of each file, the largest first; without unchanged inputs and caches.
@@ -42,7 +42,7 @@ class Written:
         return text.encode("utf-8", "replace").decode()
 
 
-def keep_written(job: Job) -> Written | None:
+def keep_written(job: Job) -> WorkResults | None:
     """Clear a job's work folder of what is no result; returns the results, or None where there are none.
 
     Unchanged inputs and ``.cache`` are removed: the folder counts to the client for as long as it stays. Other hidden
@@ -59,7 +59,7 @@ def keep_written(job: Job) -> Written | None:
         return None
     if not files and not unread:
         return None
-    return Written(tuple(sorted(files, key=lambda file: (-file[1], file[0]))))
+    return WorkResults(tuple(sorted(files, key=lambda file: (-file[1], file[0]))))
 
 
 def _results(work: WorkFolder, inputs: Path, unread: list[str]) -> list[tuple[str, int]]:

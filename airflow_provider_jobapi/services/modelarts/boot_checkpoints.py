@@ -77,9 +77,9 @@ class Checkpoints(object):
             target = os.path.join(self.folder, each["path"])
             _make_folder(target)
             shutil.copyfile(os.path.join(source, each["path"]), target)
-            if checkpoint_rules.names_paths(each["path"], each["size"]):
-                _rewrite(target, each["path"], paths, places, self.folder)
-            os.utime(target, (each["modified"], each["modified"]))
+            small = checkpoint_rules.names_paths(each["path"], each["size"])
+            if not small or _correct(target, each["path"], paths, places, self.folder):
+                os.utime(target, (each["modified"], each["modified"]))
         text = "jobapi: This job continues job {}, whose checkpoints are in CHECKPOINT_DIR ({})."
         print(text.format(given["job_id"], count_text(len(paths), "file")))
         return True
@@ -208,13 +208,14 @@ def _make_folder(path):
         os.makedirs(os.path.dirname(path))
 
 
-def _rewrite(place, path, paths, places, folder):
+def _correct(place, path, paths, places, folder):
+    """Correct the paths in a small text that a library wrote; returns whether anything is left of it."""
     with open(place, "rb") as file:
         text = file.read()
-    written = checkpoint_rules.moved(text, places, folder.encode("utf-8"))
-    if os.path.basename(path) == "checkpoint" and b"model_checkpoint_path" in written:
-        below = path[: -len("checkpoint")]
-        written = checkpoint_rules.without_missing(written, checkpoint_rules.prefixes_of(paths, below))
-    if written is not None and written != text:
-        with open(place, "wb") as file:
-            file.write(written)
+    written = checkpoint_rules.corrected(path, text, paths, places, folder.encode("utf-8"))
+    if written is None:
+        os.remove(place)
+        return False
+    with open(place, "wb") as file:
+        file.write(written)
+    return True

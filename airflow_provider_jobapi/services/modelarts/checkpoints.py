@@ -40,7 +40,7 @@ class CopyingStore(ObjectStore, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class CheckpointState:
     """What a job left.
 
     :ivar job_id: The job.
@@ -66,7 +66,7 @@ class Left:
             store.copy(f"{self.folder}{each['path']}", f"{data}{FOLDER}/{each['path']}")
 
 
-def left_by(store: ObjectStore, bucket: str, job_id: str, output: str) -> Left | None:
+def left_by(store: ObjectStore, bucket: str, job_id: str, output: str) -> CheckpointState | None:
     """Return the newest whole state in the output folder of a job; None where there is none.
 
     :param bucket: The bucket of the store.
@@ -81,11 +81,11 @@ def left_by(store: ObjectStore, bucket: str, job_id: str, output: str) -> Left |
     for number in sorted(numbers, reverse=True):
         files = _read(store, f"{folder}{number}.json", "files")
         if isinstance(files, list) and all(sizes.get(f"{number}/{each['path']}") == each["size"] for each in files):
-            return Left(job_id, f"{folder}{number}/", tuple(files))
+            return CheckpointState(job_id, f"{folder}{number}/", tuple(files))
     return None
 
 
-def left_in_cycle(store: ObjectStore, bucket: str, prefix: str, cycle: str) -> Left | None:
+def left_in_cycle(store: ObjectStore, bucket: str, prefix: str, cycle: str) -> CheckpointState | None:
     """Return the newest whole state that the jobs of a clear cycle left.
 
     :param prefix: What the keys of the service's own objects begin with.
@@ -103,7 +103,7 @@ def record(store: ObjectStore, prefix: str, cycle: str, job_id: str, output: str
     store.put(key, measure("cycle", json.dumps({"output": output})), lambda _: None)
 
 
-class Handover:
+class CheckpointHandover:
     """What a job that is being submitted gets from an earlier one.
 
     :param handle_of: Finds the handle of a job by its id.
@@ -151,10 +151,10 @@ class Handover:
             prefix, cycle = self._connection.prefix, self._job.cycle
             self._retry.call(lambda: record(self._store, prefix, cycle, job_id, output), self._log)
 
-    def _of_cycle(self) -> Left | None:
+    def _of_cycle(self) -> CheckpointState | None:
         return left_in_cycle(self._store, self._connection.bucket, self._connection.prefix, self._job.cycle)
 
-    def _named(self, handle_of: Callable[[str], Handle]) -> Left:
+    def _named(self, handle_of: Callable[[str], Handle]) -> CheckpointState:
         job_id = self._job.resume_from
         try:
             output = str(handle_of(job_id)["output"])

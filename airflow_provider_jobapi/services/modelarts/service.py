@@ -28,7 +28,7 @@ from airflow_provider_jobapi.services.modelarts import plan as plans
 from airflow_provider_jobapi.services.modelarts.api_session import Mask, session_of
 from airflow_provider_jobapi.services.modelarts.boot_work_folder import UNKEPT
 from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, Catalogue, CustomImage, Flavor
-from airflow_provider_jobapi.services.modelarts.checkpoints import Handover
+from airflow_provider_jobapi.services.modelarts.checkpoints import CheckpointHandover
 from airflow_provider_jobapi.services.modelarts.client import DEFAULT_SEARCH, ModelArtsClient, SearchLimits, check_same
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.dialect_base import ModelArtsKey
@@ -333,10 +333,10 @@ class ModelArtsService:
         store = self._store(self.connection.bucket)
         upload(store, directory, sources, self._retry, self._log, title, self._meters)
 
-    def _handover(self, job: TrainingJob) -> Handover:
+    def _handover(self, job: TrainingJob) -> CheckpointHandover:
         connection = self.connection
         store = self._store(connection.bucket)
-        return Handover(job, store, connection, self._retry, self._log, lambda name: self.find(name).handle)
+        return CheckpointHandover(job, store, connection, self._retry, self._log, lambda name: self.find(name).handle)
 
     def _directory(self, job: TrainingJob, job_id: str, digest: str) -> str:
         """Return the folder of a job's files. It depends on the content, so it has no files of an earlier attempt."""

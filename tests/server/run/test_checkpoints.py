@@ -300,10 +300,14 @@ def test_links_and_strange_files_in_the_folder_reach_no_other_job(bench, tmp_pat
 (folder / 'up').symlink_to('../../log')
 (folder / 'dangling').symlink_to('nothing')
 os.mkfifo(folder / 'pipe')
-1 / 0
+import time
+time.sleep(60)
 """
     cycle = str(uuid.uuid4())
-    ended(bench, script, cycle)
+    first = submit(bench, script, cycle)
+    bench.wait_for_line(first, "CHECKPOINT_DIR has a link that leads out of it and is not kept for the next job: write")
+    bench.registry.request_stop(first.key, "a test")
+    bench.wait(first)
     second = ended(bench, "print('links', os.readlink(folder / 'absolute'))", cycle)
     assert found(bench, second) == ["absolute", "runs/ckpt-1.json", "runs/last.json"]
     assert "links runs/ckpt-1.json" in bench.log(second)

@@ -106,6 +106,25 @@ def test_a_job_owns_its_work_folder_alone_and_its_model_is_stored(bench):
     assert job.model is not None
 
 
+LINK = """
+import os
+folder, model = os.environ["CHECKPOINT_DIR"], os.environ["MODEL_DIR"]
+"""
+
+
+def test_a_model_may_link_to_checkpoints_that_its_job_got_and_to_no_other_jobs(bench):
+    leave = LINK + "open(folder + '/best.bin', 'w').write('weights'); raise SystemExit(1)"
+    first = bench.wait(bench.submit(leave))
+    second = bench.submit(LINK + "os.symlink(folder + '/best.bin', model + '/best.bin')", resume_from=first.key.job_id)
+    assert bench.wait(second).state == "SUCCESSFUL", bench.get(second).message
+    assert [(file["path"], file["size"]) for file in bench.get(second).model["files"]] == [("best.bin", 7)]
+    place = first.directory / "state/checkpoints/best.bin"
+    for client in ("airflow", "second"):
+        other = bench.wait(bench.submit(LINK + f"os.symlink({str(place)!r}, model + '/best.bin')", client=client))
+        assert (other.reason, other.model) == ("ModelUnreadable", None)
+        assert "is a link that leads out of the working directory" in other.message
+
+
 def test_each_client_has_its_own_environments(bench):
     files = {"requirements.txt": "six==1.17.0\n"}
     script = "import six; print(six.__file__)"

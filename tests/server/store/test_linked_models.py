@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.work_folder import CHECKPOINTS, Unreadable, WorkFolder
 from tests.harness.bench import Bench
 from tests.harness.model_folders import MODEL_FOLDERS, PRELUDE
@@ -67,9 +68,17 @@ os.symlink("gone", os.environ["MODEL_DIR"] + "/last.bin")
 """
 
 
-def test_a_job_that_links_to_its_checkpoint_leaves_a_copy(tmp_path):
+def test_a_job_that_links_to_its_checkpoint_leaves_a_copy(tmp_path, monkeypatch):
     with Bench(tmp_path) as bench:
+        record, there = bench.registry.finish, []
+
+        def finish(key, *values, **named):
+            there.append((layout.job_directory(bench.settings.root, *key) / CHECKPOINTS).exists())
+            return record(key, *values, **named)
+
+        monkeypatch.setattr(bench.registry, "finish", finish)
         job = bench.wait(bench.submit(LINKS))
+        assert there == [True], "a server that is killed before stores the model again"
         assert job.state == "SUCCESSFUL", job.message
         assert job.model is not None
         (file,) = job.model["files"]
@@ -78,4 +87,7 @@ def test_a_job_that_links_to_its_checkpoint_leaves_a_copy(tmp_path):
         assert said in job.message
         assert bench.log(job).endswith(f"{said}\n")
         bench.runner.stop()  # what follows the end is done, too
+        assert not (job.directory / "state").exists()
+        (job.directory / CHECKPOINTS).mkdir(parents=True)  # as after a kill in between
+        bench.registry.leftovers.sweep(job.key.client_id)
         assert not (job.directory / "state").exists()

@@ -65,7 +65,7 @@ class Identity(NamedTuple):
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-class Copied(NamedTuple):
+class CopySummary(NamedTuple):
     """What was copied.
 
     :ivar files: The number of its files.
@@ -78,7 +78,7 @@ class Copied(NamedTuple):
     newest: float
 
 
-class Changed(Exception):
+class FolderChanged(Exception):
     """The folder was changed while it was read."""
 
 
@@ -90,6 +90,7 @@ class CheckpointFolder:
     :param known: What is known of files whose identity is the same, whether they are whole.
     :ivar identities: The files, by path.
     :ivar links: What the links lead to that stay in the folder, by path.
+    :ivar leading_out: The paths of the other links, which are left out.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class CheckpointFolder:
         self._known = known or {}
         self.identities: dict[str, Identity] = {}
         self.links: dict[str, str] = {}
+        self.leading_out: list[str] = []
         self.whole: dict[str, bool | None] = {}
         self._top = _open_below(path)
         self._open: tuple[str, int] = ("", self._top)
@@ -159,7 +161,7 @@ class CheckpointFolder:
         as_path: bytes = b"",
         previous: tuple[Path, Mapping[str, Identity]] | None = None,
         go_on: Callable[[], bool] = lambda: True,
-    ) -> Copied:
+    ) -> CopySummary:
         """Copy files and links to a new directory.
 
         :param kept: Their paths.
@@ -168,7 +170,7 @@ class CheckpointFolder:
         :param as_path: What takes their place.
         :param previous: An earlier copy, to whose files those are linked that did not change since.
         :param go_on: Asked before each piece.
-        :raises Changed: when a file was changed, or ``go_on`` said no.
+        :raises FolderChanged: when a file was changed, or ``go_on`` said no.
         """
         target.mkdir(mode=0o700)
         total, newest, made = 0, 0, {""}
@@ -184,7 +186,7 @@ class CheckpointFolder:
                     _rewrite(place, path, kept, places, as_path)
             if uid is not None:
                 os.chown(place, uid, uid, follow_symlinks=False)
-        return Copied(len(kept), total, newest / 1e9)
+        return CopySummary(len(kept), total, newest / 1e9)
 
     def _make_folders(self, path: str, target: Path, uid: int | None, made: set[str]) -> None:
         parts = path.split("/")[:-1]
@@ -216,7 +218,7 @@ class CheckpointFolder:
             finally:
                 os.close(target)
             if Identity.of(os.fstat(source)) != identity:
-                raise Changed(path)
+                raise FolderChanged(path)
         finally:
             os.close(source)
         # Libraries choose the newest by its time.
@@ -231,7 +233,7 @@ class CheckpointFolder:
         with os.fdopen(handle, "rb") as file:
             found: bool | None = formats.is_whole(path.rsplit("/", 1)[-1], file, identity.size)
             if Identity.of(os.fstat(file.fileno())) != identity:
-                raise Changed(path)
+                raise FolderChanged(path)
         return found
 
     def _walk(self, prefix: str, handle: int, depth: int) -> None:
@@ -253,7 +255,7 @@ class CheckpointFolder:
                 if len(self.identities) > MOST_FILES:
                     raise OSError(f"there are more than {MOST_FILES:,} files in it")
         except FileNotFoundError:
-            raise Changed(prefix) from None
+            raise FolderChanged(prefix) from None
         finally:
             os.close(handle)
 
@@ -262,11 +264,11 @@ class CheckpointFolder:
         own = f"{self._path}/"
         if target.startswith("/"):
             below = re.sub(rf"^.*/{re.escape(FOLDER)}/", own, target)
-            if not below.startswith(own):
-                return
-            target = os.path.relpath(below[len(own) :], path.rpartition("/")[0] or ".")
-        inside = _inside(path, target)
-        if not inside.startswith(("..", "/")) and inside != ".":
+            target = os.path.relpath(below[len(own) :], path.rpartition("/")[0] or ".") if below.startswith(own) else ""
+        inside = _inside(path, target) if target else ".."
+        if inside.startswith(("..", "/")) or inside == ".":
+            self.leading_out.append(path)
+        else:
             self.links[path] = target
 
     def _leads_to(self, path: str, kept: Collection[str]) -> bool:
@@ -286,11 +288,11 @@ class CheckpointFolder:
         try:
             handle = os.open(name, _FILE, dir_fd=self._open[1])
         except FileNotFoundError:
-            raise Changed(path) from None
+            raise FolderChanged(path) from None
         status = os.fstat(handle)
         if Identity.of(status) != self.identities[path] or status.st_uid not in self._owners:
             os.close(handle)
-            raise Changed(path)
+            raise FolderChanged(path)
         return handle
 
     def _leave(self) -> None:
@@ -337,7 +339,7 @@ def _copy_bytes(source: int, target: int, size: int, go_on: Callable[[], bool]) 
     rest, shares = size, hasattr(os, "copy_file_range")
     while rest:
         if not go_on():
-            raise Changed
+            raise FolderChanged
         count = 0
         if shares:
             try:
@@ -349,7 +351,7 @@ def _copy_bytes(source: int, target: int, size: int, go_on: Callable[[], bool]) 
         if not count:
             count = os.write(target, os.read(source, min(rest, _PIECE)))
         if not count:
-            raise Changed
+            raise FolderChanged
         rest -= count
 
 
@@ -357,10 +359,7 @@ def _rewrite(place: Path, path: str, kept: Collection[str], places: bytes, as_pa
     """Correct the paths in a small text that a library wrote."""
     status = place.stat()
     text = place.read_bytes()
-    written = rules.moved(text, places, as_path)
-    folder, _, name = path.rpartition("/")
-    if name == "checkpoint" and b"model_checkpoint_path" in written:
-        written = rules.without_missing(written, rules.prefixes_of(kept, f"{folder}/" if folder else ""))
+    written = rules.corrected(path, text, kept, places, as_path)
     if written is None:
         place.unlink()
         return

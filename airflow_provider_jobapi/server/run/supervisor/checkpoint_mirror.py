@@ -23,12 +23,12 @@ from typing import Callable, Mapping  # noqa: UP035 -- Python 3.8 has the other 
 
 if __package__:
     from airflow_provider_jobapi.server.run.supervisor.checkpoint_folder import (
-        Changed,
         CheckpointFolder,
+        FolderChanged,
         Identity,
     )
 else:  # run by its path, isolated from every package
-    from checkpoint_folder import Changed, CheckpointFolder, Identity  # type: ignore[import-not-found, no-redef]
+    from checkpoint_folder import CheckpointFolder, FolderChanged, Identity  # type: ignore[import-not-found, no-redef]
 
 PLACE = "last-checkpoints"
 """The folder of the copies, below the job's directory."""
@@ -87,7 +87,8 @@ class CheckpointMirror:
         self._number = max((int(each.name) for each in copies(place)), default=0)
         self._bytes = 0
         self._too_large = False
-        self._said = False
+        self._leading_out = ""
+        self._said: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
 
     def start(self) -> None:
@@ -103,19 +104,28 @@ class CheckpointMirror:
         """Copy the next whole state, without a thread; where there is none, it gives up after some seconds."""
         self._began, number, until = 0, self._number, time.monotonic() + seconds
         while self._number == number and time.monotonic() < until:
-            with suppress(Changed, OSError):
+            with suppress(FolderChanged, OSError):
                 self._look()
             time.sleep(_SHORTEST)
         self._remove_incoming()
 
     def tick(self) -> None:
         """Say once what the user has to know; for the thread that writes the log."""
-        if self._too_large and not self._said:
-            self._said = True
-            self._say(
+        if self._too_large:
+            self._say_once(
                 f"CHECKPOINT_DIR holds more than the {self._bound / 1e9:,.1f} GB that are free in the client's "
                 "storage: keep fewer or smaller checkpoints, or nothing of them is left for the next job."
             )
+        if self._leading_out:
+            self._say_once(
+                "CHECKPOINT_DIR has a link that leads out of it and is not kept for the next job: write the checkpoint "
+                f"itself there, in place of {self._leading_out!r}."
+            )
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
 
     def _run(self) -> None:
         if sys.platform.startswith("linux"):  # where a thread has a nice value of its own
@@ -131,7 +141,7 @@ class CheckpointMirror:
                 pause = min(_LONGEST, max(_SHORTEST, (now - quiet_since) / _QUIET_SHARE))
                 processor, disk = time.thread_time() - began, self._bytes / _BYTES_A_SECOND
                 pause = max(pause, processor * _PROCESSOR_SHARE + disk * _DISK_SHARE)
-            except Changed:
+            except FolderChanged:
                 pause = _SHORTEST
             except Exception:  # noqa: BLE001 -- no copy is worth a job
                 self._remove_incoming()
@@ -142,6 +152,7 @@ class CheckpointMirror:
         try:
             with CheckpointFolder(self._folder, self._owners, self._known) as folder:
                 changed = folder.identities != self._seen
+                self._leading_out = self._leading_out or next(iter(folder.leading_out), "")
                 if folder.identities == self._examined or not self._is_quiet(folder, changed=changed):
                     return changed
                 self._too_large = folder.size > self._bound
@@ -187,7 +198,7 @@ class CheckpointMirror:
         self._bytes = sum(folder.identities[path].size for path in selection.kept if self._is_new(path, folder))
         folder.copy(selection.kept, incoming, previous=previous, go_on=lambda: not self._stopping.is_set())
         if not folder.is_unchanged():
-            raise Changed
+            raise FolderChanged
         self._number += 1
         incoming.rename(self._place / str(self._number))
         self._copied = {path: folder.identities[path] for path in selection.kept if path in folder.identities}
