@@ -52,13 +52,13 @@ NO_METRICS = _these(
     channels layers layer heads hidden units neurons seed id ids idx index pid uid gid ppid tid rank port
     version ver gpu gpus cpu cpus device devices node nodes mem memory ram rss vram bytes kb mb gb kib mib gib
     disk workers worker threads thread processes params parameters param parameter accumulation warmup dropout
-    patience threshold thresholds thresh limit limits year month user users account accounts code status exit
+    patience threshold thresholds thresh thres thr limit limits year month user users account accounts code status exit
     retries retry attempt attempts ratio split folds trees leaves depth estimators clusters classes labels
     features vocab bins support freq frequency interval every offset stride kernel padding bs weight weights
     scale scaling scaler factor factors smoothing tolerance tol function fn func type name kind reduction
     decay steps epochs batches iters iterations rounds episodes timesteps estimator window budget quota
     request requests response host address file files page line col download upload cache queue checkpoint
-    save saved logging progress done complete completed utilization util
+    save saved logging progress done complete completed utilization util power
     hparam hparams config cfg arg args setting settings option options flags hyperparameter hyperparameters
     """
 )
@@ -68,7 +68,7 @@ BOUNDS = _these(
     """
     max min target goal base init initial expected required desired baseline coef coefs coeff coefficient
     alpha beta beta1 beta2 betas gamma lambda eps epsilon pretrained sota reference published paper human chance
-    dummy previous prev forward backward fwd bwd
+    dummy previous prev forward backward fwd bwd stop use default nms match
     """
 )
 """Words of settings and of what others measured, which count only beside a metric's, in a line that names its step."""
@@ -139,7 +139,7 @@ def kind_of(name: str) -> Kind:
     if words & NO_METRICS or _FILE.search(lowered):
         return Kind.NONE
     known = _metric_of(_words(_ASIDE.sub("", name)) if "(" in name else words)
-    if known is Kind.UNKNOWN and words & PLACES:
+    if (known is Kind.UNKNOWN and words & PLACES) or (known is Kind.LIKELY and "clip" in words):
         return Kind.NONE
     if not words & BOUNDS:
         return known

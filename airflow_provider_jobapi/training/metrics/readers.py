@@ -80,9 +80,11 @@ _SETTING = re.compile(
 """A line of settings: ``seed=42,``, ``export LOSS=0.5``, ``params: lr=0.1``."""
 _OF_BEFORE = re.compile(
     r"(?i)[\W_]{0,40}(?:successfully )?(?:(?:re)?load(?:ed|ing)|restor(?:ed|ing)|resum(?:ed|ing)|continuing"
-    r"|sav(?:ed|ing)(?! dict))\b"
+    r"|sav(?:ed|ing)(?! dict)|(?:assertion|runtime|value|key|type)error|e\.g|example|default)\b"
 )
-"""A line that repeats what was measured before: ``Loaded model.pt (epoch 10, loss 0.12)``."""
+"""A line that repeats what was measured before, as ``Loaded model.pt (epoch 10, loss 0.12)``, or measures nothing."""
+_SWITCH = re.compile(r"\w\s?[:=]\s?(?:True|False|None|true|false|null)\b")
+"""A setting that is on or off, as a line of results has none that does not name its step."""
 _PREDICTION = re.compile(
     r"""['"](?:label|answer|sequence|token_str|word|entity|entity_group|class|prediction)['"]\s?:\s?['"]"""
 )
@@ -237,7 +239,7 @@ def read_pairs(_: re.Match[str], line: Line) -> Found:
     lead = _LEAD.match(text)
     place, rest = find_place(text[lead.end() :] if lead else text)
     pairs, closed = find_pairs(rest, placed=bool(place))
-    kept = chosen(pairs, placed=bool(place), closed=closed)
+    kept = [] if not place and _SWITCH.search(rest) else chosen(pairs, placed=bool(place), closed=closed)
     if closed and not place and len(pairs) == 1:
         kept = kept or [pair for pair in pairs if _is_best(pair)]
     if closed and not kept and place.epoch is not None and len(pairs) > 1:
