@@ -15,6 +15,16 @@ from airflow_provider_jobapi.training.requirement_text import Listing, canonical
 _REQUIREMENT = re.compile(
     r"\s*(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<extras>\[[^\]]*\])?(?P<version>[^;@]*)(?P<rest>.*)", re.DOTALL
 )
+_OTHER_TABLES = {
+    "poetry.dependencies": "poetry export -o requirements.txt",
+    "poetry.group": "poetry export -o requirements.txt",
+    "pdm.dev-dependencies": "pdm export -o requirements.txt",
+    "hatch.envs.default.dependencies": "hatch dep show requirements > requirements.txt",
+    "pixi.dependencies": "pip freeze > requirements.txt",
+    "pixi.pypi-dependencies": "pip freeze > requirements.txt",
+}
+"""The tables below ``[tool]`` in which other tools keep dependencies, and what exports these."""
+
 _BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)[ \t]*$\s(?P<content>(^#(| .*)$\s)+)^# ///[ \t]*$")
 """A block of metadata, by the expression that PEP 723 gives."""
 
@@ -37,11 +47,23 @@ def from_project(content: Mapping[str, Any], groups: Sequence[str], where: str, 
     return _with_sources(lines, content, str(project.get("requires-python", "")), where)
 
 
+def of_other_tool(content: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The table of another tool that has dependencies, and the command that exports them; None where there is none."""
+    tools = content.get("tool")
+    for path, command in _OTHER_TABLES.items():
+        found: Any = tools
+        for name in path.split("."):
+            found = found.get(name) if isinstance(found, dict) else None
+        if found:
+            return f"tool.{path}", command
+    return None
+
+
 def _why_no_project(content: Mapping[str, Any]) -> str:
-    if "poetry" in content.get("tool", {}):
+    if other := of_other_tool(content):
         return (
-            "it has no [project] dependencies, and those of [tool.poetry] have a form of their own; export them with "
-            "`poetry export -o requirements.txt`"
+            f"it has no [project] dependencies, and those of [{other[0]}] have a form of their own; export them with "
+            f"`{other[1]}`"
         )
     return "it has no [project] dependencies"
 

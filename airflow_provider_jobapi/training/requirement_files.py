@@ -43,8 +43,12 @@ OTHERS = {
     "environment.yml": "pip freeze > requirements.txt",
     "environment.yaml": "pip freeze > requirements.txt",
     "conda-lock.yml": "pip freeze > requirements.txt",
+    "pixi.toml": "pip freeze > requirements.txt",
+    "pixi.lock": "pip freeze > requirements.txt",
 }
 """Files of other programs, and what makes a file of them that pip reads."""
+
+_YAML = (".yml", ".yaml")
 
 _ALONE = re.compile(r"(?:-r\s*|--requirement[\s=]\s*)?(?P<path>[\w./~][\w./~ -]*?(?:\[[\w.,\s-]+\])?)")
 _WITH_GROUPS = re.compile(r"(?P<name>.+)\[(?P<groups>[\w.,\s-]+)\]")
@@ -101,7 +105,14 @@ def _file_in(line: Any) -> str | None:
         return None
     found = _ALONE.fullmatch(line.strip())
     name = _without_groups(found["path"]).lower() if found else ""
-    return found["path"] if found and (name.endswith(_FILES) or name.rpartition("/")[2] in OTHERS) else None
+    is_file = name.endswith((*_FILES, *_YAML)) or name.rpartition("/")[2] in OTHERS
+    return found["path"] if found and is_file else None
+
+
+def is_conda(name: str, text: str) -> bool:
+    """Whether a file is an environment of conda, which may have any name."""
+    marks = (r"(?m)^dependencies:\s*$", r"(?m)^(channels:|\s*- (python|pip)\b)")
+    return name.lower().endswith(_YAML) and all(re.search(mark, text) for mark in marks)
 
 
 def _without_groups(name: str) -> str:
@@ -135,8 +146,9 @@ class _Reader:
         """Read a file as the text of a ``requirements.txt``."""
         place, groups = self._place(path)
         name = place.name.lower()
-        if name in OTHERS:
-            raise refusal(str(place), f"which has a form of its own: make one that pip reads, by `{OTHERS[name]}`.")
+        if name in OTHERS or name.endswith(_YAML):
+            command = OTHERS.get(name, OTHERS["environment.yml"])
+            raise refusal(str(place), f"which has a form of its own: make one that pip reads, by `{command}`.")
         if groups and not name.endswith((".toml", ".lock")):
             raise refusal(str(place), "which has no extras: only a pyproject.toml, a uv.lock and a pylock.toml have.")
         text = self._text(place)

@@ -231,6 +231,7 @@ def test_what_a_job_cannot_install_is_one_sentence(tmp_path, line, said):
         ("poetry.lock", "`poetry export -o requirements.txt`"),
         ("Pipfile.lock", "`pipenv requirements > requirements.txt`"),
         ("environment.yml", "`pip freeze > requirements.txt`"),
+        ("gpu.yaml", "`pip freeze > requirements.txt`"),
         ("setup.py", "`uv pip compile setup.py -o requirements.txt`"),
         (".", "which is a folder: name the file in it"),
     ],

@@ -20,11 +20,15 @@ from airflow_provider_jobapi.training.entry_point import (
 )
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, DataPath
 from airflow_provider_jobapi.training.parameter_names import named, setting
-from airflow_provider_jobapi.training.requirement_files import OTHERS, requirements_text, script_text
+from airflow_provider_jobapi.training.project_files import of_other_tool
+from airflow_provider_jobapi.training.requirement_files import OTHERS, is_conda, requirements_text, script_text
 from airflow_provider_jobapi.training.units import count_text, size_text
 
 MOST_BYTES = 500_000_000
 """Bytes of a folder of code; a larger one has data in it, or forgotten models."""
+
+_LARGEST_ENVIRONMENT_FILE = 100_000
+"""Bytes of a file of YAML that is looked at as one of conda."""
 
 PROJECT_FILES = ("uv.lock", "pylock.toml", "pyproject.toml")
 """The files that say what a project requires, where neither a requirements.txt nor the script does."""
@@ -169,17 +173,31 @@ def _requirements(listing: Listing, entry_point: str | None, text: str) -> tuple
 
 def _unread(listing: Listing) -> tuple[str, str] | None:
     """The file of another program that says what a folder requires, and the command that makes one that is read."""
-    if "pyproject.toml" in listing.files and "[tool.poetry.dependencies]" in _text(listing, "pyproject.toml"):
-        return "pyproject.toml", OTHERS["poetry.lock"]
-    return next(((name, OTHERS[name.lower()]) for name in listing.files if name.lower() in OTHERS), None)
+    if "pyproject.toml" in listing.files and (other := of_other_tool(_project(listing) or {})):
+        return "pyproject.toml", other[1]
+    if found := next((name for name in listing.files if name.lower() in OTHERS), None):
+        return found, OTHERS[found.lower()]
+    for name in listing.files:
+        small = "/" not in name and listing.sizes[name] < _LARGEST_ENVIRONMENT_FILE
+        if small and name.lower().endswith((".yml", ".yaml")) and is_conda(name, _text(listing, name)):
+            return name, OTHERS["environment.yml"]
+    return None
+
+
+def _project(listing: Listing) -> dict[str, Any] | None:
+    """The content of a pyproject.toml; None where it cannot be read."""
+    try:
+        return tomllib.loads(_text(listing, "pyproject.toml"))
+    except tomllib.TOMLDecodeError:
+        return None
 
 
 def _has_dependencies(listing: Listing) -> bool:
     """Whether a pyproject.toml is of a project; many hold only the settings of tools."""
-    try:
-        project = tomllib.loads(_text(listing, "pyproject.toml")).get("project")
-    except tomllib.TOMLDecodeError:
+    content = _project(listing)
+    if content is None:
         return True  # the reader says what is wrong
+    project = content.get("project")
     return isinstance(project, dict) and bool(project.get("dependencies"))
 
 

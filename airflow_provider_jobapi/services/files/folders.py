@@ -141,14 +141,17 @@ def _above(rules: Rules, root: Path, repository: Path) -> Rules:
     if not root.is_relative_to(repository):
         return rules
     found = rules
-    files = [(repository, ".git/info/exclude")] if GITIGNORE in rules.names else []
+    files = [(repository, git_folder(repository) / "info" / "exclude")] if GITIGNORE in rules.names else []
     files += [
-        (folder, name) for folder in reversed(root.parents) if folder.is_relative_to(repository) for name in rules.names
+        (folder, folder / name)
+        for folder in reversed(root.parents)
+        if folder.is_relative_to(repository)
+        for name in rules.names
     ]
-    for folder, name in files:
+    for folder, file in files:
         parts = root.relative_to(folder).parts
         paths = ["".join(f"{part}/" for part in parts[:count]) for count in range(1, len(parts) + 1)]
-        more = found.with_texts("", [_text(folder / name) or ""], paths[-1] if paths else "")
+        more = found.with_texts("", [_text(file) or ""], paths[-1] if paths else "")
         if more is not found and any(more.patterns[0].spec.match_file(path) for path in paths):
             return rules
         found = more
@@ -159,6 +162,15 @@ def repository_of(folder: Path) -> Path | None:
     """The root of the git repository that a folder is in."""
     folder = folder.resolve()
     return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), None)
+
+
+def git_folder(repository: Path) -> Path:
+    """The folder with git's own files; that of a worktree, and of a submodule, is elsewhere, and ``.git`` names it."""
+    folder = repository / ".git"
+    if folder.is_file():
+        folder = repository / (_text(folder) or "").removeprefix("gitdir:").strip()
+        folder /= (_text(folder / "commondir") or "").strip()  # of a worktree
+    return folder
 
 
 def _field(what: str) -> str:

@@ -3,11 +3,13 @@
 
 Ignore files have git's syntax and rules: those of the folder and of the folders in it, and of the folders above it up
 to the root of the repository. ``.jobapiignore`` comes after ``.gitignore`` and may bring back, by ``!``, what that one
-or the lists below exclude.
+or the lists below exclude. Whether git tracks a file does not count, nor do a user's settings (``core.excludesFile``),
+so that a folder has the same files on every machine.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -46,8 +48,9 @@ SECRETS = (
     *(".netrc", "_netrc", ".pypirc", ".pgpass", ".git-credentials", ".htpasswd", ".boto", ".s3cfg", ".databrickscfg"),
     *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx"),
     *(".aws/", ".ssh/", ".gnupg/", ".kube/", ".docker/config.json", "kaggle.json", "client_secret*.json"),
+    *("credentials.json", "service_account*.json", "service-account*.json", "secrets.toml"),
 )
-"""The usual names of files with passwords and keys."""
+"""The usual names of files with passwords and keys, which count in upper case, too."""
 
 KEYS = (".pem", ".key")
 """Endings of files that may be certificates, too: those with a private key in them are secrets."""
@@ -104,7 +107,7 @@ class Rules:
 
         :param folder: As in :class:`Patterns`, and so is ``before``.
         """
-        lines = [line for text in texts for line in text.removeprefix("\ufeff").splitlines()]
+        lines = [line for text in texts if text for line in re.split(r"\r?\n", text.removeprefix("\ufeff"))]
         return Rules((Patterns(folder, before, _spec(lines)), *self.patterns), self.names) if lines else self
 
     def excludes(self, path: str) -> bool:
@@ -149,6 +152,6 @@ class Secrets:
 
         :param head: Reads the first bytes of the file.
         """
-        if self._spec.check_file(path).include:
+        if self._spec.check_file(path.lower()).include:
             return True
         return PurePosixPath(path).suffix.lower() in KEYS and b"PRIVATE KEY-----" in head()

@@ -84,6 +84,11 @@ def test_the_requirements_of_a_folder(project, write, files, required_by, requir
     ("name", "content", "command"),
     [
         ("pyproject.toml", "[tool.poetry.dependencies]\nsix = '*'\n", "poetry export -o requirements.txt"),
+        ("pyproject.toml", "[tool.poetry.group.main.dependencies]\nsix = '*'\n", "poetry export -o requirements.txt"),
+        ("pyproject.toml", "[tool.pdm.dev-dependencies]\ntest = ['six']\n", "pdm export -o requirements.txt"),
+        ("pyproject.toml", "[tool.hatch.envs.default]\ndependencies = ['six']\n", "hatch dep show requirements > req"),
+        ("gpu.yaml", "channels:\n  - nvidia\ndependencies:\n  - python=3.11\n", "pip freeze > requirements.txt"),
+        ("Env.yml", "name: x\ndependencies:\n- pip\n- pip:\n  - six\n", "pip freeze > requirements.txt"),
         ("Pipfile", "", "pipenv requirements > requirements.txt"),
         ("setup.cfg", "", "uv pip compile setup.cfg -o requirements.txt"),
     ],
@@ -91,7 +96,7 @@ def test_the_requirements_of_a_folder(project, write, files, required_by, requir
 def test_requirements_of_another_program_are_not_passed_over_in_silence(project, write, name, content, command):
     write({name: content})
     assert f"No requirements are installed: {name} has them" in read_code(project, None).warning()
-    assert f"`{command}`" in read_code(project, None).warning()
+    assert f"`{command}" in read_code(project, None).warning()
     assert read_code(project, None, with_requirements=True).warning() == ""
     write({"requirements.txt": "six"})
     assert read_code(project, None).warning() == ""
@@ -131,6 +136,7 @@ def test_caches_and_environments_are_left_out(project, write):
 
 def test_what_looks_like_a_secret_is_left_out_and_said(project, write):
     secret = {".env", "conf/.env.local", "id_rsa", "tls/server.key", ".netrc", ".aws/credentials", "kaggle.json"}
+    secret |= {"Credentials.json", "gcp/service_account-1.json", ".streamlit/secrets.toml", ".git-Credentials"}
     write(dict.fromkeys(secret, "x") | {"tls/server.key": "-----BEGIN RSA PRIVATE KEY-----\n"})
     write({".env.example": "", "tls/ca.pem": "-----BEGIN CERTIFICATE-----\n", "environment.py": ""})
     (project / "settings").symlink_to(".env")
@@ -143,14 +149,15 @@ def test_what_looks_like_a_secret_is_left_out_and_said(project, write):
 
 
 GIT_RULES = {
-    ".gitignore": "# comment\n*.ckpt\n!keep.ckpt\n/data/\nb*d\n/only/*\n!/only/yes/\n\\#x\ntrail\\ \n**/deep/*.tmp\n!",
+    ".gitignore": "# comment\n*.ckpt\n!keep.ckpt\n/data/\nb*d\n/only/*\n!/only/yes/\n\\#x\r\n"
+    "u\u2028one.txt\ntrail\\ \n**/deep/*.tmp\n!",
     "sub/.gitignore": "!one.ckpt\n/local.txt\n*.log\n",
     "sub/more/.gitignore": "!b.log\n",
 }
 GIT_FILES = (
     *("a.ckpt", "keep.ckpt", "data/a.csv", "sub/data/a.csv", "build", "lib/build/x", "only/no/x", "only/yes/x", "#x"),
     *("trail ", "a/deep/x.tmp", "deep/y.tmp", "sub/one.ckpt", "sub/two.ckpt", "sub/local.txt", "sub/more/local.txt"),
-    *("sub/a.log", "sub/more/a.log", "sub/more/b.log", "ünï.txt", "only/file"),
+    *("sub/a.log", "sub/more/a.log", "sub/more/b.log", "ünï.txt", "only/file", "one.txt"),
 )
 
 
@@ -162,6 +169,26 @@ def test_ignore_files_mean_what_git_says(project, write):
     command = ["git", "-C", project, "-c", "core.excludesFile=", "ls-files", "-z", "--others", "--exclude-standard"]
     listed = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split("\0")[:-1]
     assert uploaded(project) == sorted(path for path in listed if not path.endswith(".gitignore"))
+
+
+def test_the_exclude_file_of_a_worktree_and_of_a_submodule(tmp_path, project, write):
+    def git(*words: object) -> None:
+        user = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", tmp_path / "main", *user, *words], check=True, capture_output=True)
+
+    (tmp_path / "main").mkdir()
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "a")
+    git("worktree", "add", "-q", "../worktree")
+    (tmp_path / "main" / ".git" / "modules").mkdir()
+    git("init", "-q", "--separate-git-dir", tmp_path / "main" / ".git" / "modules" / "sub", tmp_path / "submodule")
+    for folder, exclude in (("worktree", ".git/info/exclude"), ("submodule", ".git/modules/sub/info/exclude")):
+        (tmp_path / "main" / exclude).parent.mkdir(exist_ok=True)
+        (tmp_path / "main" / exclude).write_text(f"{folder}.txt\n")
+        place = tmp_path / folder
+        for name in ("train.py", f"{folder}.txt", "a.txt"):
+            (place / name).touch()
+        assert uploaded(place) == ["a.txt", "train.py"]
 
 
 def test_ignore_files_above_count_up_to_the_repository(tmp_path, project, write):
