@@ -18,6 +18,9 @@ HELPER_MARK = '{"jobapi_metrics"'
 RULE = "jobapi_metrics"
 """The name of this way of writing, beside those of the rules."""
 
+_MOST_BROKEN = 4
+"""Objects in a line that are none of the helper's, after which the rest of the line is not searched."""
+
 _DECODER = json.JSONDecoder()
 
 
@@ -27,17 +30,17 @@ def read_helper(text: str) -> list[tuple[Measured, int, int]]:
     It need not be the whole line: a progress bar without a newline may come before it, and two processes that write at
     once may share a line.
     """
-    found = []
+    found, broken = [], 0
     begin = text.find(HELPER_MARK)
-    while begin >= 0:
-        end = begin + 1
+    while begin >= 0 and broken < _MOST_BROKEN:
+        end, broken = begin + 1, broken + 1
         try:
             content, after = _DECODER.raw_decode(text, begin)
         except (ValueError, RecursionError):
             pass
         else:
             if measured := _measured(content):
-                end = after
+                end, broken = after, broken - 1
                 found.append((measured, begin, end))
         begin = text.find(HELPER_MARK, end)
     return found

@@ -117,6 +117,7 @@ class Kind(Enum):
     UNKNOWN = "a metric only where the line names its step"
 
 
+@lru_cache(maxsize=2048)
 def spelled(name: str) -> str:
     """The name of a metric as it is kept: spaces become underscores.
 
@@ -154,6 +155,7 @@ def _metric_of(words: frozenset[str]) -> Kind:
     return Kind.LIKELY if words & LIKELY_METRICS and words != {"r"} else Kind.UNKNOWN
 
 
+@lru_cache(maxsize=2048)
 def is_phrase(name: str, strangers: int) -> bool:
     """Whether words with spaces between them are the name of a metric and no sentence.
 
@@ -178,7 +180,7 @@ def is_phrase(name: str, strangers: int) -> bool:
 @lru_cache(maxsize=2048)
 def _words(name: str) -> frozenset[str]:
     found: set[str] = set()
-    for token in _TOKEN.findall(name[:NAME_LIMIT]):
+    for token in _TOKEN.findall(name):
         found.update(_parts(token))
     return frozenset(found)
 
@@ -188,4 +190,9 @@ def _parts(token: str) -> list[str]:
     for word in (lowered, lowered.rstrip("0123456789"), lowered.lstrip("0123456789")):
         if word in _ALL:
             return [word]
-    return [part.lower() for part in _CAMEL.findall(token)] or [lowered]
+    return parts_of_word(token) or [lowered]
+
+
+def parts_of_word(word: str) -> list[str]:
+    """The words that are written as one: ``val`` and ``loss`` of ``valLoss``."""
+    return [part.lower() for part in _CAMEL.findall(word)]

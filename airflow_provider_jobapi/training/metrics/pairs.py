@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
 
 from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT, Kind, is_phrase, kind_of
 from airflow_provider_jobapi.training.metrics.positions import PHASE, phase_of
@@ -54,12 +55,21 @@ _LOOP = re.compile(rf"(?i){PHASE}:\s")
 _TAG = re.compile(rf"(?i)[\[(<]({PHASE})[\])>]:?\s{{1,8}}(?=[^\W\d])")
 """The same in brackets: ``[train] loss: 0.5``."""
 
+_TIDY = re.compile(
+    rf"(?<![^ \t])([^\W\d][\w./-]{{0,{NAME_LIMIT - 1}}})(=|: )({NUMBER})((?:[,;|]?[ \t]| [-|] )(?=[^\W\d])|[\s,;|]*\Z)"
+)
+"""A pair with what separates it from the next one, in a line that is made of such pairs alone, as most are."""
+
+_FIRST_SIGNS = " \t,;:|*=>"
 _CALL = re.compile(r"[\w\]`]\(")
 _QUOTED = re.compile(r"(?<!\w)(?:\"[^\"]*\"|`[^`]*`|'[^']*'(?!\w))|“[^“”]*”")
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+MOST_PARTS = 128
+"""Pairs, words and gaps that are looked at in one line."""
+
+
+class Pair(NamedTuple):
     """A name and a number beside each other.
 
     :ivar whole: Whether the number is written without a decimal point.
@@ -97,14 +107,35 @@ def find_pairs(text: str, *, placed: bool = False) -> tuple[list[Pair], bool]:
 
     :param placed: Whether the line says where the training is, so that ``name=number`` counts within a sentence, too.
     """
+    if not text:
+        return [], True
+    if tidy := _tidy(text):
+        return tidy, True
     line = unwrapped(text)
-    line = _without_calls(_QUOTED.sub("~", line) if any(quote in line for quote in "\"'`“") else line)
-    line = _TAG.sub("\t\\1: ", line) if any(bracket in line for bracket in "[(<") else line
+    quoted = '"' in line or "'" in line or "`" in line or "“" in line
+    line = _without_calls(_QUOTED.sub("~", line) if quoted else line)
+    line = _TAG.sub("\t\\1: ", line) if "[" in line or "(" in line or "<" in line else line
     found, closed = _in_turn(line)
     if "=" in line:
         names = {pair.name.split()[-1] for pair in found}
         found += [pair for pair in _tight(line, placed=placed) if pair.name not in names]
     return found, closed
+
+
+def _tidy(text: str) -> list[Pair]:
+    """The pairs of a line that is made of ``name=number`` and ``name: number`` alone; none where it is not.
+
+    What comes of it is what :func:`_in_turn` makes of such a line, in one pass.
+    """
+    line = text.lstrip(_FIRST_SIGNS)
+    if not _TIDY.match(line):
+        return []
+    found = _TIDY.findall(line)
+    if "".join(map("".join, found)) != line:
+        return []
+    return [
+        Pair(name, float(digits), digits.lstrip("+-").isdigit(), by[0]) for name, by, digits, _ in found[:MOST_PARTS]
+    ]
 
 
 def _in_turn(line: str) -> tuple[list[Pair], bool]:
@@ -113,7 +144,9 @@ def _in_turn(line: str) -> tuple[list[Pair], bool]:
     segment: list[Pair] = []
     loop = ""
     closed, position, end = True, 0, len(line)
-    while position < end:
+    for _ in range(MOST_PARTS):
+        if position >= end:
+            break
         gap = _SEPARATORS.match(line, position)
         if gap is not None:
             if _NEXT.search(gap[0], 0, len(gap[0])) is not None and _parts(gap[0]):
@@ -138,6 +171,8 @@ def _in_turn(line: str) -> tuple[list[Pair], bool]:
             continue
         following = _NEXT.search(line, position)
         position = max(position + 1, following.start() if following else end)
+    else:
+        closed = closed and position >= end
     return found + segment, closed
 
 
@@ -146,11 +181,11 @@ def _of_loop(loop: str, pair: Pair, before: list[Pair]) -> Pair:
     name = pair.name
     if phase_of(name) or (loop == "train" and all(each.name != name for each in before)):
         return pair
-    return replace(pair, name=f"{loop} {name}")
+    return pair._replace(name=f"{loop} {name}")
 
 
 def _parts(gap: str) -> bool:
-    return any(sign in gap for sign in "\t,;|") or " - " in gap
+    return "," in gap or "\t" in gap or "|" in gap or ";" in gap or " - " in gap
 
 
 def _read(found: re.Match[str]) -> Pair | None:
@@ -168,7 +203,7 @@ def _read(found: re.Match[str]) -> Pair | None:
 
 
 def _tight(line: str, *, placed: bool) -> Iterator[Pair]:
-    for found in _TIGHT.finditer(line):
+    for found in islice(_TIGHT.finditer(line), MOST_PARTS):
         if found["after"] is None and not placed:
             continue
         digits = found[2]
@@ -178,11 +213,20 @@ def _tight(line: str, *, placed: bool) -> Iterator[Pair]:
 
 def _without_calls(line: str) -> str:
     """A line without what stands in the brackets of a call: ``Namespace(lr=1.0)``, ``Adam(lr=0.1)``."""
-    call = _CALL.search(line) if "=" in line else None
+    call = _CALL.search(line) if "=" in line and "(" in line else None
     if call is None:
         return line
     end = line.rfind(")")
     return line[: call.start() + 1] + ("~" + line[end + 1 :] if end > call.end() else "~")
+
+
+_KEPT = {
+    (False, False): {Kind.METRIC},
+    (True, False): {Kind.METRIC, Kind.COMPANION},
+    (False, True): {Kind.METRIC, Kind.LIKELY, Kind.COMPANION},
+    (True, True): {Kind.METRIC, Kind.LIKELY, Kind.COMPANION, Kind.UNKNOWN},
+}
+"""What counts in a line that measures something, by whether it is placed and closed."""
 
 
 def chosen(pairs: Iterable[Pair], *, placed: bool, closed: bool) -> list[Pair]:
@@ -192,16 +236,10 @@ def chosen(pairs: Iterable[Pair], *, placed: bool, closed: bool) -> list[Pair]:
     :param closed: Whether the line is made of pairs alone.
     """
     kinds = [(pair, kind_of(pair.name)) for pair in pairs]
-    measures = any(kind is Kind.METRIC or (kind is Kind.LIKELY and _is_measured(pair, placed)) for pair, kind in kinds)
-    return [
-        pair
-        for pair, kind in kinds
-        if kind is Kind.METRIC
-        or (kind is Kind.LIKELY and (_is_measured(pair, placed) or measures) and (closed or not pair.whole))
-        or (kind is Kind.UNKNOWN and placed and closed and (measures or (pair.by == "=" and not pair.whole)))
-        or (kind is Kind.COMPANION and measures and (closed or placed))
-    ]
-
-
-def _is_measured(pair: Pair, placed: bool) -> bool:
-    return placed or not pair.whole
+    likely, unknown = Kind.LIKELY, Kind.UNKNOWN
+    if any(kind is Kind.METRIC or (kind is likely and (placed or not pair.whole)) for pair, kind in kinds):
+        kept = _KEPT[placed, closed]
+        return [pair for pair, kind in kinds if kind in kept or (kind is likely and not pair.whole)]
+    if not (placed and closed):
+        return []
+    return [pair for pair, kind in kinds if kind is unknown and pair.by == "=" and not pair.whole]

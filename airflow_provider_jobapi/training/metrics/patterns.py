@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from airflow_provider_jobapi.training.metrics import readers
 from airflow_provider_jobapi.training.metrics.dicts import Unfinished
+from airflow_provider_jobapi.training.metrics.idle_lines import is_idle
 from airflow_provider_jobapi.training.metrics.measured import Measured
 from airflow_provider_jobapi.training.metrics.names import spelled
 from airflow_provider_jobapi.training.metrics.pairs import NUMBER
@@ -24,6 +25,9 @@ from airflow_provider_jobapi.training.metrics.tables import Titles, read_titles
 from airflow_provider_jobapi.training.metrics.whereabouts import Whereabouts
 
 KERAS = "keras"
+
+LINE_LIMIT = 4_096
+"""Characters of a line that are read."""
 
 
 def read_groups(found: re.Match[str], _: Line) -> Found:
@@ -43,6 +47,7 @@ class Rule:
     :ivar pattern: Finds the lines that the rule may read.
     :ivar read: Reads one; None where it is none in the end, so that the next rule is asked.
     :ivar anywhere: Whether the pattern is searched in the whole line and not at its beginning alone.
+    :ivar holds: What stands in each such line, which is looked for before the pattern is, since that is quicker.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Rule:
     pattern: re.Pattern[str]
     read: Callable[[re.Match[str], Line], Found | None] = read_groups
     anywhere: bool = False
+    holds: str = ""
 
 
 RULES = (
@@ -61,6 +67,7 @@ RULES = (
         readers.TQDM,
         readers.read_tqdm,
         anywhere=True,
+        holds="%|",
     ),
     Rule(
         "boosting",
@@ -68,6 +75,7 @@ RULES = (
         "[10]\tvalidation_0-rmse:0.85123\tvalidation_1-rmse:0.90211",
         re.compile(r"\[(\d{1,12})\]\t"),
         readers.read_boosting,
+        holds="]\t",
     ),
     Rule(
         "catboost",
@@ -75,6 +83,7 @@ RULES = (
         "7:\tlearn: 0.6812\ttest: 0.6900\tbest: 0.6900 (7)\ttotal: 50ms\tremaining: 49s",
         re.compile(r"(\d{1,12}):\t(?=learn|test)"),
         readers.read_catboost,
+        holds=":\t",
     ),
     Rule(
         "optuna",
@@ -82,6 +91,7 @@ RULES = (
         "[I 2026-11-30 08:00:00,123] Trial 3 finished with value: 0.25 and parameters: {'x': 1.5}.",
         re.compile(rf"Trial (\d{{1,12}}) finished with values?: (\[[\d., eE+-]{{1,400}}\]|{NUMBER})"),
         readers.read_trial,
+        holds="Trial ",
     ),
     Rule(
         "cross-validation",
@@ -89,6 +99,7 @@ RULES = (
         "[CV 1/5] END .......................C=1, kernel=rbf;, score=0.960 total time=   0.0s",
         re.compile(r"\[CV[^\]]{0,60}\].{0,40}(?:END|score=)"),
         readers.read_scores,
+        holds="[CV",
     ),
     Rule(
         "classification report",
@@ -96,6 +107,7 @@ RULES = (
         "   macro avg       0.97      0.96      0.95     10000",
         re.compile(r"\s{0,60}(macro|micro|weighted|samples) avg" + r"\s{1,40}([\d.]{1,9})" * 3 + r"\s{1,40}\d"),
         readers.read_report,
+        holds=" avg",
     ),
     Rule(
         "coco",
@@ -106,6 +118,7 @@ RULES = (
             r"\| maxDets=\s{0,8}(\d{1,9}) \] = (-?[\d.]{1,20})"
         ),
         readers.read_coco,
+        holds="Average ",
     ),
     Rule(
         "accuracy of a network",
@@ -115,18 +128,21 @@ RULES = (
             r"((?:[A-Z][a-z]{1,12} )?[Aa]ccuracy (?:of|on|for) [^:%=]{1,80}?)(?:: ?| is )(\d{1,3}(?:\.\d{1,9})?) ?(%)"
         ),
         readers.read_one,
+        holds="ccuracy ",
     ),
     Rule(
         "function value",
         "SciPy, statsmodels",
         "         Current function value: 0.3512",
         re.compile(rf"\s{{0,40}}(?P<name>Current function value): (?P<value>{NUMBER})\s*\Z"),
+        holds="Current function value: ",
     ),
     Rule(
         "value = name",
         "AutoGluon",
         "\t0.8512\t = Validation score   (accuracy)",
         re.compile(rf"\s{{1,20}}(?P<value>{NUMBER})\s{{1,8}}=\s(?P<name>Validation score\s{{1,4}}\([\w-]{{1,40}}\))"),
+        holds="Validation score",
     ),
     Rule(
         "box",
@@ -144,6 +160,7 @@ RULES = (
         re.compile(r"\{['\"]"),
         readers.read_dict,
         anywhere=True,
+        holds="{",
     ),
     Rule(
         "name=number",
@@ -152,6 +169,7 @@ RULES = (
         re.compile("="),
         readers.read_pairs,
         anywhere=True,
+        holds="=",
     ),
     Rule(
         "name: number",
@@ -160,6 +178,7 @@ RULES = (
         re.compile(":"),
         readers.read_pairs,
         anywhere=True,
+        holds=":",
     ),
     Rule(
         "name number",
@@ -218,7 +237,9 @@ class LinePatterns:
     def read(self, text: str) -> Measured:
         """Find the metrics of a line."""
         line = last_state(text) if "\x1b" in text or "\r" in text or "\b" in text else text
-        return self._read_keras(line) or self._read_other(line)
+        cut = len(line) > LINE_LIMIT
+        line = _shortened(line) if cut else line
+        return self._read_keras(line) or self._read_other(line, cut=cut)
 
     def inherited(self) -> float | None:
         """The step of a line that does not say where the training is."""
@@ -242,21 +263,24 @@ class LinePatterns:
             return None
         return Measured(values, step, KERAS if values else "", self._at.loop, redrawn=bar is not None)
 
-    def _read_other(self, line: str) -> Measured:
+    def _read_other(self, line: str, *, cut: bool) -> Measured:
         if self._passes_over(line):
             return self._measured({}, Found(closed=False), "")
+        if not (self._summary or self._titles or self._dict.pending) and is_idle(line):
+            return Measured({}, None, loop=self._at.loop)
         rest, phase = without_prefix(line)
         if rest is not line and (measured := self._read_keras(rest)):
             return measured
-        rest = self._dict.feed(rest) or rest
+        if self._dict.pending or not cut:
+            rest = self._dict.feed(rest) or rest
         if self._dict.pending or not _VALUES.search(rest):
             self._read_words(rest)
-            return Measured({}, None)
+            return Measured({}, None, loop=self._at.loop)
         rule, found = self._ask(Line(rest, self._titles))
         if found.rest and not found.values:
             rule, found = self._ask(Line(found.rest))
         if not found.values and not found.place and self._read_titles(rest):
-            return Measured({}, None)
+            return Measured({}, None, loop=self._at.loop)
         if found.place.epoch is not None or (found.place.step is not None and found.place.steps is None):
             self._at.phase = ""  # the training goes on
         values = self._at.named(found.values, found.phase or phase or self._at.phase) if found.values else {}
@@ -271,6 +295,8 @@ class LinePatterns:
             if self._since_titles > _MOST_BETWEEN:
                 self._titles = None
         for rule in RULES:
+            if rule.holds not in line.text:
+                continue
             match = rule.pattern.search(line.text) if rule.anywhere else rule.pattern.match(line.text)
             if match is not None and (found := rule.read(match, line)) is not None:
                 return _WRITTEN.get(found.written, rule.name), found
@@ -322,6 +348,12 @@ class LinePatterns:
             return True
         self._in_call = False
         return False
+
+
+def _shortened(line: str) -> str:
+    """The beginning of a line, up to its last whole word."""
+    words = line[:LINE_LIMIT].rsplit(None, 1)
+    return words[0] if len(words) > 1 else ""
 
 
 def _is_of_keras(line: str, epoch: re.Match[str]) -> bool:

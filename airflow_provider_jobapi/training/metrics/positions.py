@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 from math import isclose
+from typing import NamedTuple
 
 _PHASES = {"train": "train", "val": "val", "dev": "val", "test": "test", "eval": "eval"}
+_LONGEST_PHASE = 5
 PHASE = r"(?:train(?:ing)?|val(?:id(?:ation)?|idating)?|dev|test(?:ing)?|eval(?:uat(?:ion|ing|e))?)"
 
 _EPOCH = re.compile(
@@ -51,18 +54,17 @@ _NUMBER_BEFORE = re.compile(r"(\d{1,12}\.\d{1,12}|\d{1,12}(?=\s?%))\s?(%?)\s?\Z"
 _AFTER = re.compile(r"(?i)\bafter (\d{1,12}) (?:batches|steps|epochs|iterations|rounds|updates|episodes)\b")
 """``loss: 0.5 after 121 batches``."""
 
-_PREPOSITIONS = (" at ", " after ", " in ", " for ", " of ")
-_WITHIN = re.compile(
-    r"(?i)(?<![^\s>=-])([^\W\d][^:=|,\t\d]{0,80}?) (?:at|after|in|for|of) (?:the )?"
+_BEHIND = re.compile(
+    r"(?i) (?:at|after|in|for|of) (?:the )?"
     r"((?:global )?(?:step|epoch|iteration|iter|round|batch|episode) ?#?\d{1,12}(?:/\d{1,12})?)(?= ?[:=] ?[-+.\d])"
 )
-"""A name with the place behind it: ``loss at step 100: 0.5``."""
+"""A place behind a name: ``loss at step 100: 0.5``."""
+_BEFORE = re.compile(r"(?<![^\s>=-])[^\W\d][^:=|,\t\d]{0,80}\Z")
+_LONGEST_BEFORE = 81
+_MOST_BEHIND = 8
 
-_WORTH = re.compile(r"(?i)ep|iter|itr|step|round|update|trial|generation|batch|\[|\(|/")
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a line says that the training is; each part is None where it does not say it.
 
     :ivar epoch: The epoch as printed.
@@ -101,15 +103,45 @@ def without_gaps(text: str) -> str:
 
 def find_place(text: str) -> tuple[Place, str]:
     """Find where a line says that the training is; returns it, and the line with a tab where it said it."""
-    if not _WORTH.search(text):
+    if not text:
         return NOWHERE, text
-    if any(word in text for word in _PREPOSITIONS):
-        text = _WITHIN.sub(r"\2\t\1", text, count=1)
-    head = _HEADS.match(text)
-    if head is not None:
+    epochs, steps = _may_name(text)
+    named, counted = epochs or steps, "/" in text or "[" in text
+    if not named and not counted:
+        return NOWHERE, text
+    if named and _has_preposition(text):
+        text = _place_first(text)
+    if counted and (head := _HEADS.match(text)):
         rest = text[head.end() :]
         return _of_head(head), f"\t{rest.removeprefix(':')}"
-    epoch, step = _EPOCH.search(text), _STEP.search(text)
+    return _find_named(text, _EPOCH.search(text) if epochs else None, _STEP.search(text) if steps else None)
+
+
+def _may_name(text: str) -> tuple[bool, bool]:
+    """Whether a line holds a word of epochs, and one of steps: far quicker than the patterns."""
+    lowered = text.lower()
+    step, ep = lowered.count("step"), lowered.count("ep")
+    epochs = ep > step or "estep" in lowered
+    if step or "batch" in lowered or "iter" in lowered or "round" in lowered or "itr" in lowered:
+        return epochs, True
+    return epochs, "update" in lowered or "episode" in lowered or "trial" in lowered or "generation" in lowered
+
+
+def _has_preposition(text: str) -> bool:
+    return " at " in text or " after " in text or " in " in text or " for " in text or " of " in text
+
+
+def _place_first(text: str) -> str:
+    """A line with the place before the name that it stands behind."""
+    for behind in islice(_BEHIND.finditer(text), _MOST_BEHIND):
+        begin, end = behind.start(), behind.end()
+        if name := _BEFORE.search(text, max(0, begin - _LONGEST_BEFORE), begin):
+            return f"{text[: name.start()]}{behind[1]}\t{name[0]}{text[end:]}"
+    return text
+
+
+def _find_named(text: str, epoch: re.Match[str] | None, step: re.Match[str] | None) -> tuple[Place, str]:
+    """Find a place by the first epoch and the first step that a line names, or by a count."""
     if epoch is not None and "." in epoch["epoch"] and "=" not in epoch[0]:
         epoch = None  # the end of a name: ``accuracy over epoch: 0.72``
     if (
@@ -119,10 +151,10 @@ def find_place(text: str) -> tuple[Place, str]:
         and (epoch is None or "=" in step[0])
     ):
         step = None  # how large a batch is
-    if epoch is None and step is None and (after := _AFTER.search(text)):
+    if epoch is None and step is None and "after " in text.lower() and (after := _AFTER.search(text)):
         return Place(step=int(after[1])), _without(text, after)
     if epoch is None and step is None:
-        count = _COUNT.search(text)
+        count = _COUNT.search(text) if "/" in text else None
         if count is None or _is_value(text, count):
             return NOWHERE, text
         return Place(None, None, *_of_count(count)), _without(text, count)
@@ -136,7 +168,11 @@ def find_place(text: str) -> tuple[Place, str]:
 
 def phase_of(word: str | None) -> str:
     """The loop that a word names: ``train``, ``val``, ``test``, ``eval``; empty where it names none."""
-    lowered = (word or "").lower()
+    return _phase(word[:_LONGEST_PHASE].lower()) if word else ""
+
+
+@lru_cache(maxsize=1024)
+def _phase(lowered: str) -> str:
     return next((phase for begin, phase in _PHASES.items() if lowered.startswith(begin)), "")
 
 
@@ -182,22 +218,18 @@ def _of_head(head: re.Match[str]) -> Place:
 
 
 def _of(epoch: re.Match[str] | None, step: re.Match[str] | None) -> Place:
-    said: dict[str, float | int | str | bool | None] = {}
+    said = NOWHERE
     if epoch is not None:
-        said |= {
-            "epoch": float(epoch["epoch"]),
-            "epochs": _whole(epoch["epochs"]),
-            "phase": phase_of(epoch["phase"] or epoch["mode"]),
-        }
-        said |= {"batch": _whole(epoch["batch"]), "batches": _whole(epoch["batches"])}
-        said["from_zero"] = epoch["batch"] is not None and epoch["bracket"] == "[" and ":" in epoch[0]
-    if step is not None and said.get("batch") is None:
-        total = _whole(step["steps"])
-        inside = epoch is not None and total is not None
-        said |= (
-            {"batch": int(step["step"]), "batches": total} if inside else {"step": float(step["step"]), "steps": total}
-        )
-    return Place(**said)  # type: ignore[arg-type]
+        phase, mode, bracket, number, epochs, batch, batches = epoch.groups()
+        said = Place(float(number), _whole(epochs), _whole(batch), _whole(batches), phase=phase_of(phase or mode))
+        if batch is not None and bracket == "[" and ":" in epoch[0]:
+            said = said._replace(from_zero=True)
+    if step is None or said.batch is not None:
+        return said
+    number, total = step["step"], _whole(step["steps"])
+    if epoch is not None and total is not None:
+        return said._replace(batch=int(number), batches=total)
+    return said._replace(step=float(number), steps=total)
 
 
 def _whole(digits: str | None) -> int | None:

@@ -45,6 +45,8 @@ _STARTS = frozenset("0123456789[(TDINWECFSRrABCEJMO")
 
 COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _STATES = re.compile(r"[\r\b]+")
+_STATES_LIMIT = 8_192
+"""Characters of a line in which its last state is looked for."""
 
 
 def without_prefix(text: str) -> tuple[str, str]:
@@ -69,6 +71,8 @@ def without_prefix(text: str) -> tuple[str, str]:
 
 def last_state(text: str) -> str:
     """What a terminal shows in the end: without colours, and the last state where a bar overwrites its line."""
+    if len(text) > _STATES_LIMIT:
+        text = text[-_STATES_LIMIT:] if "\r" in text or "\b" in text else text[:_STATES_LIMIT]
     if "\x1b" in text:
         text = COLOUR.sub("", text)
     if "\r" in text or "\b" in text:

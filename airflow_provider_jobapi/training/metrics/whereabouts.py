@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT
 from airflow_provider_jobapi.training.metrics.positions import Place, part, phase_of, usable_step
 
 _MOST_OWNERS = 1_000
 _OF_TRAINING = frozenset({"", "train"})
+
+
+@lru_cache(maxsize=2048)
+def _phase_in(name: str) -> str:
+    """The loop that the name of a metric begins with: ``val_loss``."""
+    first, _, rest = name.replace("/", "_").partition("_")
+    return phase_of(first) if rest else ""
 
 
 class Whereabouts:
@@ -88,9 +96,8 @@ class Whereabouts:
         """
         found = {}
         for name, value in values:
-            first, _, rest = name.replace("/", "_").partition("_")
-            if rest and phase_of(first):
-                phase = phase_of(first)
+            if own := _phase_in(name):
+                phase = own
                 found[name] = value
             else:
                 found[self._own(name, phase)] = value

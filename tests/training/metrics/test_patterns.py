@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from airflow_provider_jobapi.training.metrics.helper import read_helper, readable
 from airflow_provider_jobapi.training.metrics.measured import Measured
 from airflow_provider_jobapi.training.metrics.patterns import LinePatterns
-from tests.harness.work import seconds_of
 
 BOLD = "\x1b[1m100/100\x1b[0m \x1b[32m━━━━━━━━━━━━━━━━━━━━\x1b[0m\x1b[37m\x1b[0m \x1b[1m2s\x1b[0m 1ms/step"
 
@@ -101,63 +100,6 @@ def test_no_text_breaks_the_reading(text):
     read = LinePatterns().read(text)
     assert all(isinstance(value, float) for value in read.values.values())
     assert isinstance(readable(text), str)
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        *(
-            "a",
-            "a=",
-            "1",
-            "a: ",
-            " - ",
-            "=1",
-            "%|",
-            "45%|",
-            "\x1b[",
-            "0/",
-            "[",
-            ", ",
-            "a: 1, ",
-            " - a: 1, ",
-            ", Step [",
-        ),
-        *(
-            "a ",
-            "loss 0.5 ",
-            "loss=1 x ",
-            "'",
-            "`",
-            "“",
-            "(",
-            "a(",
-            "{'a': {",
-            "{'a': '1', ",
-            "np.float64(",
-            "a\t",
-            "| ",
-            "\r",
-            "1/ ",
-        ),
-        *(
-            "epoch ",
-            "Epoch: [0][ ",
-            "step: [1/",
-            "[CV 1/5] END ",
-            "INFO:a:",
-            "[a] ",
-            "train: ",
-            "a at ",
-            "a b c",
-            "1%|a|[] ",
-        ),
-        *('{"jobapi_metrics"', '{"jobapi_metrics": ', '{"jobapi_metrics": 1, "a": [', '{"jobapi_metrics": 1}'),
-    ],
-)
-def test_no_line_takes_long(part):
-    text = (part * 16_384)[:16_384]
-    assert seconds_of(lambda: (LinePatterns().read(text), read_helper(text))) < 0.5
 
 
 def test_the_helpers_line_is_read_wherever_it_stands():
