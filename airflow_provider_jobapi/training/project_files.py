@@ -55,7 +55,7 @@ def of_other_tool(content: Mapping[str, Any]) -> tuple[str, str] | None:
         for name in path.split("."):
             found = found.get(name) if isinstance(found, dict) else None
         if found:
-            return f"tool.{path}", command
+            return f"tool.{path.partition('.')[0]}", command
     return None
 
 
