@@ -167,7 +167,7 @@ def _requirements(listing: Listing, entry_point: str | None, text: str) -> tuple
             return f"{entry_point} (PEP 723)", found
         if name in listing.files and (name != "pyproject.toml" or _has_dependencies(listing)):
             file: Any = listing.files[name]
-            return name, str(requirements_text(file, file.parent, "in the folder"))
+            return name, str(requirements_text(file.name, file.parent, "in the folder"))
     return "", None
 
 

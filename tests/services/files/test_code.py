@@ -73,11 +73,13 @@ HEAD = '# /// script\n# dependencies = ["six==1.17.0"]\n# ///\n'
         ({"pyproject.toml": '[project]\nname = "x"\n'}, "", None),
     ],
 )
-def test_the_requirements_of_a_folder(project, write, files, required_by, requirements):
+def test_the_requirements_of_a_folder(project, write, monkeypatch, files, required_by, requirements):
     write(files)
     code = read_code(project, None)
     assert (code.required_by, code.requirements) == (required_by, requirements)
     assert read_code(project, None, with_requirements=True).requirements is None
+    monkeypatch.chdir(project.parent)
+    assert read_code(Path(project.name), None).requirements == requirements
 
 
 @pytest.mark.parametrize(
