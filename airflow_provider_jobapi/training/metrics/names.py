@@ -58,7 +58,7 @@ NO_METRICS = _these(
     scale scaling scaler factor factors smoothing tolerance tol function fn func type name kind reduction
     decay steps epochs batches iters iterations rounds episodes timesteps estimator window budget quota
     request requests response host address file files page line col download upload cache queue checkpoint
-    save saved logging progress done complete completed utilization util power
+    save saved logging progress done complete completed utilization util power reader
     hparam hparams config cfg arg args setting settings option options flags hyperparameter hyperparameters
     """
 )

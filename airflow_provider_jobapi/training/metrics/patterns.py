@@ -281,8 +281,8 @@ class LinePatterns:
             rule, found = self._ask(Line(found.rest))
         if not found.values and not found.place and self._read_titles(rest):
             return Measured({}, None, loop=self._at.loop)
-        if found.place.epoch is not None or (found.place.step is not None and found.place.steps is None):
-            self._at.phase = ""  # the training goes on
+        if self._at.goes_on(found.place, measures=bool(found.values)):
+            self._at.phase = ""
         values = self._at.named(found.values, found.phase or phase or self._at.phase) if found.values else {}
         return self._measured(values, found, rule, rest)
 

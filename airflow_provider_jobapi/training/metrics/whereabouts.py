@@ -32,6 +32,10 @@ class Whereabouts:
         self.epoch: float | None = None
         self.loop = 0
         self.phase = ""
+        self._step: float | None = None
+        """The last step of the training that a line named; None once the loop that a title has named has ended."""
+        self._inside: tuple[float, float] | None = None
+        """The last step of that loop, and how far apart its steps are."""
         self._from_zero = False
         self._batched = False
         self._bar: str | None = None
@@ -51,6 +55,23 @@ class Whereabouts:
         if epoch == 0:
             self._from_zero = True
         self.epoch = epoch
+
+    def goes_on(self, place: Place, *, measures: bool) -> bool:
+        """Whether a line is one of the training after the loop that a title has named, and no step of that loop.
+
+        :param measures: Whether the line holds values; without a place they are what such a loop has found in the end.
+        """
+        if place.step is None or place.steps is not None or place.epoch is not None:
+            if measures and not place and self.phase not in _OF_TRAINING:
+                self._step = None
+            return place.epoch is not None
+        if self._step is not None and self.phase not in _OF_TRAINING:
+            last, apart = self._inside or (-1.0, max(1.0, place.step))
+            if place.step <= self._step or (self._inside and last < place.step <= last + apart):
+                self._inside = place.step, apart
+                return False
+        self._step, self._inside = place.step, None
+        return True
 
     def step_of(self, place: Place) -> float | None:
         """The step of a line that says where the training is."""

@@ -113,7 +113,7 @@ class CheckpointMirror:
         """Say once what the user has to know; for the thread that writes the log."""
         if self._too_large:
             self._say_once(
-                f"CHECKPOINT_DIR holds more than the {self._bound / 1e9:,.1f} GB that are free in the client's "
+                f"CHECKPOINT_DIR holds more than the {self._bound / 1e6:,.0f} MB that are free in the client's "
                 "storage: keep fewer or smaller checkpoints, or nothing of them is left for the next job."
             )
         if self._leading_out:
