@@ -12,7 +12,6 @@ import copy
 import math
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import groupby
 from typing import Any, NamedTuple
 
 MOST_POINTS = 500
@@ -150,9 +149,23 @@ def _fitting(points: list[Point], width: int, most: int) -> tuple[list[Point], i
 
 
 def _of_groups(points: Iterable[Point], width: int) -> Iterator[Point]:
-    for _, group in groupby(points, key=lambda point: point.number // width):
-        members = list(group)
-        lowest = min(members, key=lambda point: point.value)
-        # The last of equal ones, so that a flat stretch keeps both its ends.
-        highest = max(reversed(members), key=lambda point: point.value)
-        yield from sorted({lowest, highest})
+    lowest = highest = None
+    group = -1.0
+    for point in points:
+        if lowest is None or highest is None or point.number // width != group:
+            yield from _in_order(lowest, highest)
+            lowest = highest = point
+            group = point.number // width
+        elif point.value < lowest.value:
+            lowest = point
+        elif point.value >= highest.value:  # the last of equal ones, so that a flat stretch keeps both its ends
+            highest = point
+    yield from _in_order(lowest, highest)
+
+
+def _in_order(one: Point | None, other: Point | None) -> tuple[Point, ...]:
+    if one is None or other is None:
+        return ()
+    if one is other:
+        return (one,)
+    return (one, other) if one.number < other.number else (other, one)
