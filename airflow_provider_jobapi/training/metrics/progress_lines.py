@@ -69,24 +69,14 @@ class Count:
     weak: bool = False
 
 
+_DIGIT = re.compile(r"\d")
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 _STATE = re.compile(r"[\r\x08]+")
 _LEVELS = ("info", "debug", "warning", "notice")
 _LOGGER = re.compile(r"^.{0,100}?\b(?:debug|info|warning|notice)\b[\]):|\s-]{0,8}")
 _HINTS = (
-    "/",
-    "fold",
-    "%",
-    "epoch",
-    "remaining",
-    " of ",
-    "jobapi_metrics",
-    "step",
-    "iter",
-    "round",
-    "[",
-    "estimators",
-    "trees",
+    *("/", "%", "[", " of ", "epoch", "step", "iter", "round", "fold"),
+    *("estimators", "trees", "remaining", "jobapi_metrics"),
 )
 """One of these is in each line that counts."""
 _TOTALS = ("epochs", "max", "num", "n_", "total", "nb")
@@ -136,6 +126,7 @@ _FIT_OVER = re.compile(r"^\[CV[^\]]{0,40}\]\s{1,4}END\b")
 _SAID = re.compile(
     r"\bprogress\b\W{0,3}(\d{1,3}(?:\.\d{1,6})?)\s?%|(?<![\d.])(\d{1,3}(?:\.\d{1,6})?)\s?%\s(?:done|complete\w*|finished)\b"
 )
+_SAID_WORDS = ("progress", "done", "complete", "finished")
 _TRAINER = re.compile(r"['\"]epoch['\"]: ['\"]?(\d{1,9}(?:\.\d{1,12})?)")
 _TOTAL = re.compile(
     r"(?<![\w-])(?P<option>--(?:[a-z]{1,20}\.)?)?"
@@ -154,7 +145,8 @@ _OVER_BEFORE = re.compile(r"\b(?:loss|accuracy|after|finish\w*|done|completed?|e
 _COUNTED = re.compile(r"\s{0,2}(?:epochs|folds|trials|runs)\b")
 _PAIR = re.compile(r"([^\W\d][\w./@-]{0,60})\s{0,2}[:=]\s{0,2}[-+]?\.?\d")
 _BEGIN_NAMES = frozenset({"lr", "learning_rate", "seed", "batch_size", "device", "steps"})
-_TRAINS = re.compile(r"train|\bfit|\bstep|\biter|\bbatch|\bloss")
+_TRAINS = re.compile(r"\bfit|\bstep|\biter|\bbatch|\bloss")
+_TRAIN_WORDS = ("fit", "step", "iter", "batch", "loss")
 _EPOCHS = re.compile(r"\bepochs?\b")
 _EPOCHS_A_SECOND = re.compile(r"epochs?/s|s/epoch")
 _RUNS = re.compile(r"\b(?:folds?|trials?|runs?)\b")
@@ -188,7 +180,7 @@ class LineCounts:
             if found["option"] or kind == "epochs" or _IS_TOTAL.search(found["prefix"]):
                 name = "epoch" if "epoch" in kind else "step" if "step" in kind or "iter" in kind else "round"
                 self._totals[name] = _number(found["number"])
-        if epochs := _FOR_EPOCHS.search(lowered):
+        if " epochs" in lowered and (epochs := _FOR_EPOCHS.search(lowered)):
             self._totals["epoch"] = float(epochs[1])
 
     def read(self, line: str) -> list[Count]:
@@ -196,14 +188,14 @@ class LineCounts:
         text = line[:LINE_LIMIT]
         text = _COLOUR.sub("", text) if "\x1b" in text else text
         lowered = text.lower()
-        if not any(hint in lowered for hint in _HINTS):
+        if not (_DIGIT.search(lowered) or "[cv" in lowered) or not _holds(lowered, _HINTS):
             return []
         if HELPER_MARK in text:
             told = read_progress(text)
             return [] if told is None else [Count("told", None, *told, Trust.TOLD)]
         bar = "%|" in text or "% ━" in text
         counts = self._of_bar(text, lowered) if bar else self._of_words(text, lowered)
-        if any(word in lowered for word in _TOTALS):
+        if _holds(lowered, _TOTALS):
             self.learn(lowered)
         return [count for count in counts if count.total is None or count.total > 0]
 
@@ -216,12 +208,13 @@ class LineCounts:
         title = text[: percent.start()].strip(" :").lower()
         is_other = _OTHER.search(title) is not None
         counts = self._of_title(title, is_other=is_other)
-        if is_other or _BYTES.search(text, at):
+        if is_other or ("B/s" in text and _BYTES.search(text, at)):
             return counts
         done, total = float(percent[1]), 100.0
         if after := _AFTER_BAR.match(text, at + 2) or _AFTER_PERCENT.match(text, at):
             done, total = _scaled(after[1], after[2]), _scaled(after[3], after[4])
-        level, trust = None, Trust.TRAINS if _TRAINS.search(lowered) else Trust.BAR
+        trains = "train" in lowered or (_holds(lowered, _TRAIN_WORDS) and _TRAINS.search(lowered))
+        level, trust = None, Trust.TRAINS if trains else Trust.BAR
         if counts and counts[-1].total == total and 0 <= counts[-1].number - done <= 1:
             level, counts = counts[-1].level, counts[:-1]  # a bar of epochs that is named after each of them
         elif not counts:
@@ -252,9 +245,9 @@ class LineCounts:
         """The counts of any other line."""
         if count := self._of_libraries(text, lowered):
             return [count]
-        if fold := _FOLD.match(lowered):
+        if "fold" in lowered and (fold := _FOLD.match(lowered)):
             return [Count("fold", Level.RUN, float(fold[1]), None, Trust.NAMED, ordinal=True, over=False)]
-        body = _LOGGER.sub("", lowered) if any(level in lowered for level in _LEVELS) else lowered
+        body = _LOGGER.sub("", lowered) if _holds(lowered, _LEVELS) else lowered
         named = _named(body)
         epoch, run = named.get("epoch"), named.get("run")
         epoch_at = None if epoch else _EPOCH_AT.match(body) or _TIMM.match(body)
@@ -276,7 +269,7 @@ class LineCounts:
         """
         if found := _KERAS.match(body) or (_RICH.search(body) if epoch and "━" in body else None):
             return _steps("bar of Keras", _number(found[1]), _number(found[2]))
-        if found := named.get("step") or named.get("samples") or _PERCENT_OF.search(body):
+        if found := named.get("step") or named.get("samples") or _percent_of(body):
             number, total = _number(found[1]), _number(found[2])
             sure = epoch is not None or is_sure(body)
             if number > total or _OTHER.search(body[: found.start()]):
@@ -303,7 +296,12 @@ class LineCounts:
             return _steps("catboost", passed / (passed + left), 1.0) if passed + left else None
         if "round" in self._totals and (found := _ROUND.match(text)):
             return replace(_steps("round", float(found[1]), self._totals["round"]), ordinal=True, exact=True)
-        if "%" in lowered and (found := _SAID.search(lowered)) and not _OTHER.search(lowered[: found.start()]):
+        if (
+            "%" in text
+            and _holds(lowered, _SAID_WORDS)
+            and (found := _SAID.search(lowered))
+            and not _OTHER.search(lowered[: found.start()])
+        ):
             return _steps("percent", float(found[found.lastindex or 1]), 100.0)
         return self._of_scikit_learn(text)
 
@@ -317,6 +315,18 @@ class LineCounts:
             self._fits += 1
             return _steps("fits", min(self._fits, self._totals["fit"]), self._totals["fit"])
         return None
+
+
+def _holds(text: str, words: tuple[str, ...]) -> bool:
+    return any(map(text.__contains__, words))
+
+
+def _said(lowered: str) -> re.Match[str] | None:
+    return _SAID.search(lowered) if "%" in lowered and _holds(lowered, _SAID_WORDS) else None
+
+
+def _percent_of(body: str) -> re.Match[str] | None:
+    return _PERCENT_OF.search(body) if "%" in body and " of " in body else None
 
 
 def _named(body: str) -> dict[str, re.Match[str]]:
@@ -341,6 +351,10 @@ def states_of(line: str) -> list[str]:
     """The states of the progress bars in a line, where carriage returns separate them."""
     if "\r" not in line and "\x08" not in line:
         return [line]
+    most = STATES_LIMIT * LINE_LIMIT
+    if len(line) > most:
+        begin = _STATE.search(line, len(line) - most)
+        line = line[begin.end() if begin else max(line.rfind("\r"), line.rfind("\x08")) + 1 :]
     return [state for state in _STATE.split(line) if state.strip()][-STATES_LIMIT:]
 
 

@@ -14,6 +14,8 @@ from airflow_provider_jobapi.training.metrics.helper import read_helper
 from airflow_provider_jobapi.training.metrics.idle_lines import is_idle
 from airflow_provider_jobapi.training.metrics.names import LIKELY_METRICS, METRICS
 from airflow_provider_jobapi.training.metrics.patterns import LinePatterns
+from airflow_provider_jobapi.training.metrics.progress import Progress
+from airflow_provider_jobapi.training.metrics.progress_lines import LINE_LIMIT, STATES_LIMIT, states_of
 from tests.harness.work import seconds_of
 from tests.training.metrics.test_log_formats import BLOCKS, OWN
 
@@ -53,6 +55,7 @@ def test_no_line_takes_long(part):
         text = (before + part * LONG)[:LONG]
         assert steps_of(text) < 10_000
         assert seconds_of(lambda text=text: (LinePatterns().read(text), read_helper(text))) < 0.02
+        assert seconds_of(lambda text=text: Progress("--epochs 10").read(text, 1.0)) < 0.02
 
 
 def test_a_long_line_is_read_up_to_its_last_whole_word():
@@ -66,6 +69,13 @@ def test_a_long_dictionary_takes_no_lines_after_it():
     reader = LinePatterns()
     assert reader.read("{'loss': 0.5, 'text': '" + "x" * 5_000 + "', 'acc': 0.25}").values == {"loss": 0.5}
     assert reader.read("{'loss': 0.25, 'epoch': 2}").values == {"loss": 0.25}
+
+
+def test_only_the_last_states_of_a_long_line_are_looked_for():
+    assert states_of("1%|\r" * 50_000) == ["1%|"] * STATES_LIMIT
+    assert states_of("a\r" + "x" * (STATES_LIMIT * LINE_LIMIT)) == ["x" * (STATES_LIMIT * LINE_LIMIT)]
+    cut = states_of("y" * 5_000 + "\r" + "x" * 15_000)
+    assert cut == ["x" * 15_000]
 
 
 NUMBER = st.sampled_from(
