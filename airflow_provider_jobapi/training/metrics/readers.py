@@ -165,6 +165,8 @@ def read_dict(_: re.Match[str], line: Line) -> Found | None:
     before = line.text[:begin]
     if is_of_settings(before) or _PREDICTION.search(line.text) or HELPER_MARK in line.text:  # not as the helper writes
         return Found(closed=False)
+    if before.rstrip().endswith("[") and "}, {" in line.text:  # what was logged before, as trainer.state.log_history
+        return Found(closed=False)
     pairs = list(dict_pairs(line.text[begin:]))
     place, words = find_place(without_gaps(before))
     said = place_of(pairs)
