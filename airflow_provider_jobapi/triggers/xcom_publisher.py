@@ -17,7 +17,7 @@ from airflow_provider_jobapi.services.base import ScalarFollower
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, read_definitions
-from airflow_provider_jobapi.training.metrics.event_files import JobMetrics
+from airflow_provider_jobapi.training.metrics.job_metrics import JobMetrics
 from airflow_provider_jobapi.training.metrics.progress import Progress, with_progress
 from airflow_provider_jobapi.triggers import xcoms
 from airflow_provider_jobapi.triggers.xcom_writer import Sink, Slot, XComWriter, writer

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_provider_jobapi.server.run import supervisor
-from airflow_provider_jobapi.server.run.supervisor.event_records import checksum
+from airflow_provider_jobapi.server.run.supervisor.tfrecord import checksum
 from tests.harness.event_writer import event, simple
 
 SECONDS = 20

@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from airflow_provider_jobapi.training.metrics.measured import Measured
-from airflow_provider_jobapi.training.metrics.positions import usable_step
+from airflow_provider_jobapi.training.metrics.line_metrics import Measured
+from airflow_provider_jobapi.training.metrics.place_in_line import usable_step
 
 NAME_LIMIT = 100
 """Characters of a metric's name."""

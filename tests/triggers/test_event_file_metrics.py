@@ -17,7 +17,7 @@ from airflow_provider_jobapi.services.follow import Limits
 from airflow_provider_jobapi.services.jobapi import follower as followers
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.masking import Masker
-from airflow_provider_jobapi.training.metrics.event_files import JobMetrics
+from airflow_provider_jobapi.training.metrics.job_metrics import JobMetrics
 from airflow_provider_jobapi.training.status import JobState
 from airflow_provider_jobapi.triggers.xcom_publisher import XComPublisher
 from airflow_provider_jobapi.triggers.xcom_writer import XComWriter

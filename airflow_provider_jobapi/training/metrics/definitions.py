@@ -19,11 +19,11 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.logs import LogLine
+from airflow_provider_jobapi.training.metrics.definition_search import MetricDefinition, Searches, short
 from airflow_provider_jobapi.training.metrics.helper import read_helper
-from airflow_provider_jobapi.training.metrics.measured import Measured
+from airflow_provider_jobapi.training.metrics.line_metrics import Measured
 from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT
 from airflow_provider_jobapi.training.metrics.patterns import LinePatterns
-from airflow_provider_jobapi.training.metrics.searches import MetricDefinition, Searches, short
 from airflow_provider_jobapi.training.metrics.series import FEWEST_POINTS, MOST_POINTS, Series, word_of, written
 from airflow_provider_jobapi.training.metrics.steps import Steps
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from airflow_provider_jobapi.training.metrics.name_value_pairs import NUMBER, VALUE, Pair, unwrapped, value_of
 from airflow_provider_jobapi.training.metrics.names import Kind, kind_of
-from airflow_provider_jobapi.training.metrics.pairs import NUMBER, VALUE, Pair, unwrapped, value_of
 
 _DIGITS = r"-?\d{1,30}(?:\.\d{0,30})?(?:[eE][-+]?\d{1,3})?"
 _TOKENS = re.compile(

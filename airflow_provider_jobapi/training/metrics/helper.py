@@ -8,9 +8,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from airflow_provider_jobapi.training.metrics.measured import Measured
+from airflow_provider_jobapi.training.metrics.line_metrics import Measured
 from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT
-from airflow_provider_jobapi.training.metrics.positions import usable_step
+from airflow_provider_jobapi.training.metrics.place_in_line import usable_step
 
 HELPER_MARK = '{"jobapi_metrics"'
 """The start of a line of ``jobapi_metrics``; ``docs/metrics.schema.json`` is its schema."""

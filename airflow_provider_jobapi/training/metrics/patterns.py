@@ -12,17 +12,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from airflow_provider_jobapi.training.metrics import readers
+from airflow_provider_jobapi.training.metrics import rule_readers
 from airflow_provider_jobapi.training.metrics.dicts import Unfinished
 from airflow_provider_jobapi.training.metrics.idle_lines import is_idle
-from airflow_provider_jobapi.training.metrics.measured import Measured
+from airflow_provider_jobapi.training.metrics.line_metrics import Measured
+from airflow_provider_jobapi.training.metrics.name_value_pairs import NUMBER
 from airflow_provider_jobapi.training.metrics.names import spelled
-from airflow_provider_jobapi.training.metrics.pairs import NUMBER
-from airflow_provider_jobapi.training.metrics.positions import Place, phase_of
+from airflow_provider_jobapi.training.metrics.place_in_line import Place, phase_of
+from airflow_provider_jobapi.training.metrics.place_in_log import Whereabouts
 from airflow_provider_jobapi.training.metrics.prefixes import last_state, without_prefix
-from airflow_provider_jobapi.training.metrics.readers import KERAS_BAR, KERAS_EPOCH, Found, Line
+from airflow_provider_jobapi.training.metrics.rule_readers import KERAS_BAR, KERAS_EPOCH, Found, Line
 from airflow_provider_jobapi.training.metrics.tables import Titles, read_titles
-from airflow_provider_jobapi.training.metrics.whereabouts import Whereabouts
 
 KERAS = "keras"
 
@@ -64,8 +64,8 @@ RULES = (
         "tqdm",
         "tqdm, and Lightning, which counts epochs from 0",
         "Epoch 3:  45%|███  | 18/40 [00:01<00:01, 30it/s, v_num=0, train_loss=0.2]",
-        readers.TQDM,
-        readers.read_tqdm,
+        rule_readers.TQDM,
+        rule_readers.read_tqdm,
         anywhere=True,
         holds="%|",
     ),
@@ -74,7 +74,7 @@ RULES = (
         "XGBoost, LightGBM",
         "[10]\tvalidation_0-rmse:0.85123\tvalidation_1-rmse:0.90211",
         re.compile(r"\[(\d{1,12})\]\t"),
-        readers.read_boosting,
+        rule_readers.read_boosting,
         holds="]\t",
     ),
     Rule(
@@ -82,7 +82,7 @@ RULES = (
         "CatBoost",
         "7:\tlearn: 0.6812\ttest: 0.6900\tbest: 0.6900 (7)\ttotal: 50ms\tremaining: 49s",
         re.compile(r"(\d{1,12}):\t(?=learn|test)"),
-        readers.read_catboost,
+        rule_readers.read_catboost,
         holds=":\t",
     ),
     Rule(
@@ -90,7 +90,7 @@ RULES = (
         "Optuna",
         "[I 2026-11-30 08:00:00,123] Trial 3 finished with value: 0.25 and parameters: {'x': 1.5}.",
         re.compile(rf"Trial (\d{{1,12}}) finished with values?: (\[[\d., eE+-]{{1,400}}\]|{NUMBER})"),
-        readers.read_trial,
+        rule_readers.read_trial,
         holds="Trial ",
     ),
     Rule(
@@ -98,7 +98,7 @@ RULES = (
         "scikit-learn's GridSearchCV and its cross-validation",
         "[CV 1/5] END .......................C=1, kernel=rbf;, score=0.960 total time=   0.0s",
         re.compile(r"\[CV[^\]]{0,60}\].{0,40}(?:END|score=)"),
-        readers.read_scores,
+        rule_readers.read_scores,
         holds="[CV",
     ),
     Rule(
@@ -106,7 +106,7 @@ RULES = (
         "scikit-learn's classification report; lines of classes are left out",
         "   macro avg       0.97      0.96      0.95     10000",
         re.compile(r"\s{0,60}(macro|micro|weighted|samples) avg" + r"\s{1,40}([\d.]{1,9})" * 3 + r"\s{1,40}\d"),
-        readers.read_report,
+        rule_readers.read_report,
         holds=" avg",
     ),
     Rule(
@@ -117,7 +117,7 @@ RULES = (
             r"\s?Average (?:Precision|Recall)\s{1,4}\((AP|AR)\) @\[ IoU=([\d.:]{1,20})\s{0,8}\| area=\s{0,8}(\w{1,20}) "
             r"\| maxDets=\s{0,8}(\d{1,9}) \] = (-?[\d.]{1,20})"
         ),
-        readers.read_coco,
+        rule_readers.read_coco,
         holds="Average ",
     ),
     Rule(
@@ -127,7 +127,7 @@ RULES = (
         re.compile(
             r"((?:[A-Z][a-z]{1,12} )?[Aa]ccuracy (?:of|on|for) [^:%=]{1,80}?)(?:: ?| is )(\d{1,3}(?:\.\d{1,9})?) ?(%)"
         ),
-        readers.read_one,
+        rule_readers.read_one,
         holds="ccuracy ",
     ),
     Rule(
@@ -151,14 +151,14 @@ RULES = (
         re.compile(
             rf"\s{{0,40}}[|│┃]\s{{0,60}}([^\W\d][^|│┃=:]{{0,99}}?)\s{{0,60}}[|│┃]\s{{0,60}}({NUMBER})\s{{0,60}}[|│┃]?\s*\Z"
         ),
-        readers.read_box,
+        rule_readers.read_box,
     ),
     Rule(
         "dict",
         "transformers' Trainer, evaluate, structlog: a dict or an object of JSON",
         "{'loss': 0.4112, 'grad_norm': 1.25, 'learning_rate': 4.5e-05, 'epoch': 0.5}",
         re.compile(r"\{['\"]"),
-        readers.read_dict,
+        rule_readers.read_dict,
         anywhere=True,
         holds="{",
     ),
@@ -167,7 +167,7 @@ RULES = (
         "scripts, loggers, TensorFlow's Estimators (`loss = 27.19, step = 1`)",
         "epoch=3 step=120 loss=0.25 lr=1e-3",
         re.compile("="),
-        readers.read_pairs,
+        rule_readers.read_pairs,
         anywhere=True,
         holds="=",
     ),
@@ -176,7 +176,7 @@ RULES = (
         "scripts, Detectron2, mmengine, PyTorch's examples",
         "Train Epoch: 2 [6400/60000 (11%)]\tLoss: 0.873",
         re.compile(":"),
-        readers.read_pairs,
+        rule_readers.read_pairs,
         anywhere=True,
         holds=":",
     ),
@@ -185,7 +185,7 @@ RULES = (
         "nanoGPT, fairseq, PyTorch's ImageNet example",
         "step 250: train loss 1.9630, val loss 2.0577",
         re.compile(r"\d"),
-        readers.read_pairs,
+        rule_readers.read_pairs,
         anywhere=True,
     ),
 )
@@ -196,7 +196,7 @@ TABLE = Rule(
     "fastai, Ultralytics' YOLO, scikit-learn's gradient boosting",
     "epoch     train_loss  valid_loss  accuracy  time\n0         0.512345    0.412345    0.812000  00:12",
     re.compile(r"[\s|│┃]{0,60}[\w/#.-]{1,20}[\s|│┃,]"),
-    readers.read_table,
+    rule_readers.read_table,
 )
 KERAS_RULE = Rule(
     KERAS,
@@ -254,7 +254,7 @@ class LinePatterns:
         elif bar is None or self._titles is not None:
             return None
         count = None if bar is None else (bar[1], bar[2])
-        values = dict(readers.read_keras_pairs(line)) if ": " in line else {}
+        values = dict(rule_readers.read_keras_pairs(line)) if ": " in line else {}
         step = self._at.of_keras(count)
         evaluates = self._at.evaluates(count)
         if evaluates:
@@ -358,7 +358,7 @@ def _shortened(line: str) -> str:
 
 def _is_of_keras(line: str, epoch: re.Match[str]) -> bool:
     rest = line[epoch.end() :].strip()
-    return not rest or (rest.startswith("- ") and readers.has_only_keras_pairs(rest))
+    return not rest or (rest.startswith("- ") and rule_readers.has_only_keras_pairs(rest))
 
 
 def _float(digits: str | None) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from airflow_provider_jobapi.training.metrics.positions import phase_of
+from airflow_provider_jobapi.training.metrics.place_in_line import phase_of
 
 _CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d{1,9})?"
 _TIME = (

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from airflow_provider_jobapi.training.metrics.name_value_pairs import NUMBER
 from airflow_provider_jobapi.training.metrics.names import Kind, kind_of, spelled
-from airflow_provider_jobapi.training.metrics.pairs import NUMBER
-from airflow_provider_jobapi.training.metrics.positions import Place
+from airflow_provider_jobapi.training.metrics.place_in_line import Place
 
 MOST_COLUMNS = 40
 _COLUMNS = re.compile(r"\s{2,}|\t|\s?[|│┃]\s?")

@@ -17,8 +17,8 @@ import pytest
 from airflow_provider_jobapi.server import serve
 from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
-from airflow_provider_jobapi.server.run.supervisor.event_files import EventFiles
-from airflow_provider_jobapi.server.run.supervisor.event_records import Event
+from airflow_provider_jobapi.server.run.supervisor.event_folder import EventFiles
+from airflow_provider_jobapi.server.run.supervisor.tfrecord import Event
 from airflow_provider_jobapi.training.job_file import JobFile
 from tests.harness.bench import WRITE_MODEL, Bench, processes_of
 from tests.harness.event_writer import SOURCE, Writer

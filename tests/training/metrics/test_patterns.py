@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_provider_jobapi.training.metrics.helper import read_helper, readable
-from airflow_provider_jobapi.training.metrics.measured import Measured
+from airflow_provider_jobapi.training.metrics.line_metrics import Measured
 from airflow_provider_jobapi.training.metrics.patterns import LinePatterns
 
 BOLD = "\x1b[1m100/100\x1b[0m \x1b[32m━━━━━━━━━━━━━━━━━━━━\x1b[0m\x1b[37m\x1b[0m \x1b[1m2s\x1b[0m 1ms/step"

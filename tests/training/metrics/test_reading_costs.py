@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.training.metrics import dicts, pairs, patterns
+from airflow_provider_jobapi.training.metrics import dicts, patterns
+from airflow_provider_jobapi.training.metrics import name_value_pairs as pairs
 from airflow_provider_jobapi.training.metrics.helper import read_helper
 from airflow_provider_jobapi.training.metrics.idle_lines import is_idle
 from airflow_provider_jobapi.training.metrics.names import LIKELY_METRICS, METRICS

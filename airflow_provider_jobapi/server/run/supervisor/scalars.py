@@ -18,17 +18,17 @@ from pathlib import Path
 from typing import Callable, NamedTuple  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 if __package__:
-    from airflow_provider_jobapi.server.run.supervisor import event_files
-    from airflow_provider_jobapi.server.run.supervisor.event_file import EventFile, Place
-    from airflow_provider_jobapi.server.run.supervisor.event_files import EventFiles
-    from airflow_provider_jobapi.server.run.supervisor.event_records import Event
+    from airflow_provider_jobapi.server.run.supervisor import event_folder
+    from airflow_provider_jobapi.server.run.supervisor.event_folder import EventFiles
+    from airflow_provider_jobapi.server.run.supervisor.event_reader import EventFile, Place
     from airflow_provider_jobapi.server.run.supervisor.framing import stamp
+    from airflow_provider_jobapi.server.run.supervisor.tfrecord import Event
 else:  # run by its path, isolated from every package
-    import event_files  # type: ignore[import-not-found, no-redef]
-    from event_file import EventFile, Place  # type: ignore[import-not-found, no-redef]
-    from event_files import EventFiles  # type: ignore[no-redef]
-    from event_records import Event  # type: ignore[import-not-found, no-redef]
+    import event_folder  # type: ignore[import-not-found, no-redef]
+    from event_folder import EventFiles  # type: ignore[no-redef]
+    from event_reader import EventFile, Place  # type: ignore[import-not-found, no-redef]
     from framing import stamp  # type: ignore[import-not-found, no-redef]
+    from tfrecord import Event  # type: ignore[import-not-found, no-redef]
 
 MOST_CURVES = 128
 DENSE_POINTS = 1_000
@@ -339,7 +339,7 @@ class Curves:
 
         :param stopped: Whether it was stopped, and its end is waited for.
         """
-        seconds = event_files.FINISH_OF_A_STOPPED_JOB_SECONDS if stopped else event_files.FINISH_SECONDS
+        seconds = event_folder.FINISH_OF_A_STOPPED_JOB_SECONDS if stopped else event_folder.FINISH_SECONDS
         self._files.finish(self._scalars.write, seconds)
         self._scalars.close()
 

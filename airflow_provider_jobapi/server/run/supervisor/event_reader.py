@@ -12,17 +12,17 @@ import stat
 from typing import Callable, Iterator, Tuple  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 if __package__:
-    from airflow_provider_jobapi.server.run.supervisor import event_records
-    from airflow_provider_jobapi.server.run.supervisor.event_records import Event, EventReader
+    from airflow_provider_jobapi.server.run.supervisor import tfrecord
+    from airflow_provider_jobapi.server.run.supervisor.tfrecord import Event, RecordReader
 else:  # run by its path, isolated from every package
-    import event_records  # type: ignore[import-not-found, no-redef]
-    from event_records import Event, EventReader  # type: ignore[no-redef]
+    import tfrecord  # type: ignore[import-not-found, no-redef]
+    from tfrecord import Event, RecordReader  # type: ignore[no-redef]
 
 RECORD_LIMIT = 2**20
 """Bytes of a record with scalars; a longer one is skipped."""
 
 _CHUNK_BYTES = 64 * 1024
-_FRAME_BYTES = event_records.HEADER_BYTES + event_records.FOOTER_BYTES
+_FRAME_BYTES = tfrecord.HEADER_BYTES + tfrecord.FOOTER_BYTES
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -70,7 +70,7 @@ class EventFile:
         self.number = 0
         self.offset = 0
         self.given_up = False
-        self._reader = EventReader()
+        self._reader = RecordReader()
 
     def __str__(self) -> str:
         return "/".join((*self.place[1], self.name))
@@ -88,7 +88,7 @@ class EventFile:
         try:
             size = os.fstat(handle).st_size
             if size < self.offset:
-                self.offset, self._reader = 0, EventReader()
+                self.offset, self._reader = 0, RecordReader()
             while self.offset < size:
                 before = self.offset
                 self._read_records(handle, size, take)
@@ -111,8 +111,8 @@ class EventFile:
             size, at = os.fstat(handle).st_size, self.offset
             while size - at > left:
                 data, begin = os.pread(handle, _CHUNK_BYTES, at), at
-                while begin <= at <= begin + len(data) - event_records.HEADER_BYTES and size - at > left:
-                    at += event_records.record_size(data, at - begin)
+                while begin <= at <= begin + len(data) - tfrecord.HEADER_BYTES and size - at > left:
+                    at += tfrecord.record_size(data, at - begin)
             self.offset = min(at, size)
         finally:
             os.close(handle)
@@ -141,20 +141,20 @@ class EventFile:
         """Read the records of the next bytes, the whole ones."""
         data, at = os.pread(handle, _CHUNK_BYTES, self.offset), 0
         while at + _FRAME_BYTES <= len(data):
-            begin = at + event_records.HEADER_BYTES
-            length = event_records.message_size(data[at:begin])
+            begin = at + tfrecord.HEADER_BYTES
+            length = tfrecord.message_size(data[at:begin])
             end = begin + length
             if length > RECORD_LIMIT:
                 if self.offset + _FRAME_BYTES + length <= size:
                     self.offset += _FRAME_BYTES + length
                 return
-            if end + event_records.FOOTER_BYTES > len(data):
+            if end + tfrecord.FOOTER_BYTES > len(data):
                 if at or self.offset + _FRAME_BYTES + length > size:
                     return
                 data = os.pread(handle, _FRAME_BYTES + length, self.offset)
                 if len(data) < _FRAME_BYTES + length:
                     return
-            event = self._reader.read(data[begin:end], data[end : end + event_records.FOOTER_BYTES])
+            event = self._reader.read(data[begin:end], data[end : end + tfrecord.FOOTER_BYTES])
             if event is not None:
                 take(self, event)
             self.offset += _FRAME_BYTES + length

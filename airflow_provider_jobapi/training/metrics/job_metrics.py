@@ -14,7 +14,7 @@ from typing import Any
 from airflow_provider_jobapi.training.logs import LogLine
 from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, Metrics
 from airflow_provider_jobapi.training.metrics.helper import read_helper
-from airflow_provider_jobapi.training.metrics.measured import Measured
+from airflow_provider_jobapi.training.metrics.line_metrics import Measured
 
 RULE = "tensorboard"
 """The name of this source of metrics, beside those of the rules for lines."""

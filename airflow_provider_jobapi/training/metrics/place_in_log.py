@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT
-from airflow_provider_jobapi.training.metrics.positions import Place, part, phase_of, usable_step
+from airflow_provider_jobapi.training.metrics.place_in_line import Place, part, phase_of, usable_step
 
 _MOST_OWNERS = 1_000
 _OF_TRAINING = frozenset({"", "train"})

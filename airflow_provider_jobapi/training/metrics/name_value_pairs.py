@@ -12,7 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT, Kind, is_phrase, kind_of
-from airflow_provider_jobapi.training.metrics.positions import PHASE, phase_of
+from airflow_provider_jobapi.training.metrics.place_in_line import PHASE, phase_of
 
 NUMBER = r"[-+]?(?:(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?|(?i:nan|inf(?:inity)?))"
 _DIGITS = r"[-+]?(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})(?:[eE][-+]?\d{1,4})?"

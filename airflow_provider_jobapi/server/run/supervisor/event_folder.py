@@ -18,11 +18,11 @@ import time
 from typing import Any, Callable, Iterator  # noqa: UP035 -- Python 3.8 has the others only as annotations
 
 if __package__:
-    from airflow_provider_jobapi.server.run.supervisor.event_file import EventFile, Place, key_of, open_directory
-    from airflow_provider_jobapi.server.run.supervisor.event_records import CorruptRecord, Event
+    from airflow_provider_jobapi.server.run.supervisor.event_reader import EventFile, Place, key_of, open_directory
+    from airflow_provider_jobapi.server.run.supervisor.tfrecord import CorruptRecord, Event
 else:  # run by its path, isolated from every package
-    from event_file import EventFile, Place, key_of, open_directory  # type: ignore[import-not-found, no-redef]
-    from event_records import CorruptRecord, Event  # type: ignore[import-not-found, no-redef]
+    from event_reader import EventFile, Place, key_of, open_directory  # type: ignore[import-not-found, no-redef]
+    from tfrecord import CorruptRecord, Event  # type: ignore[import-not-found, no-redef]
 
 MARK = ".tfevents."
 """What stands in the name of every event file."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from airflow_provider_jobapi.training.metrics.positions import usable_step
+from airflow_provider_jobapi.training.metrics.place_in_line import usable_step
 
 if TYPE_CHECKING:
     import regex

@@ -88,7 +88,7 @@ def record_size(data: bytes, at: int) -> int:
     return HEADER_BYTES + int(_LONG.unpack_from(data, at)[0]) + FOOTER_BYTES
 
 
-class EventReader:
+class RecordReader:
     """Reads the messages of one event file, in their order."""
 
     def __init__(self) -> None:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.server.run.supervisor import event_records
-from airflow_provider_jobapi.server.run.supervisor.event_records import CorruptRecord, Event, EventReader, single
+from airflow_provider_jobapi.server.run.supervisor import tfrecord
 from airflow_provider_jobapi.server.run.supervisor.scalars import Curves
+from airflow_provider_jobapi.server.run.supervisor.tfrecord import CorruptRecord, Event, RecordReader, single
 from airflow_provider_jobapi.training.logs import parse_records
 from airflow_provider_jobapi.training.metrics.helper import read_helper
 from tests.harness.event_writer import event, field, masked, record, simple, varint
@@ -101,15 +101,15 @@ def test_the_trainer_of_transformers(tmp_path):
     assert [step for step, _ in found["train/epoch"]] == [2, 4, 4, 6, 8, 8, 10, 12, 12, 12]
 
 
-def read(message: bytes, reader: EventReader | None = None) -> Event | None:
-    return (reader or EventReader()).read(message, masked(message))
+def read(message: bytes, reader: RecordReader | None = None) -> Event | None:
+    return (reader or RecordReader()).read(message, masked(message))
 
 
 def test_the_checksum_is_that_of_the_rfc():
     """RFC 3720, B.4, and masked as TFRecord does."""
     for data, crc in ((b"\0" * 32, 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43), (b"123456789", 0xE3069283)):
-        assert event_records.checksum(data) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-        assert struct.pack("<I", event_records.checksum(data)) == masked(data)
+        assert tfrecord.checksum(data) == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+        assert struct.pack("<I", tfrecord.checksum(data)) == masked(data)
 
 
 @pytest.mark.parametrize("number", [0.1, 1 / 3, 1e-30, 3.4e38, 16777217.0, 0.30000001192092896])
@@ -196,7 +196,7 @@ def test_a_tensor_is_a_scalar_by_its_data_class_or_by_what_was_said_before():
     assert value_of(half, field(9, field(4, 1))) == 0.5
     assert value_of(half, field(9, field(4, 2))) is None
     assert value_of(half, b"") is None
-    reader = EventReader()
+    reader = RecordReader()
     for metadata in (SCALARS, b""):
         assert read(event(field(1, b"t") + field(8, half) + metadata), reader).values == [("t", 0.5)]
     assert read(event(field(1, b"other") + field(8, half)), reader) is None
@@ -205,7 +205,7 @@ def test_a_tensor_is_a_scalar_by_its_data_class_or_by_what_was_said_before():
 @given(st.binary(max_size=300), st.booleans())
 def test_any_message_is_read_or_is_corrupt(message, right):
     try:
-        found = EventReader().read(message, masked(message) if right else b"1234")
+        found = RecordReader().read(message, masked(message) if right else b"1234")
     except CorruptRecord:
         return
     assert found is None or found.values
@@ -217,20 +217,20 @@ def test_no_point_comes_from_a_damaged_message(at, flipped):
     damaged = bytearray(message)
     damaged[at % len(message)] ^= flipped
     try:
-        assert EventReader().read(bytes(damaged), masked(message)) is None
+        assert RecordReader().read(bytes(damaged), masked(message)) is None
     except CorruptRecord:
         pass
 
 
 def test_a_damaged_length_is_corrupt():
     with pytest.raises(CorruptRecord):
-        event_records.message_size(b"\x01" + record(b"abc")[1:12])
-    assert event_records.message_size(record(b"abc")[:12]) == 3
+        tfrecord.message_size(b"\x01" + record(b"abc")[1:12])
+    assert tfrecord.message_size(record(b"abc")[:12]) == 3
 
 
 def test_a_record_of_very_many_values_is_read_in_part():
-    found = read(event(*[simple("a", 1)] * (event_records.MOST_VALUES + 9)))
-    assert len(found.values) == event_records.MOST_VALUES
+    found = read(event(*[simple("a", 1)] * (tfrecord.MOST_VALUES + 9)))
+    assert len(found.values) == tfrecord.MOST_VALUES
 
 
 def test_the_names_are_json():

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_jobapi.server.run.supervisor import event_files, scalars
-from airflow_provider_jobapi.server.run.supervisor.event_file import EventFile
-from airflow_provider_jobapi.server.run.supervisor.event_files import EventFiles
+from airflow_provider_jobapi.server.run.supervisor import event_folder, scalars
+from airflow_provider_jobapi.server.run.supervisor.event_folder import EventFiles
+from airflow_provider_jobapi.server.run.supervisor.event_reader import EventFile
 from airflow_provider_jobapi.server.run.supervisor.scalars import Curve, Curves, Scalars
 from airflow_provider_jobapi.training.logs import parse_records
 from airflow_provider_jobapi.training.metrics.helper import read_helper
@@ -236,7 +236,7 @@ def test_a_record_with_a_picture_has_its_scalars_read(reading):
 
 
 def test_only_so_many_files_and_curves_are_read(reading, monkeypatch):
-    monkeypatch.setattr(event_files, "MOST_FILES", 3)
+    monkeypatch.setattr(event_folder, "MOST_FILES", 3)
     monkeypatch.setattr(scalars, "MOST_CURVES", 5)
     for number in range(6):
         with Writer(reading.work / f"run{number}", number) as writer:
@@ -252,8 +252,8 @@ def test_only_so_many_files_and_curves_are_read(reading, monkeypatch):
 
 
 def test_a_search_looks_at_the_upper_directories_first_and_ends(reading, monkeypatch):
-    monkeypatch.setattr(event_files, "MOST_ENTRIES_OF_ONE", 50)
-    monkeypatch.setattr(event_files, "MOST_ENTRIES", 120)
+    monkeypatch.setattr(event_folder, "MOST_ENTRIES_OF_ONE", 50)
+    monkeypatch.setattr(event_folder, "MOST_ENTRIES", 120)
     for folder in ("data/images", "data/more", "data/even_more"):
         (reading.work / folder).mkdir(parents=True)
         for number in range(300):
@@ -271,7 +271,7 @@ def test_a_search_looks_at_the_upper_directories_first_and_ends(reading, monkeyp
 def test_a_rest_follows_every_piece_of_work(tmp_path, monkeypatch):
     """However much there is to read, a tenth of the time is spent on it, and no piece of it takes long."""
     now = [100.0]
-    monkeypatch.setattr(event_files, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(event_folder, "time", SimpleNamespace(monotonic=lambda: now[0]))
     read = EventFile._read_records
 
     def slow(*arguments):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_jobapi.training.logs import LogLine
 from airflow_provider_jobapi.training.metrics.definitions import MOST_NAMES, read_definitions
-from airflow_provider_jobapi.training.metrics.event_files import JobMetrics
+from airflow_provider_jobapi.training.metrics.job_metrics import JobMetrics
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from airflow_provider_jobapi.training.metrics.dicts import dict_begin, dict_pairs, is_of_settings, place_of
 from airflow_provider_jobapi.training.metrics.helper import HELPER_MARK
+from airflow_provider_jobapi.training.metrics.name_value_pairs import NUMBER, Pair, chosen, find_pairs
 from airflow_provider_jobapi.training.metrics.names import Kind, kind_of, spelled
-from airflow_provider_jobapi.training.metrics.pairs import NUMBER, Pair, chosen, find_pairs
-from airflow_provider_jobapi.training.metrics.positions import (
+from airflow_provider_jobapi.training.metrics.place_in_line import (
     NOWHERE,
     PHASE,
     Place,
