@@ -3,6 +3,7 @@
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch.utils.data import DataLoader, TensorDataset
 
 
@@ -29,5 +30,6 @@ class Regression(pl.LightningModule):
 pl.seed_everything(4)
 x = torch.randn(256, 2)
 data = TensorDataset(x, x.sum(1, keepdim=True))
-trainer = pl.Trainer(max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False)
+bar = TQDMProgressBar()
+trainer = pl.Trainer(max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[bar])
 trainer.fit(Regression(), DataLoader(data, 32), DataLoader(data, 64))

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.frameworks
 PYTHON = os.environ.get("JOBAPI_TEST_FRAMEWORKS_PYTHON", sys.executable)
 
 TORCH = """
+import sys
+sys.modules["tensorflow"] = None  # which tensorboard would import: newer ones and PyTorch abort in one process
 import torch
 from torch.utils.tensorboard import SummaryWriter
 model, data = torch.nn.Linear(1, 1), torch.arange(8.0).reshape(8, 1) / 8
