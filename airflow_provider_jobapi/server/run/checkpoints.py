@@ -41,6 +41,10 @@ _ATTEMPTS = 5
 """How often a folder is read that changes at the same time."""
 
 KEPT = "Its last checkpoints ({}) are kept for a job that continues it."
+REMOVED = (
+    "Its checkpoints are removed, as after every success: let the script write its model into MODEL_DIR, or set "
+    "keep_checkpoints."
+)
 NO_ROOM = (
     "Its checkpoints ({}) are not kept: the client's storage has room for {}. Delete objects or ended jobs, write "
     "fewer checkpoints, or ask the server's operator for a larger --storage-bound."
@@ -139,6 +143,14 @@ def rescue(home: Path) -> None:
         owner = (home / "state").lstat().st_uid
         mirror = CheckpointMirror(directory_of_checkpoints(home), home / PLACE, owner, sys.maxsize, lambda _: None)
         mirror.copy_once(_RESCUE_SECONDS)
+
+
+def has_any(home: Path) -> bool:
+    """Whether there is anything in the ``CHECKPOINT_DIR`` of a job."""
+    try:
+        return any(directory_of_checkpoints(home).iterdir())
+    except OSError:
+        return False
 
 
 def remove(home: Path) -> None:

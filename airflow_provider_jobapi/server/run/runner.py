@@ -308,7 +308,7 @@ class Runner:
         self._end(job, verdict.lost(job.directory))
 
     def _end(self, job: Job, end: verdict.Verdict) -> None:
-        left, said = self._settle(job, end.state)
+        left, said = self._settle(job, end)
         self._registry.finish(
             job.key,
             end.state,
@@ -326,10 +326,11 @@ class Runner:
         self._engine.forget(PlacementRequest.of(job))
         self._registry.checkpoints.collect(job.key.client_id)
 
-    def _settle(self, job: Job, state: JobState) -> tuple[int | None, str]:
+    def _settle(self, job: Job, end: verdict.Verdict) -> tuple[int | None, str]:
         """Leave the last whole checkpoints of a job for the next one; returns their bytes, and a sentence about it."""
-        if state is JobState.SUCCESSFUL and not job.job_file.job.keep_checkpoints:
-            return None, ""
+        if end.state is JobState.SUCCESSFUL and not job.job_file.job.keep_checkpoints:
+            lost = end.model is None and checkpoints.has_any(job.directory)
+            return None, checkpoints.REMOVED if lost else ""
         size = checkpoints.settle(job.directory, resumed=self._registry.get(*job.key).resumed is not None)
         if size is None:
             return None, ""

@@ -320,6 +320,17 @@ def test_a_job_without_checkpoints_says_nothing_of_them(bench):
         assert not {"resumedFrom", "checkpointSize"} & set(job.status().to_wire())
 
 
+def test_a_successful_job_says_what_it_loses_where_its_only_result_is_a_checkpoint(bench):
+    save = "(folder / 'a.json').write_text('{}')\n"
+    job = ended(bench, save)
+    assert job.message.endswith(
+        "Its checkpoints are removed, as after every success: let the script write its model "
+        "into MODEL_DIR, or set keep_checkpoints."
+    )
+    job = ended(bench, save + "open(os.environ['MODEL_DIR'] + '/net', 'w').close()")
+    assert "heckpoint" not in job.message
+
+
 def test_the_sweep_removes_what_a_crash_left_of_an_ended_cycle(bench, monkeypatch):
     cycle = str(uuid.uuid4())
     first = ended(bench, "(folder / 'a.json').write_text('{}'); 1 / 0", cycle)
