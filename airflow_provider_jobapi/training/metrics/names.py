@@ -174,7 +174,9 @@ def is_phrase(name: str, strangers: int) -> bool:
         each or all(part in _AROUND or part.isdigit() for part in _words(word))
         for word, each in zip(words, known, strict=True)
     ]
-    return all(around[first:]) and around[:first].count(False) <= strangers
+    unknown = [word for word, each in zip(words, around[:first], strict=False) if not each]
+    named = 1 if strangers and all(word[0].isupper() for word in unknown) else 0  # Random Forest accuracy
+    return all(around[first:]) and len(unknown) <= strangers + named
 
 
 @lru_cache(maxsize=2048)
