@@ -75,7 +75,8 @@ _LEAD = re.compile(
 _FIRST = re.compile(rf"(?i)[\s:*,|=>-]{{0,40}}({PHASE})[ ]")
 _SETTING = re.compile(
     r"\s*[\w.]{1,100}\s?=\s?[^\s,]{1,200},\s*|\s*(?:export|ENV|ARG|set) .*"
-    r"|\s*(?i:(?:best |optimal |chosen )?(?:hyper-?)?param(?:eter)?s?|hparams|arg(?:ument)?s?|config\w*|settings|options|flags|kwargs|command)\s?[:=].*"
+    r"|\s*(?i:(?:best |optimal |chosen )?(?:hyper-?)?param(?:eter)?s?"
+    r"|hparams|arg(?:ument)?s?|config\w*|settings|options|flags|kwargs|command)\s?[:=].*"
 )
 """A line of settings: ``seed=42,``, ``export LOSS=0.5``, ``params: lr=0.1``."""
 _OF_BEFORE = re.compile(
