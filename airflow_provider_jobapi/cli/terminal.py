@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Output on a terminal: messages on stderr, data on stdout, a progress bar for transfers.
 
-The lines of a job are not trusted: no control character of theirs reaches the terminal.
+The lines of a job are not trusted: none of their control characters reaches the terminal.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class InputFile(Strict):
     size: int = Field(ge=0, strict=True, description="the file's size in bytes")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="the SHA-256 of the file in 64 lower-case hex digits")
     code: Annotated[bool, Feature("code", "source (a folder of code)")] = Field(
-        default=False, strict=True, description="true for a file of the job's code, which is none of its data"
+        default=False, strict=True, description="true for a file of the job's code, which does not count as data"
     )
 
 

@@ -37,7 +37,7 @@ class LogLine:
     :ivar stream: The number or the name of the stream. The same line has the same one whenever it is read.
     :ivar streams: How many streams share the milliseconds under which lines are shown: 1 for a job that never has
         another stream, else at least as many as the job is planned to have. It is the same for all lines of a job.
-        Streams beyond it are shown as well; where a triggerer is restarted, lines of theirs may be shown twice. Each
+        Streams beyond it are shown as well; where a triggerer is restarted, their lines may be shown twice. Each
         line's text should then say which stream it is from.
     """
 

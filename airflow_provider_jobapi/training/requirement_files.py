@@ -174,7 +174,7 @@ class _Reader:
                 listing = from_project(content, groups, where, self.read)
         except tomllib.TOMLDecodeError as error:
             if name.endswith(".lock") and name != "uv.lock" and not groups:
-                return self.plain(text, where)  # as rye and pip-tools name theirs
+                return self.plain(text, where)  # as rye and pip-tools name their files
             raise self._unreadable(where, f"it is not TOML ({error})") from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             if isinstance(error, InvalidJob):

@@ -44,7 +44,7 @@ class XComPublisher:
     :param skew: Airflow's clock minus the service's.
     :param definitions: The metric definitions of the task.
     :param warn: Writes one warning into the task's log.
-    :ivar masker: Hides secrets in the status. The lines come with theirs hidden.
+    :ivar masker: Hides secrets in the status. In the lines they are hidden already.
     """
 
     ask_every: ClassVar[tuple[float, float]] = 5.0, 60.0

@@ -313,9 +313,9 @@ def _sentence_of_saved_model(found: _Found, view: dict[str, Any], rest: Sequence
     where = "the working directory" if view["root"] == "." else view["root"]
     text = f"The SavedModel is {where} ({_amount([file['size'] for file in view['files']])})."
     if found.refused:
-        text += f" What else lies in MODEL_DIR is not stored: {found.refused}"
+        text += f" The other files in MODEL_DIR are not stored: {found.refused}"
     elif rest:
-        text += f" What else lies in MODEL_DIR is kept, too ({_amount([entry.size for entry in rest])})."
+        text += f" The other files in MODEL_DIR are kept, too ({_amount([entry.size for entry in rest])})."
     kept = {entry.path.rpartition("/")[0] or "." for entry in found.whole} if not found.refused else set()
     others = [] if found.choice is None else [path for path in found.choice.others if path not in kept]
     if others:

@@ -230,8 +230,8 @@ def read_jobs(answer: Answer) -> list[Any]:
 def read_skew(answer: Answer) -> timedelta:
     """The clock of this machine minus the service's; zero where the service does not send its time."""
     try:
-        theirs = datetime.fromisoformat(answer.headers.get("job-time", ""))
-        return answer.at - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
+        server_time = datetime.fromisoformat(answer.headers.get("job-time", ""))
+        return answer.at - (server_time if server_time.tzinfo else server_time.replace(tzinfo=UTC))
     except (ValueError, OverflowError):
         return timedelta(0)
 

@@ -49,8 +49,8 @@ def content(answer: Answer) -> dict[str, Any]:
 def skew(answer: Answer) -> timedelta:
     """Return the local clock minus the service's, from the Date header (whole seconds); zero without one."""
     try:
-        theirs = parsedate_to_datetime(answer.headers["date"])
-        return answer.at - (theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC))
+        server_time = parsedate_to_datetime(answer.headers["date"])
+        return answer.at - (server_time if server_time.tzinfo else server_time.replace(tzinfo=UTC))
     except (KeyError, ValueError, TypeError, OverflowError):
         return timedelta(0)
 

@@ -58,7 +58,7 @@ def test_beside_a_saved_model_all_else_is_kept_and_the_saved_model_is_the_model(
     assert (stored.content["kind"], stored.content["path"]) == ("saved_model", "model/2")
     assert files_of(stored.content) == ["saved_model.pb", "variables/variables.index"]
     assert stored.message == (
-        "The SavedModel is model/2 (2 files, 10 bytes). What else lies in MODEL_DIR is kept, too (3 files, 11 bytes)."
+        "The SavedModel is model/2 (2 files, 10 bytes). The other files in MODEL_DIR are kept, too (3 files, 11 bytes)."
     )
     whole = model_listing.read(left.job.directory, stored.content, "files")
     assert (whole["kind"], whole["root"], whole["path"]) == ("files", "model", "model")
@@ -99,7 +99,7 @@ def test_what_cannot_be_stored_beside_a_saved_model_does_not_fail_the_job(leave)
     stored = left.store()
     assert stored.content["path"] == "model/1"
     assert not stored.whole
-    assert "What else lies in MODEL_DIR is not stored: 'model/x' in MODEL_DIR is a link that leads" in stored.message
+    assert "The other files in MODEL_DIR are not stored: 'model/x' in MODEL_DIR is a link that leads" in stored.message
     assert left.stored() == ["model/1/saved_model.pb", "model/1/variables/variables.index", "train.py"]
 
 
@@ -135,7 +135,7 @@ def test_a_full_storage_keeps_the_saved_model_and_says_what_else_had_no_room(lea
     left.write("model/big", b"x" * 2000)
     stored = left.store()
     assert (stored.content["path"], stored.whole) == ("model/1", False)
-    assert "What else lies in MODEL_DIR is not stored: The storage has no room for 2.0 kB" in stored.message
+    assert "The other files in MODEL_DIR are not stored: The storage has no room for 2.0 kB" in stored.message
 
 
 def test_unchanged_inputs_in_the_model_folder_are_no_model(leave):

@@ -105,13 +105,13 @@ async def cycle(
         Header(
             alias="Job-Cycle",
             description=(
-                "A UUID that the jobs of one clear cycle of a task have in common. The job finds in `CHECKPOINT_DIR` "
-                "what the one before it left there"
+                "A UUID that the jobs for one task have in common, from its first try to its last retry. The job finds "
+                "in `CHECKPOINT_DIR` what the one before it left there"
             ),
         ),
     ] = None,
 ) -> str | None:
-    """Return the clear cycle to which a submit belongs.
+    """Return the key that the jobs for one task have in common.
 
     :raises Problem: 422, when it is not a UUID.
     """
@@ -119,8 +119,8 @@ async def cycle(
         raise Problem(
             422,
             "invalid-job",
-            f"The header Job-Cycle cannot be {given[:80]!r}: it is a UUID in small letters that the jobs of one clear "
-            "cycle have in common; leave it out where there is none.",
+            f"The header Job-Cycle cannot be {given[:80]!r}: it is a UUID in small letters that the jobs for one "
+            "task have in common; leave it out where there is none.",
         )
     return given
 

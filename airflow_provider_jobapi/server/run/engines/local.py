@@ -53,8 +53,8 @@ class LocalEngine:
             return
         command = [sys.executable, "-I", "-S", str(Path(supervisor.__file__).parent), str(request.directory)]
         with (request.directory / "supervisor.err").open("ab") as errors, ExitStack() as stack:
-            ours, theirs = map(stack.enter_context, socket.socketpair())
-            handles = [theirs.fileno()] if request.credentials else []
+            server_end, job_end = map(stack.enter_context, socket.socketpair())
+            handles = [job_end.fileno()] if request.credentials else []
             self._processes[request.key] = subprocess.Popen(
                 [*command, *map(str, handles)],
                 stdin=subprocess.DEVNULL,
@@ -65,11 +65,11 @@ class LocalEngine:
                 start_new_session=True,
                 pass_fds=handles,
             )
-            theirs.close()
+            job_end.close()
             if request.credentials:
-                ours.settimeout(_HANDOVER_SECONDS)
+                server_end.settimeout(_HANDOVER_SECONDS)
                 with suppress(OSError):  # the supervisor has ended, which the next poll finds
-                    ours.sendall(request.credentials.encode())
+                    server_end.sendall(request.credentials.encode())
 
     def poll(self, requests: Iterable[PlacementRequest]) -> dict[JobKey, EngineStatus]:
         """ACTIVE while a supervisor holds the lock, or was started and has not taken the lock yet; otherwise GONE."""
