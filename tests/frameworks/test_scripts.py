@@ -31,9 +31,7 @@ CURVES = {
     "lightgbm_train": {
         f"{part} {name}": 15 for part in ("training's", "valid_1's") for name in ("binary_logloss", "auc")
     },
-    # Its bar shows the validation of the epoch before until its last drawing. Of a bar that is drawn this quickly the
-    # log has one state an epoch, so that val_loss may stand one epoch late, and only its last value is sure.
-    "lightning_bar": {"train_loss": 4, "val_loss": 2},
+    "lightning_bar": {"train_loss": 4, "val_loss": 4},
     "sklearn_boosting": {"Train_Loss": 13, "The_mean_squared_error_(MSE)_on_test_set": 1},
     "sklearn_verbose": {"loss": 12, "accuracy": 1, "Test_accuracy": 1} | REPORT,
     "torch_mnist_style": {"Loss": 8, "Average_loss": 4, "Accuracy": 4},

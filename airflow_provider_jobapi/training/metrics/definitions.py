@@ -24,6 +24,7 @@ from airflow_provider_jobapi.training.metrics.helper import read_helper
 from airflow_provider_jobapi.training.metrics.line_metrics import Measured
 from airflow_provider_jobapi.training.metrics.names import NAME_LIMIT
 from airflow_provider_jobapi.training.metrics.patterns import LinePatterns
+from airflow_provider_jobapi.training.metrics.place_in_log import phase_in
 from airflow_provider_jobapi.training.metrics.series import FEWEST_POINTS, MOST_POINTS, Series, word_of, written
 from airflow_provider_jobapi.training.metrics.steps import Steps
 
@@ -308,10 +309,13 @@ class Metrics:
     def _add_value(self, name: str, value: float, time: float, measured: Measured, *, redrawn: bool) -> None:
         series, steps = self._series[name], self._steps[name]
         (self._summarised.add if measured.summary else self._summarised.discard)(name)
-        if redrawn and steps.repeats(measured.step, measured.loop):
+        step = measured.step
+        if measured.validated is not None and phase_in(name) == "val":
+            step, redrawn = measured.validated, True
+        if redrawn and steps.repeats(step, measured.loop):
             series.replace(value, time)
             return
-        series.add(value, time, steps.next(measured.step, measured.loop, counts=measured.inherited))
+        series.add(value, time, steps.next(step, measured.loop, counts=measured.inherited))
         self.count += 1
 
     def _has_place(self, name: str, *, lasting: bool) -> bool:

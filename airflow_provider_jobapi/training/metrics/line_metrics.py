@@ -17,6 +17,7 @@ class Measured:
     :ivar loop: The number of the loop that the line belongs to: a fit that is repeated begins another one.
     :ivar inherited: Whether the step is that of a line before, so that several lines may have it.
     :ivar redrawn: Whether the line is a state of a progress bar, which draws the same place again.
+    :ivar validated: Where the validation was whose values a bar of the training shows; None where the line's step is.
     :ivar summary: Whether the line stands below a title like "Results", and may repeat what was printed before.
     """
 
@@ -27,3 +28,4 @@ class Measured:
     inherited: bool = field(default=False, compare=False)
     redrawn: bool = field(default=False, compare=False)
     summary: bool = field(default=False, compare=False)
+    validated: float | None = field(default=None, compare=False)

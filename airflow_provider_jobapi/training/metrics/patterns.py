@@ -19,12 +19,13 @@ from airflow_provider_jobapi.training.metrics.line_metrics import Measured
 from airflow_provider_jobapi.training.metrics.name_value_pairs import NUMBER
 from airflow_provider_jobapi.training.metrics.names import spelled
 from airflow_provider_jobapi.training.metrics.place_in_line import Place, phase_of
-from airflow_provider_jobapi.training.metrics.place_in_log import Whereabouts
+from airflow_provider_jobapi.training.metrics.place_in_log import Whereabouts, phase_in
 from airflow_provider_jobapi.training.metrics.prefixes import last_state, without_prefix
 from airflow_provider_jobapi.training.metrics.rule_readers import KERAS_BAR, KERAS_EPOCH, Found, Line
 from airflow_provider_jobapi.training.metrics.tables import Titles, read_titles
 
 KERAS = "keras"
+TQDM = "tqdm"
 
 LINE_LIMIT = 4_096
 """Characters of a line that are read."""
@@ -61,7 +62,7 @@ class Rule:
 
 RULES = (
     Rule(
-        "tqdm",
+        TQDM,
         "tqdm, and Lightning, which counts epochs from 0",
         "Epoch 3:  45%|███  | 18/40 [00:01<00:01, 30it/s, v_num=0, train_loss=0.2]",
         rule_readers.TQDM,
@@ -315,7 +316,11 @@ class LinePatterns:
         self._summary = summary = self._summary and not (values and found.place)
         if not found.closed and not values:
             self._summary = summary = summary and bool(_TITLE.search(line))
-        return Measured(values, step, rule if values else "", self._at.loop, inherited, found.redrawn, summary)
+        validated = None
+        if rule == TQDM:
+            validated = self._at.validated(found.place, step, shown=any(phase_in(each) == "val" for each in values))
+        name = rule if values else ""
+        return Measured(values, step, name, self._at.loop, inherited, found.redrawn, summary, validated)
 
     def _read_words(self, line: str) -> None:
         """Read a line without values as a title: of a table, of a loop, of results; or as the beginning of a call."""

@@ -14,7 +14,7 @@ _OF_TRAINING = frozenset({"", "train"})
 
 
 @lru_cache(maxsize=2048)
-def _phase_in(name: str) -> str:
+def phase_in(name: str) -> str:
     """The loop that the name of a metric begins with: ``val_loss``."""
     first, _, rest = name.replace("/", "_").partition("_")
     return phase_of(first) if rest else ""
@@ -40,6 +40,9 @@ class Whereabouts:
         self._batched = False
         self._bar: str | None = None
         """The number of batches of the epoch, once its bar of Keras is full."""
+        self._full_at: float | None = None
+        self._shows_last: bool | None = None
+        """Whether a bar of an epoch shows the last validation; None before the first full one."""
         self._owners: dict[str, str] = {}
         """The phase that has first written a metric of a name."""
 
@@ -87,6 +90,26 @@ class Whereabouts:
         self._from_zero = self._from_zero or place.from_zero
         return max(0.0, self.epoch - (0 if self._from_zero else 1)) + part(place.batch, place.batches)
 
+    def validated(self, place: Place, step: float | None, *, shown: bool) -> float | None:
+        """Where the validation was whose values a bar of an epoch shows; None where it is that of the bar's own place.
+
+        Lightning shows the last validation until the next one is over, and draws the full bar before that begins. So
+        the first full bar of the first epoch has none, while a script that validates before it ends its bar shows its
+        own there.
+
+        :param shown: Whether the bar shows values of a validation.
+        """
+        if place.epoch is None or step is None:
+            return None
+        full = place.batch == place.batches
+        again = full and step == self._full_at
+        if full:
+            self._full_at = step
+            self._shows_last = not shown if self._shows_last is None else self._shows_last
+        if not shown or not self._shows_last or again:
+            return None
+        return step - part(place.batch or 0, place.batches or 0)
+
     def inherited(self) -> float | None:
         """The step of a line that does not say where the training is: the end of the epoch that was named last."""
         if self.epoch is None:
@@ -117,7 +140,7 @@ class Whereabouts:
         """
         found = {}
         for name, value in values:
-            if own := _phase_in(name):
+            if own := phase_in(name):
                 phase = own
                 found[name] = value
             else:
