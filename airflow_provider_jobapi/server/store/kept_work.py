@@ -73,15 +73,14 @@ def _results(work: WorkFolder, inputs: Path, unread: list[str]) -> list[tuple[st
                 continue
         except OSError:
             unread.append(path)
-        if not _is_cache(path):
+        if not _is_compiled(path) and not any(part.startswith(".") for part in path.split("/")):
             files.append((path, status.st_size))
     return files
 
 
-def _is_cache(path: str) -> bool:
-    """Whether a file is hidden, or what Python compiled."""
-    parts = path.split("/")
-    return path.endswith(".pyc") or any(part.startswith(".") or part == "__pycache__" for part in parts)
+def _is_compiled(path: str) -> bool:
+    """Whether a file is what Python compiled."""
+    return path.endswith(".pyc") or "__pycache__" in path.split("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class WorkListing:
 
 
 def listing(directory: Path) -> WorkListing | None:
-    """List the work folder of a job that has ended; None where it is gone, or empty.
+    """List the work folder of a job that has ended, without what Python compiled; None where it is gone, or empty.
 
     :param directory: The job's directory.
     """
@@ -110,6 +109,8 @@ def listing(directory: Path) -> WorkListing | None:
     try:
         with WorkFolder(directory) as work:
             for path, status in work.walk(hidden=True, skipped=skipped):
+                if _is_compiled(path):
+                    continue
                 if work.owns(status) and _is_portable(path):
                     files.append((path, status.st_size))
                 else:

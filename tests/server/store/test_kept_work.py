@@ -93,6 +93,7 @@ def test_a_listing_has_what_a_client_can_write(leave):
     left = leave()
     left.write("b/c.txt", b"12")
     left.write("a.txt", b"1")
+    left.write("nets/__pycache__/run.cpython-311.pyc", b"1")
     left.write("new\nline", b"1")
     left.write("back\\slash", b"1")
     (left.work / "link").symlink_to("a.txt")
