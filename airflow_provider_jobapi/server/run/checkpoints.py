@@ -37,6 +37,9 @@ from airflow_provider_jobapi.training.units import count_text, size_text
 _RESCUE_SECONDS = 2.0
 """How long the checkpoints of a job without supervisor may be waited for."""
 
+_MOST_NAMED = 3
+"""How many entries of a folder a message names."""
+
 _ATTEMPTS = 5
 """How often a folder is read that changes at the same time."""
 
@@ -45,6 +48,11 @@ REMOVED = (
     "Its checkpoints are removed, as after every success: let the script write its model into MODEL_DIR, or set "
     "keep_checkpoints."
 )
+LEFT_OUT = " Not whole, and left out: {}."
+OUTGROWN = (
+    "Its last checkpoints ({}) are more than the client's storage has room for ({}), so those before them are taken. "
+)
+TORN = "None of its checkpoints is kept, since the last one is not whole: {}."
 NO_ROOM = (
     "Its checkpoints ({}) are not kept: the client's storage has room for {}. Delete objects or ended jobs, write "
     "fewer checkpoints, or ask the server's operator for a larger --storage-bound."
@@ -106,30 +114,52 @@ def fill(home: Path, earlier: Sequence[Path], uid: int | None) -> Resumed | None
     return resumed
 
 
-def settle(home: Path, *, resumed: bool) -> int | None:
-    """Leave one state of a job's checkpoints when it is over, the newest that is whole; returns its bytes, if any.
+def settle(home: Path, *, resumed: bool, room: int) -> tuple[int | None, str]:
+    """Leave one state of a job's checkpoints when it is over: the newest that is whole and for which there is room.
 
     :param home: The job's directory, which no process of the job uses any more.
     :param resumed: Whether it has continued another job: then nothing is left where what that one left is better.
+    :param room: The bytes that the checkpoints may take.
+    :returns: the bytes of what is left, None for nothing, and a sentence about it for the user.
     """
     if not (home / "started").exists():  # what is there are copies of those of an earlier job
-        remove(home)
-        return None
+        return None, ""
     folder, mirror = directory_of_checkpoints(home), newest_copy(home / PLACE)
-    kept, trusted = _look(folder, _owners(home))
-    if not (kept and trusted) and mirror:
-        remove_tree(folder.parent)
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
-        if not os.path.lexists(folder):
-            mirror.rename(folder)
-            kept = True
-    elif not trusted and resumed:
-        kept = False
-    if not kept:
-        remove(home)
-        return None
-    remove_tree(home / PLACE)
-    return tree_size(folder.parent)
+    selection = _look(folder, _owners(home))
+    problems = _problems(selection.problems) if selection else ""
+    sizes = []
+    if selection and selection.kept and (selection.trusted or not (mirror or resumed)):
+        sizes.append(tree_size(folder.parent))
+        if sizes[0] <= room:
+            remove_tree(home / PLACE)
+            return sizes[0], KEPT.format(size_text(sizes[0])) + (LEFT_OUT.format(problems) if problems else "")
+    if mirror:
+        sizes.append(tree_size(mirror))
+        if sizes[-1] <= room:
+            _put_back(mirror, folder)
+            remove_tree(home / PLACE)
+            outgrown = OUTGROWN.format(size_text(sizes[0]), size_text(room)) if len(sizes) > 1 else ""
+            return sizes[-1], outgrown + KEPT.format(size_text(sizes[-1]))
+    if sizes:
+        return None, NO_ROOM.format(size_text(sizes[0]), size_text(room))
+    return None, TORN.format(problems) if problems else ""
+
+
+def _put_back(mirror: Path, folder: Path) -> None:
+    """Put a copy in the place of a folder."""
+    remove_tree(folder.parent)
+    folder.parent.mkdir(mode=0o700, exist_ok=True)
+    if not os.path.lexists(folder):
+        mirror.rename(folder)
+
+
+def _problems(problems: dict[str, str]) -> str:
+    """What is not whole of a folder, and why."""
+    if not problems:
+        return ""
+    named = [f"{path} ({why})" for path, why in sorted(problems.items())]
+    more = f", and {len(named) - _MOST_NAMED:,} more" if len(named) > _MOST_NAMED else ""
+    return ", ".join(named[:_MOST_NAMED]) + more
 
 
 def rescue(home: Path) -> None:
@@ -196,18 +226,17 @@ def _take_newest(place: Path, target: Path, uid: int | None, *, trusted: bool) -
     return take(mirror, target, owners, **options) if mirror else None
 
 
-def _look(folder: Path, owners: Collection[int]) -> tuple[bool, bool]:
-    """Whether anything of a folder is whole, and whether it is as it was."""
+def _look(folder: Path, owners: Collection[int]) -> Any:
+    """Choose what of a folder is whole, see ``checkpoint_rules``; None where there is none that can be read."""
     for _ in range(_ATTEMPTS):
         try:
             with CheckpointFolder(folder, owners) as found:
-                selection = found.select()
-                return bool(selection.kept), bool(selection.trusted)
+                return found.select()
         except FileNotFoundError:
             break
         except FolderChanged:
             time.sleep(0.1)
-    return False, False
+    return None
 
 
 def _owners(home: Path) -> set[int]:

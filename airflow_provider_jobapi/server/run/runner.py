@@ -45,7 +45,6 @@ from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.layout import remove_tree
 from airflow_provider_jobapi.server.store.objects import DISK_SLOTS, Storages
 from airflow_provider_jobapi.training.status import JobState
-from airflow_provider_jobapi.training.units import size_text
 
 log = logging.getLogger(__name__)
 
@@ -331,13 +330,8 @@ class Runner:
         if end.state is JobState.SUCCESSFUL and not job.job_file.job.keep_checkpoints:
             lost = end.model is None and checkpoints.has_any(job.directory)
             return None, checkpoints.REMOVED if lost else ""
-        size = checkpoints.settle(job.directory, resumed=self._registry.get(*job.key).resumed is not None)
-        if size is None:
-            return None, ""
-        if size > (room := self._registry.checkpoints.room(job)):
-            checkpoints.remove(job.directory)
-            return None, checkpoints.NO_ROOM.format(size_text(size), size_text(room))
-        return size, checkpoints.KEPT.format(size_text(size))
+        resumed = self._registry.get(*job.key).resumed is not None
+        return checkpoints.settle(job.directory, resumed=resumed, room=self._registry.checkpoints.room(job))
 
     def _collect_environments(self) -> None:
         """Bring the Python environments below their bound, from time to time."""

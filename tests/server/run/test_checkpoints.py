@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -251,7 +252,7 @@ time.sleep(60)
                 break
         assert left_running.stdout.readline() == b"torn\n"
         left_running.kill()
-    assert checkpoints.settle(home, resumed=False)
+    assert checkpoints.settle(home, resumed=False, room=10**6)[0]
     assert (folder / "a.json").read_text() == "[1]"
     checkpoints.rescue(home)
     assert not (home / "last-checkpoints").exists(), "no process writes any more"
@@ -287,6 +288,50 @@ def test_checkpoints_count_to_the_client_and_are_bounded(tmp_path):
         used = before - storage.room()
         assert ended(bench, "", cycle).state == "SUCCESSFUL"
         poll(lambda: before - storage.room() <= used - 10**6, 10, "the checkpoints to be counted no longer")
+
+
+def test_checkpoints_that_outgrow_the_storage_leave_the_earlier_ones(tmp_path):
+    script = """
+import time
+(folder / 'a.bin').write_bytes(os.urandom(10**6))
+copies = folder.parents[1] / 'last-checkpoints'
+while not any(each.name.isdigit() for each in (copies.iterdir() if copies.exists() else ())):
+    time.sleep(0.01)
+(folder / 'b.bin').write_bytes(os.urandom(4 * 10**6))
+1 / 0
+"""
+    with Bench(tmp_path, storage_bound=3 * 10**6) as bench:
+        cycle = str(uuid.uuid4())
+        first = ended(bench, script, cycle)
+
+        assert 10**6 <= first.checkpoints <= 1.1 * 10**6
+        assert re.search(
+            r"Its last checkpoints \(5\.\d MB\) are more than the client's storage has room for \(\d\.\d MB\), "
+            r"so those before them are taken\. Its last checkpoints \(1\.\d MB\) are kept",
+            first.message,
+        )
+        assert found(bench, ended(bench, "", cycle)) == ["a.bin"]
+
+
+def test_what_is_torn_is_named(bench):
+    script = """
+import io, zipfile
+whole = io.BytesIO()
+with zipfile.ZipFile(whole, 'w') as archive:
+    archive.writestr('data', 'x' * 1000)
+(folder / 'step-2.pt').write_bytes(whole.getvalue()[:500])
+"""
+    cycle = str(uuid.uuid4())
+    first = ended(bench, script + "1 / 0", cycle)
+    assert first.message.endswith(
+        "None of its checkpoints is kept, since the last one is not whole: step-2.pt (it is torn)."
+    )
+    assert (first.checkpoints, folder_of(first).exists()) == (None, False)
+    second = ended(bench, script + "(folder / 'step-1.pt').write_bytes(whole.getvalue())\n1 / 0", cycle)
+    assert second.message.endswith(
+        "are kept for a job that continues it. Not whole, and left out: step-2.pt (it is torn)."
+    )
+    assert found(bench, ended(bench, "", cycle)) == ["step-1.pt"]
 
 
 def test_links_and_strange_files_in_the_folder_reach_no_other_job(bench, tmp_path):
