@@ -11,11 +11,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements, boot_work_folder
 from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
 from tests.harness.model_folders import MODEL_FOLDERS, PRELUDE
@@ -72,12 +74,11 @@ def container(tmp_path: Path) -> Container:
 
 
 def other_pythons() -> list[str]:
-    """Return the installed Python versions that engines have."""
+    """Return the installed Python versions that engines have, also those of pyenv."""
     found = []
-    for name in ("python2.7", "python3.6"):
-        path = shutil.which(name)
-        if path and not subprocess.run([path, "--version"], capture_output=True, check=False).returncode:
-            found.append(path)
+    for version in ("2.7", "3.6"):
+        with suppress(SettingsError):
+            found += map(str, Settings.load({"python": version}, {}).python)
     return found
 
 
@@ -235,16 +236,10 @@ def check_model_folder(container: Container, name: str) -> None:
         assert "Left out" not in printed
 
 
+@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
 @pytest.mark.parametrize("name", MODEL_FOLDERS)
-def test_what_becomes_of_a_model_folder(container: Container, name: str) -> None:
-    check_model_folder(container, name)
-
-
-@pytest.mark.parametrize("python", other_pythons())
-def test_what_becomes_of_model_folders_with_the_pythons_of_engines(tmp_path: Path, python: str) -> None:
-    for number, name in enumerate(MODEL_FOLDERS):
-        (tmp_path / str(number)).mkdir()
-        check_model_folder(Container(tmp_path / str(number), python), name)
+def test_what_becomes_of_a_model_folder(tmp_path: Path, name: str, python: str) -> None:
+    check_model_folder(Container(tmp_path, python), name)
 
 
 def test_a_name_that_is_not_utf_8_cannot_be_kept(container: Container) -> None:
