@@ -17,6 +17,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from multiprocessing.connection import Connection
@@ -158,6 +159,17 @@ def end_processes(directory: Path) -> None:
     mark = f"JOB_DIRECTORY={directory}".encode()
     assert process_tree.end_marked(mark) == []
     process_bound.remove_group(mark)
+
+
+def files_with(folder: Path, content: bytes) -> list[Path]:
+    """The files below a folder that hold something, while a server may remove some of them."""
+    found = []
+    for each, _, names in os.walk(folder):  # Path.rglob fails where a folder is removed
+        for path in (Path(each, name) for name in names):
+            with suppress(FileNotFoundError):
+                if path.is_file() and not path.is_symlink() and content in path.read_bytes():
+                    found.append(path)
+    return found
 
 
 def processes_of(directory: Path) -> list[int]:
