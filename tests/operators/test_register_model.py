@@ -60,16 +60,16 @@ def registry(mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch) -> Mlflow:
 @pytest.mark.slow
 def test_a_model_becomes_a_version_once(registry: Mlflow, tmp_path: Path) -> None:
     place = put(tmp_path / "models" / "7")
-    first = register(result(1, place), "digits", alias="candidate", tags={"team": "a"}, description="Digits.")
+    first = register(result(1, place), "once", alias="candidate", tags={"team": "a"}, description="Digits.")
     assert first == {
-        "name": "digits",
+        "name": "once",
         "version": "1",
-        "uri": "models:/digits/1",
+        "uri": "models:/once/1",
         "run_id": first["run_id"],
         "source": first["source"],
-        "url": f"{registry.url}/#/models/digits/versions/1",
+        "url": f"{registry.url}/#/models/once/versions/1",
     }
-    (version,) = registry.versions("digits")
+    (version,) = registry.versions("once")
     expected = {
         "jobapi.job_id": JOB.format(1),
         "jobapi.data_version": "d" * 64,
@@ -87,12 +87,12 @@ def test_a_model_becomes_a_version_once(registry: Mlflow, tmp_path: Path) -> Non
     assert (run["info"]["status"], tags(run["data"]).items() >= expected.items()) == ("FINISHED", True)
     assert registry.download(first["uri"], tmp_path / "downloaded") == FILES
 
-    assert register(result(1, place), "digits", alias="candidate") == first
-    assert len(registry.versions("digits")) == 1
+    assert register(result(1, place), "once", alias="candidate") == first
+    assert len(registry.versions("once")) == 1
 
-    second = register(result(2, place), "digits", alias="candidate")
-    assert second["uri"] == "models:/digits/2"
-    named = registry.get("registered-models/alias", name="digits", alias="candidate")["model_version"]
+    second = register(result(2, place), "once", alias="candidate")
+    assert second["uri"] == "models:/once/2"
+    named = registry.get("registered-models/alias", name="once", alias="candidate")["model_version"]
     assert named["version"] == "2"
 
 
