@@ -16,7 +16,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,12 +114,12 @@ def fill(home: Path, earlier: Sequence[Path], uid: int | None) -> Resumed | None
     return resumed
 
 
-def settle(home: Path, *, resumed: bool, room: int) -> tuple[int | None, str]:
+def settle(home: Path, *, resumed: bool, room: Callable[[], int]) -> tuple[int | None, str]:
     """Leave one state of a job's checkpoints when it is over: the newest that is whole and for which there is room.
 
     :param home: The job's directory, which no process of the job uses any more.
     :param resumed: Whether it has continued another job: then nothing is left where what that one left is better.
-    :param room: The bytes that the checkpoints may take.
+    :param room: Returns the bytes that the checkpoints may take; not asked where nothing is whole.
     :returns: the bytes of what is left, None for nothing, and a sentence about it for the user.
     """
     if not (home / "started").exists():  # what is there are copies of those of an earlier job
@@ -127,22 +127,25 @@ def settle(home: Path, *, resumed: bool, room: int) -> tuple[int | None, str]:
     folder, mirror = directory_of_checkpoints(home), newest_copy(home / PLACE)
     selection = _look(folder, _owners(home))
     problems = _problems(selection.problems) if selection else ""
-    sizes = []
+    candidates = [mirror] if mirror else []
     if selection and selection.kept and (selection.trusted or not (mirror or resumed)):
-        sizes.append(tree_size(folder.parent))
-        if sizes[0] <= room:
-            remove_tree(home / PLACE)
-            return sizes[0], KEPT.format(size_text(sizes[0])) + (LEFT_OUT.format(problems) if problems else "")
-    if mirror:
-        sizes.append(tree_size(mirror))
-        if sizes[-1] <= room:
-            _put_back(mirror, folder)
-            remove_tree(home / PLACE)
-            outgrown = OUTGROWN.format(size_text(sizes[0]), size_text(room)) if len(sizes) > 1 else ""
-            return sizes[-1], outgrown + KEPT.format(size_text(sizes[-1]))
-    if sizes:
-        return None, NO_ROOM.format(size_text(sizes[0]), size_text(room))
-    return None, TORN.format(problems) if problems else ""
+        candidates.insert(0, folder.parent)
+    if not candidates:
+        return None, TORN.format(problems) if problems else ""
+    sizes, bound = [tree_size(each) for each in candidates], room()
+    fits = [(place, size) for place, size in zip(candidates, sizes, strict=True) if size <= bound]
+    if not fits:
+        return None, NO_ROOM.format(size_text(sizes[0]), size_text(bound))
+    place, size = fits[0]
+    message = KEPT.format(size_text(size))
+    if place == folder.parent:
+        message += LEFT_OUT.format(problems) if problems else ""
+    else:
+        _put_back(place, folder)
+        if len(candidates) > 1:
+            message = OUTGROWN.format(size_text(sizes[0]), size_text(bound)) + message
+    remove_tree(home / PLACE)
+    return size, message
 
 
 def _put_back(mirror: Path, folder: Path) -> None:

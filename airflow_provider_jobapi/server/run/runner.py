@@ -331,7 +331,7 @@ class Runner:
             lost = end.model is None and checkpoints.has_any(job.directory)
             return None, checkpoints.REMOVED if lost else ""
         resumed = self._registry.get(*job.key).resumed is not None
-        return checkpoints.settle(job.directory, resumed=resumed, room=self._registry.checkpoints.room(job))
+        return checkpoints.settle(job.directory, resumed=resumed, room=lambda: self._registry.checkpoints.room(job))
 
     def _collect_environments(self) -> None:
         """Bring the Python environments below their bound, from time to time."""

@@ -252,7 +252,7 @@ time.sleep(60)
                 break
         assert left_running.stdout.readline() == b"torn\n"
         left_running.kill()
-    assert checkpoints.settle(home, resumed=False, room=10**6)[0]
+    assert checkpoints.settle(home, resumed=False, room=lambda: 10**6)[0]
     assert (folder / "a.json").read_text() == "[1]"
     checkpoints.rescue(home)
     assert not (home / "last-checkpoints").exists(), "no process writes any more"
