@@ -1,7 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripts that run under another Python than the job's, one that has the frameworks."""
+"""Other Pythons than that of the tests: those that are installed here, and scripts that run under another one."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+from airflow_provider_jobapi.server.config import Settings, SettingsError
+
+
+def installed(version: str) -> Path | None:
+    """The Python of a version that uv, pyenv or the system has installed here."""
+    try:
+        return Settings.load({"python": version}, {}).python[0]
+    except SettingsError:
+        return None
 
 
 def under(python: str, source: str) -> str:

@@ -26,7 +26,7 @@ from tests.harness.event_writer import SOURCE
 from tests.harness.loops import until
 from tests.harness.scripted import START, ScriptedFollower, ScriptedTrigger, chunk, end
 from tests.harness.server import Server
-from tests.triggers.test_xcom_publisher import Published
+from tests.triggers.test_xcom_publisher import Published, publishing
 
 
 @pytest.fixture(autouse=True)
@@ -180,17 +180,8 @@ def test_a_takeover_publishes_nothing_before_it_knows_both_streams(monkeypatch):
 
 def test_scalars_that_never_come_do_not_hold_the_other_metrics(monkeypatch):
     monkeypatch.setattr(XComPublisher, "scalars_wait", 0.0)
-    follower, published = TwoStreams([chunk("loss=1"), chunk(), None], []), Published()
-    trigger = ScriptedTrigger(follower)
-    trigger.sink = published
-
-    async def follow() -> None:
-        following = asyncio.create_task(anext(trigger.run()))
-        await until(lambda: published.of("training_metrics"))
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-
-    asyncio.run(follow())
+    follower = TwoStreams([chunk("loss=1"), chunk(), None], [])
+    assert publishing(follower, lambda published: published.of("training_metrics")).of("training_metrics")
 
 
 def test_secrets_in_names_are_hidden():

@@ -91,17 +91,8 @@ def test_lines_that_thinning_leaves_out_are_read():
 
 
 def test_metrics_of_a_replay_are_published_although_no_new_line_follows():
-    follower, published = ScriptedFollower([chunk("loss=1"), chunk(), None]), Published()
-    trigger = ScriptedTrigger(follower)
-    trigger.sink = published
-
-    async def run() -> None:
-        following = asyncio.create_task(anext(trigger.run()))
-        await until(lambda: published.of("training_metrics"))
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
-
-    asyncio.run(run())
+    follower = ScriptedFollower([chunk("loss=1"), chunk(), None])
+    published = publishing(follower, lambda published: published.of("training_metrics"))
     assert published.of("training_metrics")[0]["metrics"]["loss"]["values"] == [1]
 
 

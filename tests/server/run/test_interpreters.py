@@ -12,6 +12,7 @@ from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run.interpreters import Interpreter, Interpreters
 from tests.harness.bench import Bench
 from tests.harness.packages import Index, write_wheel
+from tests.harness.python import installed
 
 INSTALL = "pip3 install -r requirements.txt && python3 train.py"
 INSTALL_2 = "pip install -r requirements.txt && python train.py"
@@ -139,11 +140,8 @@ def test_python_2_is_refused_at_the_submit_where_the_server_has_none(tmp_path):
 
 def real(version: str) -> Path:
     """A real Python that is installed here, by uv, pyenv or the system."""
-    try:
-        (place,) = Settings.load({"python": version}, {}).python
-    except SettingsError:
-        pytest.skip(f"there is no Python {version} here")
-    return place
+    place = installed(version)
+    return place or pytest.skip(f"there is no Python {version} here")
 
 
 @pytest.mark.slow

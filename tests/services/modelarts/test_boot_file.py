@@ -11,17 +11,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements, boot_work_folder
 from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
 from tests.harness.model_folders import MODEL_FOLDERS, PRELUDE
 from tests.harness.packages import write_wheel
+from tests.harness.python import installed
 
 MODEL = """
 import os, sys
@@ -73,16 +72,11 @@ def container(tmp_path: Path) -> Container:
     return Container(tmp_path)
 
 
-def other_pythons() -> list[str]:
-    """Return the installed Python versions that engines have, also those of pyenv."""
-    found = []
-    for version in ("2.7", "3.6"):
-        with suppress(SettingsError):
-            found += map(str, Settings.load({"python": version}, {}).python)
-    return found
+PYTHONS = [sys.executable, *(str(found) for version in ("2.7", "3.6") if (found := installed(version)))]
+"""That of the tests, and the versions that engines have, where they are installed here."""
 
 
-@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_environment_of_a_script_and_its_model(tmp_path: Path, python: str) -> None:
     container = Container(tmp_path, python)
     (container.data / "deep").mkdir()
@@ -124,7 +118,7 @@ FOLDER = {
 
 
 @pytest.mark.parametrize("program", [["main.py"], ["-m", "nets.run"]])
-@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_a_folder_of_code(tmp_path: Path, python: str, program: list[str]) -> None:
     container = Container(tmp_path, python)
     for path, text in FOLDER.items():
@@ -167,7 +161,7 @@ def test_no_model_is_no_error(container: Container) -> None:
     assert json.loads((container.output / boot.FILES).read_text()) == {"files": [], "model": "model"}
 
 
-@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_files_that_are_lost_are_named(tmp_path: Path, python: str) -> None:
     container = Container(tmp_path, python)
     (container.data / "rows.csv").write_text("1,2")
@@ -186,7 +180,7 @@ def test_files_that_are_lost_are_named(tmp_path: Path, python: str) -> None:
     )
 
 
-@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_all_of_the_model_directory_is_kept(tmp_path: Path, python: str) -> None:
     container = Container(tmp_path, python)
     (container.data / "model").mkdir()
@@ -216,8 +210,10 @@ def test_a_file_in_place_of_the_model_directory_is_kept(container: Container) ->
     assert (container.kept(), (container.output / "model").read_text()) == (["jobapi_files.json", "model"], "weights")
 
 
-def check_model_folder(container: Container, name: str) -> None:
-    case = MODEL_FOLDERS[name]
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("name", MODEL_FOLDERS)
+def test_what_becomes_of_a_model_folder(tmp_path: Path, name: str, python: str) -> None:
+    container, case = Container(tmp_path, python), MODEL_FOLDERS[name]
     code, printed = container.run(PRELUDE + case.script)
     if case.refused:
         path, how = case.refused
@@ -234,12 +230,6 @@ def check_model_folder(container: Container, name: str) -> None:
         assert f"""Left out of the model, since it has no bytes: "model/{path}" {how}.\n""" in printed
     else:
         assert "Left out" not in printed
-
-
-@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
-@pytest.mark.parametrize("name", MODEL_FOLDERS)
-def test_what_becomes_of_a_model_folder(tmp_path: Path, name: str, python: str) -> None:
-    check_model_folder(Container(tmp_path, python), name)
 
 
 def test_a_name_that_is_not_utf_8_cannot_be_kept(container: Container) -> None:
@@ -425,7 +415,7 @@ if sys.argv[-1] == "read":
 """
 
 
-@pytest.mark.parametrize("python", [sys.executable, *other_pythons()])
+@pytest.mark.parametrize("python", PYTHONS)
 def test_whole_checkpoints_reach_the_output_and_the_job_that_continues(tmp_path: Path, python: str) -> None:
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
