@@ -99,7 +99,7 @@ class FetchedModel:
     unsafe: bool = False
 
     def __post_init__(self) -> None:
-        """Tell the kind by the files, where it is not given."""
+        """Set the kind from the files where it is not given."""
         if not self.kind:
             object.__setattr__(self, "kind", kind_of(_found(self.files)).value)
 

@@ -74,7 +74,7 @@ MOST_FILES = 100_000
 """The most files of one model."""
 
 HEAD_BYTES = 512
-"""The first bytes of a file that tell its kind."""
+"""How many first bytes of a file its kind is recognised by."""
 
 
 class ModelKind(StrEnum):

@@ -43,10 +43,10 @@ class WorkResults:
 
 
 def keep_written(job: Job) -> WorkResults | None:
-    """Clear a job's work folder of what is no result; returns the results, or None where there are none.
+    """Remove what is not a result from a job's work folder; returns the results, or None if it wrote no file.
 
     Unchanged inputs and ``.cache`` are removed: the folder counts to the client for as long as it stays. Other hidden
-    folders, and what Python compiled, stay and are no results.
+    folders, and what Python compiled, stay and are not counted as results.
     """
     home = job.directory / "work"
     if not home.is_symlink() and not (home / ".cache").is_symlink():

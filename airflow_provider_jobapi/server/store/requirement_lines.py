@@ -88,7 +88,7 @@ class InstallPlan:
     """What an installer is told.
 
     :ivar lines: The requirements, as a file of them.
-    :ivar constraints: The constraints, as a file of them; empty where there are none.
+    :ivar constraints: The constraints, one a line; empty without any.
     :ivar options: More options of the installer.
     :ivar indexes: The names of the indexes that the job wants, by what it wants them for.
     :ivar prereleases: Whether versions before a release may be installed.

@@ -142,7 +142,7 @@ def _is_pattern(line: str) -> bool:
 
 
 class Secrets:
-    """Tells what looks like a secret."""
+    """Recognises files that look like secrets, by path and content."""
 
     def __init__(self) -> None:
         self._spec = _spec(SECRETS)

@@ -34,7 +34,7 @@ FILES = "jobapi_files.json"
 """Below ``train_url``: every file that is kept, with size, SHA-256 and modification time, and the name of MODEL_DIR."""
 
 HEAD_BYTES = 512
-"""The first bytes of a file that tell its kind, as in ``training/model.py``."""
+"""How many first bytes of a file its kind is recognised by, as in ``training/model.py``."""
 
 MOST_HEADS = 100
 """Files whose first bytes are listed: those nearest to the top."""

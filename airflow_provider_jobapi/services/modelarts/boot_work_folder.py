@@ -105,7 +105,7 @@ class WorkFolder(object):
         return "" if os.access(real, os.R_OK) else "cannot be read: {}".format(os.strerror(errno.EACCES))
 
     def others(self, kept):
-        """Return all further files of the script; linked data is none of them."""
+        """Return all other files that the script wrote, without linked data."""
         found = []
         for folder, _, names in os.walk(self.work):
             for path in [os.path.join(folder, name) for name in names if os.path.basename(folder) != "__pycache__"]:

@@ -205,7 +205,7 @@ def _head(written: object) -> bytes:
 def _read_list(store: ObjectStore, listed: StoredObject | None) -> tuple[dict[str, dict[str, Any]], str]:
     """Return the boot file's entries by path, and the name of ``MODEL_DIR``.
 
-    There are none if the list is missing or cannot be read; an earlier boot file did not write the name.
+    Both are empty if the list is missing or cannot be read; an earlier boot file did not write the name.
     """
     if listed is None or listed.size > _MAX_LIST_BYTES:
         return {}, ""

@@ -48,7 +48,7 @@ def is_of_settings(before: str) -> bool:
 def dict_pairs(text: str) -> Iterator[Pair]:
     """The pairs of a dictionary; those of an inner one have the outer key before their names.
 
-    Lists and texts are none, and an inner dictionary of settings is left out.
+    Lists, texts and an inner dictionary of settings are left out.
     """
     if tidy := _tidy(text):
         yield from tidy
