@@ -105,10 +105,10 @@ class WorkFolder(object):
         return "" if os.access(real, os.R_OK) else "cannot be read: {}".format(os.strerror(errno.EACCES))
 
     def others(self, kept):
-        """Return all other files that the script wrote, without linked data."""
+        """Return all other files that the script wrote, without linked data and what Python compiled."""
         found = []
         for folder, _, names in os.walk(self.work):
-            for path in [os.path.join(folder, name) for name in names if os.path.basename(folder) != "__pycache__"]:
+            for path in [os.path.join(folder, name) for name in names if not _is_compiled(folder, name)]:
                 relative = os.path.relpath(path, self.work)
                 known = relative in kept or relative in self.code or os.path.islink(path)
                 if os.path.isfile(path) and not known:
@@ -125,6 +125,11 @@ class WorkFolder(object):
 
     def _is_data(self, real):
         return self.data is not None and is_below(real, self.data)
+
+
+def _is_compiled(folder, name):
+    """Whether a file is what Python compiled: version 2 keeps it beside the code."""
+    return name.endswith(".pyc") or os.path.basename(folder) == "__pycache__"
 
 
 def is_below(path, folder):

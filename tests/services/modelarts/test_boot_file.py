@@ -30,6 +30,9 @@ open(os.path.join(folder, "saved_model.pb"), "wb").write(b"graph")
 open(os.path.join(folder, "variables", "variables.index"), "wb").write(b"index")
 """
 
+ENVIRON = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""As a container has it: Python leaves compiled files beside the code, Python 2.7 in the folder itself."""
+
 
 class Container:
     """The directories of a node."""
@@ -52,7 +55,7 @@ class Container:
         return subprocess.Popen(
             [self.python, str(self.code / "modelarts_boot.py"), *places, *arguments],
             cwd=self.code.parent,
-            env=dict(os.environ) | {"TMPDIR": str(self.code.parent)} | (environ or {}),
+            env=ENVIRON | {"TMPDIR": str(self.code.parent)} | (environ or {}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
