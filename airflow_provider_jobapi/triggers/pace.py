@@ -92,10 +92,14 @@ def _sockets(_process: int) -> tuple[int, ...]:
 
 
 def _is_local_stream(descriptor: int) -> bool:
-    # The descriptor is looked at through a copy: the socket object closes what it is given.
-    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
-        return copy.family == socket.AF_UNIX and copy.type == socket.SOCK_STREAM
-    return False
+    try:
+        opened = socket.socket(fileno=descriptor)
+    except OSError:  # not a socket
+        return False
+    try:
+        return opened.family == socket.AF_UNIX and opened.type == socket.SOCK_STREAM
+    finally:
+        opened.detach()  # whoever opened the descriptor closes it
 
 
 def _queued(descriptor: int) -> int:

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +62,18 @@ def test_unread_bytes_are_counted(parent: Parent) -> None:
     while unread() and time.monotonic() < until:
         time.sleep(0.01)
     assert unread() == 0
+
+
+def test_a_look_at_the_descriptors_leaves_them_as_they_are(parent: Parent) -> None:
+    def kinds() -> dict[str, str]:
+        listed = {entry.name: str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+        return {name: target for name, target in listed.items() if not target.startswith("/proc")}
+
+    with Path(os.devnull).open() as file, socket.socket() as other:
+        before = kinds()
+        unread()
+        assert kinds() == before
+        assert not {file.fileno(), other.fileno()} & set(paces._sockets(os.getpid()))
 
 
 def test_a_line_never_waits_for_a_full_socket_and_none_is_unread_at_the_end(parent: Parent) -> None:

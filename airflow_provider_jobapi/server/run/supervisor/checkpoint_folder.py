@@ -49,6 +49,8 @@ _CANNOT_SHARE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errn
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_REPLACED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+"""What opening says where something else, or nothing, has taken a folder's or file's place."""
 
 
 class Identity(NamedTuple):
@@ -277,23 +279,33 @@ class CheckpointFolder:
 
     def _open_file(self, path: str) -> int:
         folder, _, name = path.rpartition("/")
-        if self._open[0] != folder:
-            self._leave()
-            handle = os.dup(self._top)
-            for part in folder.split("/") if folder else ():
-                below = os.open(part, _DIRECTORY, dir_fd=handle)
-                os.close(handle)
-                handle = below
-            self._open = folder, handle
         try:
+            if self._open[0] != folder:
+                self._enter(folder)
             handle = os.open(name, _FILE, dir_fd=self._open[1])
-        except FileNotFoundError:
-            raise FolderChanged(path) from None
+        except OSError as error:
+            if error.errno in _REPLACED:
+                raise FolderChanged(path) from None
+            raise
         status = os.fstat(handle)
         if Identity.of(status) != self.identities[path] or status.st_uid not in self._owners:
             os.close(handle)
             raise FolderChanged(path)
         return handle
+
+    def _enter(self, folder: str) -> None:
+        """Open a directory step by step, in place of the one that is open."""
+        self._leave()
+        handle = os.dup(self._top)
+        try:
+            for part in folder.split("/") if folder else ():
+                below = os.open(part, _DIRECTORY, dir_fd=handle)
+                os.close(handle)
+                handle = below
+        except OSError:
+            os.close(handle)
+            raise
+        self._open = folder, handle
 
     def _leave(self) -> None:
         if self._open[1] != self._top:
@@ -307,7 +319,7 @@ def _open_below(path: Path) -> int:
     try:
         return os.open(path.name, _DIRECTORY, dir_fd=above)
     except OSError as error:
-        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+        if error.errno in _REPLACED:
             raise FileNotFoundError(path) from None
         raise
     finally:
