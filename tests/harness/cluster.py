@@ -170,6 +170,9 @@ class Cluster(Airflow):
             "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
             "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": f"{TRIGGERER_THRESHOLD:g}",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
+            # Airflow's own defaults: what it does during an outage is what these tests are about.
+            "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "5",
+            "AIRFLOW__WORKERS__MAX_FAILED_HEARTBEATS": "3",
         }
         super().__init__(home, *dags, environment={**database, **environment})
         self.home.mkdir(parents=True, exist_ok=True)

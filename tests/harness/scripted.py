@@ -156,7 +156,7 @@ class ScriptedTrigger(TrainingTrigger):
         """Run to the end; returns the events."""
 
         async def run() -> list[dict[str, Any]]:
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(600):
                 return [event.payload async for event in self.run()]
 
         return asyncio.run(run())
