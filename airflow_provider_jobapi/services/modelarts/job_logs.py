@@ -157,7 +157,7 @@ class JobLogs:
         v1 = self._dialect.version == "v1"
         pager = log_pages.LogPager(_FORWARD[self._dialect.version], self._nodes[name])
         fallback = _created(details) + int((self._nodes[name] or {}).get("count", 0)) * _MILLISECOND
-        stream = _stream(name, details)
+        stream, before = _stream(name, details), len(self.lines)
         try:
             while True:
                 try:
@@ -175,7 +175,10 @@ class JobLogs:
                     fallback += _MILLISECOND
                 if pager.gap:
                     self._note(BrokenContract(_LATEST_ONLY))
-                if pager.idle or not self._may_read_on(name, pager):
+                if pager.idle:
+                    return
+                # Without a line so far, a later read would begin with the same pages, and end there again.
+                if len(self.lines) > before and not self._may_read_on(name):
                     return
         finally:
             self._nodes[name] = pager.state()
@@ -185,15 +188,12 @@ class JobLogs:
             return page_format.v1_page(self._key.id, self._key.version, name, request)
         return page_format.v2_page(self._key.id, name, request)
 
-    def _may_read_on(self, name: str, pager: log_pages.LogPager) -> bool:
-        """Whether this read continues with the same log."""
-        if pager.state() is None:  # the first line is searched for, and a later read would begin the search again
-            return True
+    def _may_read_on(self, name: str) -> bool:
+        """Whether this read continues with the same log, of which it has lines."""
         self._pages_left -= 1
         if self._pages_left >= 0 and not self._limit_reached():
             return True
-        self.whole = False
-        self.behind = self.behind or bool(self.lines)
+        self.whole, self.behind = False, True
         self._begin = self._begin or name
         return False
 
