@@ -64,19 +64,41 @@ def _zip(file, size, head):
 
 
 def _hdf5(file, size, head):
-    """HDF5 says at its beginning where it ends; it does so when it is closed."""
+    """HDF5 says at its beginning where it ends, and whether a writer has it open.
+
+    Until the writer flushes or closes it, the place is that of an earlier flush, at first only some bytes after the
+    beginning: HDF5 file format specification 4.0, "Superblock", fields "End of File Address" and "File Consistency
+    Flags".
+    """
+    if len(head) < 24:
+        return False
     version = _byte(head, 8)
     if version in (0, 1):
-        width, at = _byte(head, 13), 24 if version == 0 else 28
-        end_at = at + 2 * width
+        width, flags, at = _byte(head, 13), _byte(head, 20), 24 if version == 0 else 28
     elif version in (2, 3):
-        width, end_at = _byte(head, 9), 12 + 2 * _byte(head, 9)
+        width, flags, at = _byte(head, 9), _byte(head, 11), 12
     else:
         return None
-    if width != 8 or len(head) < end_at + 8:
+    at += 2 * width
+    if width != 8 or len(head) < at + 8:
         return None if width != 8 else False
-    end = struct.unpack("<Q", head[end_at : end_at + 8])[0]
-    return 0 < end <= size
+    end = struct.unpack("<Q", head[at : at + 8])[0]
+    if not flags & 1:
+        return 0 < end <= size
+    # It is open, or was when its writer was killed. What was flushed can be read, but not of version 3.
+    return None if end == size and version < 3 else False
+
+
+def _hdf5_after_user_block(file, size, head):
+    """HDF5 may begin after a block of another program's bytes: at byte 512, 1024, 2048 and so on."""
+    begin = 512
+    while begin < size:
+        file.seek(begin)
+        behind = file.read(len(_HDF5) + 64)
+        if behind.startswith(_HDF5):
+            return _hdf5(file, size, behind)
+        begin *= 2
+    return False
 
 
 def _npy(file, size, head):
@@ -198,6 +220,7 @@ _BY_NAME = (
     (".index", _index),
     ((".tar", ".nemo"), _tar),
     (".ubj", _ubjson),
+    ((".h5", ".hdf5"), _hdf5_after_user_block),
     # These formats begin with other bytes.
-    ((".npz", ".keras", ".npy", ".h5", ".hdf5", ".gz"), _wrong),
+    ((".npz", ".keras", ".npy", ".gz"), _wrong),
 )

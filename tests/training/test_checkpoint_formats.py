@@ -11,6 +11,8 @@ import struct
 import tarfile
 import zipfile
 
+import h5py
+import numpy as np
 import pytest
 
 from airflow_provider_jobapi.training.checkpoint_formats import is_whole
@@ -109,3 +111,76 @@ def test_a_pickle_with_arrays_between_its_opcodes_is_told_by_its_end():
     content = pickle.dumps([1, 2])[:-1] + b"\x00\x01" * 500 + b"."
     assert is_whole("model.joblib", io.BytesIO(content), len(content)) is True
     assert is_whole("model.joblib", io.BytesIO(content[:-1]), len(content) - 1) is False
+
+
+@pytest.fixture(params=["earliest", "v108", "latest"])
+def library_version(request):
+    return request.param
+
+
+@pytest.fixture(params=[0, 512, 8192])
+def user_block(request):
+    return request.param
+
+
+def reads(path) -> bool:
+    """Whether HDF5 itself reads a file, and all that was written into it."""
+    try:
+        with h5py.File(path, "r") as file:
+            return np.array_equal(file["layers/a/kernel"][...], KERNEL) and np.array_equal(file["b"][...], KERNEL)
+    except (OSError, KeyError, RuntimeError):
+        return False
+
+
+KERNEL = np.arange(20_000.0)
+
+
+def test_a_file_of_hdf5_is_whole_when_it_is_closed(tmp_path, library_version, user_block):
+    """HDF5 writes data at once, and what describes them at the end."""
+    path, copy = tmp_path / "model.weights.h5", tmp_path / "copy.h5"
+    seen = []
+
+    def look() -> None:
+        content = path.read_bytes()
+        copy.write_bytes(content)
+        seen.append((is_whole("model.weights.h5", io.BytesIO(content), len(content)), reads(copy)))
+
+    with h5py.File(path, "w", libver=(library_version, "latest"), userblock_size=user_block) as file:
+        look()
+        file["layers/a/kernel"] = KERNEL
+        look()
+        file["b"] = KERNEL
+        look()
+    look()
+    assert seen == [(False, False)] * 3 + [(True, True)]
+
+
+def test_a_file_of_hdf5_that_stays_open_is_torn_between_its_flushes(tmp_path, library_version):
+    path, copy = tmp_path / "model.h5", tmp_path / "copy.h5"
+    with h5py.File(path, "w", libver=(library_version, "latest")) as file:
+        for name in ("layers/a/kernel", "b", "c"):
+            file[name] = KERNEL
+            assert is_whole("model.h5", io.BytesIO(path.read_bytes()), path.stat().st_size) is False
+            file.flush()
+            said = is_whole("model.h5", io.BytesIO(path.read_bytes()), path.stat().st_size)
+        copy.write_bytes(path.read_bytes())
+        # HDF5 does not read a file of the newest version that was not closed.
+        assert (said, reads(copy)) == ((False, False) if library_version == "latest" else (None, True))
+
+
+@pytest.mark.parametrize("end", [0, 7, 100, 512, 520, 600, 5000])
+def test_a_file_of_hdf5_that_ends_too_early_is_torn(tmp_path, library_version, user_block, end):
+    path = tmp_path / "model.hdf5"
+    with h5py.File(path, "w", libver=(library_version, "latest"), userblock_size=user_block) as file:
+        file["a"] = KERNEL
+    content = path.read_bytes()[:end]
+    assert is_whole("model.hdf5", io.BytesIO(content), end) is False
+
+
+def test_a_file_of_hdf5_that_another_program_made_longer_is_whole(tmp_path, library_version):
+    path = tmp_path / "model.h5"
+    with h5py.File(path, "w", libver=(library_version, "latest")) as file:
+        file["layers/a/kernel"] = file["b"] = KERNEL
+    content = path.read_bytes() + b"more"
+    path.write_bytes(content)
+    assert (is_whole("model.h5", io.BytesIO(content), len(content)), reads(path)) == (True, True)
