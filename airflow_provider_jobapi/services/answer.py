@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 LONGEST_RETRY_AFTER = 3_600.0
@@ -40,6 +40,19 @@ class Answer:
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
         return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
+
+
+def clock_skew(headers: Mapping[str, str], at: datetime) -> timedelta:
+    """Return the local clock minus the service's, from the Date header (whole seconds); zero without one.
+
+    :param headers: By lower-case name.
+    :param at: The local clock halfway between the request and the answer.
+    """
+    try:
+        server_time = parsedate_to_datetime(headers["date"])
+        return at - (server_time if server_time.tzinfo else server_time.replace(tzinfo=UTC))
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return timedelta(0)
 
 
 def sentence(said: object, longest: int = 500) -> str:

@@ -12,11 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
-from airflow_provider_jobapi.services.answer import Answer, sentence
+from airflow_provider_jobapi.services.answer import Answer, clock_skew, sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +47,7 @@ def content(answer: Answer) -> dict[str, Any]:
 
 def skew(answer: Answer) -> timedelta:
     """Return the local clock minus the service's, from the Date header (whole seconds); zero without one."""
-    try:
-        server_time = parsedate_to_datetime(answer.headers["date"])
-        return answer.at - (server_time if server_time.tzinfo else server_time.replace(tzinfo=UTC))
-    except (KeyError, ValueError, TypeError, OverflowError):
-        return timedelta(0)
+    return clock_skew(answer.headers, answer.at)
 
 
 def number(value: object, what: str) -> int:

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Amazon SageMaker as a training service, through the ``TrainingJob`` resource of ACK in a Kubernetes cluster.
+
+A job is an object of the cluster: this provider creates it, the controller (AWS Controllers for Kubernetes, for the
+service ``sagemaker``) creates the training job in AWS and copies its state back. Files and models are in S3, logs in
+CloudWatch.
+
+==================  ==========================================================================================
+module              what is in it
+==================  ==========================================================================================
+``connection``      the settings of the connection
+``names``           the names of a job in Kubernetes, in AWS and in S3, all derived from its id
+``handles``         the handle of a job, written and read
+``clients``         the protocols of the clients that the hook hands in, one side for workers, one for triggerers
+``errors``          errors of Kubernetes and of AWS as errors of this provider
+``objects``         create, read and delete ``TrainingJob`` objects from a worker
+``status``          an object's status as a ``JobStatus``, and the notices for the log. Pure
+``schema``          the schema of the custom resource, and the check of a spec against it. Pure
+``instance_types``  the table of instance types, and the choice by cpus, gpus and memory. Pure
+``options``         ``service_options``: the shortcuts of this provider, and ACK's own fields. Pure
+``script_mode``     a script for the framework containers: ``sourcedir.tar.gz`` and its hyperparameters
+``spec``            the whole ``TrainingJob`` object of a job. Pure
+``storage``         the bucket of the connection
+``archive``         unpack a ``model.tar.gz`` that nobody vouches for
+``model``           find and fetch the model of a job
+``checkpoints``     the checkpoints of a clear cycle, in S3
+``checks``          the checks of the Test button
+``service``         the worker's side, :class:`~.service.SageMakerAckService`
+``follower``        the triggerer's side: a watch of the object, and the streams of CloudWatch
+==================  ==========================================================================================
+"""

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The settings of a connection to SageMaker through ACK: two other connections, namespace, role, bucket and region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_jobapi.services import fields, settings
+
+DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+ROLE_ARN = r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}"
+"""As the API reference has it for ``RoleArn`` of CreateTrainingJob."""
+
+ACCEPT_TIMEOUT = 300.0
+"""Seconds within which ACK must have created the training job in AWS. It looks at a refused one every 30 seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SageMakerConnection(fields.ConnectionSettings):
+    """A connection to SageMaker. See :meth:`~airflow_provider_jobapi.services.fields.ConnectionSettings.of`."""
+
+    kubernetes_conn_id: str | None = fields.setting(
+        "Kubernetes connection",
+        "The id of a connection of the type kubernetes, to the cluster in which the ACK controller runs.",
+        settings.stripped,
+        default_text="the cluster that Airflow itself runs in, else the kubeconfig of the machine",
+    )
+    aws_conn_id: str | None = fields.setting(
+        "AWS connection",
+        "The id of a connection of the type aws, for the bucket and the logs.",
+        settings.stripped,
+        default_text="the credentials of the machine, as boto3 finds them",
+    )
+    namespace: str | None = fields.setting(
+        "Namespace",
+        "The namespace of the TrainingJob objects, which the ACK controller must watch.",
+        settings.matching(DNS_LABEL, "1 to 63 lower-case letters, digits and '-'"),
+        default_text="the namespace of the Kubernetes connection, else default",
+    )
+    region: str = fields.setting(
+        "Region",
+        "The AWS region of the training jobs, of the bucket and of the logs, such as eu-central-1.",
+        settings.matching(r"[a-z]{2}(-[a-z]+)+-\d", "a region such as eu-central-1"),
+        required=True,
+    )
+    role_arn: str | None = fields.setting(
+        "Role",
+        "The ARN of the IAM role that SageMaker assumes for the jobs, such as arn:aws:iam::123456789012:role/training.",
+        settings.matching(ROLE_ARN, "an ARN such as arn:aws:iam::123456789012:role/training"),
+        default_text="none; each job then names its own in service_options",
+    )
+    bucket: str = fields.setting(
+        "Bucket",
+        "The S3 bucket for the files of jobs, in the same region.",
+        settings.matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits, '.' and '-'"),
+        required=True,
+    )
+    prefix: str = fields.setting(
+        "Prefix",
+        "The folder in the bucket that contains one folder for each job.",
+        settings.matching(
+            r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", "letters, digits, '_', '.' and '-', in parts separated by '/'"
+        ),
+        default="jobs",
+    )
+    instance_type: str | None = fields.setting(
+        "Instance type",
+        "The instance type of jobs that name none, such as ml.m5.xlarge.",
+        settings.matching(r"ml\.[a-z0-9-]+\.[a-z0-9-]+", "an instance type such as ml.m5.xlarge"),
+        default_text="the smallest one that has the job's cpus, gpus and memory",
+    )
+    accept_timeout: float = fields.setting(
+        "Accept timeout",
+        "Seconds, from 30 to 3,600, within which ACK must have created the training job in AWS. It tries a refused one "
+        "again for ever, so this limit ends that.",
+        settings.seconds_between(30, 3_600, example=300),
+        default=ACCEPT_TIMEOUT,
+        json_type="number",
+    )
+    unpack_model: bool = fields.setting(
+        "Unpack models",
+        "Whether a fetched model.tar.gz is unpacked. false leaves it packed.",
+        settings.boolean,
+        default=True,
+        json_type="boolean",
+    )
+    poll_interval: float = fields.setting(
+        "Log interval",
+        "Seconds between two reads of a job's log, from 0.1 to 60; a tenth more or less each time.",
+        settings.seconds_between(0.1, 60, example=5),
+        default=5,
+        json_type="number",
+    )
