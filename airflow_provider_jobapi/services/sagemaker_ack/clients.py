@@ -52,6 +52,9 @@ class Aws(Protocol):
     def endpoint(self, service: str) -> str:
         """Return the address that the connection sets for a service such as ``s3``; empty for AWS's own."""
 
+    def verify(self) -> bool | str:
+        """Return whether certificates are checked, or the PEM file of the authorities to trust."""
+
     def keys(self) -> AwsKeys | None:
         """Return the credentials as they are now; None where there are none. May ask AWS for them."""
 

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients of Kubernetes and of AWS, made of the hooks of the providers cncf-kubernetes and amazon, for services to use.
+
+Such a hook reads its connection by itself, which a triggerer cannot do in its event loop. So the connection is read
+before, and given to the hook. Nothing is imported before a client is asked for: the providers take a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.exceptions import ConnectionProblem, TrainingError
+from airflow_provider_jobapi.services.sagemaker_ack.clients import AwsKeys
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+_KUBERNETES_HOOKS = "airflow.providers.cncf.kubernetes.hooks.kubernetes"
+_AWS_HOOKS = "airflow.providers.amazon.aws.hooks.base_aws"
+_CONFIGURATIONS = ("in_cluster", "kube_config_path", "kube_config")
+"""The keys of a Kubernetes connection's extra that say where the cluster is."""
+
+
+class KubernetesOfHook:
+    """A cluster; see :class:`~airflow_provider_jobapi.services.sagemaker_ack.clients.Kubernetes`.
+
+    :param connection: A connection of the type ``kubernetes``; None for the cluster that this process runs in, else the
+        kubeconfig of this machine.
+    :param extra: The extra that provides this provider, for the error of one that is missing.
+    """
+
+    def __init__(self, connection: Connection | None, extra: str) -> None:
+        self._extras = dict(connection.extra_dejson) if connection is not None else {}
+        self._extra = extra
+        self.namespace: str | None = self._field("namespace")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(namespace={self.namespace!r})"
+
+    def api(self) -> Any:
+        """Return a new ``kubernetes.client.ApiClient``."""
+        hooks = _imported(_KUBERNETES_HOOKS, self._extra)
+        configuration = None
+        if not self._field("in_cluster"):  # there the hook takes the process's default, and no other
+            # Its own, since the hook would set the default of the process for all clusters.
+            configuration = import_module("kubernetes.client").Configuration()
+        hook = hooks.KubernetesHook(kubernetes_conn_id=None, client_configuration=configuration)
+        hook.conn_extras = self._extras
+        return _made(hook.get_conn, "Kubernetes")
+
+    @asynccontextmanager
+    async def async_api(self) -> AsyncIterator[Any]:
+        """Open a ``kubernetes_asyncio.client.ApiClient``."""
+        hooks = await asyncio.to_thread(_imported, _KUBERNETES_HOOKS, self._extra)
+        # The asynchronous hook does not look for the cluster that it runs in, unlike the other one.
+        named = any(self._field(name) for name in _CONFIGURATIONS)
+        inside = True if not named and os.environ.get("KUBERNETES_SERVICE_HOST") else None
+        hook = hooks.AsyncKubernetesHook(
+            kubernetes_conn_id=None, connection_extras=dict(self._extras), in_cluster=inside
+        )
+        opening = hook.get_conn()
+        try:
+            api = await opening.__aenter__()
+        except Exception as error:  # noqa: BLE001 -- a kubeconfig can be wrong in many ways
+            raise _problem(error, "Kubernetes") from None
+        try:
+            yield api
+        finally:
+            await opening.__aexit__(None, None, None)
+
+    def _field(self, name: str) -> Any:
+        return self._extras.get(name, self._extras.get(f"extra__kubernetes__{name}")) or None
+
+
+class AwsOfHook:
+    """AWS in one region; see :class:`~airflow_provider_jobapi.services.sagemaker_ack.clients.Aws`.
+
+    :param connection: A connection of the type ``aws``; None for the credentials of this machine.
+    :param extra: As for :class:`KubernetesOfHook`.
+    :param mask: Receives each secret, so that logs can hide it.
+    """
+
+    def __init__(self, connection: Connection | None, region: str, extra: str, mask: Callable[[str], None]) -> None:
+        self._connection = connection
+        self._region = region
+        self._extra = extra
+        self._mask = mask
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._region!r})"
+
+    def endpoint(self, service: str) -> str:
+        """Return the address that the connection sets for a service; empty for AWS's own."""
+        found = self._hook(service).conn_config.get_service_endpoint_url(service)
+        return found if isinstance(found, str) else ""
+
+    def verify(self) -> bool | str:
+        """Return whether certificates are checked, or the PEM file of the authorities to trust."""
+        found = self._hook("s3").verify
+        return found if isinstance(found, str) else found is not False
+
+    def keys(self) -> AwsKeys | None:
+        """Return the credentials as they are now; None where there are none."""
+        session = self._hook("s3").get_session(region_name=self._region)
+        found = _made(session.get_credentials, "AWS")
+        if found is None:
+            return None
+        frozen = _made(found.get_frozen_credentials, "AWS")
+        for secret in (frozen.secret_key, frozen.token):
+            if secret:
+                self._mask(secret)
+        return AwsKeys(frozen.access_key, frozen.secret_key, frozen.token or None)
+
+    def client(self, service: str) -> Any:
+        """Return a botocore client of a service."""
+        return _made(self._hook(service).get_conn, "AWS")
+
+    @asynccontextmanager
+    async def async_client(self, service: str) -> AsyncIterator[Any]:
+        """Open an aiobotocore client of a service."""
+        hook = await asyncio.to_thread(self._hook, service)
+        try:
+            client = await hook.get_async_conn()
+        except Exception as error:  # noqa: BLE001 -- a connection can be wrong in many ways
+            raise _problem(error, "AWS") from None
+        async with client as opened:
+            yield opened
+
+    def _hook(self, service: str) -> Any:
+        hooks = _imported(_AWS_HOOKS, self._extra)
+        hook = hooks.AwsGenericHook(aws_conn_id=None, client_type=service, region_name=self._region)
+        hook.conn_config = hooks.AwsConnectionWrapper(conn=self._connection, region_name=self._region)
+        return hook
+
+
+def other_of(others: Mapping[str, Connection] | None, role: str) -> Connection | None:
+    """Return one of the other connections that a hook was given; None where its connection names none."""
+    return (others or {}).get(role)
+
+
+def _imported(module: str, extra: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ConnectionProblem(
+            f"{error.name or module} is not installed, which this connection needs: install "
+            f"airflow-provider-jobapi[{extra}] on workers and triggerers."
+        ) from None
+
+
+def _made(make: Callable[[], Any], what: str) -> Any:
+    try:
+        return make()
+    except Exception as error:  # noqa: BLE001 -- a connection can be wrong in many ways
+        raise _problem(error, what) from None
+
+
+def _problem(error: Exception, what: str) -> TrainingError:
+    if isinstance(error, TrainingError):
+        return error
+    return ConnectionProblem(f"The connection to {what} cannot be used ({type(error).__name__}): {error}")

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients of Kubernetes and AWS, made of connections that are given and never read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.hooks.clients import AwsOfHook, KubernetesOfHook
+
+
+class _Cluster(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        content = json.dumps({"path": self.path, "token": self.headers.get("authorization", "")}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Cluster)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def kubernetes(url: str, user: str = "t1", **more: Any) -> Connection:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"token": user}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    extra = json.dumps({"kube_config": json.dumps(config), **more})
+    return Connection(conn_id="k", conn_type="kubernetes", extra=extra)
+
+
+def asked(api: Any) -> dict[str, Any]:
+    from kubernetes.client import CustomObjectsApi
+
+    return dict(CustomObjectsApi(api).get_namespaced_custom_object("g", "v1", "n", "things", "one"))
+
+
+def test_each_cluster_has_a_client_of_its_own(cluster: str) -> None:
+    one, two = KubernetesOfHook(kubernetes(cluster), "x").api(), KubernetesOfHook(kubernetes(cluster, "t2"), "x").api()
+    assert [asked(api)["token"] for api in (one, two, one)] == ["Bearer t1", "Bearer t2", "Bearer t1"]
+    assert asked(one)["path"] == "/apis/g/v1/namespaces/n/things/one"
+
+
+def test_the_client_of_an_event_loop(cluster: str) -> None:
+    async def ask() -> dict[str, Any]:
+        from kubernetes_asyncio.client import CustomObjectsApi
+
+        async with KubernetesOfHook(kubernetes(cluster), "x").async_api() as api:
+            return dict(await CustomObjectsApi(api).get_namespaced_custom_object("g", "v1", "n", "things", "one"))
+
+    assert asyncio.run(ask()) == {"path": "/apis/g/v1/namespaces/n/things/one", "token": "Bearer t1"}
+
+
+def test_the_namespace_is_the_connections() -> None:
+    assert KubernetesOfHook(kubernetes("http://x", namespace="train"), "x").namespace == "train"
+    assert KubernetesOfHook(kubernetes("http://x", extra__kubernetes__namespace="old"), "x").namespace == "old"
+    assert KubernetesOfHook(None, "x").namespace is None
+
+
+def test_a_wrong_kubeconfig_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    extra = json.dumps({"kube_config_path": "/nowhere/config"})
+    wrong = KubernetesOfHook(Connection(conn_id="k", conn_type="kubernetes", extra=extra), "x")
+
+    async def open_it() -> None:
+        async with wrong.async_api():
+            pass
+
+    for use in (wrong.api, lambda: asyncio.run(open_it())):
+        with pytest.raises(
+            ConnectionProblem, match=r"^The connection to Kubernetes cannot be used \(ConfigException\):"
+        ):
+            use()
+
+
+def aws(mask: Any = lambda _: None, **extra: Any) -> AwsOfHook:
+    connection = Connection(
+        conn_id="a", conn_type="aws", login="AKIDEXAMPLE", password="hidden-key", extra=json.dumps(extra)
+    )
+    return AwsOfHook(connection, "eu-west-1", "sagemaker", mask)
+
+
+def test_the_keys_of_a_connection_are_masked() -> None:
+    masked: list[str] = []
+    keys = aws(masked.append, region_name="us-east-1").keys()
+    assert keys is not None
+    assert (keys.access_key, keys.secret_key, keys.token) == ("AKIDEXAMPLE", "hidden-key", None)
+    assert masked == ["hidden-key"]
+    assert "hidden" not in repr(keys)
+
+
+def test_the_region_is_ours_and_the_endpoint_the_connections() -> None:
+    given = aws(region_name="us-east-1", endpoint_url="http://localhost:1", verify=False)
+    client = given.client("logs")
+    assert (client.meta.region_name, client.meta.endpoint_url) == ("eu-west-1", "http://localhost:1")
+    assert (given.endpoint("s3"), given.verify()) == ("http://localhost:1", False)
+    assert (aws().endpoint("s3"), aws().verify()) == ("", True)
+
+
+def test_the_aws_client_of_an_event_loop() -> None:
+    async def address() -> tuple[str, str]:
+        async with aws(endpoint_url="http://localhost:1").async_client("logs") as client:
+            return client.meta.region_name, client.meta.endpoint_url
+
+    assert asyncio.run(address()) == ("eu-west-1", "http://localhost:1")
+
+
+def test_no_credentials_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    assert AwsOfHook(None, "eu-west-1", "sagemaker", lambda _: None).keys() is None
