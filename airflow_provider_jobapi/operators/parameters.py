@@ -154,6 +154,7 @@ class Parameters:
         if "resources" in fields:
             fields["resources"] = {name: _whole(value) for name, value in fields["resources"].items()}
         fields |= {"name": self.job_name, "script": script, "data": data}
+        fields["metric_definitions"] = tuple(self.metric_definitions or ())
         if self.code is not None:
             fields["source"] = self.code.files
             fields["entry_point"] = self.code.entry_point or fields.get("entry_point", "")

@@ -176,6 +176,9 @@ class TrainingJob(Strict):
     cycle: str = ""
     """A key that the jobs of one clear cycle of a task have in common: each continues the checkpoints of those before.
     It is no part of what the job is, nor of its digest."""
+    metric_definitions: tuple[dict[str, str], ...] = ()
+    """The checked ``metric_definitions`` of the operator, for a service that has a use for them. No part of a job
+    file."""
     service_options: dict[str, Any] = Field(default_factory=dict, description="an object in the service's own words")
 
     @classmethod

@@ -69,6 +69,12 @@ class SageMakerConnection(fields.ConnectionSettings):
         settings.matching(r"ml\.[a-z0-9-]+\.[a-z0-9-]+", "an instance type such as ml.m5.xlarge"),
         default_text="the smallest one that has the job's cpus, gpus and memory",
     )
+    training_image: str | None = fields.setting(
+        "Training image",
+        "The image in ECR for jobs with a script whose own image is not in ECR, from which alone SageMaker takes "
+        "images.",
+        settings.matching(r"[^\s]{1,255}", "the name of an image in ECR"),
+    )
     accept_timeout: float = fields.setting(
         "Accept timeout",
         "Seconds, from 30 to 3,600, within which ACK must have created the training job in AWS. It tries a refused one "

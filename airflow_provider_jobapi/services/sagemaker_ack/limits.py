@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limits of SageMaker's API that a schema does not have, checked before a job is sent. Pure.
+
+ACK retries what SageMaker refuses with a ``ValidationException`` for ever, so a job that breaks a limit would wait
+until the accept timeout. The numbers are those of the API reference (CreateTrainingJob) and of botocore's model of it,
+where the CRD's descriptions say nothing else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.training.masking import occurring
+from airflow_provider_jobapi.training.validation import refuse_duplicates
+
+MOST_HYPERPARAMETERS, LONGEST_HYPERPARAMETER = 100, 256
+MOST_VARIABLES, LONGEST_VARIABLE = 100, 512
+MOST_CHANNELS, MOST_TAGS, MOST_METRICS = 20, 50, 40
+LONGEST_METRIC_NAME, LONGEST_METRIC_REGEX = 255, 500
+LONGEST_IMAGE = 255
+LONGEST_RUNTIME = 28 * 86_400
+"""Seconds of ``maxRuntimeInSeconds``: 28 days ("SageMaker endpoints and quotas")."""
+LONGEST_KEEP_ALIVE = 21_600
+MOST_RETRIES = 30
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_INSTEAD = "give it as a file of data_input, or in arguments"
+
+Spec = Mapping[str, Any]
+
+
+def check(spec: Spec) -> None:
+    """Check a whole spec.
+
+    :raises InvalidJob: naming the field, its value where it is no secret, and the limit.
+    """
+    for part in (_hyperparameters, _environment, _algorithm, _channels, _time, _machines, _rest):
+        part(spec)
+
+
+def refuse_secrets(spec: Spec, parts: Mapping[str, Any], secrets: Callable[[], frozenset[str]]) -> None:
+    """Refuse what Airflow hides in its logs: whoever may read the object in Kubernetes, or the job in AWS, reads it.
+
+    :param parts: What the user has given, by its name for the error.
+    :param secrets: Returns what is hidden.
+    :raises InvalidJob: naming the place, and what to do.
+    """
+    known = secrets()
+    given = {"hyperParameters": spec.get("hyperParameters", {}), "environment": spec.get("environment", {}), **parts}
+    texts = [pair for name, value in given.items() for pair in _texts(value, name)]
+    if not occurring(known, [text for _, text in texts]):
+        return
+    for path, text in texts:
+        if occurring(known, [text]):
+            raise InvalidJob(
+                f"{path} contains a secret of Airflow's, and whoever may read the TrainingJob in Kubernetes or the "
+                "job in AWS could read it there: keep it in AWS Secrets Manager or in the Parameter Store, let the "
+                "job's role read it, and give the job its name.",
+                field=path,
+            )
+
+
+def _hyperparameters(spec: Spec) -> None:
+    given = spec.get("hyperParameters", {})
+    _most("hyperParameters", len(given), MOST_HYPERPARAMETERS, "env has too many names, or service_options")
+    for name, value in given.items():
+        for what, text in (("name", name), ("value", value)):
+            if len(text) > LONGEST_HYPERPARAMETER:
+                raise InvalidJob(
+                    f"The hyperparameter {name[:80]!r} has a {what} of {len(text):,} characters, and SageMaker allows "
+                    f"{LONGEST_HYPERPARAMETER}: {_INSTEAD}.",
+                    field="env",
+                )
+
+
+def _environment(spec: Spec) -> None:
+    given = spec.get("environment", {})
+    _most("environment", len(given), MOST_VARIABLES, "env and env_vars have too many names")
+    for name, value in given.items():
+        if not _VARIABLE.fullmatch(name) or len(name) > LONGEST_VARIABLE:
+            raise InvalidJob(
+                f"The environment variable {name[:80]!r} has a name that SageMaker does not allow: it is letters, "
+                "digits and '_', and begins with no digit.",
+                field="env_vars",
+            )
+        if len(value) > LONGEST_VARIABLE:
+            raise InvalidJob(
+                f"The environment variable {name[:80]!r} has {len(value):,} characters, and SageMaker allows "
+                f"{LONGEST_VARIABLE}: {_INSTEAD}.",
+                field="env_vars",
+            )
+
+
+def _algorithm(spec: Spec) -> None:
+    algorithm = spec.get("algorithmSpecification", {})
+    image, name = algorithm.get("trainingImage"), algorithm.get("algorithmName")
+    if bool(image) == bool(name):
+        raise InvalidJob(
+            "A job of SageMaker has either an image or an algorithm: set image, or "
+            'service_options={"algorithmSpecification": {"algorithmName": …}}.',
+            field="image",
+        )
+    if image and len(image) > LONGEST_IMAGE:
+        raise InvalidJob(f"image has {len(image)} characters, and SageMaker allows {LONGEST_IMAGE}.", field="image")
+    metrics = algorithm.get("metricDefinitions", [])
+    _most("metricDefinitions", len(metrics), MOST_METRICS, "leave some out")
+    for each in metrics:
+        if len(each.get("name", "")) > LONGEST_METRIC_NAME or len(each.get("regex", "")) > LONGEST_METRIC_REGEX:
+            raise InvalidJob(
+                f"The metric {each.get('name', '')[:80]!r} has a name of more than {LONGEST_METRIC_NAME} characters, "
+                f"or a regex of more than {LONGEST_METRIC_REGEX}, which SageMaker does not allow.",
+                field="metric_definitions",
+            )
+
+
+def _channels(spec: Spec) -> None:
+    channels = spec.get("inputDataConfig", [])
+    _most("inputDataConfig", len(channels), MOST_CHANNELS, "put several folders into one channel")
+    names = [str(each.get("channelName", "")) for each in channels]
+    for name in names:
+        if not _CHANNEL.fullmatch(name):
+            raise InvalidJob(
+                f"The channel {name[:80]!r} has a name that SageMaker does not allow: it is 1 to 64 letters, digits, "
+                "'.', '_' and '-'.",
+                field="data_input",
+            )
+    refuse_duplicates("inputDataConfig", names)
+
+
+def _time(spec: Spec) -> None:
+    limits = spec.get("stoppingCondition", {})
+    runtime, wait = limits.get("maxRuntimeInSeconds"), limits.get("maxWaitTimeInSeconds")
+    if runtime is not None and not 1 <= runtime <= LONGEST_RUNTIME:
+        raise InvalidJob(
+            f"completion_time is {runtime:,} seconds, and SageMaker allows at most {LONGEST_RUNTIME:,} (28 days).",
+            field="completion_time",
+        )
+    if spec.get("enableManagedSpotTraining") and (wait is None or (runtime is not None and wait < runtime)):
+        raise InvalidJob(
+            "A spot job needs service_options stoppingCondition.maxWaitTimeInSeconds, of at least the completion_time.",
+            field="service_options",
+        )
+    if wait is not None and not spec.get("enableManagedSpotTraining"):
+        raise InvalidJob(
+            "service_options has stoppingCondition.maxWaitTimeInSeconds, which only spot jobs have: leave it out, or "
+            "set enableManagedSpotTraining.",
+            field="service_options",
+        )
+
+
+def _machines(spec: Spec) -> None:
+    machines = spec.get("resourceConfig", {})
+    groups, one = machines.get("instanceGroups"), machines.get("instanceType")
+    if bool(groups) == bool(one):
+        raise InvalidJob(
+            "resourceConfig has either an instanceType or instanceGroups: leave one of them out.",
+            field="service_options",
+        )
+    alive = machines.get("keepAlivePeriodInSeconds") or 0
+    if not 0 <= alive <= LONGEST_KEEP_ALIVE or (alive and spec.get("enableManagedSpotTraining")):
+        raise InvalidJob(
+            f"resourceConfig.keepAlivePeriodInSeconds is {alive:,}: it is at most {LONGEST_KEEP_ALIVE:,}, and spot "
+            "jobs have no warm pool.",
+            field="service_options",
+        )
+
+
+def _rest(spec: Spec) -> None:
+    _most("tags", len(spec.get("tags", [])), MOST_TAGS, "leave some out")
+    attempts = spec.get("retryStrategy", {}).get("maximumRetryAttempts")
+    if attempts is not None and not 1 <= attempts <= MOST_RETRIES:
+        raise InvalidJob(
+            f"retryStrategy.maximumRetryAttempts is {attempts}: it is 1 to {MOST_RETRIES}.", field="service_options"
+        )
+
+
+def _most(name: str, count: int, most: int, advice: str) -> None:
+    if count > most:
+        raise InvalidJob(f"{name} has {count:,} entries, and SageMaker allows {most}: {advice}.", field=name)
+
+
+def _texts(value: Any, path: str) -> list[tuple[str, str]]:
+    """Return each text of a value, also the names in it, with its path."""
+    if isinstance(value, str):
+        return [(path, value)]
+    if isinstance(value, Mapping):
+        names = [(path, str(name)) for name in value]
+        return [*names, *(pair for name, each in value.items() for pair in _texts(each, f"{path}.{name}"))]
+    if isinstance(value, list | tuple):
+        return [pair for i, each in enumerate(value) for pair in _texts(each, f"{path}[{i}]")]
+    return [] if value is None or isinstance(value, bool) else [(path, str(value))]
