@@ -49,6 +49,11 @@ def test_a_wrong_type_is_refused_with_its_path(kubernetes: Kubernetes, jobs: str
     assert refused.value.code == 422
 
 
+def test_an_empty_text_is_a_text(kubernetes: Kubernetes, jobs: str) -> None:
+    created = kubernetes.admin.json("POST", jobs, job("empty", environment={"A": ""}))
+    assert created["spec"]["environment"] == {"A": ""}
+
+
 def test_a_field_that_the_definition_does_not_know_is_dropped(kubernetes: Kubernetes, jobs: str) -> None:
     created = kubernetes.admin.json("POST", jobs, job("pruned", serverlessJobConfig={"a": 1}))
     assert "serverlessJobConfig" not in created["spec"]
