@@ -104,22 +104,22 @@ class Controller:
     def _synced(self, found: dict[str, Any]) -> dict[str, Any]:
         metadata, spec = found["metadata"], found["spec"]
         managed = rules.FINALIZER in metadata.get("finalizers", [])
-        adopt = (metadata.get("annotations") or {}).get(rules.ADOPTION_POLICY) == "adopt"
+        policy = (metadata.get("annotations") or {}).get(rules.ADOPTION_POLICY)
         job = self._describe(found)
         if job is None:
-            if adopt:
+            if policy == rules.ADOPT:
                 raise AwsError("ResourceNotFound", "the resource to adopt was not found", 404)
             self._manage(found)
             self._call("create", found, spec)
             self._write(found, {"spec": rules.initialized(spec)})
             job = self._describe(found)
             assert job is not None
-        elif not managed and not adopt:
+        elif not managed and policy not in {rules.ADOPT, rules.ADOPT_OR_CREATE}:
             return rules.ensured(rules.not_managed(self._observed(found, job)))
         elif not managed:
             self._manage(found, {rules.ADOPTED: "true"})
         status = self._observed(found, job)
-        if rules.initialized(spec) != rules.initialized(job["spec"]) and not adopt:
+        if rules.initialized(spec) != rules.initialized(job["spec"]) and policy != rules.ADOPT:
             status = rules.refused_update(status)
         return rules.ensured(status)
 

@@ -17,6 +17,9 @@ REGION = "services.k8s.aws/region"
 DELETION_POLICY = "services.k8s.aws/deletion-policy"
 ADOPTION_POLICY = "services.k8s.aws/adoption-policy"
 ADOPTED = "services.k8s.aws/adopted"
+ADOPT, ADOPT_OR_CREATE = "adopt", "adopt-or-create"
+"""Adoption policies (ACK's documentation, "Resource Adoption"): the second creates the resource where there is none,
+else takes it with the spec of the object."""
 
 SYNCED, TERMINAL, RECOVERABLE, READY = "ACK.ResourceSynced", "ACK.Terminal", "ACK.Recoverable", "Ready"
 

@@ -7,8 +7,8 @@ The rules are those of the sagemaker-training toolkit (its README and ``docs`` o
 ``/opt/ml/model``, a text in ``/opt/ml/output/failure`` becomes the reason of the failure, and what is in
 ``checkpointConfig.localPath`` is copied to its ``s3URI`` while the job runs, and back when it starts again.
 
-Two things differ: ``/opt/ml`` is a folder of the job's own, so what names it in the environment or in hyperparameters
-is changed to that folder; and ``requirements.txt`` is not installed.
+Two things differ: ``/opt/ml`` is a folder of the job's own, so what names it in the code, in the environment or in
+hyperparameters is changed to that folder; and ``requirements.txt`` is not installed.
 """
 
 from __future__ import annotations
@@ -125,6 +125,9 @@ class Training:
         archive = self._job.cloud.get(self._parameters["sagemaker_submit_directory"])
         with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
             opened.extractall(home / "code", filter="data")
+        for path in _files(home / "code"):
+            with suppress(UnicodeDecodeError):  # not a text
+                path.write_text(moved(path.read_text(encoding="utf-8"), home), encoding="utf-8")
         for channel in self._job.spec.get("inputDataConfig") or []:
             url = channel["dataSource"]["s3DataSource"]["s3URI"]
             self._copy_down(url, home / "input" / "data" / channel["channelName"])

@@ -171,11 +171,29 @@ def test_a_name_is_never_free_again(ack: Ack, jobs: Jobs) -> None:
     assert "finalizers" not in found["metadata"]
     jobs.delete("second")
     assert jobs.get("second") is None
-    jobs.create("third", {rules.ADOPTION_POLICY: "adopt"}, job="taken")
-    jobs.wait_for("third", "Completed")
-    found = jobs.get("third")
+
+
+@pytest.mark.parametrize("policy", [rules.ADOPT, rules.ADOPT_OR_CREATE])
+def test_a_job_that_lost_its_object_can_be_adopted(ack: Ack, jobs: Jobs, policy: str) -> None:
+    jobs.create("first", {rules.DELETION_POLICY: "retain"}, job="left")
+    jobs.wait_for("first", "InProgress")
+    jobs.delete("first")
+    jobs.wait_until_gone("first")
+    spec = ack.job("left").spec
+    jobs.create("second", {rules.ADOPTION_POLICY: policy}, job="left", **({} if policy == rules.ADOPT else spec))
+    jobs.wait_for("second", "InProgress")
+    found = jobs.get("second")
     assert found is not None
     assert found["metadata"]["finalizers"] == [rules.FINALIZER]
+    assert rules.TERMINAL not in {each["type"] for each in found["status"]["conditions"]} or policy == rules.ADOPT
+    jobs.delete("second")
+    jobs.wait_until_gone("second")
+    assert ack.job("left").status == "Stopped"
+
+
+def test_adopt_or_create_creates(jobs: Jobs) -> None:
+    jobs.create("new", {rules.ADOPTION_POLICY: rules.ADOPT_OR_CREATE})
+    jobs.wait_for("new", "InProgress")
 
 
 def test_a_refusal_that_is_not_terminal_is_tried_for_ever(ack: Ack, jobs: Jobs) -> None:
