@@ -90,6 +90,8 @@ class AwsOfHook:
         self._region = region
         self._extra = extra
         self._mask = mask
+        self._config: Any = None
+        self._credentials: Any = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._region!r})"
@@ -106,11 +108,13 @@ class AwsOfHook:
 
     def keys(self) -> AwsKeys | None:
         """Return the credentials as they are now; None where there are none."""
-        session = self._hook("s3").get_session(region_name=self._region)
-        found = _made(session.get_credentials, "AWS")
-        if found is None:
+        if self._credentials is None:
+            self._credentials = _made(
+                lambda: self._hook("s3").get_session(region_name=self._region).get_credentials(), "AWS"
+            )
+        if self._credentials is None:
             return None
-        frozen = _made(found.get_frozen_credentials, "AWS")
+        frozen = _made(self._credentials.get_frozen_credentials, "AWS")  # which renews them where they expire
         for secret in (frozen.secret_key, frozen.token):
             if secret:
                 self._mask(secret)
@@ -134,7 +138,9 @@ class AwsOfHook:
     def _hook(self, service: str) -> Any:
         hooks = _imported(_AWS_HOOKS, self._extra)
         hook = hooks.AwsGenericHook(aws_conn_id=None, client_type=service, region_name=self._region)
-        hook.conn_config = hooks.AwsConnectionWrapper(conn=self._connection, region_name=self._region)
+        if self._config is None:  # once, since it logs where its credentials are from
+            self._config = hooks.AwsConnectionWrapper(conn=self._connection, region_name=self._region)
+        hook.conn_config = self._config
         return hook
 
 

@@ -8,7 +8,7 @@ moved or rewritten, so a byte offset always means the same place.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -103,6 +103,16 @@ def plain(text: str) -> str:
     The UI folds what follows a line that contains ``::group::``. A zero-width space breaks the word invisibly.
     """
     return _FOLD.sub("::\u200b", text)
+
+
+def fair_shares(logs: Sequence[tuple[str, ...]], count: int) -> tuple[str, ...]:
+    """Return the last lines of several logs, at most ``count`` together, with an equal share for each log. What one log
+    does not use goes to the others, the first ones first.
+    """
+    shares = [0] * len(logs)
+    while sum(shares) < count and (short := [i for i, log in enumerate(logs) if shares[i] < len(log)]):
+        shares[min(short, key=lambda i: shares[i])] += 1
+    return tuple(line for log, share in zip(logs, shares, strict=True) for line in log[len(log) - share :])
 
 
 class Timeline:

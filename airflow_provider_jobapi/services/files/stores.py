@@ -7,10 +7,10 @@ nothing is uploaded twice; in S3 it is in the object's metadata.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, QuotaReached, ServiceUnavailable
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PART = 8 * 1024 * 1024
 """Bytes, at the least, of one part of a large upload to S3; four parts of a file are uploaded at a time."""
+
+REFRESH = timedelta(minutes=5)
+"""Time for which keys that expire are used. boto3 renews them 10 minutes before their end at the latest."""
 
 _PARTS = 10_000 - 100
 """Parts of an object, at the most; the limit of S3 is 10,000."""
@@ -80,6 +83,8 @@ class S3Access:
     :ivar roots: PEM text of authorities to trust besides the public ones.
     :ivar timeout: Seconds without a byte after which a request fails.
     :ivar unsigned: Whether requests are signed without their bodies, as Huawei's OBS requires.
+    :ivar refresh: Returns access key, secret key and session token as they are now, for keys that expire; it is asked
+        every :data:`REFRESH`.
     :ivar keys_from: Where bucket and keys come from, for error messages.
     :ivar advice: What to do where they are refused, for error messages.
     """
@@ -95,6 +100,7 @@ class S3Access:
     proxy: str | None = field(default=None, repr=False)
     timeout: float = 30.0
     unsigned: bool = False
+    refresh: Callable[[], tuple[str, str, str | None]] | None = field(default=None, repr=False)
     keys_from: str = "the service"
     advice: str = "contact the service's operator"
 
@@ -157,7 +163,7 @@ class S3Store:
     def _errors(self, key: str) -> Iterator[None]:
         from obstore import exceptions
 
-        place = f"{self._access.url}/{self._access.bucket}"
+        place = f"{self._access.url or 's3:/'}/{self._access.bucket}"
         try:
             yield
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
@@ -207,8 +213,12 @@ def obstore_of(access: S3Access) -> ObstoreS3:
         config["endpoint"] = access.url
 
     def keys() -> dict[str, Any]:
-        pair = {"access_key_id": access.access_key, "secret_access_key": access.secret_key, "expires_at": None}
-        return pair | ({"token": access.session_token} if access.session_token else {})
+        key, secret, token = access.access_key, access.secret_key, access.session_token
+        expires = None
+        if access.refresh is not None:
+            (key, secret, token), expires = access.refresh(), datetime.now(UTC) + REFRESH
+        pair = {"access_key_id": key, "secret_access_key": secret, "expires_at": expires}
+        return pair | ({"token": token} if token else {})
 
     def make() -> ObstoreS3:
         return Store(

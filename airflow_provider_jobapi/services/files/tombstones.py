@@ -2,13 +2,16 @@
 """Tombstones: a small object for each job that was created, for services that forget a job when it is deleted.
 
 Such a service cannot distinguish a deleted job from one that never existed. The tombstone can: it is written when the
-job is created, and read where the service does not find the job.
+job is created, and read where the service does not find the job. Where a service forgets also how a job ended, its last
+status is written into the tombstone before the job goes.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.base import Handle
@@ -25,10 +28,12 @@ class Tombstone:
 
     :ivar handle: The job's handle, with its ``job_id``.
     :ivar digest: SHA-256 of the job's content.
+    :ivar status: The job's last status, as :meth:`~.JobStatus.to_wire` writes it; None while it is not known.
     """
 
     handle: Handle
     digest: str
+    status: Mapping[str, Any] | None = None
 
 
 def write(store: ObjectStore, prefix: str, tombstone: Tombstone) -> None:
@@ -36,7 +41,10 @@ def write(store: ObjectStore, prefix: str, tombstone: Tombstone) -> None:
 
     :param prefix: What the keys of the service's own objects begin with.
     """
-    content = json.dumps({"handle": tombstone.handle, "sha256": tombstone.digest}, sort_keys=True)
+    known: dict[str, Any] = {"handle": tombstone.handle, "sha256": tombstone.digest}
+    if tombstone.status is not None:
+        known["status"] = dict(tombstone.status)
+    content = json.dumps(known, sort_keys=True)
     store.put(_key(prefix, tombstone.handle["job_id"]), measure("tombstone", content), lambda _: None)
 
 
@@ -55,8 +63,10 @@ def read(store: ObjectStore, prefix: str, job_id: str) -> Tombstone | None:
         return None
     try:
         read = json.loads(content)
-        tombstone = Tombstone(dict(read["handle"]), str(read["sha256"]))
-    except (ValueError, KeyError, TypeError):
+        status = read.get("status")
+        known = status if isinstance(status, dict) else None
+        tombstone = Tombstone(dict(read["handle"]), str(read["sha256"]), known)
+    except (ValueError, KeyError, TypeError, AttributeError):
         tombstone = Tombstone({}, "")
     if tombstone.handle.get("job_id") != job_id:
         raise BrokenContract(f"The object {key} of the storage is not the tombstone of job {job_id}; delete it.")

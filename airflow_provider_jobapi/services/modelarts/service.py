@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -36,6 +36,7 @@ from airflow_provider_jobapi.services.modelarts.dialects import handle_text, rea
 from airflow_provider_jobapi.services.modelarts.errors import AlreadyEnded, FlavorRefused, SoldOut
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.logs import fair_shares
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 from airflow_provider_jobapi.training.units import read_span
 
@@ -370,16 +371,6 @@ class ModelArtsService:
         if ended is None:
             raise BrokenContract(f"ModelArts reports no time for the end of job {_job_id(handle)}.")
         return str(max(1, int(ended.timestamp())))
-
-
-def fair_shares(logs: Sequence[tuple[str, ...]], count: int) -> tuple[str, ...]:
-    """Return the last lines of several logs, at most ``count`` together, with an equal share for each log. What one log
-    does not use goes to the others, the first ones first.
-    """
-    shares = [0] * len(logs)
-    while sum(shares) < count and (short := [i for i, log in enumerate(logs) if shares[i] < len(log)]):
-        shares[min(short, key=lambda i: shares[i])] += 1
-    return tuple(line for log, share in zip(logs, shares, strict=True) for line in log[len(log) - share :])
 
 
 def _job_id(handle: Handle) -> str:

@@ -19,6 +19,7 @@ class JobHandle:
     :ivar region: The AWS region.
     :ivar output: Its ``s3OutputPath``, such as ``s3://bucket/jobs/…/output``.
     :ivar instances: How many instances it has, and so streams of log.
+    :ivar packed: Whether its model is fetched as the archive that SageMaker makes.
     """
 
     job_id: str
@@ -27,6 +28,7 @@ class JobHandle:
     region: str
     output: str
     instances: int = 1
+    packed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the handle as the JSON-able value that Airflow keeps."""
@@ -42,4 +44,5 @@ class JobHandle:
         instances = handle.get("instances", 1)
         if not all(isinstance(text, str) and text for text in texts.values()) or not isinstance(instances, int):
             raise BrokenContract("The job was not submitted to SageMaker: its handle has other fields.")
-        return cls(**{name: str(text) for name, text in texts.items()}, instances=max(1, instances))
+        known = {name: str(text) for name, text in texts.items()}
+        return cls(**known, instances=max(1, instances), packed=handle.get("packed") is True)

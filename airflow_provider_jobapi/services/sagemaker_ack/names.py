@@ -24,6 +24,8 @@ DATA_ANNOTATION = "airflow-provider-jobapi/data-sha256"
 """The SHA-256 over the job's data files, which its status reports."""
 ACCEPT_ANNOTATION = "airflow-provider-jobapi/accept-max-runtime"
 """``true`` of a job that counts as successful when ``maxRuntimeInSeconds`` has ended it."""
+PACKED_ANNOTATION = "airflow-provider-jobapi/packed"
+"""``true`` of a job whose model is fetched as the archive that SageMaker made."""
 JOB_ID_LABEL = "airflow-provider-jobapi/job-id"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "airflow-provider-jobapi"}
 

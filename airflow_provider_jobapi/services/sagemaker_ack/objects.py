@@ -83,6 +83,15 @@ class TrainingJobs:
         seen = self._send("list the objects of jobs", "list", namespace, limit=1)
         return [str(each.get("metadata", {}).get("name", "")) for each in seen.object.get("items", ())]
 
+    def watch_briefly(self, namespace: str) -> None:
+        """Open a watch of at most a second, to see whether that is allowed."""
+        more = {"watch": True, "timeout_seconds": 1}
+        self._send("watch the objects of jobs", "list", namespace, **more)
+
+    def host(self) -> str:
+        """Return the address of the API server."""
+        return str(self._client().configuration.host)
+
     def close(self) -> None:
         """Close the connections to the API server."""
         if self._api is not None:
@@ -103,7 +112,10 @@ class TrainingJobs:
     def _method(self, name: str) -> Callable[..., Any]:
         from kubernetes.client import CustomObjectsApi
 
+        method: Callable[..., Any] = getattr(CustomObjectsApi(self._client()), name)
+        return method
+
+    def _client(self) -> Any:
         if self._api is None:
             self._api = self._kubernetes.api()
-        method: Callable[..., Any] = getattr(CustomObjectsApi(self._api), name)
-        return method
+        return self._api

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import NoSavedModel, QuotaReached
-from airflow_provider_jobapi.services.modelarts.service import ModelArtsService, fair_shares
+from airflow_provider_jobapi.services.modelarts.service import ModelArtsService
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.identity import Content, walk
 from airflow_provider_jobapi.training.job import TrainingJob, data_files
+from airflow_provider_jobapi.training.logs import fair_shares
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.client import MODEL
 from tests.harness.modelarts.double import ModelArts

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Unpack a ``model.tar.gz`` that nobody vouches for: a job has written what is in it.
+
+Nothing is unpacked under a name of the archive. Each file goes into a folder of this process under a number, and only
+paths that are checked are given to whoever publishes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import tarfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any, cast
+
+from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.files.sources import CHUNK
+from airflow_provider_jobapi.services.files.stores import StoredObject
+from airflow_provider_jobapi.training.job_file import check_path
+from airflow_provider_jobapi.training.model import HEAD_BYTES, MOST_FILES, FoundFile
+from airflow_provider_jobapi.training.units import size_text
+
+LARGEST_RATIO = 200
+"""Times its packed size that an archive may unpack to."""
+ALWAYS_ALLOWED = 2**30
+"""Bytes that any archive may unpack to."""
+_LARGEST_HEADER = 4 * 1024 * 1024
+"""Bytes of one header; tarfile holds a header in memory, and an archive says itself how long it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """A file of the archive.
+
+    :ivar path: Its path in the archive.
+    :ivar number: Its name in the folder it was unpacked into; empty where it was only listed.
+    :ivar modified: Unix time.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    head: bytes
+    modified: float
+    number: str = ""
+
+    def found(self) -> FoundFile:
+        """The file, to tell the kind of the model."""
+        return FoundFile(self.path, self.size, self.head)
+
+
+class Folder:
+    """The unpacked files, read as an object store; see
+    :class:`~airflow_provider_jobapi.services.files.stores.ObjectStore`.
+
+    :param root: The folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextmanager
+    def read(self, key: str, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+        """Open a file at an offset."""
+        with (self._root / key).open("rb") as file:
+            file.seek(start)
+            yield start, iter(lambda: file.read(CHUNK), b"")
+
+    def head(self, key: str) -> StoredObject | None:
+        """Return nothing; hashes are known."""
+
+    def put(self, key: str, source: Any, on_bytes: Any) -> None:
+        """Refuse to write."""
+        raise NotImplementedError
+
+    def list_objects(self, prefix: str) -> Iterator[StoredObject]:  # noqa: ARG002 -- its caller knows them
+        """List nothing."""
+        return iter(())
+
+
+def unpack(chunks: Iterable[bytes], packed: int, target: Path | None, what: str) -> dict[str, Unpacked]:
+    """Unpack an archive as it comes; answers its files by path.
+
+    Links to files of the archive become copies of them.
+
+    :param chunks: The bytes of the archive.
+    :param packed: How many there are.
+    :param target: An empty folder to unpack into; None to list only.
+    :param what: The archive, for errors.
+    :raises BrokenContract: for paths that leave the archive, links that do, devices, and more than a model can be.
+    """
+    reader = _Reader(chunks, max(ALWAYS_ALLOWED, LARGEST_RATIO * packed), what)
+    try:
+        with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
+            return _Unpacking(archive, target, what).run()
+    except (tarfile.TarError, EOFError, zlib.error, OverflowError, UnicodeError, ValueError) as error:
+        raise BrokenContract(f"{what} is damaged ({type(error).__name__}: {error}); nothing was fetched.") from None
+
+
+class _Unpacking:
+    def __init__(self, archive: tarfile.TarFile, target: Path | None, what: str) -> None:
+        self._archive = archive
+        self._target = target
+        self._what = what
+        self._files: dict[str, Unpacked] = {}
+        self._links: dict[str, str] = {}
+
+    def run(self) -> dict[str, Unpacked]:
+        for count, member in enumerate(self._archive, 1):
+            if count > 2 * MOST_FILES:
+                raise self._refused(f"more than {2 * MOST_FILES:,} entries")
+            self._archive.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
+            self._take(member)
+        for path, to in self._links.items():
+            self._files[path] = replace(self._resolved(path, to), path=path)
+        return self._files
+
+    def _take(self, member: tarfile.TarInfo) -> None:
+        path = member.name.removeprefix("./")
+        if member.isdir():
+            if path not in {"", "."}:
+                self._check(path)
+            return
+        self._check(path)
+        if path in self._files or path in self._links:
+            raise self._refused(f"{path!r} twice")
+        if member.isreg():
+            self._files[path] = self._file(member, path)
+        elif member.issym():
+            self._links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
+        elif member.islnk():
+            self._links[path] = posixpath.normpath(member.linkname)
+        else:
+            raise self._refused(f"{path!r}, which is neither a file nor a link")
+        if len(self._files) + len(self._links) > MOST_FILES:
+            raise self._refused(f"more than {MOST_FILES:,} files")
+
+    def _file(self, member: tarfile.TarInfo, path: str) -> Unpacked:
+        content = self._archive.extractfile(member)
+        if content is None:
+            raise self._refused(f"{path!r} without content")
+        number = f"{len(self._files):06d}" if self._target is not None else ""
+        digest, size, head = hashlib.sha256(), 0, b""
+        out = (self._target / number).open("xb") if self._target is not None else None
+        try:
+            while chunk := content.read(CHUNK):
+                head = head or chunk[:HEAD_BYTES]
+                digest.update(chunk)
+                size += len(chunk)
+                if out is not None:
+                    out.write(chunk)
+        finally:
+            if out is not None:
+                out.close()
+        if size != member.size:
+            raise self._refused(f"only {size:,} of the {member.size:,} bytes of {path!r}")
+        return Unpacked(path, size, digest.hexdigest(), head, float(member.mtime), number)
+
+    def _resolved(self, path: str, to: str) -> Unpacked:
+        seen = {path}
+        while to in self._links and to not in seen and self._files.get(to) is None:
+            seen.add(to)
+            to = self._links[to]
+        if to not in self._files:
+            raise self._refused(f"the link {path!r}, which leads to no file in it")
+        return self._files[to]
+
+    def _check(self, path: str) -> None:
+        try:
+            check_path(path.rstrip("/"))
+            path.encode()
+        except (ValueError, UnicodeError):
+            raise self._refused(f"the path {path[:200]!r}") from None
+
+    def _refused(self, what: str) -> BrokenContract:
+        return BrokenContract(f"{self._what} has {what}; nothing was fetched.")
+
+
+class _Reader:
+    """The decompressed archive, as tarfile reads it: forward, and in small pieces."""
+
+    def __init__(self, chunks: Iterable[bytes], most: int, what: str) -> None:
+        self._chunks = iter(chunks)
+        self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._buffer = b""
+        self._at = 0
+        self._most = most
+        self._what = what
+        self._packed = b""
+        self.name = what
+
+    def read(self, size: int = -1) -> bytes:
+        """Return so many bytes, fewer only at the end."""
+        if not 0 <= size <= _LARGEST_HEADER:
+            raise BrokenContract(f"{self._what} has a header of {size:,} bytes; nothing was fetched.")
+        while len(self._buffer) < size and self._more():
+            pass
+        found, self._buffer = self._buffer[:size], self._buffer[size:]
+        self._at += len(found)
+        return found
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._at
+
+    def seek(self, position: int, _whence: int = 0) -> int:
+        """Go forward."""
+        while self._at < position:
+            if not self.read(min(CHUNK, position - self._at)):
+                break
+        return self._at
+
+    def close(self) -> None:
+        """Do nothing; the caller closes what the bytes come from."""
+
+    def _more(self) -> bool:
+        """Decompress some more; whether there was any."""
+        if not self._packed:
+            self._packed = next(self._chunks, b"")
+            if not self._packed:
+                if not self._gzip.eof and self._at + len(self._buffer):
+                    raise EOFError("it ends in the middle")
+                return False
+        if self._gzip.eof:  # another member of gzip, or padding
+            if not self._packed.strip(b"\0"):
+                self._packed = b""
+                return True
+            self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        made = self._gzip.decompress(self._packed, CHUNK)
+        self._packed = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
+        self._buffer += made
+        if self._at + len(self._buffer) > self._most:
+            raise BrokenContract(
+                f"{self._what} unpacks to more than {size_text(self._most)}, {LARGEST_RATIO} times its size; nothing "
+                "was "
+                'fetched. Set service_options={"unpack_model": False} to fetch it packed.'
+            )
+        return True

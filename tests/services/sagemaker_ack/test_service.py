@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's side against a real Kubernetes API, the double of ACK, and moto's S3 and CloudWatch."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from airflow_provider_jobapi.exceptions import (
+    ConnectionProblem,
+    InvalidJob,
+    JobConflict,
+    JobGone,
+    JobNotFound,
+    NoSavedModel,
+)
+from airflow_provider_jobapi.hooks.sagemaker_ack import SageMakerAckHook
+from airflow_provider_jobapi.services.sagemaker_ack import checks, names
+from airflow_provider_jobapi.services.sagemaker_ack.service import SageMakerAckService
+from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.status import JobState
+from tests.harness.ack import RBAC, drivers
+from tests.harness.ack.cloud import REGION, Cloud
+from tests.harness.ack.double import Ack
+from tests.harness.kubernetes.cluster import Kubernetes
+from tests.harness.server import poll
+
+IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/tensorflow-training:2.19.0-cpu-py312"
+ROLE = "arn:aws:iam::123456789012:role/training"
+TIMEOUT = 60.0
+
+Make = Callable[..., SageMakerAckService]
+
+
+def connection(conn_id: str, given: dict[str, Any]) -> Connection:
+    return Connection(conn_id=conn_id, **{**given, "extra": json.dumps(given["extra"])})
+
+
+@pytest.fixture
+def make(kubernetes: Kubernetes, cloud: Cloud, namespace: str) -> Make:
+    """Makes the service as Airflow does, with the rights of the documentation."""
+    token = kubernetes.grant(RBAC, namespace)
+
+    def made(aws: bool = True, **extra: Any) -> SageMakerAckService:
+        own = {"region": REGION, "bucket": cloud.bucket, "role_arn": ROLE, "training_image": IMAGE, **extra}
+        others = {"kubernetes": connection("k8s", kubernetes.connection(token, namespace))}
+        if aws:
+            others["aws"] = connection("aws", cloud.connection)
+        return SageMakerAckHook.build(
+            Connection(conn_id="s", conn_type="sagemaker_ack", extra=json.dumps(own)), 20, others
+        )
+
+    return made
+
+
+@pytest.fixture
+def service(make: Make) -> SageMakerAckService:
+    return make()
+
+
+@pytest.fixture
+def job_id() -> str:
+    return str(uuid.uuid4())
+
+
+def job(**more: Any) -> TrainingJob:
+    return TrainingJob.of(**{"name": "digits", "script": "print('hello')", "image": "tensorflow", **more})
+
+
+def ended(service: SageMakerAckService, handle: dict[str, Any]) -> JobState:
+    poll(lambda: service.status(handle).status.ended, TIMEOUT, "the job to end")
+    return service.status(handle).status
+
+
+SCRIPT = """
+import os, sys, pathlib
+print("hello", sys.argv[1:], open("in/a.csv").read())
+pathlib.Path(os.environ["MODEL_DIR"], "m.safetensors").write_bytes(b"x" * 9)
+"""
+
+
+def test_a_script_trains_and_its_model_comes_back(
+    ack: Ack, service: SageMakerAckService, job_id: str, tmp_path: Path
+) -> None:
+    given = job(script=SCRIPT, env={"RATE": "1e3"}, data={"in/a.csv": "1,2"}, env_vars={"A": "b"})
+    submitted = service.submit(given, job_id)
+    assert [each.path for each in submitted.inputs] == ["train.py", "in/a.csv"]
+    assert service.find(job_id).handle == submitted.handle
+    assert ended(service, submitted.handle) is JobState.SUCCESSFUL, service.status(submitted.handle)
+    assert "hello ['--rate=1e3'] 1,2" in service.last_lines(submitted.handle, 20)
+    model = service.model(submitted.handle)
+    assert model is not None
+    assert [(each.path, each.size) for each in model.files] == [("m.safetensors", 9)]
+    fetched = service.fetch_model(submitted.handle, tmp_path, "7")
+    assert (tmp_path / "7" / "m.safetensors").read_bytes() == b"x" * 9
+    assert fetched.files[0].sha256 is not None
+    with pytest.raises(NoSavedModel, match="left no model of the kind 'onnx'"):
+        service.fetch_model(submitted.handle, tmp_path, "8", "onnx")
+    status = service.status(submitted.handle)
+    assert (status.job_id, status.name) == (job_id, f"digits-{job_id}")
+    assert status.data_version is not None
+    assert None not in {status.submission_time, status.start_time, status.finish_time}
+
+
+def test_the_same_id_is_the_same_job(ack: Ack, service: SageMakerAckService, namespace: str, job_id: str) -> None:
+    ack.sagemaker.driver = drivers.by_hand
+    first = service.submit(job(), job_id)
+    second = service.submit(job(), job_id)
+    assert first.handle == second.handle
+    assert len(ack.objects(namespace)) == 1
+    with pytest.raises(JobConflict, match=r"already has a job digits-.* with another script, data or options"):
+        service.submit(job(env={"A": 1}), job_id)
+    with pytest.raises(JobNotFound):
+        service.find(str(uuid.uuid4()))
+
+
+def test_stop_and_the_last_status(ack: Ack, service: SageMakerAckService, namespace: str, job_id: str) -> None:
+    ack.sagemaker.driver = drivers.by_hand
+    handle = service.submit(job(), job_id).handle
+    ack.job(job_id).move("Training")
+    poll(lambda: service.status(handle).status is JobState.RUNNING, TIMEOUT, "the job to run")
+    service.stop(handle)
+    service.stop(handle)
+    name = names.object_name(job_id)
+    poll(lambda: ack.object(namespace, name) is None, TIMEOUT, "the object to go")
+    assert ack.job(job_id).status == "Stopped"
+    status = service.status(service.find(job_id).handle)
+    assert (status.status, status.reason, status.message) == (JobState.STOPPED, "Stopped", "It was stopped by Airflow.")
+    service.stop(handle)
+    with pytest.raises(JobConflict, match="already has a job"):
+        service.submit(job(env={"A": 1}), job_id)
+
+
+def test_a_stop_of_an_ended_job_changes_nothing(ack: Ack, service: SageMakerAckService, job_id: str) -> None:
+    ack.sagemaker.driver = drivers.by_hand
+    handle = service.submit(job(), job_id).handle
+    ack.job(job_id).complete()
+    assert ended(service, handle) is JobState.SUCCESSFUL
+    service.stop(handle)
+    assert service.status(handle).status is JobState.SUCCESSFUL
+    assert service.model(handle) is None
+    service.delete(handle)
+    service.delete(handle)
+    assert service.status(handle).status is JobState.SUCCESSFUL
+
+
+def test_a_job_that_somebody_deleted(ack: Ack, service: SageMakerAckService, namespace: str, job_id: str) -> None:
+    ack.sagemaker.driver = drivers.by_hand
+    handle = service.submit(job(), job_id).handle
+    with pytest.raises(JobConflict, match="was not deleted, which would stop it"):
+        service.delete(handle)
+    ack.job(job_id)
+    ack.kubernetes.admin.delete(ack.path(namespace, names.object_name(job_id)))
+    poll(lambda: ack.object(namespace, names.object_name(job_id)) is None, TIMEOUT, "the object to go")
+    with pytest.raises(JobGone, match=f"job {job_id} was deleted from the namespace {namespace} by somebody"):
+        service.status(handle)
+    with pytest.raises(JobGone, match="by somebody"):
+        service.find(job_id)
+
+
+def test_nobody_takes_the_job(ack: Ack, make: Make, namespace: str, job_id: str) -> None:
+    ack.stop()
+    service = make(accept_timeout=30)
+    handle = service.submit(job(), job_id).handle
+    assert service.status(handle).status is JobState.PENDING
+    service.connection = service.connection.__class__(**{**_fields(service), "accept_timeout": 1})
+    assert ended(service, handle) is JobState.FAILED
+    status = service.status(handle)  # its object is gone now
+    assert status.reason == "NotAccepted"
+    assert "No ACK controller took the job within 1 second" in status.message
+    assert ack.objects(namespace) == []
+
+
+def _fields(service: SageMakerAckService) -> dict[str, Any]:
+    return {name: getattr(service.connection, name) for name in service.connection.fields()}
+
+
+def test_acks_own_words(ack: Ack, make: Make, job_id: str) -> None:
+    ack.refuse("create", "AccessDeniedException", "User is not authorized to perform: iam:PassRole")
+    service = make(accept_timeout=30)
+    handle = service.submit(job(), job_id).handle
+    poll(lambda: "iam:PassRole" in service.status(handle).message, TIMEOUT, "ACK to say why")
+    assert service.status(handle).status is JobState.PENDING
+    ack.allow("create")
+    poll(lambda: service.status(handle).start_time is not None, TIMEOUT, "the job to be accepted")
+
+
+def test_what_the_cluster_does_not_know_is_refused_before_the_upload(
+    ack: Ack, cloud: Cloud, service: SageMakerAckService, namespace: str, job_id: str
+) -> None:
+    with pytest.raises(InvalidJob, match=r"no field spec\.roleArn; 'roleARN' may be meant"):
+        service.submit(job(service_options={"roleArn": ROLE}), job_id)
+    with pytest.raises(InvalidJob, match=r"no field spec\.vpcConfig\.subnetIDs; 'subnets' may be meant"):
+        service.submit(job(service_options={"vpcConfig": {"subnetIDs": ["a"]}}), job_id)
+    assert ack.objects(namespace) == []
+    assert cloud.objects(f"s3://{cloud.bucket}/jobs/digits-{job_id}") == []
+
+
+def test_secrets_of_the_worker_are_refused(ack: Ack, service: SageMakerAckService, job_id: str) -> None:
+    from airflow.sdk.log import mask_secret
+
+    mask_secret("correct-horse-battery")
+    with pytest.raises(InvalidJob, match=r"environment\.KEY contains a secret of Airflow's"):
+        service.submit(job(env_vars={"KEY": "correct-horse-battery"}), job_id)
+
+
+def test_without_credentials_of_aws(
+    ack: Ack, make: Make, job_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    ack.sagemaker.driver = drivers.by_hand
+    service = make(aws=False)
+    with pytest.raises(ConnectionProblem, match="no credentials of AWS"):
+        service.submit(job(), job_id)
+    image = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/mine:1"
+    handle = service.submit(job(script=None, image=image), job_id).handle
+    ack.job(job_id).complete()
+    assert ended(service, handle) is JobState.SUCCESSFUL
+    assert service.last_lines(handle, 5) == ()
+
+
+def test_checkpoints_go_on_in_the_next_generation(ack: Ack, cloud: Cloud, service: SageMakerAckService) -> None:
+    ack.sagemaker.driver = drivers.by_hand
+    first, second, third = (str(uuid.uuid4()) for _ in range(3))
+    cycle = str(uuid.uuid4())
+    service.submit(job(cycle=cycle), first)
+    service.submit(job(cycle=cycle), second)
+    folders = [ack.job(name).spec["checkpointConfig"]["s3URI"] for name in (first, second)]
+    assert folders == [f"s3://{cloud.bucket}/jobs/checkpoints/{cycle}/"] * 2
+    cloud.put(f"{folders[0]}step-1/w.bin", b"weights")
+    service.submit(job(resume_from=first), third)
+    own = ack.job(third).spec["checkpointConfig"]["s3URI"]
+    assert cloud.get(f"{own}step-1/w.bin") == b"weights"
+    with pytest.raises(InvalidJob, match="resume_from names a job that is not there"):
+        service.submit(job(resume_from=str(uuid.uuid4())), str(uuid.uuid4()))
+
+
+def test_the_test_button(ack: Ack, make: Make, cloud: Cloud, namespace: str) -> None:
+    results = checks.check(make())
+    assert all(each.ok for each in results), "\n".join(map(str, results))
+    assert [(each.subject, each.ok) for each in results] == [
+        ("Cluster", True), ("CRD", True), ("Rights", True), ("AWS", True), ("Bucket", True), ("Logs", True),
+    ]  # fmt: skip
+    assert "knows every field of sagemaker-controller 1.9.1" in results[1].message
+    elsewhere = {each.subject: each for each in checks.check(make(bucket="not-there", namespace="kube-system"))}
+    assert "does not allow to list the objects of jobs" in elsewhere["Cluster"].message
+    assert not elsewhere["Bucket"].ok
+    assert {"CRD", "Rights"}.isdisjoint(elsewhere)
