@@ -25,6 +25,7 @@ class Cloud:
     def __init__(self, url: str) -> None:
         self.url, self.bucket = url, "training"
         self._clients: dict[tuple[str, str], Any] = {}
+        self._streams: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self.make_bucket(self.bucket)
 
@@ -70,14 +71,28 @@ class Cloud:
         :param events: The time in milliseconds since the epoch, and the line.
         """
         logs = self.client("logs", region)
+        if (region, stream) not in self._streams:
+            self._make_stream(logs, stream)
+            self._streams.add((region, stream))
+        listed = [{"timestamp": at, "message": line or " "} for at, line in events]  # an empty one is refused
+        if listed:
+            logs.put_log_events(logGroupName=LOG_GROUP, logStreamName=stream, logEvents=listed)
+
+    def _make_stream(self, logs: Any, stream: str) -> None:
         for make, names in (("create_log_group", {}), ("create_log_stream", {"logStreamName": stream})):
             try:
                 getattr(logs, make)(logGroupName=LOG_GROUP, **names)
             except logs.exceptions.ResourceAlreadyExistsException:
                 pass
-        listed = [{"timestamp": at, "message": line or " "} for at, line in events]  # an empty one is refused
-        if listed:
-            logs.put_log_events(logGroupName=LOG_GROUP, logStreamName=stream, logEvents=listed)
+
+    def drop_logs(self, region: str = REGION) -> None:
+        """Delete the log group, as it is before the first job of an account."""
+        logs = self.client("logs", region)
+        self._streams = {each for each in self._streams if each[0] != region}
+        try:
+            logs.delete_log_group(logGroupName=LOG_GROUP)
+        except logs.exceptions.ResourceNotFoundException:
+            pass
 
     def streams(self, region: str, prefix: str) -> list[str]:
         """The names of the log streams that begin like this."""

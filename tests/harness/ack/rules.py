@@ -63,7 +63,7 @@ LATE_INITIALIZED: dict[str, Any] = {
     "enableInterContainerTrafficEncryption": False,
     "enableManagedSpotTraining": False,
     "enableNetworkIsolation": False,
-    "outputDataConfig": {"compressionType": "GZIP"},
+    "outputDataConfig": {"kmsKeyID": "", "compressionType": "GZIP"},
 }
 """What the controller writes into the spec of the object, where it is not set: SageMaker's own defaults."""
 

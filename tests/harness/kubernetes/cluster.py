@@ -29,6 +29,8 @@ from tests.harness.tls import Authority
 START_TIMEOUT = 60.0
 """Seconds to start on an idle machine, where it takes 5."""
 PROGRAMS = ("etcd", "kube-apiserver")
+MEMORY = "512MiB"
+"""What each process tries to stay below; kube-apiserver begins with 310 and etcd with 45."""
 
 
 class Kubernetes:
@@ -201,7 +203,7 @@ class Kubernetes:
             self._processes[name] = subprocess.Popen(
                 [path, *arguments],
                 cwd=self.home,
-                env={"PATH": os.environ["PATH"], "HOME": str(self.home)},
+                env={"PATH": os.environ["PATH"], "HOME": str(self.home), "GOMEMLIMIT": MEMORY},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

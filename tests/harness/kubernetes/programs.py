@@ -39,7 +39,7 @@ def missing(*names: str) -> str:
     absent = [name for name in names if program(name) is None]
     if not absent:
         return ""
-    return f"{' and '.join(absent)} of Kubernetes {VERSION} are not in {folder()}: {BUILD} builds them in 5 minutes"
+    return f"{' and '.join(absent)} of Kubernetes {VERSION}: not found in {folder()}; {BUILD} builds them in 5 minutes"
 
 
 def _wait_for_build(lock: Path) -> None:
