@@ -30,6 +30,11 @@ A test that moves jobs itself, or wants something to go wrong::
     ack.sagemaker.calls                     # those of the controller: [("create", name), ("describe", name), ...]
     ack.object(namespace, name)             # the object, or None
 
+    with redefined(kubernetes, without("spec", "infraCheckConfig")):  # an older definition of training jobs
+    with redefined(kubernetes, knowing("spec", "serverless")):        # a newer one
+    with undefined(kubernetes):                                       # none
+    cloud.drop_logs(); cloud.make_bucket("far", "us-west-2")          # no log group yet, a bucket of another region
+
 A namespace that is not watched is any other than ``namespace``: ``kubernetes.namespace()``. Two things to know. A job
 whose name SageMaker has already, made by another object, shows all of that job's status beside ``ACK.Terminal``
 "Resource already exists". And the controller writes defaults into the spec of an object, so it is not as it was sent.
