@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.mlflow.connection import MlflowConnection
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
+from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerConnection
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.fields import ConnectionSettings
@@ -45,6 +46,9 @@ def get_provider_info() -> dict[str, Any]:
         "connection-types": [
             _connection_type("jobapi", "jobAPI", "hooks.jobapi.JobApiHook", JobApiConnection),
             _connection_type("modelarts", "ModelArts", "hooks.modelarts.ModelArtsHook", ModelArtsConnection),
+            _connection_type(
+                "sagemaker_ack", "SageMaker (ACK)", "hooks.sagemaker_ack.SageMakerAckHook", SageMakerConnection
+            ),
             _connection_type("mlflow", "MLflow", "hooks.mlflow.MlflowHook", MlflowConnection),
         ],
         "config": _CONFIG,
@@ -56,7 +60,7 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "airflow_provider_jobapi.lineage.uri.convert_asset_to_openlineage",
             }
         ],
-        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts", "hooks.mlflow"),
+        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts", "hooks.sagemaker_ack", "hooks.mlflow"),
         "operators": _modules("operators.training", "operators.model", "operators.saved_model", "operators.register"),
         "sensors": _modules("sensors.training"),
         "triggers": _modules("triggers.training", "triggers.new_data"),

@@ -13,7 +13,7 @@ author = "the airflow-provider-jobapi authors"
 copyright = f"2026, {author}"
 release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "connection_fields", "metric_rules"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "connection_fields", "metric_rules", "training_job_fields"]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_ext"]

@@ -8,13 +8,15 @@ A hook of another provider needs no more than this: derive from :class:`Training
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseHook
 
-from airflow_provider_jobapi.exceptions import TrainingError
+from airflow_provider_jobapi.exceptions import ConnectionProblem, TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -190,7 +192,10 @@ class TrainingHook(SettingsHook):
         # Airflow imports the provider at its first use.
         hook = await asyncio.to_thread(hook_class_for, connection.conn_type, conn_id)
         named = hook.other_connections(connection)
-        others = {role: await BaseHook.aget_connection(name) for role, name in named.items()}
+        others = {}
+        for role, name in named.items():
+            with _naming(connection, role, name):
+                others[role] = await BaseHook.aget_connection(name)
         return build(hook, connection, others)
 
 
@@ -199,8 +204,25 @@ def make_service(hook: type[TrainingHook], connection: Connection, patience: flo
 
     :param patience: As for :meth:`TrainingHook.build`.
     """
-    named = hook.other_connections(connection)
-    return build(hook, connection, {role: BaseHook.get_connection(name) for role, name in named.items()}, patience)
+    others = {}
+    for role, name in hook.other_connections(connection).items():
+        with _naming(connection, role, name):
+            others[role] = BaseHook.get_connection(name)
+    return build(hook, connection, others, patience)
+
+
+@contextmanager
+def _naming(connection: Connection, role: str, name: str) -> Iterator[None]:
+    """Say which connection names one that is not defined."""
+    from airflow_provider_jobapi._airflow import AirflowNotFoundException
+
+    try:
+        yield
+    except AirflowNotFoundException:
+        raise ConnectionProblem(
+            f"Connection {connection.conn_id} names {name!r} as its connection for {role}, which is not defined: "
+            "define it, or name another."
+        ) from None
 
 
 def build(

@@ -189,8 +189,9 @@ class ConnectionSettings:
     def field_behaviour(cls) -> dict[str, Any]:
         """The labels of the standard fields, as ``ui-field-behaviour`` of Airflow's provider info."""
         standard = [field for field in cls.fields().values() if not field.in_extra]
+        hidden = [key for key in _STANDARD if key not in {field.key for field in standard}]
         return {
-            "hidden-fields": ["schema", *(key for key in _STANDARD if key not in {field.key for field in standard})],
+            "hidden-fields": ["schema", *hidden, *(["port"] if "host" in hidden else [])],
             "relabeling": {field.key: field.label for field in standard},
             "placeholders": {field.key: field.placeholder for field in standard if field.placeholder},
         }

@@ -28,13 +28,14 @@ def table(model: type[ConnectionSettings]) -> str:
         for field in sorted(fields, key=lambda field: list(STANDARD).index(field.key) if not field.in_extra else -1)
         if not field.in_extra
     ]
-    standard.insert(1, "| Port | The port, where the host does not contain it. |")
+    if standard:
+        standard.insert(1, "| Port | The port, where the host does not contain it. |")
+        standard = ["| field | meaning |", "| --- | --- |", *standard, ""]
     extra = [
         f"| `{field.key}` | {escaped(field.description)} | {default(field)} |" for field in fields if field.in_extra
     ]
     return "\n".join([
-        "| field | meaning |", "| --- | --- |", *standard, "",
-        "| key of the extra | meaning | default |", "| --- | --- | --- |", *extra, "",
+        *standard, "| key of the extra | meaning | default |", "| --- | --- | --- |", *extra, "",
     ])  # fmt: skip
 
 

@@ -19,6 +19,7 @@ OTHERS = {
     "train_and_register",
     "train_folder",
     "train_on_modelarts",
+    "train_on_sagemaker",
     "train_pytorch",
     "train_sklearn",
     "train_transformers",
@@ -53,6 +54,7 @@ def test_it_runs_as_copied_with_its_own_script(copied, tmp_path, name):
         ("retrain_weekly", "No file with the name of a day before "),
         ("sweep", "No *.csv is in file://{rows}: name a folder with rows as the param 'rows'."),
         ("train_on_modelarts", "No *.csv is in file://{rows}: name a folder with rows as the param 'rows'."),
+        ("train_on_sagemaker", "No *.csv is in file://{rows}: name a folder with rows as the param 'rows'."),
     ],
 )
 def test_without_rows_it_says_so_before_anything_is_submitted(copied, connected, tmp_path, capfd, name, words):
@@ -143,7 +145,8 @@ def test_its_first_lines_say_what_it_needs(name):
         ("rows/", "__file__" in code or 'Path("rows/' in code),
     ):
         assert (f"``{place}``" in first) == used, place
-    connections = {"modelarts_default"} if "modelarts_default" in code else {"jobapi_default"}
+    others = {"modelarts_default", "sagemaker_default"}
+    connections = {name for name in others if name in code} or {"jobapi_default"}
     connections |= {"mlflow_default"} if "RegisterModelOperator" in code else set()
     assert set(re.findall(r"\w+_default", first)) == connections
 

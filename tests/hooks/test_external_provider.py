@@ -94,7 +94,7 @@ except ConnectionProblem as error:
 
 
 def test_its_type_is_among_those_that_are_expected(environment: dict[str, str]) -> None:
-    expected = "Connection elsewhere has type 'generic'; expected folder_training, jobapi or modelarts."
+    expected = "Connection elsewhere has type 'generic'; expected folder_training, jobapi, modelarts or sagemaker_ack."
     assert expected in run(MESSAGE, environment)
 
 

@@ -83,7 +83,8 @@ def test_the_connection_decides_the_service(jobapi_server: Server, monkeypatch: 
     assert service.connection.base_url == jobapi_server.url
     assert isinstance(asyncio.run(TrainingHook.async_service_of("training")), JobApiService)
     with pytest.raises(
-        ConnectionProblem, match=r"^Connection elsewhere has type 'http'; expected jobapi or modelarts\.$"
+        ConnectionProblem,
+        match=r"^Connection elsewhere has type 'http'; expected jobapi, modelarts or sagemaker_ack\.$",
     ):
         TrainingHook.service_of("elsewhere")
 

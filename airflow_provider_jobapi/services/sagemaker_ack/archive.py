@@ -96,7 +96,10 @@ def unpack(chunks: Iterable[bytes], packed: int, target: Path | None, what: str)
     reader = _Reader(chunks, max(ALWAYS_ALLOWED, LARGEST_RATIO * packed), what)
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
-            return _Unpacking(archive, target, what).run()
+            found = _Unpacking(archive, target, what).run()
+        while reader.read(CHUNK):  # to the checksum at the end
+            pass
+        return found
     except (tarfile.TarError, EOFError, zlib.error, OverflowError, UnicodeError, ValueError) as error:
         raise BrokenContract(f"{what} is damaged ({type(error).__name__}: {error}); nothing was fetched.") from None
 
@@ -186,7 +189,7 @@ class _Reader:
     def __init__(self, chunks: Iterable[bytes], most: int, what: str) -> None:
         self._chunks = iter(chunks)
         self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
-        self._buffer = b""
+        self._buffer, self._offset = b"", 0
         self._at = 0
         self._most = most
         self._what = what
@@ -197,9 +200,10 @@ class _Reader:
         """Return so many bytes, fewer only at the end."""
         if not 0 <= size <= _LARGEST_HEADER:
             raise BrokenContract(f"{self._what} has a header of {size:,} bytes; nothing was fetched.")
-        while len(self._buffer) < size and self._more():
+        while len(self._buffer) - self._offset < size and self._more():
             pass
-        found, self._buffer = self._buffer[:size], self._buffer[size:]
+        found = self._buffer[self._offset : self._offset + size]
+        self._offset += len(found)
         self._at += len(found)
         return found
 
@@ -222,7 +226,7 @@ class _Reader:
         if not self._packed:
             self._packed = next(self._chunks, b"")
             if not self._packed:
-                if not self._gzip.eof and self._at + len(self._buffer):
+                if not self._gzip.eof and self._at + len(self._buffer) - self._offset:
                     raise EOFError("it ends in the middle")
                 return False
         if self._gzip.eof:  # another member of gzip, or padding
@@ -232,7 +236,7 @@ class _Reader:
             self._gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
         made = self._gzip.decompress(self._packed, CHUNK)
         self._packed = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
-        self._buffer += made
+        self._buffer, self._offset = self._buffer[self._offset :] + made, 0
         if self._at + len(self._buffer) > self._most:
             raise BrokenContract(
                 f"{self._what} unpacks to more than {size_text(self._most)}, {LARGEST_RATIO} times its size; nothing "

@@ -122,7 +122,9 @@ def _unpacked(store: S3Store, archive: StoredObject, target: Path | None, url: s
 
 def _packed(archive: StoredObject) -> _Chosen:
     name = archive.key.rpartition("/")[2]
-    return _Chosen(ModelKind.FILES, "", [{"path": name, "key": archive.key, "size": archive.size, "sha256": None}])
+    return _Chosen(
+        ModelKind.FILES.value, "", [{"path": name, "key": archive.key, "size": archive.size, "sha256": None}]
+    )
 
 
 def _of_folder(folder: list[StoredObject], url: str) -> _Chosen | None:
@@ -153,7 +155,9 @@ def _chosen(
     whole = kind_of(list(found))
     saved = choose(((path, times[path]) for path in entries if is_marker(path)), "")
     if saved is None or (kind in {ModelKind.FILES, whole} and kind != ModelKind.SAVED_MODEL):
-        return _Chosen(whole, ".", [{"path": path, **each} for path, each in sorted(entries.items())])
+        return _Chosen(whole.value, ".", [{"path": path, **each} for path, each in sorted(entries.items())])
     begin = "" if saved.path == "." else f"{saved.path}/"
     inside = {path.removeprefix(begin): each for path, each in entries.items() if path.startswith(begin)}
-    return _Chosen(ModelKind.SAVED_MODEL, saved.path, [{"path": path, **each} for path, each in sorted(inside.items())])
+    return _Chosen(
+        ModelKind.SAVED_MODEL.value, saved.path, [{"path": path, **each} for path, each in sorted(inside.items())]
+    )

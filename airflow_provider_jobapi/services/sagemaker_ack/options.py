@@ -23,6 +23,30 @@ SHORTCUTS = {
 OWN_FIELDS = {"trainingJobName": "job_name"}
 """Fields that only this provider can set, since it finds the job by them; and the parameter that decides them."""
 
+FROM_PARAMETERS = {
+    "trainingJobName": "`job_name`, as much as fits, and the job's id",
+    "roleARN": "the connection's `role_arn`",
+    "algorithmSpecification.trainingImage": "`image`, where it is in ECR; else the connection's `training_image`",
+    "algorithmSpecification.trainingInputMode": "`File`",
+    "algorithmSpecification.metricDefinitions[].name": "`metric_definitions`, those without named groups",
+    "algorithmSpecification.metricDefinitions[].regex": "the same",
+    "hyperParameters": "`env`, the names in lower case; and for a script what SageMaker's toolkit needs",
+    "environment": "`env` and `env_vars`; and `JOB_ID`, `MODEL_DIR`, `CHECKPOINT_DIR`",
+    "inputDataConfig[].channelName": "`data_input`: `training` for a script, else the folders",
+    "inputDataConfig[].dataSource.s3DataSource.s3URI": "`data_input`, uploaded",
+    "inputDataConfig[].dataSource.s3DataSource.s3DataType": "`S3Prefix`",
+    "inputDataConfig[].dataSource.s3DataSource.s3DataDistributionType": "`FullyReplicated`",
+    "outputDataConfig.s3OutputPath": "the connection's `bucket` and `prefix`, and the job's id",
+    "resourceConfig.instanceType": "`job_resources`, or the option `instance_type`",
+    "resourceConfig.instanceCount": "`nodes`",
+    "resourceConfig.volumeSizeInGB": "the option `volume_size`; by default 30 and twice the size of the data",
+    "stoppingCondition.maxRuntimeInSeconds": "`completion_time`; by default a day",
+    "stoppingCondition.maxWaitTimeInSeconds": "for a spot job a day more than it may run",
+    "checkpointConfig.s3URI": "a folder for the clear cycle of the task",
+    "checkpointConfig.localPath": "`/opt/ml/checkpoints`, which is `CHECKPOINT_DIR`",
+}
+"""The fields of the spec that this provider sets, and from what; `service_options` overrides them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
