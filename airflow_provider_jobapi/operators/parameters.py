@@ -69,7 +69,7 @@ PARAMETERS = (
     Parameter("keep_checkpoints", "keep_checkpoints", "keepCheckpoints"),
     Parameter("service_options", "service_options", json=dict),
     Parameter("destination"),
-    Parameter("metric_definitions", json=list, templated=False),  # so is ``{3}`` in a regular expression
+    Parameter("metric_definitions", "metric_definitions", json=list, templated=False),  # ``{3}`` too
 )
 
 CONNECTION_HEADERS = frozenset({"oauthClientId", "oauthClientSecret", "oauthTokenUrl", "jobAPI"})
@@ -140,7 +140,7 @@ class Parameters:
         from airflow_provider_jobapi.training.parameter_names import spelled
         from airflow_provider_jobapi.training.requirement_files import requirements_text, script_text
 
-        own = {None, "script", "source", "data"}
+        own = {None, "script", "source", "data", "metric_definitions"}
         given = {str(each.field): self._value(each) for each in PARAMETERS if each.field not in own}
         fields = {field: value for field, value in given.items() if value not in (None, "")}
         script, data = self.script(), self._data_files()
