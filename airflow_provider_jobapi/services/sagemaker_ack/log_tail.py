@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from airflow_provider_jobapi.services.sagemaker_ack import names
 from airflow_provider_jobapi.services.sagemaker_ack.clients import Aws
 from airflow_provider_jobapi.services.sagemaker_ack.errors import error_code, error_of_aws
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
+from airflow_provider_jobapi.services.sagemaker_ack.log_events import StreamName
 from airflow_provider_jobapi.training.logs import fair_shares
 
 MOST_STREAMS = 20
@@ -28,27 +28,16 @@ def last_lines(aws: Aws, handle: JobHandle, count: int) -> tuple[str, ...]:
             logStreamNamePrefix=names.log_stream_prefix(handle.name),
             orderBy="LogStreamName",
         )
-        streams = sorted((each["logStreamName"] for each in found.get("logStreams", ())), key=_instance)
-        logs = [_tail(client, stream, count) for stream in streams[: min(MOST_STREAMS, count)]]
+        streams = [StreamName.of(str(each["logStreamName"])) for each in found.get("logStreams", ())]
+        streams.sort(key=lambda each: each.order)
+        logs = [_tail(client, stream.name, count) for stream in streams[: min(MOST_STREAMS, count)]]
     except Exception as error:  # noqa: BLE001 -- whatever the client raises is translated
         if error_code(error) == "ResourceNotFoundException":
             return ()
         raise error_of_aws(error, "read the log") from None
     if len(logs) > 1:
-        titles = [stream_title(stream) for stream in streams]
-        logs = [tuple(f"[{title}] {line}" for line in log) for title, log in zip(titles, logs, strict=False)]
+        logs = [tuple(f"[{each.title}] {line}" for line in log) for each, log in zip(streams, logs, strict=False)]
     return fair_shares(logs, count)
-
-
-def stream_title(stream: str) -> str:
-    """Return what the lines of a stream begin with where there are several, such as ``algo-2``."""
-    found = re.search(r"/(algo-\d+)", stream)
-    return found[1] if found else stream.rpartition("/")[2]
-
-
-def _instance(stream: str) -> tuple[int, str]:
-    found = re.search(r"/algo-(\d+)-", stream)
-    return (int(found[1]) if found else 0), stream
 
 
 def _tail(client: Any, stream: str, count: int) -> tuple[str, ...]:

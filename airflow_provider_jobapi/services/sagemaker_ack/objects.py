@@ -43,6 +43,16 @@ def place(namespace: str) -> dict[str, str]:
     return {"group": names.GROUP, "version": names.VERSION, "namespace": namespace, "plural": names.PLURAL}
 
 
+def seen_of(content: object, headers: Any, asked: datetime) -> Seen:
+    """Return what an answer of the API server says, in kubernetes and kubernetes_asyncio.
+
+    :param asked: When the request was sent, by the local clock.
+    """
+    at = asked + (datetime.now(UTC) - asked) / 2
+    named = {str(name).lower(): str(value) for name, value in dict(headers or {}).items()}
+    return Seen(content if isinstance(content, Mapping) else {}, clock_skew(named, at))
+
+
 class TrainingJobs:
     """The objects of a cluster.
 
@@ -105,9 +115,7 @@ class TrainingJobs:
             content, _, headers = method(**place(namespace), **arguments, _request_timeout=self._timeout)
         except Exception as error:  # noqa: BLE001 -- whatever the client raises is translated
             raise error_of_kubernetes(error, subject) from None
-        at = asked + (datetime.now(UTC) - asked) / 2
-        named = {str(name).lower(): str(value) for name, value in dict(headers or {}).items()}
-        return Seen(content if isinstance(content, Mapping) else {}, clock_skew(named, at))
+        return seen_of(content, headers, asked)
 
     def _method(self, name: str) -> Callable[..., Any]:
         from kubernetes.client import CustomObjectsApi

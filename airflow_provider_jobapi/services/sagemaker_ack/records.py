@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from airflow_provider_jobapi.exceptions import TrainingError
 from airflow_provider_jobapi.services.base import Handle
@@ -17,10 +18,18 @@ from airflow_provider_jobapi.services.files.stores import S3Store
 from airflow_provider_jobapi.services.files.tombstones import Tombstone
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.services.sagemaker_ack.errors import NoCredentials
-from airflow_provider_jobapi.training.status import JobStatus, Reason
+from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
 WRITE_RETRY = Retry(total=6.0, attempts=3, longest_wait=2.0)
 """For a record, without which a job goes on all the same."""
+
+STOPPED_BY_US = "It was stopped by Airflow."
+
+
+def stopped(status: JobStatus) -> JobStatus:
+    """Return the status to record of a job that is being stopped."""
+    update = {"status": JobState.STOPPED, "reason": Reason.STOPPED, "message": STOPPED_BY_US}
+    return status.model_copy(update=update | {"finish_time": datetime.now(UTC)})
 
 
 class Records:

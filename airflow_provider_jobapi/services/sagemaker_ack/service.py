@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import (
@@ -26,13 +26,13 @@ from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerC
 from airflow_provider_jobapi.services.sagemaker_ack.errors import ObjectExists, ObjectMissing
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.objects import Seen, TrainingJobs
-from airflow_provider_jobapi.services.sagemaker_ack.records import Records
+from airflow_provider_jobapi.services.sagemaker_ack.records import Records, stopped
 from airflow_provider_jobapi.services.sagemaker_ack.spec import Identity, instances
-from airflow_provider_jobapi.services.sagemaker_ack.status import Reading, read
+from airflow_provider_jobapi.services.sagemaker_ack.status import Reading, read_job
 from airflow_provider_jobapi.services.sagemaker_ack.storage import store_of
 from airflow_provider_jobapi.services.sagemaker_ack.submission import Prepared, prepared
 from airflow_provider_jobapi.training.job import TrainingJob
-from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
+from airflow_provider_jobapi.training.status import JobStatus
 from airflow_provider_jobapi.training.units import read_span
 
 if TYPE_CHECKING:
@@ -43,8 +43,6 @@ _log = logging.getLogger(__name__)
 
 STOP_RETRY = Retry(total=10.0, attempts=4, longest_wait=2.0)
 """For a stop, which a worker may send while it is being killed."""
-
-STOPPED_BY_US = "It was stopped by Airflow."
 
 
 class SageMakerAckService:
@@ -77,7 +75,7 @@ class SageMakerAckService:
         self._retry, self._stop_retry = retry or Retry(), stop_retry
         self._jobs = TrainingJobs(clients.kubernetes)
         self._stores: dict[str, S3Store] = {}
-        self._records = Records(self.store, connection.prefix, self._retry, log)
+        self.records = Records(self.store, connection.prefix, self._retry, log)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.namespace!r}, {self.connection.region!r})"
@@ -99,7 +97,7 @@ class SageMakerAckService:
                     raise JobConflict(
                         f"SageMaker already has a job {handle.name} with another script, data or options."
                     )
-                self._records.created(submission.handle, made.digest)  # the worker that made it may have been killed
+                self.records.created(submission.handle, made.digest)  # the worker that made it may have been killed
                 return replace(submission, inputs=made.inputs)
             if job.completion_time and read_span(job.completion_time) is None:
                 self._log.warning(
@@ -109,7 +107,7 @@ class SageMakerAckService:
             self._upload(job_id, made)
             self._resume(job, made)
             seen = self._create(made, handle)
-        self._records.created(handle.to_json(), made.digest)
+        self.records.created(handle.to_json(), made.digest)
         return Submission(handle.to_json(), seen.skew, made.inputs)
 
     def find(self, job_id: str) -> Submission:
@@ -136,7 +134,7 @@ class SageMakerAckService:
         except ObjectMissing:
             return self._last_status(found)
         if reading.status.status.ended:
-            self._records.ended(handle, reading.status)
+            self.records.ended(handle, reading.status)
         if reading.not_accepted:
             self._retry.call(lambda: self._delete(self._jobs, found), self._log)
         return reading.status
@@ -163,15 +161,7 @@ class SageMakerAckService:
             reading = self._stop_retry.call(lambda: self._reading(found, jobs))
             if reading.status.status.ended:
                 return
-            stopped = reading.status.model_copy(
-                update={
-                    "status": JobState.STOPPED,
-                    "reason": Reason.STOPPED,
-                    "message": STOPPED_BY_US,
-                    "finish_time": datetime.now(UTC),
-                }
-            )
-            self._records.ended(handle, stopped)
+            self.records.ended(handle, stopped(reading.status))
             self._stop_retry.call(lambda: self._delete(jobs, found))
         except ObjectMissing:
             pass
@@ -224,7 +214,7 @@ class SageMakerAckService:
         """Return a follower of this job for the triggerer."""
         from airflow_provider_jobapi.services.sagemaker_ack.follower import SageMakerAckFollower
 
-        return SageMakerAckFollower(self.connection, self.clients, handle)
+        return SageMakerAckFollower(self.connection, self.clients, handle, self.records)
 
     def store(self, bucket: str = "") -> S3Store:
         """Return a bucket, by default the connection's.
@@ -238,10 +228,7 @@ class SageMakerAckService:
 
     def _reading(self, handle: JobHandle, jobs: TrainingJobs | None = None) -> Reading:
         seen = self._seen(handle.namespace, handle.job_id) if jobs is None else _get(jobs, handle)
-        timeout = self.connection.accept_timeout
-        found = read(seen.object, now=seen.now, accept_timeout=timeout)
-        known = {"job_id": handle.job_id, "name": found.status.name or handle.name}
-        return replace(found, status=found.status.model_copy(update=known))
+        return read_job(handle, seen.object, now=seen.now, accept_timeout=self.connection.accept_timeout)
 
     def _seen(self, namespace: str, job_id: str) -> Seen:
         return self._retry.call(lambda: self._jobs.get(namespace, names.object_name(job_id)), self._log)
@@ -255,7 +242,7 @@ class SageMakerAckService:
             return _submission(self._seen(self.namespace, job_id), job_id)
         except ObjectMissing:
             pass
-        tombstone = self._records.read(job_id)
+        tombstone = self.records.read(job_id)
         if tombstone is None:
             return None
         handle = JobHandle.of(tombstone.handle)
@@ -267,7 +254,7 @@ class SageMakerAckService:
         return Submission(tombstone.handle, timedelta(0)), tombstone.digest
 
     def _last_status(self, handle: JobHandle) -> JobStatus:
-        tombstone = self._records.read(handle.job_id)
+        tombstone = self.records.read(handle.job_id)
         if tombstone is None or tombstone.status is None:
             raise JobGone(
                 f"The TrainingJob of job {handle.job_id} was deleted from the namespace {handle.namespace} by "

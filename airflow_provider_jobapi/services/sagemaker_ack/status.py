@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_jobapi.services.answer import sentence
 from airflow_provider_jobapi.services.sagemaker_ack import names
+from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason, read_time
 from airflow_provider_jobapi.training.units import span_text
 
@@ -59,6 +60,9 @@ _LIMITS = {
 _EXIT_CODE = re.compile(r"[Ee]xit ?[Cc]ode:? (\d{1,3})\b")
 _KILLED_FOR_MEMORY = 137
 _LONGEST_MESSAGE = 1_000
+_STEP = "step "
+_REQUEST_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+"""The id of a request of ACK's to AWS, which is another one each time that the same error is repeated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,11 @@ class Notice:
     text: str
     warning: bool = False
 
+    @property
+    def is_step(self) -> bool:
+        """Whether it names the secondary status, whose time is :attr:`Reading.changed`."""
+        return self.key.startswith(_STEP)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -79,6 +88,7 @@ class Reading:
 
     :ivar accepted: Whether SageMaker has the job.
     :ivar secondary: The ``secondaryStatus``, such as ``Downloading``; empty where there is none.
+    :ivar changed: When the status of the job changed last, as SageMaker says.
     :ivar artifacts: Where the model is; empty while there is none.
     :ivar deleting: Whether the object is being deleted, by which ACK stops the job.
     :ivar notices: For the log, in this order.
@@ -89,6 +99,7 @@ class Reading:
     status: JobStatus
     accepted: bool = False
     secondary: str = ""
+    changed: datetime | None = None
     artifacts: str = ""
     deleting: bool = False
     notices: tuple[Notice, ...] = ()
@@ -128,11 +139,19 @@ def read(object_: Mapping[str, Any], *, now: datetime, accept_timeout: float) ->
         status=status,
         accepted=bool(view.word or view.arn),
         secondary=view.step,
+        changed=view.time("lastModifiedTime"),
         artifacts=_text(_object(view.status.get("modelArtifacts")).get("s3ModelArtifacts")),
         deleting=view.deleting,
         notices=tuple(_notices(view, status)),
         facts=_facts(view),
     )
+
+
+def read_job(handle: JobHandle, object_: Mapping[str, Any], *, now: datetime, accept_timeout: float) -> Reading:
+    """Read the object of a job; what the object does not say of the job's identity, its handle does."""
+    found = read(object_, now=now, accept_timeout=accept_timeout)
+    known = {"job_id": handle.job_id, "name": found.status.name or handle.name}
+    return replace(found, status=found.status.model_copy(update=known))
 
 
 class _View:
@@ -250,7 +269,7 @@ def _notices(view: _View, status: JobStatus) -> Iterator[Notice]:
     if view.step:
         known = STEPS.get(view.step)
         text = f"SageMaker: {view.step}" + (f", {known}." if known and known.lower() != view.step.lower() else ".")
-        yield Notice(f"step {view.step}", text, warning=view.step == "Interrupted")
+        yield Notice(f"{_STEP}{view.step}", text, warning=view.step == "Interrupted")
     yield from _notices_of_conditions(view, status)
     yield from (Notice(f"fact {name} {value}", text) for name, value, text in _told_facts(view))
 
@@ -261,7 +280,9 @@ def _notices_of_conditions(view: _View, status: JobStatus) -> Iterator[Notice]:
     waits = view.condition("ACK.Recoverable")
     if waits is not None and not status.status.ended:
         what = "SageMaker cannot be asked now" if view.word or view.arn else "the job is not accepted yet"
-        yield Notice(f"recoverable {waits}", f"ACK: {what}, and is tried again: {waits}", warning=True)
+        yield Notice(
+            f"recoverable {_REQUEST_ID.sub('', waits)}", f"ACK: {what}, and is tried again: {waits}", warning=True
+        )
     if (advice := view.condition("ACK.Advisory")) is not None:
         yield Notice(f"advice {advice}", f"ACK: {advice}", warning=True)
     if (missing := view.condition("ACK.ReferencesResolved", "False")) is not None:

@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import json
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import Connection
 
 from airflow_provider_jobapi.exceptions import (
     ConnectionProblem,
@@ -20,43 +17,16 @@ from airflow_provider_jobapi.exceptions import (
     JobNotFound,
     NoSavedModel,
 )
-from airflow_provider_jobapi.hooks.sagemaker_ack import SageMakerAckHook
 from airflow_provider_jobapi.services.sagemaker_ack import checks, names
 from airflow_provider_jobapi.services.sagemaker_ack.service import SageMakerAckService
-from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobState
-from tests.harness.ack import RBAC, drivers
-from tests.harness.ack.cloud import REGION, Cloud
+from tests.harness.ack import drivers
+from tests.harness.ack.cloud import Cloud
 from tests.harness.ack.double import Ack
-from tests.harness.kubernetes.cluster import Kubernetes
 from tests.harness.server import poll
+from tests.services.sagemaker_ack.service import ROLE, Make, job
 
-IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/tensorflow-training:2.19.0-cpu-py312"
-ROLE = "arn:aws:iam::123456789012:role/training"
 TIMEOUT = 60.0
-
-Make = Callable[..., SageMakerAckService]
-
-
-def connection(conn_id: str, given: dict[str, Any]) -> Connection:
-    return Connection(conn_id=conn_id, **{**given, "extra": json.dumps(given["extra"])})
-
-
-@pytest.fixture
-def make(kubernetes: Kubernetes, cloud: Cloud, namespace: str) -> Make:
-    """Makes the service as Airflow does, with the rights of the documentation."""
-    token = kubernetes.grant(RBAC, namespace)
-
-    def made(aws: bool = True, **extra: Any) -> SageMakerAckService:
-        own = {"region": REGION, "bucket": cloud.bucket, "role_arn": ROLE, "training_image": IMAGE, **extra}
-        others = {"kubernetes": connection("k8s", kubernetes.connection(token, namespace))}
-        if aws:
-            others["aws"] = connection("aws", cloud.connection)
-        return SageMakerAckHook.build(
-            Connection(conn_id="s", conn_type="sagemaker_ack", extra=json.dumps(own)), 20, others
-        )
-
-    return made
 
 
 @pytest.fixture
@@ -67,10 +37,6 @@ def service(make: Make) -> SageMakerAckService:
 @pytest.fixture
 def job_id() -> str:
     return str(uuid.uuid4())
-
-
-def job(**more: Any) -> TrainingJob:
-    return TrainingJob.of(**{"name": "digits", "script": "print('hello')", "image": "tensorflow", **more})
 
 
 def ended(service: SageMakerAckService, handle: dict[str, Any]) -> JobState:
