@@ -21,6 +21,11 @@ module              what is in it
 ``script_mode``     a script for the framework containers: ``sourcedir.tar.gz`` and its hyperparameters
 ``spec``            the whole ``TrainingJob`` object of a job. Pure
 ``storage``         the bucket of the connection
+``limits``          the limits of SageMaker's API, and the refusal of secrets. Pure
+``submission``      prepare a job: its files, where they go in S3, and its object
+``records``         the records in S3: that a job existed, and how it ended
+``aws_state``       ask SageMaker itself how a job ended whose object is gone
+``log_tail``        the last lines of a log, from a worker
 ``archive``         unpack a ``model.tar.gz`` that nobody vouches for
 ``model``           find and fetch the model of a job
 ``checkpoints``     the checkpoints of a clear cycle, in S3

@@ -20,6 +20,7 @@ from airflow_provider_jobapi.exceptions import (
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, LogFollower, Model, Submission
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.services.sagemaker_ack import names, schema
+from airflow_provider_jobapi.services.sagemaker_ack.aws_state import end_in_aws
 from airflow_provider_jobapi.services.sagemaker_ack.checkpoints import copy_from
 from airflow_provider_jobapi.services.sagemaker_ack.clients import Clients
 from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerConnection
@@ -249,13 +250,20 @@ class SageMakerAckService:
         if handle.namespace != self.namespace:  # the connection was edited
             with suppress(ObjectMissing):
                 return _submission(self._seen(handle.namespace, job_id), job_id)
-        if tombstone.status is None:
-            raise JobGone(f"Job {job_id} existed, and its TrainingJob was deleted from {handle.namespace} by somebody.")
+        self._last_status(handle)
         return Submission(tombstone.handle, timedelta(0)), tombstone.digest
 
     def _last_status(self, handle: JobHandle) -> JobStatus:
+        """Return how a job ended whose object is gone.
+
+        :raises JobGone: when neither the record nor SageMaker says it.
+        """
         tombstone = self.records.read(handle.job_id)
         if tombstone is None or tombstone.status is None:
+            ended = end_in_aws(self.clients.aws, handle, self._log)
+            if ended is not None:
+                self.records.ended(handle.to_json(), ended)
+                return ended
             raise JobGone(
                 f"The TrainingJob of job {handle.job_id} was deleted from the namespace {handle.namespace} by "
                 "somebody, which stops a job that runs."

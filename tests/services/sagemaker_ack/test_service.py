@@ -130,6 +130,24 @@ def test_a_job_that_somebody_deleted(ack: Ack, service: SageMakerAckService, nam
         service.find(job_id)
 
 
+def test_sagemaker_itself_knows_the_end_of_a_job_that_somebody_deleted(
+    ack: Ack, cloud: Cloud, service: SageMakerAckService, namespace: str, job_id: str
+) -> None:
+    ack.sagemaker.driver = drivers.by_hand
+    handle = service.submit(job(), job_id).handle
+    cloud.client("sagemaker").create_training_job(  # which is Completed at once
+        TrainingJobName=handle["name"], RoleArn=ROLE, OutputDataConfig={"S3OutputPath": handle["output"]},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
+        StoppingCondition={"MaxRuntimeInSeconds": 60}, AlgorithmSpecification={"TrainingInputMode": "File"},
+    )  # fmt: skip
+    ack.job(job_id)
+    ack.kubernetes.admin.delete(ack.path(namespace, names.object_name(job_id)))
+    poll(lambda: ack.object(namespace, names.object_name(job_id)) is None, TIMEOUT, "the object to go")
+    found = service.status(service.find(job_id).handle)
+    assert (found.status, found.job_id) == (JobState.SUCCESSFUL, job_id)
+    assert found.finish_time is not None
+
+
 def test_nobody_takes_the_job(ack: Ack, make: Make, namespace: str, job_id: str) -> None:
     ack.stop()
     service = make(accept_timeout=30)
