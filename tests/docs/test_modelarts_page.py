@@ -14,8 +14,8 @@ from airflow_provider_jobapi.services.modelarts import follower, log_pages, page
 from airflow_provider_jobapi.services.modelarts.catalogue import LIST_LIFETIME, CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.dialects import dialect_of
-from airflow_provider_jobapi.services.modelarts.job_logs import ReadLimits
 from airflow_provider_jobapi.services.modelarts.plan import Options, Plan
+from airflow_provider_jobapi.services.polling import ReadLimits
 from tests.harness.pages import rows, section
 
 PAGE = (Path(__file__).parents[2] / "docs" / "modelarts.md").read_text()

@@ -19,7 +19,7 @@ from functools import lru_cache, partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from airflow_provider_jobapi.exceptions import JobGone, ServiceUnavailable, TrainingError, describe
+from airflow_provider_jobapi.exceptions import JobGone, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.answer import Answer
 from airflow_provider_jobapi.services.modelarts.api_session import Mask, session_of
@@ -28,7 +28,16 @@ from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConne
 from airflow_provider_jobapi.services.modelarts.dialect_base import JobDetails
 from airflow_provider_jobapi.services.modelarts.dialects import handle_text, read_handle
 from airflow_provider_jobapi.services.modelarts.errors import ENDED, GONE, code_of, succeeded
-from airflow_provider_jobapi.services.modelarts.job_logs import DEFAULT_LIMITS, JobLogs, ReadLimits
+from airflow_provider_jobapi.services.modelarts.job_logs import JobLogs
+from airflow_provider_jobapi.services.polling import (
+    DEFAULT_LIMITS,
+    JITTER,
+    QUIET_SECONDS,
+    Complaints,
+    QuietEnd,
+    ReadLimits,
+    jittered,
+)
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
@@ -36,19 +45,6 @@ log = logging.getLogger(__name__)
 
 THREADS = 16
 """Requests to one service that all followers of a process send at the same time."""
-
-QUIET_SECONDS = 8.0
-"""Seconds without a new line after which the log of a job that has ended is complete, since lines arrive late."""
-
-JITTER = 0.1
-"""How much earlier or later than the interval a poll may be, as a fraction of the interval."""
-
-COMPLETE_AFTER, COMPLETE_ANYWAY_AFTER = 2, 6
-"""Reads in a row without a new line after which the log of an ended job is complete: reads without an error, and reads
-of any kind."""
-
-REPORTED_AFTER = 3
-"""Reads in a row that fail before a temporary error is reported."""
 
 BUSY_RETRY = retry.Retry(total=20.0, attempts=4, only_if_asked=True)
 """For a request that the service wants to be repeated after some seconds. The trigger repeats other failed polls."""
@@ -81,18 +77,16 @@ class ModelArtsFollower:
         self._session = session_of(connection, mask)
         self._pool = _pool_of(connection.url)
         self._interval = connection.poll_interval
-        self._quiet, self._limits = quiet, limits
+        self._limits = limits
         # Polling: when the next read is due, and the last known state of the job with the time of its request.
         self._due = time.monotonic() + random.uniform(0, JITTER) * self._interval  # noqa: S311 -- no secret
         self._details: JobDetails | None = None
         self._asked_at = float("-inf")
         # When lines came: those that were there at first count as one moment.
         self._opened_at, self._is_live = time.time(), False
-        # Completeness: reads in a row without a new line since the job's end.
-        self._quiet_reads, self._whole_quiet_reads, self._quiet_since = 0, 0, 0.0
-        # Errors: those reported, failed reads in a row, and until when the logs are not to be requested, and why.
-        self._unknown_reported, self._reported = False, set[type[Exception]]()
-        self._failed_reads = 0
+        self._end = QuietEnd(quiet)
+        # Errors: those reported, and until when the logs are not to be requested, and why.
+        self._unknown_reported, self._complaints = False, Complaints(self._job_id, log)
         self._logs_busy_until, self._logs_busy = float("-inf"), ServiceUnavailable("")
         # Requests of a job are sent one at a time, and none before this time.
         self._one_at_a_time, self._not_before = asyncio.Lock(), 0.0
@@ -127,10 +121,11 @@ class ModelArtsFollower:
         await self._read_logs(logs, details)
         if logs.behind:
             self._due = began
-        complete = self._is_complete(details.status.status, logs)
+        state = details.status.status
+        complete = self._end.reached(ended=state.ended, news=bool(logs.lines) or logs.behind, whole=logs.whole)
         came = time.time() if self._is_live else self._opened_at
         self._is_live = self._is_live or not logs.behind
-        return LogChunk(tuple(logs.lines), logs.cursor(), details.status.status, complete, came)
+        return LogChunk(tuple(logs.lines), logs.cursor(), state, complete, came)
 
     async def status(self) -> JobStatus:
         """Return the state of the job from the last read, or request it if that is older than an interval."""
@@ -181,42 +176,15 @@ class ModelArtsFollower:
             logs.skip(self._logs_busy)
             return
         send = partial(self._send, until=now + self._limits.seconds)
-        await logs.read(details, send, self._fetch, final=self._quiet_reads > 0)
+        await logs.read(details, send, self._fetch, final=self._end.begun)
         if isinstance(logs.trouble, ServiceUnavailable) and logs.trouble.retry_after is not None:
             self._logs_busy_until, self._logs_busy = time.monotonic() + logs.trouble.retry_after, logs.trouble
-        self._report(logs.trouble)
-
-    def _report(self, trouble: Exception | None) -> None:
-        """Log an error of the logs, once for each kind; a temporary one only if it lasts."""
-        self._failed_reads = 0 if trouble is None else self._failed_reads + 1
-        if trouble is None or type(trouble) in self._reported:
-            return
-        if isinstance(trouble, ServiceUnavailable) and self._failed_reads < REPORTED_AFTER:
-            return
-        self._reported.add(type(trouble))
-        log.warning(
-            f"The log of job {self._job_id} cannot be read, so lines may be missing here. The job itself is not "
-            f"affected. {describe(trouble)}"
-        )
+        self._complaints.note(logs.trouble)
 
     def _next_interval(self) -> float:
-        """Return the seconds to the next poll, which are fewer while the log of an ended job is not complete."""
+        """Return the seconds to the next poll."""
         ended = self._details is not None and self._details.status.status.ended
-        interval = min(self._interval, self._quiet / 2) if ended else self._interval
-        return interval * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 -- no secret
-
-    def _is_complete(self, state: JobState, logs: JobLogs) -> bool:
-        """Whether the job has ended, and reads in a row for some seconds have returned no line."""
-        now = time.monotonic()
-        if logs.lines or logs.behind or not state.ended:
-            self._quiet_reads = self._whole_quiet_reads = 0
-            return False
-        self._quiet_since = self._quiet_since if self._quiet_reads else now
-        self._quiet_reads += 1
-        self._whole_quiet_reads = self._whole_quiet_reads + 1 if logs.whole else 0
-        if self._whole_quiet_reads < COMPLETE_AFTER and self._quiet_reads < COMPLETE_ANYWAY_AFTER:
-            return False
-        return retry.is_testing() or now - self._quiet_since >= self._quiet
+        return jittered(self._end.interval(self._interval, ended=ended))
 
     async def _send(
         self, call: Call, accept: Callable[[Answer], bool] = succeeded, *, until: float = float("inf")

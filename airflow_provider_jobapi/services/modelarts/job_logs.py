@@ -11,7 +11,7 @@ import re
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -21,7 +21,8 @@ from airflow_provider_jobapi.services.modelarts import log_pages, log_previews, 
 from airflow_provider_jobapi.services.modelarts.calls import Call
 from airflow_provider_jobapi.services.modelarts.dialect_base import Dialect, JobDetails, ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.errors import GONE, NO_LOG_YET, code_of, succeeded
-from airflow_provider_jobapi.training.logs import RECORD_LIMIT, LogLine
+from airflow_provider_jobapi.services.polling import DEFAULT_LIMITS, ReadLimits, lines_of
+from airflow_provider_jobapi.training.logs import LogLine
 
 EXPIRED_LOG = "2819"
 """The code for a log that was deleted after its 30 days."""
@@ -29,7 +30,6 @@ EXPIRED_LOG = "2819"
 _FORWARD = {"v1": "desc", "v2": "asc"}
 """The word for the direction from old to new in the API's documents."""
 
-_REPLACED_CHARACTERS = {0: " ", 13: " "}
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_STAMP, _LAST_STAMP = 1_400_000_000 * 10**9, 4_000_000_000 * 10**9
@@ -40,25 +40,6 @@ _LATEST_ONLY = (
     f"ModelArts shows only the latest {page_format.PAGE_LINES} lines of this log, and more were written between two "
     "reads. Set log_url in service_options to keep the whole log in OBS, or a shorter poll_interval in the connection."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ReadLimits:
-    """Limits of one read of a job's logs. The next read continues where it ended, without waiting.
-
-    :ivar pages: Pages beyond the first one of each node.
-    :ivar seconds: Time after which no further request is sent, so that lines are shown even if the service is slow.
-    :ivar lines: Lines after which the read ends. A preview of 5 MB may have many more, all in memory at once.
-    :ivar link_bytes: Bytes that are read from the link to a log.
-    """
-
-    pages: int = 24
-    seconds: float = 20.0
-    lines: int = 12_000
-    link_bytes: int = 4 * 1024**2
-
-
-DEFAULT_LIMITS = ReadLimits()
 
 
 class Send(Protocol):
@@ -268,23 +249,13 @@ def _stream(name: str, details: JobDetails) -> tuple[int, int, str]:
 
 
 def _lines(text: str, time: datetime, stream: tuple[int, int, str]) -> Iterator[LogLine]:
-    """Return the lines of a text, with the stream's prefix if there are several streams."""
     number, streams, prefix = stream
-    return (LogLine(time, prefix + _bounded(each), number, streams) for each in text.split("\n"))
+    return lines_of(text, time, number, streams, prefix)
 
 
 def _numbered(texts: Iterable[str], begin: datetime, stream: tuple[int, int, str]) -> list[LogLine]:
     """Return lines without a time of their own: each is a millisecond later than the one before."""
     return [line for number, text in enumerate(texts) for line in _lines(text, begin + number * _MILLISECOND, stream)]
-
-
-def _bounded(text: str) -> str:
-    """Return a line within the limits of a record of the jobAPI."""
-    clean = text.removesuffix("\r").translate(_REPLACED_CHARACTERS)
-    cut = clean[:RECORD_LIMIT].encode(errors="replace")
-    if len(clean) <= RECORD_LIMIT and len(cut) <= RECORD_LIMIT:
-        return clean
-    return cut[: RECORD_LIMIT - 3].decode(errors="ignore") + "…"
 
 
 def _number(name: str) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.modelarts.follower import ModelArtsFollower
-from airflow_provider_jobapi.services.modelarts.job_logs import DEFAULT_LIMITS, ReadLimits
+from airflow_provider_jobapi.services.polling import DEFAULT_LIMITS, ReadLimits
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from tests.harness.modelarts.double import ModelArts
 

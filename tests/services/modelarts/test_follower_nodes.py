@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts.job_logs import ReadLimits
+from airflow_provider_jobapi.services.polling import ReadLimits
 from airflow_provider_jobapi.training.logs import LogLine, Thinning, Timeline
 from tests.harness.modelarts.double import ModelArts
 from tests.harness.modelarts.samples import Samples

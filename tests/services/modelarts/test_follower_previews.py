@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts.job_logs import ReadLimits
+from airflow_provider_jobapi.services.polling import ReadLimits
 from airflow_provider_jobapi.training.logs import LogChunk
 from tests.harness.modelarts.caller import Caller
 from tests.harness.modelarts.double import ModelArts

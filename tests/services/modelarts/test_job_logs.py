@@ -18,7 +18,8 @@ from airflow_provider_jobapi.services.modelarts.calls import Call
 from airflow_provider_jobapi.services.modelarts.dialect_base import JobDetails, ModelArtsKey
 from airflow_provider_jobapi.services.modelarts.dialects import dialect_of
 from airflow_provider_jobapi.services.modelarts.errors import succeeded
-from airflow_provider_jobapi.services.modelarts.job_logs import JobLogs, ReadLimits
+from airflow_provider_jobapi.services.modelarts.job_logs import JobLogs
+from airflow_provider_jobapi.services.polling import ReadLimits
 from airflow_provider_jobapi.training.logs import RECORD_LIMIT, LogLine
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 from tests.harness.loops import Heart

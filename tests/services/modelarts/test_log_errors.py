@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts.job_logs import ReadLimits
+from airflow_provider_jobapi.services.polling import ReadLimits
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.modelarts.caller import Caller
