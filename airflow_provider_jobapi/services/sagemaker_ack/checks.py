@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.checks import CheckResult, run_check
 from airflow_provider_jobapi.services.sagemaker_ack import names, schema
-from airflow_provider_jobapi.services.sagemaker_ack.errors import ObjectExists, ObjectMissing, error_code, error_of_aws
+from airflow_provider_jobapi.services.sagemaker_ack.errors import ObjectMissing, error_code, error_of_aws
 from airflow_provider_jobapi.services.sagemaker_ack.objects import TrainingJobs
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def check(service: SageMakerAckService) -> list[CheckResult]:
     """Check each thing once, without retries. Nothing is created: the cluster only checks an object (a dry run)."""
     jobs = TrainingJobs(service.clients.kubernetes, timeout=QUICK)
     try:
-        cluster = run_check("Cluster", lambda: _cluster(service, jobs))
+        cluster = run_check("Cluster", lambda: _cluster(jobs))
         results = [cluster]
         if cluster.ok:
             results += [
@@ -38,31 +38,27 @@ def check(service: SageMakerAckService) -> list[CheckResult]:
     return results
 
 
-def _cluster(service: SageMakerAckService, jobs: TrainingJobs) -> str:
-    found = jobs.list_names(service.namespace)
-    has = "has training jobs" if found else "has no training job yet"
-    return f"{jobs.host()} answers, and namespace {service.namespace} {has}"
+def _cluster(jobs: TrainingJobs) -> str:
+    return f"{jobs.host()} answers, Kubernetes {jobs.server_version()}"
 
 
 def _definition(service: SageMakerAckService, jobs: TrainingJobs) -> str:
     """Let the cluster check an object with every field, and see which it does not know."""
     body = _example(service)
-    try:
-        seen = jobs.create(service.namespace, body, dry_run=True)
-    except ObjectExists:
-        return "it is there"
+    seen = jobs.create(service.namespace, body, dry_run=True)
     dropped = schema.dropped(body["spec"], seen.object.get("spec", {}))
     version = f"{names.PLURAL}.{names.GROUP} of version {names.VERSION}"
-    if dropped:
-        return (
-            f"{version} is older than the one of sagemaker-controller 1.9.1: it does not know {dropped[0]}"
-            + (f" and {len(dropped) - 1} more fields" if dropped[1:] else "")
-            + "; jobs without them run"
-        )
-    return f"{version} knows every field of sagemaker-controller 1.9.1"
+    if not dropped:
+        return f"{version} knows every field of sagemaker-controller 1.9.1"
+    more = f" and {len(dropped) - 1} more fields" if dropped[1:] else ""
+    return (
+        f"{version} is older than the one of sagemaker-controller 1.9.1: it does not know {dropped[0]}{more}; jobs "
+        "without them run"
+    )
 
 
 def _rights(service: SageMakerAckService, jobs: TrainingJobs) -> str:
+    jobs.list_names(service.namespace)
     name = names.object_name(str(uuid.uuid4()))
     for act in (jobs.get, jobs.delete):
         try:

@@ -102,6 +102,15 @@ class TrainingJobs:
         """Return the address of the API server."""
         return str(self._client().configuration.host)
 
+    def server_version(self) -> str:
+        """Return the version of the API server, such as ``v1.34.1``; everybody may ask for it."""
+        from kubernetes.client import VersionApi
+
+        try:
+            return str(VersionApi(self._client()).get_code(_request_timeout=self._timeout).git_version)
+        except Exception as error:  # noqa: BLE001 -- whatever the client raises is translated
+            raise error_of_kubernetes(error, "tell its version") from None
+
     def close(self) -> None:
         """Close the connections to the API server."""
         if self._api is not None:
