@@ -294,6 +294,6 @@ class _Following:
 
     def _is_last(self, chunk: LogChunk) -> bool:
         now = time.monotonic()
-        if chunk.lines or not self._job_ended:
+        if chunk.lines or chunk.behind or not self._job_ended:
             self._last_news = now
         return chunk.complete or now - self._last_news > self._limits.complete_log

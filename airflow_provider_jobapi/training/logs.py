@@ -56,6 +56,8 @@ class LogChunk:
     :ivar state: The job's state as it came with the lines; None where the service did not say.
     :ivar complete: Whether the job is over and no line will follow.
     :ivar came: When the lines came, in seconds since 1970, where their own times do not say when each was written.
+    :ivar behind: Whether the service has, or may have, more lines now, which the next read looks for. Of an ended job,
+        such a read without a line is no sign that the log is complete.
     """
 
     lines: tuple[LogLine, ...]
@@ -63,6 +65,7 @@ class LogChunk:
     state: JobState | None = None
     complete: bool = False
     came: float | None = None
+    behind: bool = False
 
 
 def stamp(time: datetime) -> str:

@@ -89,6 +89,10 @@ class FaultProxy:
         """Open the port, the same one as before."""
         self._run(self._open())
 
+    def hang_up(self) -> None:
+        """Cut every connection that is open."""
+        self._run(self._cut())
+
     def __enter__(self) -> Self:
         self._thread.start()
         self.accept()
@@ -111,6 +115,9 @@ class FaultProxy:
     async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
+        await self._cut()
+
+    async def _cut(self) -> None:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

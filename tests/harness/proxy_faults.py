@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -131,11 +132,21 @@ class ScriptedProxy(FaultProxy):
     """A fault proxy whose faults are meant for regular expressions over ``METHOD /target``.
 
     :param shift: How far the server's clock is ahead of ours, as far as its clients can see.
+    :param tls: For a server that speaks TLS as ``localhost``; the clients of the proxy do not.
+    :param streams: The requests whose answer is passed on as it comes, where no fault is meant for them.
     :ivar exchanges: Every request that came.
     """
 
-    def __init__(self, target_port: int, *, shift: timedelta = timedelta()) -> None:
+    def __init__(
+        self,
+        target_port: int,
+        *,
+        shift: timedelta = timedelta(),
+        tls: ssl.SSLContext | None = None,
+        streams: str | None = None,
+    ) -> None:
         super().__init__(target_port)
+        self._tls, self._streams = tls, streams
         self.exchanges: list[Exchange] = []
         self._shift = shift
         self._standing: list[tuple[str, Fault]] = []
@@ -194,6 +205,9 @@ class ScriptedProxy(FaultProxy):
         if isinstance(fault, BlackHole):
             await asyncio.Event().wait()
         try:
+            if fault is None and self._streams and re.search(self._streams, exchange.line):
+                await self._stream(exchange, writer)
+                return
             if isinstance(fault, Hold) and fault.point is Point.REQUEST:
                 await fault.keep(exchange)
             exchange.answer = await self._ask(exchange.request)
@@ -204,8 +218,23 @@ class ScriptedProxy(FaultProxy):
             return
         await _send(exchange.answer, fault, writer)
 
+    async def _stream(self, exchange: Exchange, client: asyncio.StreamWriter) -> None:
+        reader, writer = await self._connect()
+        try:
+            writer.write(exchange.request)
+            while piece := await reader.read(65_536):
+                exchange.answer += piece
+                client.write(piece)
+                await client.drain()
+        finally:
+            writer.close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        name = None if self._tls is None else "localhost"
+        return await asyncio.open_connection("127.0.0.1", self._target_port, ssl=self._tls, server_hostname=name)
+
     async def _ask(self, request: bytes) -> bytes:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        reader, writer = await self._connect()
         try:
             writer.write(request)
             await writer.drain()

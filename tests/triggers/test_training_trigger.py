@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import json
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -188,6 +189,15 @@ def test_a_log_that_is_never_complete_does_not_block_the_task():
     trigger = ScriptedTrigger(ScriptedFollower(steps), limits=Limits(complete_log=0.1))
     assert trigger.events() == [OVER]
     assert trigger.recorder.lines() == ["last"]
+
+
+def test_a_read_that_is_behind_is_no_sign_that_the_log_is_complete():
+    over = JobState.SUCCESSFUL
+    behind = replace(chunk(state=over), behind=True)
+    steps = [chunk("a", state=over), behind, behind, chunk("b", state=over), chunk(state=over), chunk("too late")]
+    trigger = ScriptedTrigger(ScriptedFollower(steps), limits=Limits(complete_log=0))
+    assert trigger.events() == [OVER]
+    assert trigger.recorder.lines() == ["a", "b"]
 
 
 @pytest.mark.parametrize("in_triggerer", [True, False])

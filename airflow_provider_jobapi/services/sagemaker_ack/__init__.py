@@ -31,6 +31,10 @@ module              what is in it
 ``checkpoints``     the checkpoints of a clear cycle, in S3
 ``checks``          the checks of the Test button
 ``service``         the worker's side, :class:`~.service.SageMakerAckService`
-``follower``        the triggerer's side: a watch of the object, and the streams of CloudWatch
+``watch``           watch an object from the triggerer
+``log_events``      streams and events of CloudWatch as lines, and positions in them. Pure
+``job_logs``        read all streams of a job, from one cursor to the next
+``log_reader``      the reads of one job: when they are due, and what went wrong
+``follower``        the triggerer's side, :class:`~.follower.SageMakerAckFollower`
 ==================  ==========================================================================================
 """

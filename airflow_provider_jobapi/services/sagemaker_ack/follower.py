@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem, JobGone
-from airflow_provider_jobapi.services import retry
+from airflow_provider_jobapi.exceptions import JobGone
 from airflow_provider_jobapi.services.base import Handle
 from airflow_provider_jobapi.services.polling import (
     DEFAULT_LIMITS,
     QUIET_SECONDS,
-    Complaints,
     QuietEnd,
     ReadLimits,
+    RequestPace,
     jittered,
 )
 from airflow_provider_jobapi.services.sagemaker_ack import names
@@ -29,8 +27,9 @@ from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerC
 from airflow_provider_jobapi.services.sagemaker_ack.errors import ObjectMissing
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.job_logs import JobLogs
+from airflow_provider_jobapi.services.sagemaker_ack.log_reader import FIND_EVERY, LogReader
 from airflow_provider_jobapi.services.sagemaker_ack.objects import Seen
-from airflow_provider_jobapi.services.sagemaker_ack.records import Records, stopped
+from airflow_provider_jobapi.services.sagemaker_ack.records import stopped
 from airflow_provider_jobapi.services.sagemaker_ack.status import Reading, read_job
 from airflow_provider_jobapi.services.sagemaker_ack.watch import ObjectWatch
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
@@ -38,14 +37,8 @@ from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 log = logging.getLogger(__name__)
 
-FIND_EVERY = 30.0
-"""Seconds after which new streams are looked for, where all instances have one. Where not, every read looks."""
-
-REFUSED_PAUSE = 60.0
-"""Seconds until logs are requested again that AWS has refused, as without credentials or rights."""
-
 LONGEST_READ = 25.0
-"""Seconds after which a read without news returns, where there are no logs to read."""
+"""Seconds after which a read without news returns."""
 
 RECORD_SECONDS = 5.0
 """Seconds that a stop waits until the last status is recorded; a stop must not wait for S3 for long."""
@@ -59,9 +52,12 @@ class SageMakerAckFollower:
     The streams of CloudWatch can be read from their start again. The object has only its present secondary status: that
     one is shown again by a trigger that is restarted, under the same time, which the status names.
 
-    :param records: Where the status of a job is kept that Kubernetes forgets.
+    :param record: Records how a job ended, or that it is being stopped, for when Kubernetes has forgotten it. Called
+        in a thread, as the next one.
+    :param last_status: Returns how a job ended whose object is gone; raises JobGone where nobody knows.
     :param quiet: Seconds without a new line after which the log of an ended job is complete.
     :param limits: Limits of one read of the logs.
+    :param pace: Of the requests for logs; by default one that all jobs of the process in a region share.
     """
 
     replayable = True
@@ -71,39 +67,38 @@ class SageMakerAckFollower:
         connection: SageMakerConnection,
         clients: Clients,
         handle: Handle,
-        records: Records,
+        record: Callable[[Handle, JobStatus], None],
+        last_status: Callable[[JobHandle], JobStatus],
         *,
         quiet: float = QUIET_SECONDS,
         limits: ReadLimits = DEFAULT_LIMITS,
+        pace: RequestPace | None = None,
     ) -> None:
-        self._connection, self._clients, self._records = connection, clients, records
+        self._connection = connection
         self._raw_handle, self._handle = handle, JobHandle.of(handle)
-        self._limits = limits
+        self._record_status, self._last_status = record, last_status
         self.watch = ObjectWatch(clients.kubernetes, self._handle.namespace, names.object_name(self._handle.job_id))
-        self._stack = AsyncExitStack()
-        self._cloudwatch: Any = None
-        self._logs_due = time.monotonic()
-        self._found_at, self._found_in = float("-inf"), ""
-        self._failures, self._refused = 0, False
+        self._logs = LogReader(clients.aws, self._handle, log, limits=limits, pace=pace)
         self._end = QuietEnd(quiet)
-        self._complaints = Complaints(self._handle.job_id, log)
         self._said = set[str]()
         self._last: JobStatus | None = None
+        self._unknown: JobGone | None = None
+        self._last_read: int | None = None
         self._recorded = False
 
     async def __aenter__(self) -> Self:
         """Return the follower; it connects when it reads."""
-        await self._stack.enter_async_context(self.watch)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the watch and the clients."""
-        await self._stack.aclose()
+        """End the watch and the read that goes on, and close the clients."""
+        await self._logs.close()
+        await self.watch.close()
 
     async def read(self, cursor: Any) -> LogChunk:
-        """Wait until the object has changed or the next read of the logs is due, and return what is new.
+        """Wait until the object has changed or a read of the logs is done, and return what is new.
 
         A read that was cancelled can be repeated with the same cursor. If a log cannot be read, a warning is logged;
         the state of the job does not depend on it.
@@ -112,24 +107,25 @@ class SageMakerAckFollower:
         :raises ConnectionProblem: if the cluster refuses the connection.
         :raises JobGone: if the object was deleted by somebody, and how the job ended is not known.
         """
-        unknown = self.watch.seen is None and not self.watch.gone
-        due = LONGEST_READ if unknown else self._logs_due - time.monotonic()
-        await self.watch.wait(min(due, LONGEST_READ))
+        known: dict[str, Any] = dict(cursor or {})
+        await self.watch.wait(await self._begin_logs(known), self._logs.task)
         seen = self.watch.seen
         if seen is None and not self.watch.gone:
             return LogChunk((), cursor)
-        known: dict[str, Any] = dict(cursor or {})
         reading = None if seen is None else self._reading(seen)
         lines = [] if reading is None else list(self._told(reading, known))
-        logs = await self._read_logs(known, reading)
+        logs = self._logs.take()
         if logs is not None:
             lines += logs.lines
             known |= logs.cursor()
-        status = await self._status_of(reading)
-        if status is None and not lines:
-            raise self._deleted()
-        state = None if status is None else status.status
-        return LogChunk(tuple(lines), known, state, self._is_complete(state, logs))
+        try:
+            state = (await self._status_of(reading)).status
+        except JobGone:
+            if not lines and self._has_last_lines(logs, reading):
+                raise
+            state = None
+        behind = logs is not None and logs.behind
+        return LogChunk(tuple(lines), known, state, self._is_complete(state, logs, reading), behind)
 
     async def status(self) -> JobStatus:
         """Return the job's status as the watch has it, or request it.
@@ -142,10 +138,7 @@ class SageMakerAckFollower:
                 seen = await self.watch.fetch()
             except ObjectMissing:
                 self.watch.gone = True
-        status = await self._status_of(None if seen is None else self._reading(seen))
-        if status is None:
-            raise self._deleted()
-        return status
+        return await self._status_of(None if seen is None else self._reading(seen))
 
     async def stop(self) -> None:
         """Delete the object, by which ACK stops the job; no error if it has ended or is gone.
@@ -153,9 +146,9 @@ class SageMakerAckFollower:
         Its status is recorded before, since SageMaker's last word goes with the object.
         """
         try:
-            status = self._reading(await self.watch.fetch()).status
-            if not status.status.ended:
-                await self._record(stopped(status))
+            reading = self._reading(await self.watch.fetch())
+            if reading.may_go_on:
+                await self._record(stopped(reading.status))
                 await self.watch.delete()
         except ObjectMissing:
             pass
@@ -163,30 +156,31 @@ class SageMakerAckFollower:
     def _reading(self, seen: Seen) -> Reading:
         return read_job(self._handle, seen.object, now=seen.now, accept_timeout=self._connection.accept_timeout)
 
-    async def _status_of(self, reading: Reading | None) -> JobStatus | None:
-        """Return the status, which is recorded where the job has ended; None where nobody knows it any more."""
+    async def _status_of(self, reading: Reading | None) -> JobStatus:
+        """Return the status, which is recorded where the job has ended.
+
+        :raises JobGone: if the object is gone, and nobody knows how the job ended.
+        """
         if reading is not None and (reading.status.status.ended or not self.watch.gone):
             if reading.status.status.ended and not self._recorded:
                 self._recorded = True
                 await self._record(reading.status)
             return reading.status
+        if self._unknown is not None:
+            raise self._unknown
         if self._last is None:
-            record = await _in_thread(lambda: self._records.read(self._handle.job_id))
-            kept = None if record is None else record.status
-            self._last = None if kept is None else JobStatus.model_validate(kept)
+            try:
+                self._last = await _in_thread(lambda: self._last_status(self._handle))
+            except JobGone as error:
+                self._unknown = error
+                raise
         return self._last
 
     async def _record(self, status: JobStatus) -> None:
         """Record a status where Kubernetes forgets the job; a failure is logged, and nothing waits for it for long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RECORD_SECONDS):
-                await _in_thread(lambda: self._records.ended(self._raw_handle, status))
-
-    def _deleted(self) -> JobGone:
-        return JobGone(
-            f"The TrainingJob of job {self._handle.job_id} was deleted from the namespace {self._handle.namespace} by "
-            "somebody, which stops a job that runs."
-        )
+                await _in_thread(lambda: self._record_status(self._raw_handle, status))
 
     def _told(self, reading: Reading, known: dict[str, Any]) -> Iterator[LogLine]:
         """Return the line of a secondary status that is new, under the time that the object names; log other news."""
@@ -202,51 +196,38 @@ class SageMakerAckFollower:
                 stream = f"{notice.key} {at.isoformat()}"
                 yield LogLine(at, notice.text, stream, self._handle.instances)
 
-    async def _read_logs(self, known: dict[str, Any], reading: Reading | None) -> JobLogs | None:
-        """Read the logs, where that is due."""
-        now = time.monotonic()
-        if not retry.is_testing() and now < self._logs_due:
-            return None
-        ended = reading is None or reading.status.status.ended
-        pause = jittered(self._end.interval(self._connection.poll_interval, ended=ended))
-        self._logs_due = now + pause
-        if reading is not None and not reading.accepted:
-            return None
-        logs = JobLogs(await self._client(), self._handle, known, limits=self._limits)
-        step = "" if reading is None else reading.secondary
-        find = ended or logs.streams < self._handle.instances or step != self._found_in
-        find = find or now - self._found_at >= FIND_EVERY
-        await logs.read(find=find)
-        if find and logs.trouble is None:
-            self._found_at, self._found_in = now, step
-        self._note(logs, pause)
-        return logs
+    async def _begin_logs(self, known: dict[str, Any]) -> float:
+        """Begin a read of the logs where one is due; returns the seconds until the next one is, at the most."""
+        seen = self.watch.seen
+        reading = None if seen is None else self._reading(seen)
+        if not self._has_logs(reading):
+            return LONGEST_READ
+        ended = self.watch.gone or reading is None or reading.status.status.ended
+        waits = reading is not None and reading.status.status is JobState.PENDING
+        interval = FIND_EVERY if waits else self._connection.poll_interval
+        pause = jittered(self._end.interval(interval, ended=ended))
+        await self._logs.begin(known, step="" if reading is None else reading.secondary, ended=ended, pause=pause)
+        return min(LONGEST_READ, self._logs.due_in)
 
-    def _note(self, logs: JobLogs, pause: float) -> None:
-        """Note how a read of the logs went, and when the next one is due."""
-        self._complaints.note(logs.trouble)
-        self._refused = isinstance(logs.trouble, ConnectionProblem)
-        self._failures = 0 if logs.trouble is None else self._failures + 1
-        if self._refused:
-            pause = REFUSED_PAUSE
-        elif logs.trouble is not None:
-            pause = max(pause, retry.backoff(self._failures))
-        elif logs.behind:
-            pause = 0.0
-        self._logs_due = time.monotonic() + pause
-
-    def _is_complete(self, state: JobState | None, logs: JobLogs | None) -> bool:
-        ended = state is not None and state.ended
-        if ended and self._refused:
+    def _has_last_lines(self, logs: JobLogs | None, reading: Reading | None) -> bool:
+        """Whether the logs of a job that is gone were read since, for the lines that it has left."""
+        if self._logs.refused or not self._has_logs(reading):
             return True
-        if logs is None:
-            return False
-        return self._end.reached(ended=ended, news=bool(logs.lines) or logs.behind, whole=logs.whole)
+        if self._last_read is None:
+            self._last_read = self._logs.make_due()
+        return logs is not None and not logs.behind and self._logs.begun >= self._last_read
 
-    async def _client(self) -> Any:
-        if self._cloudwatch is None:
-            self._cloudwatch = await self._stack.enter_async_context(self._clients.aws.async_client("logs"))
-        return self._cloudwatch
+    def _has_logs(self, reading: Reading | None) -> bool:
+        """Whether SageMaker has, or had, the job, as far as is known."""
+        return self.watch.gone if reading is None else reading.accepted
+
+    def _is_complete(self, state: JobState | None, logs: JobLogs | None, reading: Reading | None) -> bool:
+        ended = state is not None and state.ended
+        if ended and (self._logs.refused or not self._has_logs(reading)):
+            return True
+        if logs is None or (logs.behind and not logs.lines):
+            return False
+        return self._end.reached(ended=ended, news=bool(logs.lines), whole=logs.whole)
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:

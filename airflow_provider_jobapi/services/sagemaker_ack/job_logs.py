@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable
+from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.services.polling import DEFAULT_LIMITS, ReadLimits, RequestPace
 from airflow_provider_jobapi.services.sagemaker_ack import names
 from airflow_provider_jobapi.services.sagemaker_ack.errors import error_code, error_of_aws
@@ -37,8 +37,12 @@ _SUBJECT = "read the log"
 class JobLogs:
     """One read of the logs of a job.
 
-    :param cursor: Where the last read ended; None for the beginning.
+    All streams are read one after the other, which is a round. A round that reaches the limits of one read, or an error
+    that passes, goes on with the next read.
+
+    :param cursor: Where the last read ended; empty for the beginning.
     :ivar lines: The new lines.
+    :ivar in_round: Whether the read goes on with a round.
     :ivar behind: Whether the logs continue, so that the next read need not wait.
     :ivar whole: Whether every log was read up to its end.
     :ivar trouble: The last error, if there was one. Lines that could be read are available nevertheless.
@@ -46,25 +50,24 @@ class JobLogs:
 
     def __init__(
         self,
-        client: Any,
         handle: JobHandle,
-        cursor: Any,
+        cursor: Mapping[str, Any],
         *,
         limits: ReadLimits = DEFAULT_LIMITS,
         pace: RequestPace | None = None,
     ) -> None:
-        if not isinstance(cursor, dict | None):
-            raise BrokenContract(f"{str(cursor)[:80]} is not a cursor of a SageMaker log.")
-        known = cursor or {}
         self.lines: list[LogLine] = []
         self.behind = False
         self.whole = True
         self.trouble: Exception | None = None
-        self._client, self._handle, self._limits = client, handle, limits
+        self._client: Any = None
+        self._handle, self._limits = handle, limits
         self._pace = pace or pace_of(handle.region)
-        self._streams: dict[str, Any] = dict(known.get("streams", {}))
-        self._begin = str(known.get("begin", ""))
-        self._until, self._pages_left = float("inf"), limits.pages
+        self._streams: dict[str, Any] = dict(cursor.get("streams", {}))
+        self._begin = str(cursor.get("begin", ""))
+        self._unfinished = bool(cursor.get("unfinished", False))
+        self.in_round = self._begin in self._streams
+        self._until = float("inf")
 
     @property
     def streams(self) -> int:
@@ -73,22 +76,29 @@ class JobLogs:
 
     def cursor(self) -> dict[str, Any]:
         """Return where this read ended."""
-        return {"streams": self._streams, "begin": self._begin}
+        return {"streams": self._streams, "begin": self._begin, "unfinished": self._unfinished}
 
-    async def read(self, *, find: bool) -> None:
+    async def read(self, client: Any, *, find: bool) -> None:
         """Read. An error is kept in :attr:`trouble` and not raised: the job's state does not depend on its logs.
 
+        :param client: An aiobotocore client of CloudWatch Logs.
         :param find: Whether new streams are looked for before.
         """
-        self._until = time.monotonic() + self._limits.seconds
+        self._client, self._until = client, time.monotonic() + self._limits.seconds
         try:
             if find:
                 await self._find()
             await self._read_all()
         except Exception as error:  # noqa: BLE001 -- reported by the caller
-            self.trouble, self.whole = error_of_aws(error, _SUBJECT), False
+            self.fail(error)
         # Streams are read one after the other, and each is sorted but for its late lines.
         self.lines.sort(key=lambda line: line.time)
+
+    def fail(self, error: Exception) -> None:
+        """Note that the logs cannot be read."""
+        self.trouble, self.whole = error_of_aws(error, _SUBJECT), False
+        if not isinstance(self.trouble, ServiceUnavailable):
+            self._begin = ""
 
     async def _find(self) -> None:
         """Look for streams. Those of an instance that starts late, or again, come while the others are read."""
@@ -109,38 +119,36 @@ class JobLogs:
                 return
 
     async def _read_all(self) -> None:
-        order = [each.name for each in sorted(map(StreamName.of, self._streams), key=lambda each: each.order)]
-        first = order.index(self._begin) if self._begin in order else 0
-        self._begin = ""
-        for position, name in enumerate((*order[first:], *order[:first])):
+        order = sorted(map(StreamName.of, self._streams), key=lambda each: each.order)
+        first = next((position for position, each in enumerate(order) if each.name == self._begin), 0)
+        for position, stream in enumerate(order[first:]):
+            self._begin = stream.name
             if position and self._limit_reached():
-                self._leave_off(name)
+                self.behind, self.whole = True, False
                 return
-            if not await self._read(StreamName.of(name)):
-                self._leave_off(name)
-                return
-
-    def _leave_off(self, name: str) -> None:
-        self.behind, self.whole, self._begin = True, False, name
+            if not await self._read(stream):
+                self._unfinished = True  # the others come first
+        self.behind, self._unfinished, self._begin = self._unfinished, False, ""
+        self.whole = not self.behind
 
     async def _read(self, stream: StreamName) -> bool:
         """Read one stream; returns whether to its end."""
         reader = PositionReader(self._streams[stream.name])
         streams = max(1, self._handle.instances)
-        token: str | None = None
+        token, pages_left = "", self._limits.pages
         while reader.more:
-            if token and (self._pages_left <= 0 or self._limit_reached()):
+            if token and (pages_left <= 0 or self._limit_reached()):
                 return False
             answer = await self._page(stream.name, reader.start, token)
             self.lines += lines(reader.take(answer.get("events", ())), stream, streams)
             self._streams[stream.name] = reader.position()
-            self._pages_left -= token is not None
-            before, token = token, answer.get("nextForwardToken")
-            if not token or token == before:
+            pages_left -= bool(token)
+            before, token = token, str(answer.get("nextForwardToken") or "")
+            if token in {"", before}:
                 return True
         return True
 
-    async def _page(self, name: str, start: int | None, token: str | None) -> Mapping[str, Any]:
+    async def _page(self, name: str, start: int | None, token: str) -> Mapping[str, Any]:
         arguments: dict[str, Any] = {"logStreamName": name, "startFromHead": True, "limit": PAGE_EVENTS}
         arguments |= {} if start is None else {"startTime": start}
         return await self._send("get_log_events", **arguments | ({"nextToken": token} if token else {}))

@@ -24,17 +24,19 @@ from zlib import crc32
 from airflow_provider_jobapi.services.polling import lines_of
 from airflow_provider_jobapi.training.logs import LogLine
 
-KEPT_EVENTS = 50
-"""Events of each stream, the last ones, among which later ones are looked for; all of one time are kept or none."""
-
 PAGE_EVENTS, PAGE_BYTES = 10_000, 1024**2
 """What one answer of GetLogEvents has at most (API reference); an event counts 26 bytes more than its text."""
+
+KEPT_EVENTS, KEPT_BYTES = 50, PAGE_BYTES // 4
+"""The last events of each stream, among which later ones are looked for: at least so many, or of such a size. All of
+one time are kept, or none. They are read again each time, and so must fit well into one answer."""
 
 _EVENT_BYTES = 26
 _STREAM = re.compile(r".*/algo-(\d{1,6})-(\d{1,15})")
 
 Position = Sequence[Sequence[int]]
-"""Pairs of a time in milliseconds since 1970, and the number of events of that time that were read; oldest first."""
+"""Pairs of a time in milliseconds since 1970, and the number of events of that time that were read; oldest first.
+``[0, 0]`` is first where all events since the log's beginning are in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,26 +91,28 @@ class PositionReader:
 
     def __init__(self, position: Position) -> None:
         self._read = {int(at): int(count) for at, count in position}
-        self._met = Counter[int]()
+        self._met, self._sizes = Counter[int](), Counter[int]()
         self._last = max(self._read, default=0)
-        self.start = min(self._read, default=None)
+        self._has_all = not self._read or self._read.get(0) == 0
+        self.start = min(self._read, default=0) or None
         self.more = True
 
     def position(self) -> list[list[int]]:
         """Return the position after all answers."""
-        kept, events = list[list[int]](), 0
+        kept = list[list[int]]()
+        events = size = 0
         for at, count in sorted(self._read.items(), reverse=True):
-            if events >= KEPT_EVENTS:
-                break
+            if events >= KEPT_EVENTS or size >= KEPT_BYTES:
+                return kept
             kept.insert(0, [at, count])
-            events += count
-        return kept
+            events, size = events + count, size + self._sizes[at]
+        return kept if not self._has_all or 0 in self._read else [[0, 0], *kept]
 
     def take(self, events: Sequence[Mapping[str, Any]]) -> list[Found]:
         """Take the events of an answer, in its order; returns those that are new."""
+        before = self._sizes.total()
         new = [found for each in events if (found := self._take(each)) is not None]
-        size = sum(len(str(each.get("message", "")).encode()) + _EVENT_BYTES for each in events)
-        full = len(events) >= PAGE_EVENTS or size > PAGE_BYTES / 2
+        full = len(events) >= PAGE_EVENTS or self._sizes.total() - before > PAGE_BYTES / 2
         missing = any(self._met[at] < count for at, count in self._read.items())
         self.more = bool(new) or full or missing
         return new
@@ -116,6 +120,7 @@ class PositionReader:
     def _take(self, event: Mapping[str, Any]) -> Found | None:
         at = int(event.get("timestamp") or 0)
         self._met[at] += 1
+        self._sizes[at] += len(str(event.get("message", "")).encode(errors="replace")) + _EVENT_BYTES
         if self._met[at] <= self._read.get(at, 0):
             return None
         self._read[at] = self._met[at]

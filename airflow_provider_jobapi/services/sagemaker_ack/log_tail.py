@@ -30,6 +30,8 @@ def last_lines(aws: Aws, handle: JobHandle, count: int) -> tuple[str, ...]:
         )
         streams = [StreamName.of(str(each["logStreamName"])) for each in found.get("logStreams", ())]
         streams.sort(key=lambda each: each.order)
+        # An instance that was started again has the end of the log in its newest stream.
+        streams = list({each.instance or each.name: each for each in streams}.values())
         logs = [_tail(client, stream.name, count) for stream in streams[: min(MOST_STREAMS, count)]]
     except Exception as error:  # noqa: BLE001 -- whatever the client raises is translated
         if error_code(error) == "ResourceNotFoundException":

@@ -27,7 +27,9 @@ STOPPED_BY_US = "It was stopped by Airflow."
 
 
 def stopped(status: JobStatus) -> JobStatus:
-    """Return the status to record of a job that is being stopped."""
+    """Return the status to record of a job whose object is being deleted: that it is stopped, unless it has ended."""
+    if status.status.ended:
+        return status
     update = {"status": JobState.STOPPED, "reason": Reason.STOPPED, "message": STOPPED_BY_US}
     return status.model_copy(update=update | {"finish_time": datetime.now(UTC)})
 

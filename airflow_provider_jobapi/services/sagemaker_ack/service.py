@@ -133,7 +133,7 @@ class SageMakerAckService:
         try:
             reading = self._reading(found)
         except ObjectMissing:
-            return self._last_status(found)
+            return self.last_status(found)
         if reading.status.status.ended:
             self.records.ended(handle, reading.status)
         if reading.not_accepted:
@@ -160,7 +160,7 @@ class SageMakerAckService:
         jobs = TrainingJobs(self.clients.kubernetes, timeout=self._stop_retry.total / 2)
         try:
             reading = self._stop_retry.call(lambda: self._reading(found, jobs))
-            if reading.status.status.ended:
+            if not reading.may_go_on:
                 return
             self.records.ended(handle, stopped(reading.status))
             self._stop_retry.call(lambda: self._delete(jobs, found))
@@ -215,7 +215,7 @@ class SageMakerAckService:
         """Return a follower of this job for the triggerer."""
         from airflow_provider_jobapi.services.sagemaker_ack.follower import SageMakerAckFollower
 
-        return SageMakerAckFollower(self.connection, self.clients, handle, self.records)
+        return SageMakerAckFollower(self.connection, self.clients, handle, self.records.ended, self.last_status)
 
     def store(self, bucket: str = "") -> S3Store:
         """Return a bucket, by default the connection's.
@@ -250,10 +250,10 @@ class SageMakerAckService:
         if handle.namespace != self.namespace:  # the connection was edited
             with suppress(ObjectMissing):
                 return _submission(self._seen(handle.namespace, job_id), job_id)
-        self._last_status(handle)
+        self.last_status(handle)
         return Submission(tombstone.handle, timedelta(0)), tombstone.digest
 
-    def _last_status(self, handle: JobHandle) -> JobStatus:
+    def last_status(self, handle: JobHandle) -> JobStatus:
         """Return how a job ended whose object is gone.
 
         :raises JobGone: when neither the record nor SageMaker says it.

@@ -106,6 +106,11 @@ class Reading:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def may_go_on(self) -> bool:
+        """Whether the job goes on, now or later, unless the object is deleted."""
+        return self.not_accepted or not self.status.status.ended
+
+    @property
     def not_accepted(self) -> bool:
         """Whether the accept timeout has passed, and the object is to be deleted: ACK would try it again for ever."""
         return self.status.reason == NOT_ACCEPTED
@@ -246,7 +251,8 @@ def _stopped(view: _View) -> tuple[JobState, str | None, str]:
     limit = _LIMITS.get(view.step)
     why = sentence(view.text("failureReason"), _LONGEST_MESSAGE)
     if limit is None:
-        return JobState.STOPPED, Reason.STOPPED, why
+        by = "its TrainingJob was deleted." if view.deleting else "in AWS, which does not report by whom."
+        return JobState.STOPPED, Reason.STOPPED, why or by
     message = f"It was {STEPS[view.step]}. {why}".strip()
     if view.step == "MaxRuntimeExceeded" and view.annotations.get(names.ACCEPT_ANNOTATION) == "true":
         return JobState.SUCCESSFUL, limit, f"{message} accept_max_runtime accepts that."

@@ -10,8 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services import retry
@@ -28,12 +27,13 @@ SILENT_SECONDS = 10.0
 SHORTEST_WATCH = 1.0
 """Seconds between the beginnings of two watches, at the least: a proxy may end each one at once."""
 
+_SUBJECT = "watch the job's object"
 _MOST_BYTES = 4 * 1024**2
 """Bytes of one event; etcd stores objects of at most 1.5 MiB."""
 
 
 class ObjectWatch:
-    """The newest state of one object; an asynchronous context manager.
+    """The newest state of one object. It connects when it is used first.
 
     A request that fails ends the watch, and :meth:`wait` raises its error; the next call watches again.
 
@@ -69,34 +69,25 @@ class ObjectWatch:
         """Whether the object is watched now."""
         return self._task is not None and not self._task.done()
 
-    async def __aenter__(self) -> Self:
-        """Return the watch; it connects when it is waited for."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End the watch."""
+    async def close(self) -> None:
+        """End the watch, and close the client."""
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await self._task
         await self._stack.aclose()
 
-    async def wait(self, seconds: float) -> None:
-        """Wait until the object has changed, or some seconds have passed.
+    async def wait(self, seconds: float, other: asyncio.Task[None] | None = None) -> None:
+        """Wait until the object has changed, or some seconds have passed, or another task is done.
 
         :raises TrainingError: when the API server refuses the watch or does not answer.
         """
         if self._task is None and not self.gone:
             self._task = asyncio.create_task(self._run())
         news = asyncio.create_task(self._news.wait())
+        tasks = {task for task in (news, None if self.gone else self._task, other) if task is not None}
         try:
-            await asyncio.wait(
-                {news} if self._task is None else {news, self._task},
-                timeout=max(0.0, seconds),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait(tasks, timeout=max(0.0, seconds), return_when=asyncio.FIRST_COMPLETED)
         finally:
             news.cancel()
         self._news.clear()
@@ -122,7 +113,7 @@ class ObjectWatch:
 
     async def _run(self) -> None:
         """Follow the object until it is gone."""
-        while not self.gone:
+        while True:
             began = time.monotonic()
             try:
                 if not self._version:
@@ -130,11 +121,14 @@ class ObjectWatch:
                 async with aclosing(self._events()) as events:
                     async for event in events:
                         self._take(event)
+                        if self.gone:
+                            return
             except Expired:
                 self._version = ""
             except ObjectMissing:
                 self.gone = True
                 self._news.set()
+                return
             await retry.sleep_async(began + SHORTEST_WATCH - time.monotonic())
 
     def _take(self, event: Mapping[str, Any]) -> None:
@@ -142,7 +136,7 @@ class ObjectWatch:
         if not isinstance(found, Mapping):
             raise BrokenContract(f"The cluster sent an event of a watch without an object: {str(event)[:80]}")
         if kind == "ERROR":
-            raise error_of_kubernetes(_Refusal(found), "watch the job's object")
+            raise error_of_kubernetes(_Refusal(found.get("code"), json.dumps(found)), _SUBJECT)
         seen = Seen(found, self._skew)
         if kind == "BOOKMARK":
             self._version = seen.version
@@ -157,10 +151,9 @@ class ObjectWatch:
     async def _events(self) -> AsyncGenerator[Mapping[str, Any]]:
         """Yield the events of one watch, which the API server ends after some time.
 
-        The client's own :class:`Watch` refuses events that are longer than a line of aiohttp may be.
+        The client's own ``Watch`` ends at an event that is longer than a line of aiohttp may be.
         """
         seconds = max(1, round(self._seconds * random.uniform(0.75, 1.25)))  # noqa: S311 -- spreads load
-        subject = "watch the job's object"
         try:
             answer = await self._objects().list_namespaced_custom_object(
                 **place(self._namespace),
@@ -173,6 +166,8 @@ class ObjectWatch:
                 _request_timeout=seconds + self._silent,
             )
             try:
+                if answer.status >= 300:  # without _preload_content the client raises nothing
+                    raise _Refusal(answer.status, await answer.text(errors="replace"), answer.headers)
                 rest = b""
                 async for part in answer.content.iter_any():
                     *lines, rest = (rest + part).split(b"\n")
@@ -183,7 +178,7 @@ class ObjectWatch:
             finally:
                 answer.close()
         except Exception as error:  # noqa: BLE001 -- whatever the client raises is translated
-            raise error_of_kubernetes(error, subject) from None
+            raise error_of_kubernetes(error, _SUBJECT) from None
 
     async def _send(self, subject: str, verb: str) -> Seen:
         try:
@@ -208,13 +203,15 @@ class ObjectWatch:
 
 
 class _Refusal(Exception):
-    """A ``Status`` object that the API server sent as an event, with the attributes of an ``ApiException``."""
+    """What the API server sent in place of a watch or of an event, with the attributes of an ``ApiException``.
 
-    def __init__(self, said: Mapping[str, Any]) -> None:
-        super().__init__(said.get("message"))
-        self.status = said.get("code")
-        self.body = json.dumps(said)
-        self.reason, self.headers = said.get("reason"), None
+    :ivar body: A ``Status`` object, as JSON.
+    """
+
+    def __init__(self, status: object, body: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(body)
+        self.status, self.body, self.headers = status, body, headers
+        self.reason: str | None = None
 
 
 def _event(line: bytes) -> Mapping[str, Any]:

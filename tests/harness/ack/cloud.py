@@ -13,6 +13,8 @@ from tests.harness.s3 import KEY, SECRET
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 REGION = "eu-central-1"
+IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/tensorflow-training:2.19.0-cpu-py312"
+ROLE = "arn:aws:iam::123456789012:role/training"
 
 
 class Cloud:
@@ -105,6 +107,15 @@ class Cloud:
         logs = self.client("logs", region)
         answer = logs.get_log_events(logGroupName=LOG_GROUP, logStreamName=stream, startFromHead=True)
         return [each["message"] for each in answer["events"]]
+
+
+def connection(cloud: Cloud, **extra: Any) -> dict[str, Any]:
+    """The Airflow connection of type ``sagemaker_ack``, as the JSON of an ``AIRFLOW_CONN_…`` has it.
+
+    :param extra: More of its fields, and others in place of these.
+    """
+    own = {"region": REGION, "bucket": cloud.bucket, "role_arn": ROLE, "training_image": IMAGE, **extra}
+    return {"conn_type": "sagemaker_ack", "extra": own}
 
 
 @contextmanager

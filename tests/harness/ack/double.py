@@ -42,7 +42,7 @@ class Ack:
         region: str = REGION,
         speed: float = 100.0,
     ) -> None:
-        self.kubernetes, self.cloud = kubernetes, cloud
+        self.kubernetes, self.cloud, self.namespaces = kubernetes, cloud, namespaces
         self.sagemaker = SageMaker(cloud, driver)
         definition = yaml.safe_load(CRD.read_text())["spec"]
         self._root = f"/apis/{definition['group']}/{definition['versions'][0]['name']}"

@@ -8,6 +8,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tests.harness.ack.cloud import Cloud
@@ -22,6 +23,7 @@ class Job:
 
     :ivar spec: As the controller sent it.
     :ivar cloud: Where its logs and its model go.
+    :ivar home: The folder in which its script runs, or ran last; None before.
     """
 
     def __init__(self, name: str, region: str, arn: str, spec: dict[str, Any], cloud: Cloud) -> None:
@@ -36,6 +38,7 @@ class Job:
         self._changed = threading.Condition()
         self._stopping = self._abandoned = False
         self._epoch = 0
+        self.home: Path | None = None
 
     @property
     def status(self) -> str:

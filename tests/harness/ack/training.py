@@ -58,6 +58,7 @@ class Training:
     def _run_once(self, home: Path) -> bool:
         """Run until the job has ended, or was interrupted; answers whether it is to run again."""
         job = self._job
+        job.home = home
         job.move("Downloading")
         self._download(home)
         instances = [_Instance(job, home, number) for number in range(1, job.instances + 1)]

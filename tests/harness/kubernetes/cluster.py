@@ -128,34 +128,41 @@ class Kubernetes:
             if document["kind"] == "CustomResourceDefinition":
                 self._wait_until_served(document)
 
-    def grant(self, kustomization: Path, namespace: str) -> str:
+    def grant(self, kustomization: Path, namespace: str, account: str = "") -> str:
         """A token with the rights that a folder of the documentation tells users to give.
 
         :param kustomization: The folder with its ``kustomization.yaml``.
+        :param account: A service account of this name, in place of the folder's own.
         """
-        return rights.grant(self.admin, kustomization, namespace)
+        return rights.grant(self.admin, kustomization, namespace, account)
+
+    def revoke(self, namespace: str, account: str) -> None:
+        """Delete a service account, by which its tokens are refused from some seconds later on."""
+        rights.revoke(self.admin, namespace, account)
 
     def client(self, token: str) -> Client:
         """The API as the owner of a token sees it."""
         return Client(self.url, self.authority, token)
 
-    def kubeconfig(self, token: str, namespace: str = "default") -> dict[str, Any]:
-        """A kubeconfig; all that it needs is in it."""
+    def kubeconfig(self, token: str, namespace: str = "default", url: str = "") -> dict[str, Any]:
+        """A kubeconfig; all that it needs is in it.
+
+        :param url: The address of a proxy that speaks no TLS, in place of the API's own.
+        """
         authority = b64encode(self.authority.read_bytes()).decode()
+        cluster = {"server": url} if url else {"server": self.url, "certificate-authority-data": authority}
         return {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "test",
-            "clusters": [
-                {"name": "test", "cluster": {"server": self.url, "certificate-authority-data": authority}},
-            ],
+            "clusters": [{"name": "test", "cluster": cluster}],
             "users": [{"name": "test", "user": {"token": token}}],
             "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test", "namespace": namespace}}],
         }
 
-    def connection(self, token: str, namespace: str = "default") -> dict[str, Any]:
+    def connection(self, token: str, namespace: str = "default", url: str = "") -> dict[str, Any]:
         """The Airflow connection of type ``kubernetes``, as the JSON of an ``AIRFLOW_CONN_…`` has it."""
-        extra = {"kube_config": json.dumps(self.kubeconfig(token, namespace)), "namespace": namespace}
+        extra = {"kube_config": json.dumps(self.kubeconfig(token, namespace, url)), "namespace": namespace}
         return {"conn_type": "kubernetes", "extra": extra}
 
     def _write_keys(self) -> None:

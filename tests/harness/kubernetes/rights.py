@@ -26,13 +26,15 @@ def resources(kustomization: Path, namespace: str) -> list[dict[str, Any]]:
     return found
 
 
-def grant(admin: Client, kustomization: Path, namespace: str) -> str:
+def grant(admin: Client, kustomization: Path, namespace: str, account: str = "") -> str:
     """Create the objects, and answer a token of their service account.
 
     :param kustomization: The folder.
+    :param account: Another name of the service account, beside others with the same rights.
     """
-    account = ""
     found = resources(kustomization, namespace)
+    if account:
+        _rename_account(found, account)
     for document in found:
         admin.apply(document, namespace)
         if document["kind"] == "ServiceAccount":
@@ -45,6 +47,21 @@ def grant(admin: Client, kustomization: Path, namespace: str) -> str:
         for rule in document.get("rules", []):
             wait_for(f"{account} may {rule}", lambda rule=rule: may(client, rule, namespace), 10, 0.05)
     return token
+
+
+def revoke(admin: Client, namespace: str, account: str) -> None:
+    """Delete a service account, by which its tokens are refused from some seconds later on."""
+    admin.delete(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}")
+
+
+def _rename_account(documents: list[dict[str, Any]], account: str) -> None:
+    for document in documents:
+        if document["kind"] == "ServiceAccount":
+            document["metadata"]["name"] = account
+        for subject in document.get("subjects", []):
+            if subject["kind"] == "ServiceAccount":
+                subject["name"] = account
+                document["metadata"]["name"] = f"{account}-binding"
 
 
 def may(client: Client, rule: dict[str, Any], namespace: str) -> bool:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,7 +15,7 @@ from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.services.base import Handle
 from airflow_provider_jobapi.services.sagemaker_ack.follower import SageMakerAckFollower
 from airflow_provider_jobapi.services.sagemaker_ack.service import SageMakerAckService
-from airflow_provider_jobapi.training.logs import LogChunk, LogLine
+from airflow_provider_jobapi.training.logs import LogChunk, LogLine, Thinning, Timeline
 from airflow_provider_jobapi.training.status import JobState
 
 TIMEOUT = 60.0
@@ -81,7 +83,36 @@ class Following:
         return [line.text for line in self.lines if line.text.startswith(STEP)]
 
 
+Begun = Callable[..., tuple[Following, Any]]
+"""Submits a job that the test moves; returns a follower of it, and the job in SageMaker."""
+
+
 def following(service: SageMakerAckService, handle: Handle, *, quiet: float = 0.3, **more: Any) -> Following:
     """A follower of a job."""
-    follower = SageMakerAckFollower(service.connection, service.clients, handle, service.records, quiet=quiet, **more)
+    follower = SageMakerAckFollower(
+        service.connection, service.clients, handle, service.records.ended, service.last_status, quiet=quiet, **more
+    )
     return Following(service, handle, follower)
+
+
+def shown(lines: list[LogLine]) -> list[tuple[datetime, str]]:
+    """Times and texts as the trigger shows them, sorted like Airflow's reader."""
+    timeline, thinning = Timeline(timedelta(), datetime(2026, 1, 1, tzinfo=UTC)), Thinning()
+    return sorted((timeline.place(line.time, line.stream, line.streams), line.text) for line in thinning.feed(lines))
+
+
+def replayed(followed: Following) -> list[tuple[datetime, str]]:
+    """What a trigger shows that begins now."""
+    again = following(followed.service, followed.handle)
+
+    async def watch() -> None:
+        async with again:
+            await again.until_complete()
+
+    asyncio.run(watch())
+    return shown(again.lines)
+
+
+def merged(*parts: list[tuple[datetime, str]]) -> list[tuple[datetime, str]]:
+    """What Airflow's reader makes of the logs of several triggerers: equal neighbours are one."""
+    return [key for key, _ in groupby(sorted(each for part in parts for each in part))]

@@ -12,30 +12,29 @@ from airflow.sdk import Connection
 from airflow_provider_jobapi.hooks.sagemaker_ack import SageMakerAckHook
 from airflow_provider_jobapi.services.sagemaker_ack.service import SageMakerAckService
 from airflow_provider_jobapi.training.job import TrainingJob
-from tests.harness.ack.cloud import REGION, Cloud
+from tests.harness.ack.cloud import Cloud, connection
 from tests.harness.kubernetes.cluster import Kubernetes
-
-IMAGE = f"763104351884.dkr.ecr.{REGION}.amazonaws.com/tensorflow-training:2.19.0-cpu-py312"
-ROLE = "arn:aws:iam::123456789012:role/training"
 
 Make = Callable[..., SageMakerAckService]
 
 
-def connection(conn_id: str, given: dict[str, Any]) -> Connection:
+def made_of(conn_id: str, given: dict[str, Any]) -> Connection:
     return Connection(conn_id=conn_id, **{**given, "extra": json.dumps(given["extra"])})
 
 
 def maker(kubernetes: Kubernetes, cloud: Cloud, namespace: str, token: str) -> Make:
-    """Return what makes the service of a connection with some more fields."""
+    """Return what makes the service of a connection with some more fields.
 
-    def made(aws: bool = True, **extra: Any) -> SageMakerAckService:
-        own = {"region": REGION, "bucket": cloud.bucket, "role_arn": ROLE, "training_image": IMAGE, **extra}
-        others = {"kubernetes": connection("k8s", kubernetes.connection(token, namespace))}
+    Its ``aws`` is whether there are credentials of AWS, or the address of a way to it.
+    """
+
+    def made(aws: bool | str = True, **extra: Any) -> SageMakerAckService:
+        others = {"kubernetes": made_of("k8s", kubernetes.connection(token, namespace))}
         if aws:
-            others["aws"] = connection("aws", cloud.connection)
-        return SageMakerAckHook.build(
-            Connection(conn_id="s", conn_type="sagemaker_ack", extra=json.dumps(own)), 20, others
-        )
+            given = cloud.connection
+            way = {"endpoint_url": aws} if isinstance(aws, str) else {}
+            others["aws"] = made_of("aws", given | {"extra": given["extra"] | way})
+        return SageMakerAckHook.build(made_of("s", connection(cloud, **extra)), 20, others)
 
     return made
 

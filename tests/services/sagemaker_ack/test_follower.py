@@ -5,44 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from airflow_provider_jobapi.exceptions import JobGone
-from airflow_provider_jobapi.services.sagemaker_ack import names
+from airflow_provider_jobapi.services.sagemaker_ack import job_logs, names
 from airflow_provider_jobapi.services.sagemaker_ack.watch import ObjectWatch
-from airflow_provider_jobapi.training.logs import LogLine, Thinning, Timeline
 from airflow_provider_jobapi.training.status import JobState
-from tests.harness.ack import drivers
+from tests.harness.ack.cloud import Cloud
 from tests.harness.ack.double import Ack
-from tests.harness.ack.job import Job
 from tests.harness.kubernetes.cluster import Kubernetes
-from tests.services.sagemaker_ack.follow import Following, following
-from tests.services.sagemaker_ack.service import Make, job
+from tests.harness.proxy import BlackHole
+from tests.harness.proxy_faults import ScriptedProxy
+from tests.services.sagemaker_ack.follow import Begun, following, merged, replayed, shown
 
 STEPS = ["Starting", "Training", "Completed"]
-
-
-@pytest.fixture
-def begun(ack: Ack, make: Make) -> Callable[..., tuple[Following, Job]]:
-    """Submits a job that the test moves, and makes a follower of it."""
-    ack.sagemaker.driver = drivers.by_hand
-
-    def begin(aws: bool = True, **more: Any) -> tuple[Following, Job]:
-        job_id = str(uuid.uuid4())
-        handle = make().submit(job(**more), job_id).handle
-        return following(make(aws=aws, poll_interval=0.1), handle), ack.job(job_id)
-
-    return begin
-
-
-Begun = Callable[..., tuple[Following, Job]]
 
 
 def test_lines_and_transitions_until_the_end(begun: Begun) -> None:
@@ -63,29 +42,6 @@ def test_lines_and_transitions_until_the_end(begun: Begun) -> None:
     assert followed.log() == ["one", "two", "three"]
     assert [line.split()[1].strip(".,") for line in followed.steps()] == STEPS
     assert followed.chunks[-1].state is JobState.SUCCESSFUL
-
-
-def shown(lines: list[LogLine]) -> list[tuple[datetime, str]]:
-    """Times and texts as the trigger shows them, sorted like Airflow's reader."""
-    timeline, thinning = Timeline(timedelta(), datetime(2026, 1, 1, tzinfo=UTC)), Thinning()
-    return sorted((timeline.place(line.time, line.stream, line.streams), line.text) for line in thinning.feed(lines))
-
-
-def replayed(followed: Following) -> list[tuple[datetime, str]]:
-    """What a trigger shows that begins now."""
-    again = following(followed.service, followed.handle)
-
-    async def watch() -> None:
-        async with again:
-            await again.until_complete()
-
-    asyncio.run(watch())
-    return shown(again.lines)
-
-
-def merged(*parts: list[tuple[datetime, str]]) -> list[tuple[datetime, str]]:
-    """What Airflow's reader makes of the logs of several triggerers: equal neighbours are one."""
-    return [key for key, _ in groupby(sorted(each for part in parts for each in part))]
 
 
 def test_instances_that_are_interrupted_go_on_in_new_streams(begun: Begun) -> None:
@@ -264,3 +220,40 @@ def test_a_cluster_that_forgets_restarts_and_freezes(ack: Ack, begun: Begun, kub
         kubernetes.thaw()
     assert followed.log() == ["after the restart"]
     assert len(followed.steps()) == len(set(followed.steps())) == 4
+
+
+def test_reads_that_are_cancelled_lose_and_double_nothing(begun: Begun) -> None:
+    followed, running = begun(nodes=2)
+    wanted = [f"[algo-{1 + number % 2}] line {number}" for number in range(40)]
+
+    async def watch() -> None:
+        async with followed:
+            running.move("Training")
+            for number in range(40):
+                running.log(f"line {number}", instance=1 + number % 2)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.02 * (number % 7)):
+                        await followed.read()
+            running.complete()
+            await followed.until_complete()
+
+    asyncio.run(watch())
+    assert sorted(followed.log()) == sorted(wanted)
+    assert len(followed.steps()) == len(set(followed.steps()))
+
+
+def test_logs_that_do_not_answer_delay_no_state(begun: Begun, cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_logs, "ANSWER_SECONDS", 600.0)
+    with ScriptedProxy(int(cloud.url.rpartition(":")[2])) as network, network.always(BlackHole()):
+        followed, running = begun(aws=network.url)
+
+        async def watch() -> None:
+            async with followed:
+                running.move("Training")
+                await followed.until_state(JobState.RUNNING)
+                await followed.until(lambda: network.count("POST /") > 0)
+                running.move("Uploading")
+                await followed.until(lambda: "Uploading" in followed.steps()[-1])
+
+        asyncio.run(watch())
+    assert followed.log() == []

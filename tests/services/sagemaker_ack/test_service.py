@@ -21,10 +21,10 @@ from airflow_provider_jobapi.services.sagemaker_ack import checks, names
 from airflow_provider_jobapi.services.sagemaker_ack.service import SageMakerAckService
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.ack import drivers
-from tests.harness.ack.cloud import Cloud
+from tests.harness.ack.cloud import ROLE, Cloud
 from tests.harness.ack.double import Ack
 from tests.harness.server import poll
-from tests.services.sagemaker_ack.service import ROLE, Make, job
+from tests.services.sagemaker_ack.service import Make, job
 
 TIMEOUT = 60.0
 
