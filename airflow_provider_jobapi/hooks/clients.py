@@ -51,7 +51,11 @@ class KubernetesOfHook:
             configuration = import_module("kubernetes.client").Configuration()
         hook = hooks.KubernetesHook(kubernetes_conn_id=None, client_configuration=configuration)
         hook.conn_extras = self._extras
-        return _made(hook.get_conn, "Kubernetes")
+        api = _made(hook.get_conn, "Kubernetes")
+        if configuration is None or api.configuration is configuration:
+            return api
+        # Before 10.17 the hook reads the kubeconfig into our configuration, and makes its client of the default one.
+        return type(api)(configuration=configuration)
 
     @asynccontextmanager
     async def async_api(self) -> AsyncIterator[Any]:

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from airflow_provider_jobapi.services.base import FetchedModel, Model, ModelFile
+from airflow_provider_jobapi.services.files.destination_errors import translated_errors
 from airflow_provider_jobapi.services.files.destinations import destination_of
 from airflow_provider_jobapi.services.files.models import check_kind, fetch, no_model, read_listing
 from airflow_provider_jobapi.services.files.stores import S3Store, StoredObject
@@ -30,6 +31,8 @@ LARGEST_LISTED = 256 * 10**6
 """Bytes of an archive up to which its files are listed without a fetch, for which all of it is read."""
 
 StoreOf = Callable[[str], S3Store]
+
+_PACKED = ".tar.gz"
 
 _LOST = "On SageMaker, files outside of MODEL_DIR (/opt/ml/model) are lost with the job's machine."
 
@@ -56,7 +59,7 @@ def listed(store_of: StoreOf, handle: JobHandle, url: str, retry: Retry, log: lo
     """
     store, archive, folder = _find(store_of, url, retry, log)
     if archive is None:
-        chosen = _of_folder(folder, url)
+        chosen = _of_folder(folder)
     elif handle.packed or archive.size > LARGEST_LISTED:
         log.info(f"The model of job {handle.job_id} is an archive of {size_text(archive.size)}; its kind is not read.")
         chosen = _packed(archive)
@@ -93,24 +96,29 @@ def fetched(
         return fetch(handle.job_id, chosen.keys(), place, lambda: source, retry, log, meters, chosen.kind)
 
     if archive is None:
-        return publish(_of_folder(folder, url), store)
+        return publish(_of_folder(folder), store)
     if handle.packed:
         return publish(_packed(archive), store)
     with TemporaryDirectory(prefix="jobapi-model-") as scratch:
         log.info(f"Fetching and unpacking {url}, {size_text(archive.size)}.")
-        files = retry.call(lambda: _unpacked(store, archive, Path(scratch), url), log)
+        with translated_errors(scratch):
+            files = retry.call(lambda: _unpacked(store, archive, Path(scratch), url), log)
         return publish(_choose(files, kind), Folder(Path(scratch)))
 
 
 def _find(
     store_of: StoreOf, url: str, retry: Retry, log: logging.Logger
-) -> tuple[S3Store, StoredObject | None, list[StoredObject]]:
-    """Return the bucket, and either the archive or the files of a folder."""
+) -> tuple[S3Store, StoredObject | None, dict[str, StoredObject]]:
+    """Return the bucket, and either the archive or the files of a folder by their paths in it.
+
+    An object that is gone does not say which of the two its job left; a folder has the archive's name without its end.
+    """
     bucket, key = bucket_and_key(url)
     store = store_of(bucket)
     archive = None if key.endswith("/") else retry.call(lambda: store.head(key), log)
-    below = [] if archive else retry.call(lambda: list(store.list_objects(f"{key.rstrip('/')}/")), log)
-    return store, archive, below
+    begin = f"{key.rstrip('/').removesuffix(_PACKED)}/"
+    below = [] if archive else retry.call(lambda: list(store.list_objects(begin)), log)
+    return store, archive, {each.key.removeprefix(begin): each for each in below}
 
 
 def _unpacked(store: S3Store, archive: StoredObject, target: Path | None, url: str) -> dict[str, Unpacked]:
@@ -127,12 +135,10 @@ def _packed(archive: StoredObject) -> _Chosen:
     )
 
 
-def _of_folder(folder: list[StoredObject], url: str) -> _Chosen | None:
-    begin = bucket_and_key(url)[1].rstrip("/") + "/"
-    entries = {each.key.removeprefix(begin): {"key": each.key, "size": each.size, "sha256": None} for each in folder}
-    times = {each.key.removeprefix(begin): each.modified for each in folder}
-    found = [FoundFile(each.key.removeprefix(begin), each.size) for each in folder]
-    return _chosen(entries, times, found, None)
+def _of_folder(folder: Mapping[str, StoredObject]) -> _Chosen | None:
+    entries = {path: {"key": each.key, "size": each.size, "sha256": None} for path, each in folder.items()}
+    times = {path: each.modified for path, each in folder.items()}
+    return _chosen(entries, times, [FoundFile(path, each.size) for path, each in folder.items()], None)
 
 
 def _choose(files: Mapping[str, Unpacked], kind: str | None) -> _Chosen | None:

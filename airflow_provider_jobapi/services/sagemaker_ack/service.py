@@ -28,7 +28,7 @@ from airflow_provider_jobapi.services.sagemaker_ack.errors import ObjectExists, 
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.objects import Seen, TrainingJobs
 from airflow_provider_jobapi.services.sagemaker_ack.records import Records, stopped
-from airflow_provider_jobapi.services.sagemaker_ack.spec import Identity, instances
+from airflow_provider_jobapi.services.sagemaker_ack.spec import Identity, instances, sendable_metrics
 from airflow_provider_jobapi.services.sagemaker_ack.status import Reading, read_job
 from airflow_provider_jobapi.services.sagemaker_ack.storage import store_of
 from airflow_provider_jobapi.services.sagemaker_ack.submission import Prepared, prepared
@@ -104,6 +104,8 @@ class SageMakerAckService:
                 self._log.warning(
                     f"completion_time {job.completion_time!r} is not a duration, so the job may run for a day."
                 )
+            if (left_out := len(job.metric_definitions) - len(sendable_metrics(job))) > 0:
+                self._log.info(f"{left_out} metric definitions are read here only: SageMaker cannot read such ones.")
             self._check(made)
             self._upload(job_id, made)
             self._resume(job, made)

@@ -72,7 +72,7 @@ def prepared(
     options = Options.of(job.service_options)
     sources = measure_all(job.files())
     digest = spec.job_digest(job, sources)
-    folder = f"{connection.prefix}/{job.name}-{job_id}/{digest[:12]}"
+    folder = f"{connection.prefix}/{names.training_job_name(job.name, job_id)}/{digest[:12]}"
     with TemporaryDirectory(prefix="jobapi-") as scratch:
         uploads = _uploads(job, sources, Path(scratch))
         places = _places(job, job_id, connection, folder, sources)

@@ -101,6 +101,8 @@ def test_a_folder_of_files(cloud: Cloud, stores: Any, url: str, tmp_path: Path) 
     for path, content in SAVED.items():
         cloud.put(f"{folder}{path}", content)
     assert fetch(stores, folder, tmp_path) == {"saved_model.pb": b"pb", "variables/v": b"v"}
+    # An object that is gone does not say that its job left no archive.
+    assert fetch(stores, url, tmp_path) == {"saved_model.pb": b"pb", "variables/v": b"v"}
 
 
 def test_no_model(cloud: Cloud, stores: Any, url: str, tmp_path: Path) -> None:

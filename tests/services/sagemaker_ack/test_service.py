@@ -21,7 +21,7 @@ from airflow_provider_jobapi.services.sagemaker_ack import checks, names
 from airflow_provider_jobapi.services.sagemaker_ack.service import SageMakerAckService
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.ack import drivers
-from tests.harness.ack.cloud import ROLE, Cloud
+from tests.harness.ack.cloud import REGION, ROLE, Cloud
 from tests.harness.ack.double import Ack
 from tests.harness.server import poll
 from tests.services.sagemaker_ack.service import Make, job
@@ -240,3 +240,11 @@ def test_the_test_button(ack: Ack, make: Make, cloud: Cloud, namespace: str) -> 
     assert "does not allow to create the job's object" in elsewhere["CRD"].message
     assert "does not allow to list the objects of jobs" in elsewhere["Rights"].message
     assert not elsewhere["Bucket"].ok
+
+
+def test_the_test_button_sees_a_bucket_of_another_region(ack: Ack, make: Make, cloud: Cloud) -> None:
+    name = f"elsewhere-{uuid.uuid4().hex[:8]}"
+    cloud.make_bucket(name, "us-west-2")
+    (found,) = [each for each in checks.check(make(bucket=name)) if each.subject == "Bucket"]
+    assert not found.ok
+    assert f"is in region us-west-2, and jobs run in {REGION}" in found.message
