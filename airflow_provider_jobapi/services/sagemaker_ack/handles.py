@@ -19,6 +19,7 @@ class JobHandle:
     :ivar region: The AWS region.
     :ivar output: Its ``s3OutputPath``, such as ``s3://bucket/jobs/…/output``.
     :ivar instances: How many instances it has, and so streams of log.
+    :ivar checkpoints: The URL of the folder of its checkpoints; empty where it keeps none.
     :ivar packed: Whether its model is fetched as the archive that SageMaker makes.
     """
 
@@ -28,6 +29,7 @@ class JobHandle:
     region: str
     output: str
     instances: int = 1
+    checkpoints: str = ""
     packed: bool = False
 
     def to_json(self) -> dict[str, Any]:
@@ -45,4 +47,9 @@ class JobHandle:
         if not all(isinstance(text, str) and text for text in texts.values()) or not isinstance(instances, int):
             raise BrokenContract("The job was not submitted to SageMaker: its handle has other fields.")
         known = {name: str(text) for name, text in texts.items()}
-        return cls(**known, instances=max(1, instances), packed=handle.get("packed") is True)
+        return cls(
+            **known,
+            instances=max(1, instances),
+            checkpoints=str(handle.get("checkpoints") or ""),
+            packed=handle.get("packed") is True,
+        )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -30,7 +31,7 @@ from airflow_provider_jobapi.services.sagemaker_ack.objects import Seen, Trainin
 from airflow_provider_jobapi.services.sagemaker_ack.records import Records, stopped
 from airflow_provider_jobapi.services.sagemaker_ack.spec import Identity, instances, sendable_metrics
 from airflow_provider_jobapi.services.sagemaker_ack.status import Reading, read_job
-from airflow_provider_jobapi.services.sagemaker_ack.storage import store_of
+from airflow_provider_jobapi.services.sagemaker_ack.storage import bucket_and_key, store_of
 from airflow_provider_jobapi.services.sagemaker_ack.submission import Prepared, prepared
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobStatus
@@ -44,6 +45,10 @@ _log = logging.getLogger(__name__)
 
 STOP_RETRY = Retry(total=10.0, attempts=4, longest_wait=2.0)
 """For a stop, which a worker may send while it is being killed."""
+
+
+RECORD_SECONDS = 5.0
+"""Seconds that a stop waits until the last status is recorded; a stop must not wait for S3 for long."""
 
 
 class SageMakerAckService:
@@ -106,10 +111,13 @@ class SageMakerAckService:
                 )
             if (left_out := len(job.metric_definitions) - len(sendable_metrics(job))) > 0:
                 self._log.info(f"{left_out} metric definitions are read here only: SageMaker cannot read such ones.")
-            self._check(made)
+            checked = self._check(made)
             self._upload(job_id, made)
-            self._resume(job, made)
+            self._resume(job, handle.checkpoints)
             seen = self._create(made, handle)
+            if not checked and (lost := schema.dropped(made.object["spec"], seen.object.get("spec", {}))):
+                self._delete(self._jobs, handle)
+                schema.check_known(lost)
         self.records.created(handle.to_json(), made.digest)
         return Submission(handle.to_json(), seen.skew, made.inputs)
 
@@ -153,10 +161,9 @@ class SageMakerAckService:
             return ()
 
     def stop(self, handle: Handle) -> None:
-        """Delete the job's object, by which ACK stops it; no error if it has ended or is gone. Safe for signal
-        handlers.
+        """Delete the job's object, by which ACK stops the job; no error if it has ended or is gone.
 
-        Its status is recorded before, since SageMaker's last word goes with the object.
+        Its status is recorded before, since SageMaker's last word goes with the object. Safe for signal handlers.
         """
         found = JobHandle.of(handle)
         jobs = TrainingJobs(self.clients.kubernetes, timeout=self._stop_retry.total / 2)
@@ -164,7 +171,7 @@ class SageMakerAckService:
             reading = self._stop_retry.call(lambda: self._reading(found, jobs))
             if not reading.may_go_on:
                 return
-            self.records.ended(handle, stopped(reading.status))
+            _within(RECORD_SECONDS, lambda: self.records.ended(handle, stopped(reading.status)))
             self._stop_retry.call(lambda: self._delete(jobs, found))
         except ObjectMissing:
             pass
@@ -272,17 +279,18 @@ class SageMakerAckService:
             )
         return JobStatus.model_validate(tombstone.status)
 
-    def _check(self, made: Prepared) -> None:
-        """Let the cluster check the object, and see what it would drop."""
+    def _check(self, made: Prepared) -> bool:
+        """Let the cluster check the object, and see what it would drop; whether the cluster can do that."""
         try:
             seen = self._retry.call(lambda: self._jobs.create(self.namespace, made.object, dry_run=True), self._log)
         except InvalidJob as error:
             if "dry run" not in str(error).lower():
                 raise
-            return  # a webhook of this cluster has none; what was dropped is seen when the object is created
+            return False  # a webhook of this cluster knows no dry run
         except ObjectExists:
-            return
+            return True
         schema.check_known(schema.dropped(made.object["spec"], seen.object.get("spec", {})))
+        return True
 
     def _upload(self, job_id: str, made: Prepared) -> None:
         from airflow_provider_jobapi.services.files.transfers import upload
@@ -291,20 +299,22 @@ class SageMakerAckService:
             title = f"Uploading the files of job {job_id}"
             upload(self.store(), made.folder, made.uploads, self._retry, self._log, title, self._meters)
 
-    def _resume(self, job: TrainingJob, made: Prepared) -> None:
+    def _resume(self, job: TrainingJob, target: str) -> None:
+        """Copy the checkpoints of the job that ``resume_from`` names.
+
+        :param target: The URL of the folder of this job's checkpoints; empty where it keeps none.
+        """
         if not job.resume_from:
             return
         try:
-            other = self.find(job.resume_from).handle
-            spec = self._seen(str(other["namespace"]), job.resume_from).object.get("spec", {})
+            source = JobHandle.of(self.find(job.resume_from).handle).checkpoints
         except (JobNotFound, JobGone) as error:
             raise InvalidJob(f"resume_from names a job that is not there: {error}", field="resume_from") from None
-        folder = spec.get("checkpointConfig", {}).get("s3URI")
-        if not isinstance(folder, str) or not folder:
-            raise InvalidJob(
-                f"resume_from names job {job.resume_from}, which kept no checkpoints.", field="resume_from"
-            )
-        count = self._retry.call(lambda: copy_from(self.store(), folder, made.checkpoints, job.resume_from), self._log)
+        if not source or not target:
+            which = "this job keeps" if source else f"job {job.resume_from}, which it names, kept"
+            raise InvalidJob(f"resume_from cannot be used: {which} no checkpoints.", field="resume_from")
+        store = self.store(bucket_and_key(target)[0])
+        count = self._retry.call(lambda: copy_from(store, source, target, job.resume_from), self._log)
         if count:
             self._log.info(f"The job continues {count} files of checkpoints of job {job.resume_from}.")
 
@@ -342,6 +352,13 @@ class SageMakerAckService:
         return reading.artifacts or names.model_url(found.output, found.name)
 
 
+def _within(seconds: float, work: Callable[[], object]) -> None:
+    """Do some work, and go on after some seconds although it is not done."""
+    thread = threading.Thread(target=work, daemon=True, name="sagemaker record")
+    thread.start()
+    thread.join(seconds)
+
+
 def _get(jobs: TrainingJobs, handle: JobHandle) -> Seen:
     return jobs.get(handle.namespace, names.object_name(handle.job_id))
 
@@ -361,6 +378,7 @@ def _submission(seen: Seen, job_id: str) -> tuple[Submission, str]:
         region=str(annotations.get(names.REGION_ANNOTATION, "")),
         output=str(spec.get("outputDataConfig", {}).get("s3OutputPath", "")),
         instances=instances(spec),
+        checkpoints=str(spec.get("checkpointConfig", {}).get("s3URI") or ""),
         packed=annotations.get(names.PACKED_ANNOTATION) == "true",
     )
     return Submission(handle.to_json(), seen.skew), str(annotations.get(names.DIGEST_ANNOTATION, ""))

@@ -30,14 +30,12 @@ class Prepared:
     :ivar object: The ``TrainingJob`` object.
     :ivar folder: The key of the job's folder in the connection's bucket, which depends on its content.
     :ivar uploads: The files for it, by their path in it.
-    :ivar checkpoints: The URL of the folder of its checkpoints; empty without any.
     :ivar inputs: All files of the job.
     """
 
     object: dict[str, Any]
     folder: str
     uploads: dict[str, Source]
-    checkpoints: str
     inputs: tuple[InputFile, ...]
     digest: str
 
@@ -51,6 +49,7 @@ class Prepared:
             region=region,
             output=made["outputDataConfig"]["s3OutputPath"],
             instances=spec.instances(made),
+            checkpoints=str(made.get("checkpointConfig", {}).get("s3URI") or ""),
             packed=self.object["metadata"]["annotations"].get(names.PACKED_ANNOTATION) == "true",
         )
 
@@ -84,7 +83,7 @@ def prepared(
             made["metadata"]["annotations"] |= {names.PACKED_ANNOTATION: "true"} if packed else {}
         limits.refuse_secrets(made["spec"], {"service_options": job.service_options}, secrets)
         inputs = tuple(each.as_input() for each in sources.values())
-        yield Prepared(made, folder, uploads, places.checkpoints, inputs, digest)
+        yield Prepared(made, folder, uploads, inputs, digest)
 
 
 def _uploads(job: TrainingJob, sources: dict[str, Source], scratch: Path) -> dict[str, Source]:

@@ -213,7 +213,7 @@ def test_without_credentials_of_aws(
 
 def test_checkpoints_go_on_in_the_next_generation(ack: Ack, cloud: Cloud, service: SageMakerAckService) -> None:
     ack.sagemaker.driver = drivers.by_hand
-    first, second, third = (str(uuid.uuid4()) for _ in range(3))
+    first, second, third, fourth = (str(uuid.uuid4()) for _ in range(4))
     cycle = str(uuid.uuid4())
     service.submit(job(cycle=cycle), first)
     service.submit(job(cycle=cycle), second)
@@ -223,6 +223,10 @@ def test_checkpoints_go_on_in_the_next_generation(ack: Ack, cloud: Cloud, servic
     service.submit(job(resume_from=first), third)
     own = ack.job(third).spec["checkpointConfig"]["s3URI"]
     assert cloud.get(f"{own}step-1/w.bin") == b"weights"
+    service.stop(service.find(first).handle)
+    poll(lambda: ack.object(service.namespace, names.object_name(first)) is None, TIMEOUT, "the object to go")
+    service.submit(job(resume_from=first), fourth)
+    assert cloud.get(f"{ack.job(fourth).spec['checkpointConfig']['s3URI']}step-1/w.bin") == b"weights"
     with pytest.raises(InvalidJob, match="resume_from names a job that is not there"):
         service.submit(job(resume_from=str(uuid.uuid4())), str(uuid.uuid4()))
 
