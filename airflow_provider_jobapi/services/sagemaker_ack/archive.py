@@ -93,10 +93,11 @@ def unpack(chunks: Iterable[bytes], packed: int, target: Path | None, what: str)
     :param what: The archive, for errors.
     :raises BrokenContract: for paths that leave the archive, links that do, devices, and more than a model can be.
     """
-    reader = _Reader(chunks, max(ALWAYS_ALLOWED, LARGEST_RATIO * packed), what)
+    most = max(ALWAYS_ALLOWED, LARGEST_RATIO * packed)
+    reader = _Reader(chunks, most, what)
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
-            found = _Unpacking(archive, target, what).run()
+            found = _Unpacking(archive, target, most, what).run()
         while reader.read(CHUNK):  # to the checksum at the end
             pass
         return found
@@ -105,9 +106,10 @@ def unpack(chunks: Iterable[bytes], packed: int, target: Path | None, what: str)
 
 
 class _Unpacking:
-    def __init__(self, archive: tarfile.TarFile, target: Path | None, what: str) -> None:
+    def __init__(self, archive: tarfile.TarFile, target: Path | None, most: int, what: str) -> None:
         self._archive = archive
         self._target = target
+        self._left = self._most = most
         self._what = what
         self._files: dict[str, Unpacked] = {}
         self._links: dict[str, str] = {}
@@ -119,7 +121,9 @@ class _Unpacking:
             self._archive.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
             self._take(member)
         for path, to in self._links.items():
-            self._files[path] = replace(self._resolved(path, to), path=path)
+            copied = self._resolved(path, to)
+            self._count(copied.size)
+            self._files[path] = replace(copied, path=path)
         return self._files
 
     def _take(self, member: tarfile.TarInfo) -> None:
@@ -143,6 +147,7 @@ class _Unpacking:
             raise self._refused(f"more than {MOST_FILES:,} files")
 
     def _file(self, member: tarfile.TarInfo, path: str) -> Unpacked:
+        self._count(member.size)
         content = self._archive.extractfile(member)
         if content is None:
             raise self._refused(f"{path!r} without content")
@@ -171,6 +176,12 @@ class _Unpacking:
         if to not in self._files:
             raise self._refused(f"the link {path!r}, which leads to no file in it")
         return self._files[to]
+
+    def _count(self, size: int) -> None:
+        """Count the bytes of a file. Those of holes and of copies are not in the archive."""
+        self._left -= size
+        if self._left < 0:
+            raise _too_large(self._what, self._most)
 
     def _check(self, path: str) -> None:
         try:
@@ -238,9 +249,12 @@ class _Reader:
         self._packed = self._gzip.unused_data if self._gzip.eof else self._gzip.unconsumed_tail
         self._buffer, self._offset = self._buffer[self._offset :] + made, 0
         if self._at + len(self._buffer) > self._most:
-            raise BrokenContract(
-                f"{self._what} unpacks to more than {size_text(self._most)}, {LARGEST_RATIO} times its size; nothing "
-                "was "
-                'fetched. Set service_options={"unpack_model": False} to fetch it packed.'
-            )
+            raise _too_large(self._what, self._most)
         return True
+
+
+def _too_large(what: str, most: int) -> BrokenContract:
+    return BrokenContract(
+        f"{what} unpacks to more than {size_text(most)}, {LARGEST_RATIO} times its size; nothing was fetched. Set "
+        'service_options={"unpack_model": False} to fetch it packed.'
+    )

@@ -255,7 +255,7 @@ def _stopped(view: _View) -> tuple[JobState, str | None, str]:
         return JobState.STOPPED, Reason.STOPPED, why or by
     message = f"It was {STEPS[view.step]}. {why}".strip()
     if view.step == "MaxRuntimeExceeded" and view.annotations.get(names.ACCEPT_ANNOTATION) == "true":
-        return JobState.SUCCESSFUL, limit, f"{message} accept_max_runtime accepts that."
+        return JobState.SUCCESSFUL, None, f"{message} accept_max_runtime accepts that."
     return JobState.FAILED, limit, message
 
 

@@ -119,6 +119,23 @@ def test_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ALWAYS_ALLOWED == 2**30
 
 
+def test_a_bomb_of_holes(tmp_path: Path) -> None:
+    info, content = entry("holes", b"0\n".ljust(512, b"\0"))
+    size = str(2**40)
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "holes",
+                        "GNU.sparse.realsize": size}  # fmt: skip
+    with pytest.raises(BrokenContract, match="unpacks to more than"):
+        unpacked(archive((info, content)), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bomb_of_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_jobapi.services.sagemaker_ack.archive.ALWAYS_ALLOWED", 2**20)
+    links = (entry(f"l{i}", kind=tarfile.SYMTYPE, link="a") for i in range(2_000))
+    with pytest.raises(BrokenContract, match="unpacks to more than"):
+        unpacked(archive(entry("a", bytes(2**19)), *links), tmp_path)
+
+
 def test_a_header_that_does_not_fit_the_memory(tmp_path: Path) -> None:
     header = tarfile.TarInfo("huge")
     header.type, header.size = tarfile.XHDTYPE, 2**33
