@@ -125,7 +125,7 @@ class ModelArtsFollower:
         complete = self._end.reached(ended=state.ended, news=bool(logs.lines) or logs.behind, whole=logs.whole)
         came = time.time() if self._is_live else self._opened_at
         self._is_live = self._is_live or not logs.behind
-        return LogChunk(tuple(logs.lines), logs.cursor(), state, complete, came, logs.behind)
+        return LogChunk(tuple(logs.lines), logs.cursor(), state, complete, came=came, behind=logs.behind)
 
     async def status(self) -> JobStatus:
         """Return the state of the job from the last read, or request it if that is older than an interval."""

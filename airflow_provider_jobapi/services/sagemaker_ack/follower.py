@@ -125,7 +125,7 @@ class SageMakerAckFollower:
                 raise
             state = None
         behind = logs is not None and logs.behind
-        return LogChunk(tuple(lines), known, state, self._is_complete(state, logs, reading), behind)
+        return LogChunk(tuple(lines), known, state, self._is_complete(state, logs, reading), behind=behind)
 
     async def status(self) -> JobStatus:
         """Return the job's status as the watch has it, or request it.
