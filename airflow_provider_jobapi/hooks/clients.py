@@ -8,14 +8,18 @@ before, and given to the hook. Nothing is imported before a client is asked for:
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import resource
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, TrainingError
-from airflow_provider_jobapi.services.sagemaker_ack.clients import AwsKeys
+from airflow_provider_jobapi.services.clients import AwsKeys
+from airflow_provider_jobapi.services.shared import shared
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -25,9 +29,14 @@ _AWS_HOOKS = "airflow.providers.amazon.aws.hooks.base_aws"
 _CONFIGURATIONS = ("in_cluster", "kube_config_path", "kube_config")
 """The keys of a Kubernetes connection's extra that say where the cluster is."""
 
+RENEW_SECONDS = 300.0
+"""Seconds after which the credentials of a cluster are read again. The tokens of EKS last for 15 minutes."""
+REJOIN_SECONDS = 10.0
+"""The same where a user comes to a client that others use already: a token that is refused may have been replaced."""
+
 
 class KubernetesOfHook:
-    """A cluster; see :class:`~airflow_provider_jobapi.services.sagemaker_ack.clients.Kubernetes`.
+    """A cluster; see :class:`~airflow_provider_jobapi.services.clients.Kubernetes`.
 
     :param connection: A connection of the type ``kubernetes``; None for the cluster that this process runs in, else the
         kubeconfig of this machine.
@@ -59,7 +68,30 @@ class KubernetesOfHook:
 
     @asynccontextmanager
     async def async_api(self) -> AsyncIterator[Any]:
-        """Open a ``kubernetes_asyncio.client.ApiClient``."""
+        """Use the ``kubernetes_asyncio.client.ApiClient`` of this connection and event loop."""
+        key = "kubernetes", json.dumps(self._extras, sort_keys=True, default=str)
+        async with shared(key, self._lasting_api) as (api, renewal):
+            await renewal.renew(REJOIN_SECONDS)  # its user may be back because the credentials were refused
+            yield api
+
+    @asynccontextmanager
+    async def _lasting_api(self) -> AsyncIterator[tuple[Any, _Renewal]]:
+        """Open a client for all users, with connections for all their watches and credentials that are renewed."""
+        async with self._new_api() as first:
+            configuration = first.configuration
+            configuration.connection_pool_maxsize = max(100, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+            renewal = _Renewal(self._new_api, configuration)
+            if configuration.refresh_api_key_hook is None:  # in a cluster, the client reads its token again by itself
+                configuration.refresh_api_key_hook = renewal
+            async with type(first)(configuration=configuration) as api:
+                try:
+                    yield api, renewal
+                finally:
+                    await renewal.close()
+
+    @asynccontextmanager
+    async def _new_api(self) -> AsyncIterator[Any]:
+        """Open a client as the hook makes it."""
         hooks = await asyncio.to_thread(_imported, _KUBERNETES_HOOKS, self._extra)
         # The asynchronous hook does not look for the cluster that it runs in, unlike the other one.
         named = any(self._field(name) for name in _CONFIGURATIONS)
@@ -82,7 +114,7 @@ class KubernetesOfHook:
 
 
 class AwsOfHook:
-    """AWS in one region; see :class:`~airflow_provider_jobapi.services.sagemaker_ack.clients.Aws`.
+    """AWS in one region; see :class:`~airflow_provider_jobapi.services.clients.Aws`.
 
     :param connection: A connection of the type ``aws``; None for the credentials of this machine.
     :param extra: As for :class:`KubernetesOfHook`.
@@ -130,7 +162,14 @@ class AwsOfHook:
 
     @asynccontextmanager
     async def async_client(self, service: str) -> AsyncIterator[Any]:
-        """Open an aiobotocore client of a service."""
+        """Use the aiobotocore client of a service, of this connection and event loop."""
+        given = self._connection
+        who = None if given is None else (given.login, given.password, json.dumps(given.extra_dejson, sort_keys=True))
+        async with shared(("aws", service, self._region, who), lambda: self._new_client(service)) as client:
+            yield client
+
+    @asynccontextmanager
+    async def _new_client(self, service: str) -> AsyncIterator[Any]:
         hook = await asyncio.to_thread(self._hook, service)
         try:
             client = await hook.get_async_conn()
@@ -146,6 +185,46 @@ class AwsOfHook:
             self._config = hooks.AwsConnectionWrapper(conn=self._connection, region_name=self._region)
         hook.conn_config = self._config
         return hook
+
+
+class _Renewal:
+    """Renews the credentials of a cluster, beside its requests: the ``refresh_api_key_hook`` of a configuration.
+
+    A kubeconfig may get its token from a program, as that of EKS does, for 15 minutes. kubernetes_asyncio gets it once.
+
+    :param make: Opens a client with credentials as they are now.
+    """
+
+    def __init__(self, make: Callable[[], AbstractAsyncContextManager[Any]], configuration: Any) -> None:
+        self._make = make
+        self._configuration = configuration
+        self._at = time.monotonic()
+        self._one_at_a_time = asyncio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, _: Any) -> None:
+        """Begin to renew the credentials, where they are old."""
+        if time.monotonic() - self._at > RENEW_SECONDS and (self._task is None or self._task.done()):
+            self._task = asyncio.create_task(self.renew(RENEW_SECONDS))
+
+    async def renew(self, age: float) -> None:
+        """Renew the credentials, unless they are younger. Where that fails, the cluster says what is wrong with them.
+
+        :param age: Seconds.
+        """
+        async with self._one_at_a_time:
+            if time.monotonic() - self._at < age:
+                return
+            self._at = time.monotonic()
+            with suppress(TrainingError):
+                async with self._make() as fresh:
+                    self._configuration.api_key = dict(fresh.configuration.api_key)
+
+    async def close(self) -> None:
+        """Give up a renewal that goes on."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait((self._task,))
 
 
 def other_of(others: Mapping[str, Connection] | None, role: str) -> Connection | None:

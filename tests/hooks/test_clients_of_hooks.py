@@ -5,8 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.hooks import clients
 from airflow_provider_jobapi.hooks.clients import AwsOfHook, KubernetesOfHook
 
 
@@ -38,12 +42,12 @@ def cluster() -> Iterator[str]:
     server.server_close()
 
 
-def kubernetes(url: str, user: str = "t1", **more: Any) -> Connection:
+def kubernetes(url: str, user: Any = "t1", **more: Any) -> Connection:
     config = {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "c", "cluster": {"server": url}}],
-        "users": [{"name": "u", "user": {"token": user}}],
+        "users": [{"name": "u", "user": {"token": user} if isinstance(user, str) else user}],
         "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "x",
     }
@@ -71,6 +75,62 @@ def test_the_client_of_an_event_loop(cluster: str) -> None:
             return dict(await CustomObjectsApi(api).get_namespaced_custom_object("g", "v1", "n", "things", "one"))
 
     assert asyncio.run(ask()) == {"path": "/apis/g/v1/namespaces/n/things/one", "token": "Bearer t1"}
+
+
+def test_an_event_loop_has_one_client_of_a_connection(cluster: str) -> None:
+    async def use() -> tuple[set[int], set[int]]:
+        async with AsyncExitStack() as stack:
+            clusters = [KubernetesOfHook(kubernetes(cluster, user), "x") for user in ["t1"] * 20 + ["t2"]]
+            clouds = [aws(endpoint_url=f"http://localhost:{port}") for port in [1] * 20 + [2]]
+            apis = {id(await stack.enter_async_context(each.async_api())) for each in clusters}
+            return apis, {id(await stack.enter_async_context(each.async_client("logs"))) for each in clouds}
+
+    assert [len(each) for each in asyncio.run(use())] == [2, 2]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program that answers another token each time, as that of EKS does in a kubeconfig."""
+    made = tmp_path / "token"
+    version = "client.authentication.k8s.io/v1"
+    made.write_text(f"""#!{sys.executable}
+import json, pathlib
+count = pathlib.Path({str(tmp_path / "count")!r})
+number = int(count.read_text()) + 1 if count.exists() else 1
+count.write_text(str(number))
+status = {{"token": f"t{{number}}", "expirationTimestamp": "2020-01-01T00:00:00Z"}}
+print(json.dumps({{"apiVersion": {version!r}, "kind": "ExecCredential", "status": status}}))
+""")
+    made.chmod(0o755)
+    return made
+
+
+def test_tokens_of_a_program_are_renewed(cluster: str, program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(program), "args": [], "env": []}}
+
+    async def ask(api: Any) -> str:
+        from kubernetes_asyncio.client import CustomObjectsApi
+
+        found = await CustomObjectsApi(api).get_namespaced_custom_object("g", "v1", "n", "things", "one")
+        return str(found["token"])
+
+    async def use() -> list[str]:
+        one, two = (KubernetesOfHook(kubernetes(cluster, user), "x") for _ in range(2))
+        async with one.async_api() as api:
+            tokens = [await ask(api), await ask(api)]
+            monkeypatch.setattr(clients, "REJOIN_SECONDS", 0.0)
+            async with two.async_api() as same:
+                tokens.append(await ask(same))
+            monkeypatch.setattr(clients, "RENEW_SECONDS", 0.0)
+            async with asyncio.timeout(60):
+                while (token := await ask(api)) == tokens[-1]:  # noqa: ASYNC110 -- the renewal sets no event
+                    await asyncio.sleep(0.01)
+            return [*tokens, token]
+
+    seen = asyncio.run(use())
+    assert seen[0] == seen[1] == "Bearer t1"
+    assert seen[2] == "Bearer t2"
+    assert int(seen[3].removeprefix("Bearer t")) >= 3
 
 
 def test_the_namespace_is_the_connections() -> None:

@@ -11,7 +11,7 @@ module              what is in it
 ``connection``      the settings of the connection
 ``names``           the names of a job in Kubernetes, in AWS and in S3, all derived from its id
 ``handles``         the handle of a job, written and read
-``clients``         the protocols of the clients that the hook hands in, one side for workers, one for triggerers
+``clients``         the clients that the hook hands in
 ``errors``          errors of Kubernetes and of AWS as errors of this provider
 ``objects``         create, read and delete ``TrainingJob`` objects from a worker
 ``status``          an object's status as a ``JobStatus``, and the notices for the log. Pure

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_jobapi.services.sagemaker_ack.clients import Aws
+from airflow_provider_jobapi.services.clients import Aws
 from airflow_provider_jobapi.services.sagemaker_ack.errors import error_of_aws
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.status import read

@@ -11,8 +11,8 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.services import retry
+from airflow_provider_jobapi.services.clients import Aws
 from airflow_provider_jobapi.services.polling import DEFAULT_LIMITS, Complaints, ReadLimits, RequestPace
-from airflow_provider_jobapi.services.sagemaker_ack.clients import Aws
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.job_logs import JobLogs
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow_provider_jobapi.services.clients import Aws
 from airflow_provider_jobapi.services.sagemaker_ack import names
-from airflow_provider_jobapi.services.sagemaker_ack.clients import Aws
 from airflow_provider_jobapi.services.sagemaker_ack.errors import error_code, error_of_aws
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.log_events import StreamName

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_provider_jobapi.services.answer import clock_skew
+from airflow_provider_jobapi.services.clients import Kubernetes
 from airflow_provider_jobapi.services.sagemaker_ack import names
-from airflow_provider_jobapi.services.sagemaker_ack.clients import Kubernetes
 from airflow_provider_jobapi.services.sagemaker_ack.errors import error_of_kubernetes
 
 REQUEST_TIMEOUT = 30.0

@@ -7,8 +7,8 @@ import re
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services import settings
+from airflow_provider_jobapi.services.clients import Aws
 from airflow_provider_jobapi.services.files.stores import S3Access, S3Store
-from airflow_provider_jobapi.services.sagemaker_ack.clients import Aws
 from airflow_provider_jobapi.services.sagemaker_ack.errors import NoCredentials
 
 _ADVICE = "check the connection's bucket and region, and what the user of aws_conn_id may do with the bucket"

@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services import retry
-from airflow_provider_jobapi.services.sagemaker_ack.clients import Kubernetes
+from airflow_provider_jobapi.services.clients import Kubernetes
 from airflow_provider_jobapi.services.sagemaker_ack.errors import Expired, ObjectMissing, error_of_kubernetes
 from airflow_provider_jobapi.services.sagemaker_ack.objects import REQUEST_TIMEOUT, Seen, place, seen_of
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.services.clients import AwsKeys
 from airflow_provider_jobapi.services.files import stores
-from airflow_provider_jobapi.services.sagemaker_ack.clients import AwsKeys
 from airflow_provider_jobapi.services.sagemaker_ack.errors import NoCredentials
 from airflow_provider_jobapi.services.sagemaker_ack.storage import bucket_and_key, store_of
 from tests.harness.ack.cloud import REGION, Cloud
