@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from tests.harness import keeper
 from tests.harness.s3 import BUCKET, KEY, SECRET
 from tests.harness.server import poll
 
@@ -58,6 +59,7 @@ def serve() -> Iterator[MotoS3]:
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    keeper.keep(process.pid)
     try:
         poll(lambda: _listens(process, port), 60, "moto to listen")
         server = MotoS3(f"http://127.0.0.1:{port}")

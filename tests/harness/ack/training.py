@@ -27,6 +27,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from tests.harness import keeper
 from tests.harness.ack.job import Job
 
 ROOT = "/opt/ml"
@@ -215,6 +216,7 @@ class _Instance:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        keeper.keep(process.pid)
         stream = self.job.stream(self.number)
         self._reader = threading.Thread(target=self._read, args=(process.stdout, stream), daemon=True)
         self._reader.start()

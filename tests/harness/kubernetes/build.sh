@@ -2,7 +2,8 @@
 # Builds programs of Kubernetes for the tests: build.sh [--into FOLDER] [PROGRAM ...]
 #
 # PROGRAM is a folder of Kubernetes' cmd/, kube-apiserver unless said otherwise. etcd is put beside it. What is there
-# already is kept, so that a later call can add kubelet and others.
+# already is kept, so that a later call can add kubelet and others. The folder's name has a hash of this file: when it
+# changes, everything is built again, into another folder.
 #
 # No package index and no Debian package has these programs, but Debian 12's source package has everything that they are
 # built from. All of it comes signed from Debian's own mirror and is unpacked in a folder of its own: nothing is installed,
@@ -11,7 +12,8 @@ set -euo pipefail
 
 version=1.20.2
 source_sha256=b83c0780efb182d928dc63d46488a847f161f04e40a94b96bf5247dd671ecdfc
-into=${JOBAPI_TEST_KUBERNETES:-${XDG_CACHE_HOME:-$HOME/.cache}/airflow-provider-jobapi/kubernetes-$version}
+built_by=$(sha256sum "${BASH_SOURCE[0]}" | cut -c1-8)
+into=${JOBAPI_TEST_KUBERNETES:-${XDG_CACHE_HOME:-$HOME/.cache}/airflow-provider-jobapi/kubernetes-$version-$built_by}
 if [ "${1:-}" = --into ]; then
     into=$2
     shift 2

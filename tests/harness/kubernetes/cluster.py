@@ -20,6 +20,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.harness import keeper
 from tests.harness.airflow import free_ports, wait_for
 from tests.harness.kubernetes import rights
 from tests.harness.kubernetes.client import Client, collection
@@ -34,7 +35,7 @@ MEMORY = "512MiB"
 
 
 class Kubernetes:
-    """A Kubernetes API; a context manager that leaves nothing behind.
+    """A Kubernetes API; a context manager that leaves nothing behind, also where the tests are killed.
 
     :ivar url: Where it is; its certificate is for ``localhost``.
     :ivar authority: The file of the certificate to trust.
@@ -45,6 +46,7 @@ class Kubernetes:
     def __init__(self) -> None:
         assert not missing(*PROGRAMS), missing(*PROGRAMS)
         self.home = Path(tempfile.mkdtemp(prefix="kubernetes-"))
+        keeper.keep_folder(self.home)
         self._ports = dict(zip(("etcd", "peer", "api"), free_ports(3), strict=True))
         self.url = f"https://localhost:{self._ports['api']}"
         authority = Authority(self.home / "certificates")
@@ -216,6 +218,7 @@ class Kubernetes:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the tests
             )
+        keeper.keep(self._processes[name].pid)
 
     def _kill(self, name: str, how: signal.Signals = signal.SIGKILL) -> None:
         process = self._processes.pop(name, None)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import time
@@ -14,12 +15,18 @@ BUILD = "tests/harness/kubernetes/build.sh"
 BUILDING_PATIENCE = 1200.0
 """Seconds to wait for a build that is under way: 300 on two idle cores, more beside the tests."""
 
-_CACHE = Path.home() / ".cache" / "airflow-provider-jobapi" / f"kubernetes-{VERSION}"
+_BUILT_BY = 8
+"""Characters of the SHA-256 of build.sh in the name of the cache's folder: what a changed one builds is another."""
 
 
 def folder() -> Path:
-    """The folder of the programs."""
-    return Path(os.environ.get("JOBAPI_TEST_KUBERNETES") or _CACHE)
+    """The folder of the programs: the one that is named, else the cache, as build.sh has it."""
+    named = os.environ.get("JOBAPI_TEST_KUBERNETES")
+    if named:
+        return Path(named)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    digest = hashlib.sha256((Path(__file__).parent / "build.sh").read_bytes()).hexdigest()[:_BUILT_BY]
+    return cache / "airflow-provider-jobapi" / f"kubernetes-{VERSION}-{digest}"
 
 
 def program(name: str) -> Path | None:

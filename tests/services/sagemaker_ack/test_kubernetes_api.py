@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +152,36 @@ def test_it_is_small_and_leaves_nothing_behind() -> None:
         assert sum(own.memory().values()) < MEMORY_LIMIT
     assert not home.exists()
     poll(lambda: not any(map(_runs, pids)), 10, "the processes to end")
+
+
+def test_it_ends_with_tests_that_are_killed() -> None:
+    """Also what was restarted by a thread that has ended since."""
+    program = """
+import sys, threading
+from tests.harness.kubernetes.cluster import Kubernetes
+own = Kubernetes().__enter__()
+own.stop()
+again = threading.Thread(target=own.start)
+again.start()
+again.join()
+print(own.home, *(process.pid for process in own._processes.values()), flush=True)
+sys.stdin.read()
+"""
+    tests = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with tests:
+        assert tests.stdout is not None
+        home, *pids = tests.stdout.readline().split()
+        assert len(pids) == 2
+        assert all(_runs(int(pid)) for pid in pids)
+        tests.kill()
+    poll(lambda: not any(_runs(int(pid)) for pid in pids), 10, "the processes to end")
+    poll(lambda: not Path(home).exists(), 10, "the folder to go")
 
 
 def _runs(pid: int) -> bool:

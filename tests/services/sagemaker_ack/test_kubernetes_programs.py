@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -34,6 +35,31 @@ def test_a_build_that_is_under_way_is_waited_for(folder: Path) -> None:
         assert programs.missing(PROGRAM) == ""
     finally:
         building.wait(30)
+
+
+def test_what_another_build_made_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both sides name the folder after the content of build.sh, so a changed one builds anew."""
+    monkeypatch.delenv("JOBAPI_TEST_KUBERNETES", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    here = programs.folder()
+    here.mkdir(parents=True)
+    for name in ("etcd", PROGRAM):
+        (here / name).touch(0o755)
+    source = Path(__file__).parents[3] / programs.BUILD
+    subprocess.run([source, PROGRAM], check=True, timeout=30)
+    assert [path.name for path in here.parent.iterdir()] == [here.name]
+    changed = tmp_path / "build.sh"
+    changed.write_text(source.read_text().replace("set -euo pipefail", "set -euo pipefail  # changed"))
+    changed.chmod(0o755)
+    # Without apt-get it stops before it fetches anything, but it knows by then that nothing is there.
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "env", "sha256sum", "cut", "mkdir", "flock"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    bare = {"PATH": str(tools), "XDG_CACHE_HOME": str(tmp_path)}
+    stopped = subprocess.run([changed, PROGRAM], check=False, env=bare, capture_output=True, text=True, timeout=30)
+    assert (stopped.returncode, stopped.stderr) == (1, "build.sh needs apt-get, so Debian or a relative of it\n")
+    assert len(list(here.parent.iterdir())) == 2
 
 
 def test_what_is_built_is_not_built_again(folder: Path) -> None:
