@@ -28,6 +28,8 @@ _KUBERNETES_HOOKS = "airflow.providers.cncf.kubernetes.hooks.kubernetes"
 _AWS_HOOKS = "airflow.providers.amazon.aws.hooks.base_aws"
 _CONFIGURATIONS = ("in_cluster", "kube_config_path", "kube_config")
 """The keys of a Kubernetes connection's extra that say where the cluster is."""
+_UNVERIFIED = "disable_verify_ssl"
+"""The key that says that the cluster's certificate is not checked."""
 
 RENEW_SECONDS = 300.0
 """Seconds after which the credentials of a cluster are read again. The tokens of EKS last for 15 minutes."""
@@ -47,6 +49,10 @@ class KubernetesOfHook:
         self._extras = dict(connection.extra_dejson) if connection is not None else {}
         self._extra = extra
         self.namespace: str | None = self._field("namespace")
+        # The synchronous hook turns it off for all clusters of the process, the asynchronous one does not know it.
+        self._verify = str(self._field(_UNVERIFIED)).strip().lower() not in {"true", "1"}
+        for name in (_UNVERIFIED, f"extra__kubernetes__{_UNVERIFIED}"):
+            self._extras.pop(name, None)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(namespace={self.namespace!r})"
@@ -61,15 +67,17 @@ class KubernetesOfHook:
         hook = hooks.KubernetesHook(kubernetes_conn_id=None, client_configuration=configuration)
         hook.conn_extras = self._extras
         api = _made(hook.get_conn, "Kubernetes")
-        if configuration is None or api.configuration is configuration:
-            return api
         # Before 10.17 the hook reads the kubeconfig into our configuration, and makes its client of the default one.
-        return type(api)(configuration=configuration)
+        meant = api.configuration if configuration is None else configuration
+        if self._verify and api.configuration is meant:
+            return api
+        meant.verify_ssl = meant.verify_ssl and self._verify
+        return type(api)(configuration=meant)
 
     @asynccontextmanager
     async def async_api(self) -> AsyncIterator[Any]:
         """Use the ``kubernetes_asyncio.client.ApiClient`` of this connection and event loop."""
-        key = "kubernetes", json.dumps(self._extras, sort_keys=True, default=str)
+        key = "kubernetes", self._verify, json.dumps(self._extras, sort_keys=True, default=str)
         async with shared(key, self._lasting_api) as (api, renewal):
             await renewal.renew(REJOIN_SECONDS)  # its user may be back because the credentials were refused
             yield api
@@ -79,6 +87,7 @@ class KubernetesOfHook:
         """Open a client for all users, with connections for all their watches and credentials that are renewed."""
         async with self._new_api() as first:
             configuration = first.configuration
+            configuration.verify_ssl = configuration.verify_ssl and self._verify
             configuration.connection_pool_maxsize = max(100, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
             renewal = _Renewal(self._new_api, configuration)
             if configuration.refresh_api_key_hook is None:  # in a cluster, the client reads its token again by itself

@@ -19,6 +19,8 @@ from airflow.sdk import Connection
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.hooks import clients
 from airflow_provider_jobapi.hooks.clients import AwsOfHook, KubernetesOfHook
+from airflow_provider_jobapi.services.sagemaker_ack.errors import error_of_aws, error_of_kubernetes
+from tests.harness.tls import Authority
 
 
 class _Cluster(BaseHTTPRequestHandler):
@@ -83,9 +85,11 @@ def test_an_event_loop_has_one_client_of_a_connection(cluster: str) -> None:
             clusters = [KubernetesOfHook(kubernetes(cluster, user), "x") for user in ["t1"] * 20 + ["t2"]]
             clouds = [aws(endpoint_url=f"http://localhost:{port}") for port in [1] * 20 + [2]]
             apis = {id(await stack.enter_async_context(each.async_api())) for each in clusters}
+            insecure = KubernetesOfHook(kubernetes(cluster, disable_verify_ssl=True), "x")
+            apis.add(id(await stack.enter_async_context(insecure.async_api())))
             return apis, {id(await stack.enter_async_context(each.async_client("logs"))) for each in clouds}
 
-    assert [len(each) for each in asyncio.run(use())] == [2, 2]
+    assert [len(each) for each in asyncio.run(use())] == [3, 2]
 
 
 @pytest.fixture
@@ -133,6 +137,49 @@ def test_tokens_of_a_program_are_renewed(cluster: str, program: Path, monkeypatc
     assert int(seen[3].removeprefix("Bearer t")) >= 3
 
 
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+@pytest.mark.parametrize(
+    ("more", "answers"),
+    [
+        ({}, False),
+        ({"disable_verify_ssl": False}, False),
+        ({"disable_verify_ssl": "false"}, False),
+        ({"disable_verify_ssl": True}, True),
+        ({"disable_verify_ssl": "True"}, True),
+        ({"extra__kubernetes__disable_verify_ssl": True}, True),
+    ],
+)
+def test_a_certificate_that_nobody_signed(more: dict[str, Any], answers: bool, tmp_path: Path) -> None:
+    """Worker and triggerer treat it alike, and no other cluster of the process is concerned."""
+    from kubernetes.client import Configuration
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Cluster)
+    server.socket = Authority(tmp_path).server_context().wrap_socket(server.socket, server_side=True)
+    Thread(target=server.serve_forever, daemon=True).start()
+    given = KubernetesOfHook(kubernetes(f"https://localhost:{server.server_address[1]}", **more), "x")
+
+    async def ask() -> Any:
+        from kubernetes_asyncio.client import CustomObjectsApi
+
+        async with given.async_api() as api:
+            return await CustomObjectsApi(api).get_namespaced_custom_object("g", "v1", "n", "things", "one")
+
+    try:
+        for use in (lambda: asked(given.api()), lambda: asyncio.run(ask())):
+            if answers:
+                assert use()["token"] == "Bearer t1"
+            else:
+                with pytest.raises(Exception, match="certificate verify failed") as refused:
+                    use()
+                said = error_of_kubernetes(refused.value, "read the job's object")
+                assert isinstance(said, ConnectionProblem)
+                assert str(said).startswith("The certificate of the cluster cannot be verified")
+        assert Configuration.get_default_copy().verify_ssl
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_the_namespace_is_the_connections() -> None:
     assert KubernetesOfHook(kubernetes("http://x", namespace="train"), "x").namespace == "train"
     assert KubernetesOfHook(kubernetes("http://x", extra__kubernetes__namespace="old"), "x").namespace == "old"
@@ -177,6 +224,28 @@ def test_the_region_is_ours_and_the_endpoint_the_connections() -> None:
     assert (client.meta.region_name, client.meta.endpoint_url) == ("eu-west-1", "http://localhost:1")
     assert (given.endpoint("s3"), given.verify()) == ("http://localhost:1", False)
     assert (aws().endpoint("s3"), aws().verify()) == ("", True)
+
+
+def test_an_endpoint_whose_certificate_nobody_signed(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Cluster)
+    server.socket = Authority(tmp_path).server_context().wrap_socket(server.socket, server_side=True)
+    Thread(target=server.serve_forever, daemon=True).start()
+    given = aws(endpoint_url=f"https://localhost:{server.server_address[1]}")
+
+    async def ask() -> None:
+        async with given.async_client("logs") as client:
+            await client.describe_log_groups()
+
+    try:
+        for use in (lambda: given.client("logs").describe_log_groups(), lambda: asyncio.run(ask())):
+            with pytest.raises(Exception, match=r"(?i)certificate.verify.failed") as refused:
+                use()
+            said = error_of_aws(refused.value, "read the log")
+            assert isinstance(said, ConnectionProblem)
+            assert str(said).startswith("The certificate of AWS's endpoint cannot be verified")
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_the_aws_client_of_an_event_loop() -> None:

@@ -63,12 +63,8 @@ def error_of_kubernetes(error: Exception, subject: str) -> TrainingError:
     if isinstance(error, TrainingError):
         return error
     status = getattr(error, "status", None)
-    if not isinstance(status, int):
-        if _means_unreachable(error):
-            return ServiceUnavailable(f"The cluster did not answer a request to {subject}{_kind_of(error)}.")
-        return ConnectionProblem(
-            f"The connection to Kubernetes cannot be used{_kind_of(error)}: {sentence(error, _LONGEST)}"
-        )
+    if not isinstance(status, int) or _means_unverified(error):
+        return _no_answer(error, subject)
     said = _status_object(getattr(error, "body", None))
     message = sentence(said.get("message") or getattr(error, "reason", None) or f"HTTP status {status}", _LONGEST)
     if status == 404:
@@ -78,6 +74,19 @@ def error_of_kubernetes(error: Exception, subject: str) -> TrainingError:
     answer = Answer(status, _headers(error), b"", datetime.now(UTC))
     unavailable = f"The cluster could not {subject} now (status {status}): {message}"
     return ServiceUnavailable(unavailable, retry_after=answer.retry_after())
+
+
+def _no_answer(error: Exception, subject: str) -> TrainingError:
+    if _means_unverified(error):
+        return ConnectionProblem(
+            f"The certificate of the cluster cannot be verified{_kind_of(error)}: name its authority in the "
+            "kubeconfig, or set disable_verify_ssl in the connection of kubernetes_conn_id."
+        )
+    if _means_unreachable(error):
+        return ServiceUnavailable(f"The cluster did not answer a request to {subject}{_kind_of(error)}.")
+    return ConnectionProblem(
+        f"The connection to Kubernetes cannot be used{_kind_of(error)}: {sentence(error, _LONGEST)}"
+    )
 
 
 def _refusal(status: int, said: Mapping[str, Any], subject: str, message: str) -> TrainingError | None:
@@ -109,6 +118,11 @@ def error_of_aws(error: Exception, subject: str) -> TrainingError:
     code = error_code(error)
     if code:
         return _aws_refusal(error, code, subject)
+    if _means_unverified(error):
+        return ConnectionProblem(
+            f"The certificate of AWS's endpoint cannot be verified{_kind_of(error)}: name its authority as verify in "
+            "the connection of aws_conn_id."
+        )
     if _means_unreachable(error):
         return ServiceUnavailable(f"AWS did not answer a request to {subject}{_kind_of(error)}.")
     return ConnectionProblem(f"The connection to AWS cannot be used{_kind_of(error)}: {sentence(error, _LONGEST)}")
@@ -140,6 +154,11 @@ def _means_unreachable(error: Exception) -> bool:
     return isinstance(error, OSError | TimeoutError) or any(
         each.__name__ in _UNREACHABLE for each in type(error).__mro__
     )
+
+
+def _means_unverified(error: Exception) -> bool:
+    """Whether a certificate was refused, which another attempt does not change. All clients quote OpenSSL."""
+    return "certificate verify failed" in str(error).lower().replace("_", " ")
 
 
 def _kind_of(error: Exception) -> str:
