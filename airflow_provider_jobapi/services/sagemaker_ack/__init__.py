@@ -21,7 +21,9 @@ module              what is in it
 ``script_mode``     a script for the framework containers: ``sourcedir.tar.gz`` and its hyperparameters
 ``spec``            the whole ``TrainingJob`` object of a job. Pure
 ``storage``         the bucket of the connection
-``limits``          the limits of SageMaker's API, and the refusal of secrets. Pure
+``limits``          the limits of SageMaker's API. Pure
+``contradictions``  the refusal of options that contradict a parameter. Pure
+``exposure``        the refusal of secrets in what others can read. Pure
 ``submission``      prepare a job: its files, where they go in S3, and its object
 ``records``         the records in S3: that a job existed, and how it ended
 ``aws_state``       ask SageMaker itself how a job ended whose object is gone

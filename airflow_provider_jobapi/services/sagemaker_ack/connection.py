@@ -65,7 +65,7 @@ class SageMakerConnection(fields.ConnectionSettings):
     )
     instance_type: str | None = fields.setting(
         "Instance type",
-        "The instance type of jobs that name none, such as ml.m5.xlarge.",
+        "The instance type of jobs that name none, such as ml.m5.xlarge, where it has what job_resources ask for.",
         settings.matching(r"ml\.[a-z0-9-]+\.[a-z0-9-]+", "an instance type such as ml.m5.xlarge"),
         default_text="the smallest one that has the job's cpus, gpus and memory",
     )

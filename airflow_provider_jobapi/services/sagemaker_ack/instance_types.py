@@ -78,13 +78,39 @@ def choose(needed: Resources) -> InstanceType:
     return fitting[0]
 
 
+def named(name: str, needed: Resources) -> str:
+    """Return the instance type that a job names. One that is not in the table may have anything.
+
+    :raises InvalidJob: when it has less than the job needs.
+    """
+    known = table().get(name)
+    if known is not None and not _has(known, needed):
+        raise InvalidJob(
+            f"job_resources asks for {needed.cpus} CPUs, {needed.gpus} GPUs and {needed.memory:,} MB, and "
+            f"service_options names {known}: leave one of them out.",
+            field="job_resources",
+        )
+    return name
+
+
+def default(name: str, needed: Resources) -> str:
+    """Return the connection's instance type for a job that names none, if it has what the job needs; else the chosen
+    one.
+    """
+    known = table().get(name)
+    return name if name and (known is None or _has(known, needed)) else choose(needed).name
+
+
 def _choosable() -> Iterable[InstanceType]:
     return (each for each in table().values() if each.family in CHOSEN)
 
 
 def _fits(each: InstanceType, needed: Resources) -> bool:
-    enough = each.cpus >= needed.cpus and each.gpus >= needed.gpus and each.memory >= needed.memory * MIB_OF_MEGABYTE
-    return enough and each.family in CHOSEN
+    return each.family in CHOSEN and _has(each, needed)
+
+
+def _has(each: InstanceType, needed: Resources) -> bool:
+    return each.cpus >= needed.cpus and each.gpus >= needed.gpus and each.memory >= needed.memory * MIB_OF_MEGABYTE
 
 
 def _rank(each: InstanceType) -> tuple[int, int, float]:

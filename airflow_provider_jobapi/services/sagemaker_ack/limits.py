@@ -9,11 +9,10 @@ where the CRD's descriptions say nothing else.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.training.masking import occurring
 from airflow_provider_jobapi.training.validation import refuse_duplicates
 
 MOST_HYPERPARAMETERS, LONGEST_HYPERPARAMETER = 100, 256
@@ -40,28 +39,6 @@ def check(spec: Spec) -> None:
     """
     for part in (_hyperparameters, _environment, _algorithm, _channels, _time, _machines, _rest):
         part(spec)
-
-
-def refuse_secrets(spec: Spec, parts: Mapping[str, Any], secrets: Callable[[], frozenset[str]]) -> None:
-    """Refuse what Airflow hides in its logs: whoever may read the object in Kubernetes, or the job in AWS, reads it.
-
-    :param parts: What the user has given, by its name for the error.
-    :param secrets: Returns what is hidden.
-    :raises InvalidJob: naming the place, and what to do.
-    """
-    known = secrets()
-    given = {"hyperParameters": spec.get("hyperParameters", {}), "environment": spec.get("environment", {}), **parts}
-    texts = [pair for name, value in given.items() for pair in _texts(value, name)]
-    if not occurring(known, [text for _, text in texts]):
-        return
-    for path, text in texts:
-        if occurring(known, [text]):
-            raise InvalidJob(
-                f"{path} contains a secret of Airflow's, and whoever may read the TrainingJob in Kubernetes or the "
-                "job in AWS could read it there: keep it in AWS Secrets Manager or in the Parameter Store, let the "
-                "job's role read it, and give the job its name.",
-                field=path,
-            )
 
 
 def _hyperparameters(spec: Spec) -> None:
@@ -181,15 +158,3 @@ def _rest(spec: Spec) -> None:
 def _most(name: str, count: int, most: int, advice: str) -> None:
     if count > most:
         raise InvalidJob(f"{name} has {count:,} entries, and SageMaker allows {most}: {advice}.", field=name)
-
-
-def _texts(value: Any, path: str) -> list[tuple[str, str]]:
-    """Return each text of a value, also the names in it, with its path."""
-    if isinstance(value, str):
-        return [(path, value)]
-    if isinstance(value, Mapping):
-        names = [(path, str(name)) for name in value]
-        return [*names, *(pair for name, each in value.items() for pair in _texts(each, f"{path}.{name}"))]
-    if isinstance(value, list | tuple):
-        return [pair for i, each in enumerate(value) for pair in _texts(each, f"{path}[{i}]")]
-    return [] if value is None or isinstance(value, bool) else [(path, str(value))]

@@ -13,7 +13,14 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source
-from airflow_provider_jobapi.services.sagemaker_ack import instance_types, limits, names, schema, script_mode
+from airflow_provider_jobapi.services.sagemaker_ack import (
+    contradictions,
+    instance_types,
+    limits,
+    names,
+    schema,
+    script_mode,
+)
 from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerConnection
 from airflow_provider_jobapi.services.sagemaker_ack.options import Options, merged
 from airflow_provider_jobapi.training.job import TrainingJob, data_version
@@ -100,13 +107,14 @@ def build(
     :raises InvalidJob: naming the parameter or the path that is wrong.
     """
     job_name = names.training_job_name(job.name, identity.job_id)
+    contradictions.check(job, options, job.image if _ECR.fullmatch(job.image) else "")
     spec = merged(
         {
             "trainingJobName": job_name,
             "roleARN": connection.role_arn,
             "algorithmSpecification": _algorithm(job, connection, options),
             "hyperParameters": _hyperparameters(job, job_name, connection, places),
-            "environment": _environment(job, identity, places),
+            "environment": _environment(job, identity, options, places),
             "inputDataConfig": [_channel(channel, url) for channel, url in places.channels.items()],
             "outputDataConfig": {"s3OutputPath": places.output},
             "resourceConfig": _machines(job, connection, options, data_size),
@@ -190,9 +198,11 @@ def _hyperparameters(job: TrainingJob, name: str, connection: SageMakerConnectio
     return given | own
 
 
-def _environment(job: TrainingJob, identity: Identity, places: Places) -> dict[str, str]:
+def _environment(job: TrainingJob, identity: Identity, options: Options, places: Places) -> dict[str, str]:
     own = {"JOB_ID": identity.job_id, "MODEL_DIR": MODEL_DIR}
-    own |= {"CHECKPOINT_DIR": CHECKPOINT_DIR} if places.checkpoints else {}
+    given = options.spec.get("checkpointConfig", {})  # None removes it
+    if given is not None and (places.checkpoints or given.get("s3URI")):
+        own["CHECKPOINT_DIR"] = given.get("localPath") or CHECKPOINT_DIR
     return {each.name: each.value for each in job.variables()} | own
 
 
@@ -221,23 +231,11 @@ def _machines(job: TrainingJob, connection: SageMakerConnection, options: Option
     given = options.spec.get("resourceConfig") or {}
     volume = options.volume_size or VOLUME_GB + -(-_ROOM_FOR_DATA * data_size // _GB)
     if given.get("instanceGroups"):
-        if job.nodes > 1:
-            raise InvalidJob(
-                f"nodes is {job.nodes}, and service_options has resourceConfig.instanceGroups, which say how many: "
-                "leave one of them out.",
-                field="nodes",
-            )
         return {"volumeSizeInGB": volume}
-    chosen = options.instance_type or given.get("instanceType") or connection.instance_type
-    chosen = chosen or instance_types.choose(job.resources).name
-    count = given.get("instanceCount", job.nodes)
-    if job.nodes not in {1, count}:
-        raise InvalidJob(
-            f"nodes is {job.nodes}, and service_options has resourceConfig.instanceCount = {count}: leave one of them "
-            "out.",
-            field="nodes",
-        )
-    return {"instanceType": chosen, "instanceCount": count, "volumeSizeInGB": volume}
+    named = options.instance_type or given.get("instanceType")
+    chosen = instance_types.named(named, job.resources) if named else ""
+    chosen = chosen or instance_types.default(connection.instance_type or "", job.resources)
+    return {"instanceType": chosen, "instanceCount": given.get("instanceCount", job.nodes), "volumeSizeInGB": volume}
 
 
 def _time(job: TrainingJob, options: Options) -> dict[str, int]:

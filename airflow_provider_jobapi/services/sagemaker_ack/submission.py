@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from airflow_provider_jobapi.services.files.sources import Source, measure, measure_all
-from airflow_provider_jobapi.services.sagemaker_ack import limits, names, script_mode, spec
+from airflow_provider_jobapi.services.sagemaker_ack import exposure, names, script_mode, spec
 from airflow_provider_jobapi.services.sagemaker_ack.checkpoints import checkpoint_folder
 from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerConnection
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
@@ -81,7 +81,7 @@ def prepared(
         if options.unpack_model is not None or not connection.unpack_model:
             packed = not (connection.unpack_model if options.unpack_model is None else options.unpack_model)
             made["metadata"]["annotations"] |= {names.PACKED_ANNOTATION: "true"} if packed else {}
-        limits.refuse_secrets(made["spec"], {"service_options": job.service_options}, secrets)
+        exposure.refuse_secrets(job, made["spec"], secrets)
         inputs = tuple(each.as_input() for each in sources.values())
         yield Prepared(made, folder, uploads, inputs, digest)
 

@@ -18,30 +18,9 @@ import pytest
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import measure_all
 from airflow_provider_jobapi.services.sagemaker_ack import limits, names, schema, script_mode, spec, start
-from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerConnection
-from airflow_provider_jobapi.services.sagemaker_ack.options import OWN_FIELDS, Options
+from airflow_provider_jobapi.services.sagemaker_ack.options import OWN_FIELDS
 from airflow_provider_jobapi.training.job import TrainingJob
-
-JOB_ID = "0f3f7c1e-52a5-5a8e-9d0f-6a1f2f6f0c1a"
-ROLE = "arn:aws:iam::123456789012:role/training"
-IMAGE = "763104351884.dkr.ecr.eu-west-1.amazonaws.com/tensorflow-training:2.19.0-cpu-py312"
-PLACES = spec.Places(output="s3://b/o", code="s3://b/c/sourcedir.tar.gz", channels={"training": "s3://b/d/"})
-BARE = spec.Places(output="s3://b/o")
-
-
-def connection(**more: Any) -> SageMakerConnection:
-    extra = {"region": "eu-west-1", "bucket": "b-1", "role_arn": ROLE, "training_image": IMAGE, **more}
-    return SageMakerConnection.of(extra=extra)
-
-
-def job(**more: Any) -> TrainingJob:
-    return TrainingJob.of(**{"name": "train", "script": "print(1)", "image": "tensorflow/tensorflow:latest", **more})
-
-
-def build(given: TrainingJob | None = None, places: spec.Places = PLACES, size: int = 0, **known: Any) -> Any:
-    given = given or job()
-    identity = spec.Identity(JOB_ID, "train", "d" * 64)
-    return spec.build(given, identity, connection(**known), Options.of(given.service_options), places, size)
+from tests.services.sagemaker_ack.building import BARE, IMAGE, JOB_ID, ROLE, build, job
 
 
 def test_a_whole_object() -> None:
@@ -244,26 +223,6 @@ def test_options_can_remove_and_replace() -> None:
     kept = build(job(), places)["spec"]
     assert kept["checkpointConfig"] == {"s3URI": "s3://b/k/", "localPath": "/opt/ml/checkpoints"}
     assert kept["environment"]["CHECKPOINT_DIR"] == "/opt/ml/checkpoints"
-
-
-@pytest.mark.parametrize(
-    ("more", "place"),
-    [
-        ({"env": {"KEY": "pass hunter2-secret"}}, "hyperParameters.key"),
-        ({"env_vars": {"KEY": "hunter2-secret"}}, "environment.KEY"),
-        ({"service_options": {"tags": [{"key": "a", "value": "hunter2-secret"}]}}, "service_options.tags[0].value"),
-        ({"service_options": {"environment": {"A": json.dumps({"b": "hunter2-secret"})}}}, "environment.A"),
-    ],
-)
-def test_secrets_are_refused(more: dict[str, Any], place: str) -> None:
-    given = job(**more)
-    parts = {"service_options": given.service_options}
-    made = build(given)["spec"]
-    with pytest.raises(InvalidJob, match=re.escape(f"{place} contains a secret of Airflow's")) as refused:
-        limits.refuse_secrets(made, parts, lambda: frozenset({"hunter2-secret"}))
-    assert "hunter2" not in str(refused.value)
-    assert "AWS Secrets Manager" in str(refused.value)
-    limits.refuse_secrets(made, parts, frozenset)
 
 
 def test_the_digest_is_that_of_the_content() -> None:
