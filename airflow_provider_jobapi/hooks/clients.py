@@ -36,6 +36,10 @@ RENEW_SECONDS = 300.0
 REJOIN_SECONDS = 10.0
 """The same where a user comes to a client that others use already: a token that is refused may have been replaced."""
 
+CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 20.0
+"""Seconds for a connection to AWS and for an answer, unless the connection's ``config_kwargs`` say otherwise. botocore
+waits a minute for each, five times, which a person at the Test button or a task that fails should not."""
+
 
 class KubernetesOfHook:
     """A cluster; see :class:`~airflow_provider_jobapi.services.clients.Kubernetes`.
@@ -167,7 +171,15 @@ class AwsOfHook:
 
     def client(self, service: str) -> Any:
         """Return a botocore client of a service."""
-        return _made(self._hook(service).get_conn, "AWS")
+        hook = self._hook(service)
+
+        def make() -> Any:
+            config = import_module("botocore.config").Config(
+                connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS, retries={"total_max_attempts": 2}
+            )
+            return hook.get_client_type(region_name=self._region, config=config.merge(hook.config))
+
+        return _made(make, "AWS")
 
     @asynccontextmanager
     async def async_client(self, service: str) -> AsyncIterator[Any]:

@@ -223,6 +223,9 @@ def test_the_region_is_ours_and_the_endpoint_the_connections() -> None:
     client = given.client("logs")
     assert (client.meta.region_name, client.meta.endpoint_url) == ("eu-west-1", "http://localhost:1")
     assert (given.endpoint("s3"), given.verify()) == ("http://localhost:1", False)
+    assert (client.meta.config.connect_timeout, client.meta.config.read_timeout) == (5.0, 20.0)
+    own = aws(endpoint_url="http://localhost:1", config_kwargs={"read_timeout": 7}).client("logs").meta.config
+    assert (own.connect_timeout, own.read_timeout) == (5.0, 7)
     assert (aws().endpoint("s3"), aws().verify()) == ("", True)
 
 

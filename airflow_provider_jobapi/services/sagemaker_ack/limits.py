@@ -8,11 +8,13 @@ where the CRD's descriptions say nothing else.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.services.sagemaker_ack.connection import ROLE_ARN
 from airflow_provider_jobapi.training.validation import refuse_duplicates
 
 MOST_HYPERPARAMETERS, LONGEST_HYPERPARAMETER = 100, 256
@@ -24,6 +26,8 @@ LONGEST_RUNTIME = 28 * 86_400
 """Seconds of ``maxRuntimeInSeconds``: 28 days ("SageMaker endpoints and quotas")."""
 LONGEST_KEEP_ALIVE = 21_600
 MOST_RETRIES = 30
+LARGEST_OBJECT = 1024**2
+"""Bytes of a spec. etcd stores objects of at most 1.5 MiB, and ACK writes the status into the same one."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -37,7 +41,7 @@ def check(spec: Spec) -> None:
 
     :raises InvalidJob: naming the field, its value where it is no secret, and the limit.
     """
-    for part in (_hyperparameters, _environment, _algorithm, _channels, _time, _machines, _rest):
+    for part in (_hyperparameters, _environment, _algorithm, _channels, _time, _machines, _places, _rest, _size):
         part(spec)
 
 
@@ -106,6 +110,13 @@ def _channels(spec: Spec) -> None:
                 field="data_input",
             )
     refuse_duplicates("inputDataConfig", names)
+    for name, each in zip(names, channels, strict=True):
+        if not each.get("dataSource"):
+            raise InvalidJob(
+                f"The channel {name!r} has no data: give data_input files, in a folder {name}/ for a job without a "
+                "script, or set inputDataConfig[].dataSource in service_options.",
+                field="service_options",
+            )
 
 
 def _time(spec: Spec) -> None:
@@ -142,6 +153,32 @@ def _machines(spec: Spec) -> None:
         raise InvalidJob(
             f"resourceConfig.keepAlivePeriodInSeconds is {alive:,}: it is at most {LONGEST_KEEP_ALIVE:,}, and spot "
             "jobs have no warm pool.",
+            field="service_options",
+        )
+
+
+def _places(spec: Spec) -> None:
+    role, network = str(spec.get("roleARN", "")), spec.get("vpcConfig")
+    if not re.fullmatch(ROLE_ARN, role):
+        raise InvalidJob(
+            f"service_options has roleARN = {role[:80]!r}: it is an ARN such as "
+            "arn:aws:iam::123456789012:role/training.",
+            field="service_options",
+        )
+    if network is not None and not (network.get("subnets") and network.get("securityGroupIDs")):
+        raise InvalidJob(
+            "service_options has a vpcConfig without subnets or without securityGroupIDs: give both.",
+            field="service_options",
+        )
+
+
+def _size(spec: Spec) -> None:
+    sizes = {name: len(json.dumps(value).encode()) for name, value in spec.items()}
+    if (size := sum(sizes.values())) > LARGEST_OBJECT:
+        most = max(sizes, key=lambda name: sizes[name])
+        raise InvalidJob(
+            f"The job's object has {size:,} bytes, {sizes[most]:,} of them in {most}, and {LARGEST_OBJECT:,} are "
+            "allowed, since Kubernetes stores no larger ones: put long values into a file of data_input.",
             field="service_options",
         )
 

@@ -14,7 +14,6 @@ GROUP, VERSION, PLURAL, KIND = "sagemaker.services.k8s.aws", "v1alpha1", "traini
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 """The log group of CloudWatch that SageMaker writes to; it exists from the account's first job on."""
 
-FINALIZER = "finalizers.sagemaker.services.k8s.aws/TrainingJob"
 REGION_ANNOTATION = "services.k8s.aws/region"
 """Chooses the region of one object, in place of the controller's own."""
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -176,6 +176,10 @@ def _fields(schema: Schema, path: str) -> Iterator[str]:
         yield from _fields(inner, _at(path, name))
 
 
+def _quoted(paths: Sequence[str]) -> str:
+    return " or ".join(repr(path.rpartition(".")[0]) for path in paths)
+
+
 def _at(path: str, name: object) -> str:
     return f"{path}.{name}" if path else str(name)
 
@@ -190,4 +194,6 @@ def _advice(path: str) -> str:
     found = same or get_close_matches(name, beside, 1, 0.7)
     if found:
         return f"; {found[0]!r} may be meant, in ACK's spelling."
+    if elsewhere := [each for each in fields() if each.rpartition(".")[2].lower() == name.lower()]:
+        return f"; it may belong to {_quoted(elsewhere)}."
     return f". It may have {', '.join(beside)}." if beside else "."

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -90,10 +90,7 @@ class Reading:
     :ivar secondary: The ``secondaryStatus``, such as ``Downloading``; empty where there is none.
     :ivar changed: When the status of the job changed last, as SageMaker says.
     :ivar artifacts: Where the model is; empty while there is none.
-    :ivar deleting: Whether the object is being deleted, by which ACK stops the job.
     :ivar notices: For the log, in this order.
-    :ivar facts: Everything else of the status that people want to see: the warm pool and its billable seconds, and the
-        states of the profiler and of the rules.
     """
 
     status: JobStatus
@@ -101,9 +98,7 @@ class Reading:
     secondary: str = ""
     changed: datetime | None = None
     artifacts: str = ""
-    deleting: bool = False
     notices: tuple[Notice, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def may_go_on(self) -> bool:
@@ -146,9 +141,7 @@ def read(object_: Mapping[str, Any], *, now: datetime, accept_timeout: float) ->
         secondary=view.step,
         changed=view.time("lastModifiedTime"),
         artifacts=_text(_object(view.status.get("modelArtifacts")).get("s3ModelArtifacts")),
-        deleting=view.deleting,
         notices=tuple(_notices(view, status)),
-        facts=_facts(view),
     )
 
 
@@ -277,7 +270,7 @@ def _notices(view: _View, status: JobStatus) -> Iterator[Notice]:
         text = f"SageMaker: {view.step}" + (f", {known}." if known and known.lower() != view.step.lower() else ".")
         yield Notice(f"{_STEP}{view.step}", text, warning=view.step == "Interrupted")
     yield from _notices_of_conditions(view, status)
-    yield from (Notice(f"fact {name} {value}", text) for name, value, text in _told_facts(view))
+    yield from (Notice(f"fact {name} {value}", text) for name, value, text in _facts(view))
 
 
 def _notices_of_conditions(view: _View, status: JobStatus) -> Iterator[Notice]:
@@ -297,8 +290,8 @@ def _notices_of_conditions(view: _View, status: JobStatus) -> Iterator[Notice]:
         )
 
 
-def _told_facts(view: _View) -> Iterator[tuple[str, str, str]]:
-    """Yield name, value and sentence of each fact."""
+def _facts(view: _View) -> Iterator[tuple[str, str, str]]:
+    """Yield name, value and sentence of what else people want to know: the warm pool, the profiler, and the rules."""
     pool = _object(view.status.get("warmPoolStatus"))
     if state := _text(pool.get("status")):
         by = _text(pool.get("reusedByJob"))
@@ -312,19 +305,6 @@ def _told_facts(view: _View) -> Iterator[tuple[str, str, str]]:
         for rule, state, details in _rules(view, kind):
             more = f": {sentence(details, _LONGEST_MESSAGE)}" if details else "."
             yield f"{name} rule {rule}", f"{state} {details}", f"SageMaker: {name} rule {rule}: {state}{more}"
-
-
-def _facts(view: _View) -> dict[str, Any]:
-    pool = _object(view.status.get("warmPoolStatus"))
-    facts = {
-        "warmPoolStatus": _text(pool.get("status")),
-        "warmPoolReusedByJob": _text(pool.get("reusedByJob")),
-        "warmPoolBillableSeconds": pool.get("resourceRetainedBillableTimeInSeconds"),
-        "profilingStatus": view.text("profilingStatus"),
-        "debugRules": {rule: state for rule, state, _ in _rules(view, "debugRuleEvaluationStatuses")},
-        "profilerRules": {rule: state for rule, state, _ in _rules(view, "profilerRuleEvaluationStatuses")},
-    }
-    return {name: value for name, value in facts.items() if value not in ("", None, {})}
 
 
 def _rules(view: _View, kind: str) -> Iterator[tuple[str, str, str]]:

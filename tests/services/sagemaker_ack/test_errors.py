@@ -35,7 +35,7 @@ CAUSES = [{"field": "spec.hyperParameters.a", "message": "must be of type string
 
 ROWS = [
     (answer(401, "Unauthorized"), ConnectionProblem, "Check the credentials of kubernetes_conn_id."),
-    (answer(403, "trainingjobs is forbidden"), ConnectionProblem, "needs get, list, watch, create and delete on"),
+    (answer(403, "jobs are forbidden"), ConnectionProblem, "are forbidden. The user of kubernetes_conn_id needs get, "),
     (answer(404, 'trainingjobs "training-1" not found', **KIND), errors.ObjectMissing, "not found"),
     (answer(404, 'namespaces "x" not found', kind="namespaces"), ConnectionProblem, "Set namespace in the connection."),
     (answer(404, "the server could not find the requested resource"), ConnectionProblem, "install the ACK controller"),
@@ -44,6 +44,7 @@ ROWS = [
     (answer(410, "too old resource version"), errors.Expired, "too old"),
     (answer(422, "is invalid", causes=CAUSES), InvalidJob, "refuses to create the job's object: is invalid"),
     (answer(413, "Request entity too large"), InvalidJob, "too large"),
+    (answer(500, "etcdserver: request is too large"), InvalidJob, "refuses to create the job's object: etcdserver"),
     (answer(429, "slow down", {"Retry-After": "7"}), ServiceUnavailable, "(status 429): slow down"),
     (answer(503), ServiceUnavailable, "(status 503): Reason"),
     (answer(0), ServiceUnavailable, "now"),

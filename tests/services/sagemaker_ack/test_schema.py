@@ -110,6 +110,8 @@ def test_what_the_cluster_dropped() -> None:
         ("inputDataConfig[0].dataSource.s3DataSource.s3Uri", "'s3URI' may be meant"),
         ("vpcConfig.subnetIDs", "'subnets' may be meant"),
         ("checkpointConfig.xyz", "no field spec.checkpointConfig.xyz. It may have localPath, s3URI."),
+        ("instanceType", "no field spec.instanceType; it may belong to 'debugRuleConfigurations[]' or"),
+        ("subnets", "no field spec.subnets; it may belong to 'vpcConfig'."),
         ("infraCheckConfig", "Its CRD is older than the one of sagemaker-controller 1.9.1"),
         ("inputDataConfig[3].dataSource.s3DataSource.hubAccessConfig", "Its CRD is older"),
     ],

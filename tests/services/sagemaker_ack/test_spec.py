@@ -118,7 +118,8 @@ def test_channels_of_an_image_are_its_folders() -> None:
 
 
 def test_an_option_completes_a_channel() -> None:
-    more = [{"channelName": "training", "contentType": "text/csv"}, {"channelName": "own", "inputMode": "Pipe"}]
+    own = {"channelName": "own", "inputMode": "Pipe", "dataSource": {"s3DataSource": {"s3URI": "s3://b/own/"}}}
+    more = [{"channelName": "training", "contentType": "text/csv"}, own]
     made = build(job(service_options={"inputDataConfig": more}))["spec"]["inputDataConfig"]
     assert [each["channelName"] for each in made] == ["training", "own"]
     assert made[0]["contentType"] == "text/csv"
@@ -150,7 +151,11 @@ def test_every_field_can_be_given(path: str) -> None:
     if "instanceGroups" in path:
         value["resourceConfig"]["instanceGroups"][0]["instanceType"] = "ml.m5.large"
     if path.startswith("inputDataConfig"):
-        value["inputDataConfig"][0].setdefault("channelName", "own")
+        value["inputDataConfig"][0] = {"channelName": "own", "dataSource": {"x": "x"}} | value["inputDataConfig"][0]
+    if path.startswith("vpcConfig"):
+        value["vpcConfig"] = {"subnets": ["x"], "securityGroupIDs": ["x"]} | value["vpcConfig"]
+    if path == "roleARN":
+        value = {"roleARN": "arn:aws-cn:iam::123456789012:role/service-role/own"}
     if path == "stoppingCondition.maxWaitTimeInSeconds":
         value = {"stoppingCondition": {"maxWaitTimeInSeconds": 100_000}, "enableManagedSpotTraining": True}
     refused = {"algorithmSpecification": "either an image", "resourceConfig": "either an instanceType"}
@@ -178,6 +183,11 @@ def test_every_field_can_be_given(path: str) -> None:
         ({"service_options": {"tags": [{"key": "a"}] * 51}}, "tags has 51 entries, and SageMaker allows 50"),
         ({"service_options": {"inputDataConfig": [{"channelName": "a b"}]}}, "The channel 'a b' has a name"),
         ({"service_options": {"inputDataConfig": [{"channelName": "a"}] * 2}}, "inputDataConfig has 'a' twice"),
+        ({"service_options": {"inputDataConfig": [{"channelName": "a"}]}}, "The channel 'a' has no data"),
+        ({"service_options": {"inputDataConfig": [{"contentType": "a"}]}}, "The channel '' has a name that"),
+        ({"service_options": {"roleARN": "training"}}, "has roleARN = 'training': it is an ARN such as"),
+        ({"service_options": {"vpcConfig": {"subnets": ["a"]}}}, "without subnets or without securityGroupIDs"),
+        ({"service_options": {"debugHookConfig": {"hookParameters": {"a": "x" * 1024**2}}}}, "of them in debug"),
         ({"service_options": {"resourceConfig": {"keepAlivePeriodInSeconds": 30_000}}}, "it is at most 21,600"),
         ({"service_options": {"algorithmSpecification": {"trainingImage": "x" * 256}}}, "image has 256 characters"),
         ({"service_options": {"algorithmSpecification": {"trainingImage": "a", "algorithmName": "b"}}}, "either an"),
