@@ -11,9 +11,10 @@ import hashlib
 import posixpath
 import tarfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -28,6 +29,12 @@ LARGEST_RATIO = 200
 """Times its packed size that an archive may unpack to."""
 ALWAYS_ALLOWED = 2**30
 """Bytes that any archive may unpack to."""
+MOST_FOLDERS = 100
+"""Folders that a file may be in."""
+MOST_FOLDER_LINKS = 1_000
+"""Links to folders."""
+MOST_LINKS = 40
+"""Links in the way of one path, as Linux allows."""
 _LARGEST_HEADER = 4 * 1024 * 1024
 """Bytes of one header; tarfile holds a header in memory, and an archive says itself how long it is."""
 
@@ -85,7 +92,7 @@ class Folder:
 def unpack(chunks: Iterable[bytes], packed: int, target: Path | None, what: str) -> dict[str, Unpacked]:
     """Unpack an archive as it comes; answers its files by path.
 
-    Links to files of the archive become copies of them.
+    Links to files and folders of the archive become copies of them.
 
     :param chunks: The bytes of the archive.
     :param packed: How many there are.
@@ -98,8 +105,11 @@ def unpack(chunks: Iterable[bytes], packed: int, target: Path | None, what: str)
     try:
         with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r:") as archive:
             found = _Unpacking(archive, target, most, what).run()
-        while reader.read(CHUNK):  # to the checksum at the end
-            pass
+        rest = reader.last  # what ended the archive for tarfile, which takes a damaged header for its end
+        while rest:  # to the checksum at the end
+            if rest.strip(b"\0"):
+                raise ValueError("there is more behind its end")
+            rest = reader.read(CHUNK)
         return found
     except (tarfile.TarError, EOFError, zlib.error, OverflowError, UnicodeError, ValueError) as error:
         raise BrokenContract(f"{what} is damaged ({type(error).__name__}: {error}); nothing was fetched.") from None
@@ -113,6 +123,7 @@ class _Unpacking:
         self._what = what
         self._files: dict[str, Unpacked] = {}
         self._links: dict[str, str] = {}
+        self._folders: set[str] = set()
 
     def run(self) -> dict[str, Unpacked]:
         for count, member in enumerate(self._archive, 1):
@@ -120,17 +131,62 @@ class _Unpacking:
                 raise self._refused(f"more than {2 * MOST_FILES:,} entries")
             self._archive.members = []  # type: ignore[attr-defined]  # else all headers stay in memory
             self._take(member)
-        for path, to in self._links.items():
-            copied = self._resolved(path, to)
-            self._count(copied.size)
-            self._files[path] = replace(copied, path=path)
+        for path in self._files.keys() | self._links.keys():
+            if taken := next((each for each in _above(path) if each in self._files or each in self._links), None):
+                raise self._refused(f"{taken!r} as a file and as a folder")
+        self._copy_links()
         return self._files
+
+    def _copy_links(self) -> None:
+        to = {path: self._end_of(path) for path in self._links}
+        for path in [path for path in to if to[path] in self._files]:
+            self._copy(path, self._files[to.pop(path)])
+        if to:
+            self._copy_folders(to)
+
+    def _copy_folders(self, to: dict[str, str]) -> None:
+        """Copy the files of folders to the links that lead to them, those of the innermost links first.
+
+        :param to: The folder of each link.
+        """
+        inside: dict[str, list[str]] = {folder: [] for folder in self._folders}
+        for path in self._files:
+            for folder in _above(path):
+                inside.setdefault(folder, []).append(path)
+        for path in self._ordered(to):
+            if (found := inside.get(to[path])) is None:
+                raise self._refused(f"the link {path!r}, which leads to no file in it")
+            for each in tuple(found):
+                copy = f"{path}{each.removeprefix(to[path])}"
+                self._copy(copy, self._files[each])
+                for folder in _above(copy):
+                    inside.setdefault(folder, []).append(copy)
+
+    def _ordered(self, to: Mapping[str, str]) -> Iterable[str]:
+        if len(to) > MOST_FOLDER_LINKS:
+            raise self._refused(f"more than {MOST_FOLDER_LINKS:,} links to folders")
+        needs = {path: [each for each in to if each.startswith(f"{to[path]}/")] for path in to}
+        try:
+            return tuple(TopologicalSorter(needs).static_order())
+        except CycleError as error:
+            raise self._refused(f"the link {error.args[1][0]!r}, which leads to a folder that it is in") from None
+
+    def _copy(self, path: str, found: Unpacked) -> None:
+        self._check(path)
+        self._count(found.size)
+        self._files[path] = replace(found, path=path)
+        self._check_count()
+
+    def _check_count(self) -> None:
+        if len(self._files) > MOST_FILES:
+            raise self._refused(f"more than {MOST_FILES:,} files")
 
     def _take(self, member: tarfile.TarInfo) -> None:
         path = member.name.removeprefix("./")
         if member.isdir():
             if path not in {"", "."}:
                 self._check(path)
+                self._folders.add(path.rstrip("/"))
             return
         self._check(path)
         if path in self._files or path in self._links:
@@ -143,8 +199,9 @@ class _Unpacking:
             self._links[path] = posixpath.normpath(member.linkname)
         else:
             raise self._refused(f"{path!r}, which is neither a file nor a link")
-        if len(self._files) + len(self._links) > MOST_FILES:
+        if len(self._links) > MOST_FILES:
             raise self._refused(f"more than {MOST_FILES:,} files")
+        self._check_count()
 
     def _file(self, member: tarfile.TarInfo, path: str) -> Unpacked:
         self._count(member.size)
@@ -168,14 +225,18 @@ class _Unpacking:
             raise self._refused(f"only {size:,} of the {member.size:,} bytes of {path!r}")
         return Unpacked(path, size, digest.hexdigest(), head, float(member.mtime), number)
 
-    def _resolved(self, path: str, to: str) -> Unpacked:
-        seen = {path}
-        while to in self._links and to not in seen and self._files.get(to) is None:
-            seen.add(to)
-            to = self._links[to]
-        if to not in self._files:
-            raise self._refused(f"the link {path!r}, which leads to no file in it")
-        return self._files[to]
+    def _end_of(self, link: str) -> str:
+        """Return where a link leads in the end, by links in its way as well."""
+        left, gone, followed = [link], "", 0
+        while left:
+            gone = f"{gone}/{left.pop(0)}" if gone else left.pop(0)
+            if (to := self._links.get(gone)) is None:
+                continue
+            followed += 1
+            if followed > MOST_LINKS or to in {".", ".."} or to.startswith(("/", "../")):
+                raise self._refused(f"the link {link!r}, which leads to no file in it")
+            left, gone = [*to.split("/"), *left], ""
+        return gone
 
     def _count(self, size: int) -> None:
         """Count the bytes of a file. Those of holes and of copies are not in the archive."""
@@ -189,13 +250,18 @@ class _Unpacking:
             path.encode()
         except (ValueError, UnicodeError):
             raise self._refused(f"the path {path[:200]!r}") from None
+        if path.count("/") >= MOST_FOLDERS:
+            raise self._refused(f"a path of more than {MOST_FOLDERS} folders")
 
     def _refused(self, what: str) -> BrokenContract:
         return BrokenContract(f"{self._what} has {what}; nothing was fetched.")
 
 
 class _Reader:
-    """The decompressed archive, as tarfile reads it: forward, and in small pieces."""
+    """The decompressed archive, as tarfile reads it: forward, and in small pieces.
+
+    :ivar last: What was read last.
+    """
 
     def __init__(self, chunks: Iterable[bytes], most: int, what: str) -> None:
         self._chunks = iter(chunks)
@@ -206,6 +272,7 @@ class _Reader:
         self._what = what
         self._packed = b""
         self.name = what
+        self.last = b""
 
     def read(self, size: int = -1) -> bytes:
         """Return so many bytes, fewer only at the end."""
@@ -216,6 +283,7 @@ class _Reader:
         found = self._buffer[self._offset : self._offset + size]
         self._offset += len(found)
         self._at += len(found)
+        self.last = found
         return found
 
     def tell(self) -> int:
@@ -251,6 +319,14 @@ class _Reader:
         if self._at + len(self._buffer) > self._most:
             raise _too_large(self._what, self._most)
         return True
+
+
+def _above(path: str) -> Iterator[str]:
+    """Yield the folders that a path is in."""
+    at = path.find("/")
+    while at >= 0:
+        yield path[:at]
+        at = path.find("/", at + 1)
 
 
 def _too_large(what: str, most: int) -> BrokenContract:

@@ -82,6 +82,54 @@ def test_links_inside_become_copies(tmp_path: Path) -> None:
     assert found == {"latest": b"two", "steps/2": b"two", "steps/again": b"two", "hard": b"two"}
 
 
+def test_links_to_folders_become_copies_of_their_files(tmp_path: Path) -> None:
+    packed = archive(
+        entry("latest", kind=tarfile.SYMTYPE, link="steps/2"), entry("steps", kind=tarfile.DIRTYPE),
+        entry("steps/2/w.bin", b"two"), entry("steps/2/deep/x", b"x"),
+        entry("steps/2/same", kind=tarfile.SYMTYPE, link="w.bin"),
+        entry("best", kind=tarfile.SYMTYPE, link="latest"), entry("one", kind=tarfile.SYMTYPE, link="best/deep/x"),
+        entry("none", kind=tarfile.DIRTYPE), entry("empty", kind=tarfile.SYMTYPE, link="none"),
+    )  # fmt: skip
+    inside = {"w.bin": b"two", "deep/x": b"x", "same": b"two"}
+    packed_again = archive(
+        entry("a/l", kind=tarfile.SYMTYPE, link="../b"), entry("b/l", kind=tarfile.SYMTYPE, link="../z"), entry("z/f")
+    )
+    assert set(unpacked(packed_again)) == {"z/f", "b/l/f", "a/l/l/f"}
+    expected = {f"{folder}/{path}": each for folder in ("steps/2", "latest", "best") for path, each in inside.items()}
+    assert unpacked(packed, tmp_path) == {**expected, "one": b"x"}
+
+
+def test_a_bomb_of_links_to_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each level has twice the files of the one before."""
+    monkeypatch.setattr("airflow_provider_jobapi.services.sagemaker_ack.archive.MOST_FILES", 1_000)
+    links = (
+        entry(f"f{level}/{side}", kind=tarfile.SYMTYPE, link=f"../f{level - 1}")
+        for level in range(1, 60)
+        for side in "ab"
+    )
+    with pytest.raises(BrokenContract, match="has more than 1,000 files"):
+        unpacked(archive(entry("f0/a"), *links), tmp_path)
+    for left in tmp_path.iterdir():
+        left.unlink()
+    many = (entry(f"l{i}", kind=tarfile.SYMTYPE, link="zero") for i in range(600))
+    with pytest.raises(BrokenContract, match="has more than 1,000 files"):
+        unpacked(archive(entry("zero/a"), entry("zero/b"), *many), tmp_path)
+
+
+def test_a_header_that_is_damaged_is_no_end(tmp_path: Path) -> None:
+    """gzip's checksum is right where the job itself wrote a damaged archive; tarfile ends there without an error."""
+    whole = gzip.decompress(archive(entry("a", b"1"), entry("b", b"2"), entry("c", b"3"), form=tarfile.USTAR_FORMAT))
+    for damaged in (
+        whole[:1024] + b"x" * 512 + whole[1536:],
+        whole[: 4 * 512] + b"\0" * 511 + b"x" + whole[5 * 512 :],
+        whole[:3072] + bytes(1024) + whole[1024:2048],
+    ):
+        with pytest.raises(BrokenContract, match="is damaged"):
+            unpacked(gzip.compress(damaged), tmp_path)
+        for left in tmp_path.iterdir():
+            left.unlink()
+
+
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
@@ -96,7 +144,23 @@ def test_links_inside_become_copies(tmp_path: Path) -> None:
         ([entry("l", kind=tarfile.SYMTYPE, link="l")], "has the link 'l'"),
         ([entry("l", kind=tarfile.SYMTYPE, link="m"), entry("m", kind=tarfile.SYMTYPE, link="l")], "has the link"),
         ([entry("l", kind=tarfile.LNKTYPE, link="/etc/passwd")], "has the link 'l'"),
-        ([entry("d", kind=tarfile.SYMTYPE, link=".."), entry("d/x", b"1")], "has the link 'd'"),
+        ([entry("d", kind=tarfile.SYMTYPE, link=".."), entry("d/x", b"1")], "has 'd' as a file and as a folder"),
+        ([entry("d", b"1"), entry("d/x/y", b"1")], "has 'd' as a file and as a folder"),
+        ([entry("d/x", b"1"), entry("d", b"1")], "has 'd' as a file and as a folder"),
+        ([entry("d/x", b"1"), entry("d/up", kind=tarfile.SYMTYPE, link="..")], "has the link 'd/up'"),
+        ([entry("d/x", b"1"), entry("d/e/up", kind=tarfile.SYMTYPE, link="..")], "has the link 'd/e/up'"),
+        ([entry("d/x", b"1"), entry("l", kind=tarfile.SYMTYPE, link="d/y")], "has the link 'l', which leads to no"),
+        ([entry("a", kind=tarfile.SYMTYPE, link="b/c"), entry("b", kind=tarfile.SYMTYPE, link="a")], "has the link"),
+        (
+            [
+                entry("x/a", kind=tarfile.SYMTYPE, link="../y"),
+                entry("y/b", kind=tarfile.SYMTYPE, link="../x"),
+                entry("x/f"),
+                entry("y/f"),
+            ],
+            "has the link",
+        ),
+        ([entry("/".join(["d"] * 101), b"1")], "has a path of more than 100 folders"),
         ([entry("a", b"1"), entry("a", b"2")], "has 'a' twice"),
         ([entry("a", b"1"), entry("./a", b"2")], "has 'a' twice"),
         ([entry("fifo", kind=tarfile.FIFOTYPE)], "has 'fifo', which is neither a file nor a link"),
