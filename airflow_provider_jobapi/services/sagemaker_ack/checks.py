@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
@@ -15,6 +16,8 @@ from airflow_provider_jobapi.services.sagemaker_ack.objects import TrainingJobs
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.sagemaker_ack.service import SageMakerAckService
 
+_Check = tuple[str, Callable[[], str]]
+
 QUICK = 10.0
 """Seconds for an answer: a person is waiting."""
 
@@ -23,19 +26,24 @@ def check(service: SageMakerAckService) -> list[CheckResult]:
     """Check each thing once, without retries. Nothing is created: the cluster only checks an object (a dry run)."""
     jobs = TrainingJobs(service.clients.kubernetes, timeout=QUICK)
     try:
-        cluster = run_check("Cluster", lambda: _cluster(jobs))
-        results = [cluster]
-        if cluster.ok:
-            results += [
-                run_check("CRD", lambda: _definition(service, jobs)),
-                run_check("Rights", lambda: _rights(service, jobs)),
-            ]
+        results = _checked(
+            ("Cluster", lambda: _cluster(jobs)),
+            ("CRD", lambda: _definition(service, jobs)),
+            ("Rights", lambda: _rights(service, jobs)),
+        )
     finally:
         jobs.close()
-    results.append(run_check("AWS", lambda: _identity(service)))
-    if results[-1].ok:
-        results += [run_check("Bucket", lambda: _bucket(service)), run_check("Logs", lambda: _logs(service))]
-    return results
+    return results + _checked(
+        ("AWS", lambda: _identity(service)), ("Bucket", lambda: _bucket(service)), ("Logs", lambda: _logs(service))
+    )
+
+
+def _checked(first: _Check, *others: _Check) -> list[CheckResult]:
+    """Run checks, of which the others are not tried where the first one fails."""
+    needed = run_check(*first)
+    if needed.ok:
+        return [needed, *(run_check(*each) for each in others)]
+    return [needed, *(CheckResult(name, False, f"not tried, since {needed.subject} is not ok.") for name, _ in others)]
 
 
 def _cluster(jobs: TrainingJobs) -> str:

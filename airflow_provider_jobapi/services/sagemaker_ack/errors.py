@@ -68,7 +68,7 @@ def error_of_kubernetes(error: Exception, subject: str) -> TrainingError:
     if not isinstance(status, int) or _means_unverified(error):
         return _no_answer(error, subject)
     said = _status_object(getattr(error, "body", None))
-    message = sentence(said.get("message") or getattr(error, "reason", None) or f"HTTP status {status}", _LONGEST)
+    message = _ended(said.get("message") or getattr(error, "reason", None) or f"HTTP status {status}")
     if status == 404:
         return _not_found(said, subject, message)
     if (refused := _refusal(status, said, subject, message)) is not None:
@@ -95,6 +95,11 @@ def _refusal(status: int, said: Mapping[str, Any], subject: str, message: str) -
     """Return the error of a status that means more than "try again"."""
     if status in {400, 413, 422} or _TOO_LARGE in message:
         return InvalidJob(f"The cluster refuses to {subject}: {message}", field=_field(said))
+    if status == 403 and _is_terminating(said):
+        return ConnectionProblem(
+            f"The cluster could not {subject}: {message} Wait until the namespace is gone and make it again, or set "
+            "another namespace in the connection."
+        )
     if status in {401, 403}:
         return ConnectionProblem(f"The cluster does not allow to {subject}: {_ended(message)} {_advice(status)}")
     if status == 409:
@@ -131,7 +136,7 @@ def error_of_aws(error: Exception, subject: str) -> TrainingError:
 
 
 def _aws_refusal(error: Exception, code: str, subject: str) -> TrainingError:
-    message = sentence(_response(error).get("Error", {}).get("Message") or code, _LONGEST)
+    message = _ended(_response(error).get("Error", {}).get("Message") or code)
     if code in _DENIED:
         return ConnectionProblem(f"AWS does not allow to {subject} ({code}): {message}")
     status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -158,6 +163,12 @@ def _means_unreachable(error: Exception) -> bool:
     )
 
 
+def _ended(said: object) -> str:
+    """Return what a service said as a sentence, which another one can follow; their messages have no full stop."""
+    text = sentence(said, _LONGEST)
+    return text if text.endswith((".", "!", "?", "…")) else f"{text}."
+
+
 def _means_unverified(error: Exception) -> bool:
     """Whether a certificate was refused, which another attempt does not change. All clients quote OpenSSL."""
     return "certificate verify failed" in str(error).lower().replace("_", " ")
@@ -182,11 +193,20 @@ def _status_object(body: object) -> Mapping[str, Any]:
 
 
 def _field(said: Mapping[str, Any]) -> str | None:
+    field = _first_cause(said).get("field")
+    return field if isinstance(field, str) else None
+
+
+def _is_terminating(said: Mapping[str, Any]) -> bool:
+    """Whether the namespace is being deleted, which is "Forbidden" as well."""
+    return _first_cause(said).get("reason") == "NamespaceTerminating"
+
+
+def _first_cause(said: Mapping[str, Any]) -> Mapping[str, Any]:
     details = said.get("details")
     causes = details.get("causes") if isinstance(details, Mapping) else None
     first = causes[0] if isinstance(causes, list) and causes else None
-    field = first.get("field") if isinstance(first, Mapping) else None
-    return field if isinstance(field, str) else None
+    return first if isinstance(first, Mapping) else {}
 
 
 def _headers(error: Exception) -> dict[str, str]:

@@ -7,12 +7,15 @@ import asyncio
 import time
 
 import pytest
+import yaml
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.services.base import Handle
 from airflow_provider_jobapi.services.sagemaker_ack import follower, names
 from airflow_provider_jobapi.training.status import JobState, JobStatus
+from tests.harness.ack import RBAC
 from tests.harness.ack.double import Ack
+from tests.harness.kubernetes.client import collection
 from tests.harness.kubernetes.cluster import Kubernetes
 from tests.harness.server import poll
 from tests.services.sagemaker_ack.follow import Begun, following
@@ -178,6 +181,45 @@ def test_a_user_without_rights(begun: Begun, make: Make, kubernetes: Kubernetes)
                 await elsewhere.follower.stop()
 
     asyncio.run(watch())
+
+
+def test_rights_that_are_taken_away_and_given_back(begun: Begun, kubernetes: Kubernetes, namespace: str) -> None:
+    """The job goes on meanwhile, and nothing of its log is lost or shown twice."""
+    followed, running = begun()
+    running.move("Training")
+    followed.follower.watch._seconds = 1  # the rights of a watch are checked when it begins
+    binding = yaml.safe_load((RBAC / "role-binding.yaml").read_text())
+    path = f"{collection(binding, namespace)}/{binding['metadata']['name']}"
+    refused = list[str]()
+
+    async def watch() -> None:
+        async with followed:
+            running.log("one")
+            await followed.until_line("one")
+            await asyncio.to_thread(kubernetes.admin.delete, path)
+            running.log("two")
+            async with asyncio.timeout(60):
+                while not refused:
+                    try:
+                        await followed.read()
+                    except ConnectionProblem as error:
+                        refused.append(str(error))
+            await asyncio.to_thread(kubernetes.grant, RBAC, namespace)
+            running.log("three")
+            running.complete()
+            async with asyncio.timeout(60):
+                while not (followed.chunks and followed.chunks[-1].complete):
+                    try:
+                        await followed.read()
+                    except ConnectionProblem:
+                        await asyncio.sleep(0.1)
+
+    asyncio.run(watch())
+    assert "needs get, list, watch, create and delete on trainingjobs" in refused[0]
+    assert followed.log() == ["one", "two", "three"]
+    assert followed.chunks[-1].state is JobState.SUCCESSFUL
+    # The events of CloudWatch have times of their own, so a line's time says when it was written.
+    assert {chunk.came for chunk in followed.chunks} == {None}
 
 
 def test_the_status_may_be_asked_before_the_first_read(begun: Begun) -> None:

@@ -23,6 +23,7 @@ from airflow_provider_jobapi.training.status import JobState
 from tests.harness.ack import drivers
 from tests.harness.ack.cloud import REGION, ROLE, Cloud
 from tests.harness.ack.double import Ack
+from tests.harness.kubernetes.cluster import Kubernetes
 from tests.harness.server import poll
 from tests.services.sagemaker_ack.service import Make, job
 
@@ -175,6 +176,19 @@ def test_acks_own_words(ack: Ack, make: Make, job_id: str) -> None:
     poll(lambda: service.status(handle).start_time is not None, TIMEOUT, "the job to be accepted")
 
 
+def test_a_namespace_that_is_being_deleted(ack: Ack, service: SageMakerAckService, namespace: str, job_id: str) -> None:
+    ack.sagemaker.driver = drivers.by_hand
+    handle = service.submit(job(), job_id).handle
+    ack.kubernetes.admin.delete(f"/api/v1/namespaces/{namespace}")
+    words = r"being terminated\. Wait until the namespace is gone and make it again"
+    with pytest.raises(ConnectionProblem, match=words):
+        service.submit(job(), str(uuid.uuid4()))
+    assert service.status(handle).status is JobState.PENDING
+    service.stop(handle)
+    poll(lambda: ack.object(namespace, names.object_name(job_id)) is None, TIMEOUT, "the object to go")
+    assert service.status(handle).status is JobState.STOPPED
+
+
 def test_what_the_cluster_does_not_know_is_refused_before_the_upload(
     ack: Ack, cloud: Cloud, service: SageMakerAckService, namespace: str, job_id: str
 ) -> None:
@@ -244,6 +258,25 @@ def test_the_test_button(ack: Ack, make: Make, cloud: Cloud, namespace: str) -> 
     assert "does not allow to create the job's object" in elsewhere["CRD"].message
     assert "does not allow to list the objects of jobs" in elsewhere["Rights"].message
     assert not elsewhere["Bucket"].ok
+
+
+def test_the_test_button_without_cluster_and_aws(
+    make: Make, kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each thing has its line all the same."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    service = make(aws=False)
+    kubernetes.stop()
+    try:
+        lines = [str(each) for each in checks.check(service)]
+    finally:
+        kubernetes.start()
+    assert lines[0].startswith("Cluster: not ok, The cluster did not answer")
+    assert lines[1:3] == [f"{name}: not ok, not tried, since Cluster is not ok." for name in ("CRD", "Rights")]
+    assert lines[3].startswith("AWS: not ok, There are no credentials of AWS")
+    assert lines[4:] == [f"{name}: not ok, not tried, since AWS is not ok." for name in ("Bucket", "Logs")]
 
 
 def test_the_test_button_sees_a_bucket_of_another_region(ack: Ack, make: Make, cloud: Cloud) -> None:
