@@ -101,7 +101,7 @@ def _refusal(status: int, said: Mapping[str, Any], subject: str, message: str) -
             "another namespace in the connection."
         )
     if status in {401, 403}:
-        return ConnectionProblem(f"The cluster does not allow to {subject}: {_ended(message)} {_advice(status)}")
+        return ConnectionProblem(f"The cluster does not allow to {subject}: {message} {_advice(status)}")
     if status == 409:
         return ObjectExists(f"The cluster could not {subject}: {message}")
     if status == 410:
@@ -174,11 +174,6 @@ def _means_unverified(error: Exception) -> bool:
     return "certificate verify failed" in str(error).lower().replace("_", " ")
 
 
-def _ended(message: str) -> str:
-    """Return a message with a period at its end, so that a sentence may follow."""
-    return message if message.endswith((".", "!", "?")) else f"{message}."
-
-
 def _kind_of(error: Exception) -> str:
     return f" ({type(error).__name__})"
 
@@ -223,7 +218,7 @@ def _not_found(said: Mapping[str, Any], subject: str, message: str) -> TrainingE
     if kind == names.PLURAL and name:
         return ObjectMissing(f"The cluster could not {subject}: {message}")
     if kind == "namespaces":
-        return ConnectionProblem(f"The cluster could not {subject}: {_ended(message)} Set namespace in the connection.")
+        return ConnectionProblem(f"The cluster could not {subject}: {message} Set namespace in the connection.")
     return ConnectionProblem(
         f"The cluster does not know {names.PLURAL}.{names.GROUP} of version {names.VERSION}: install the ACK "
         "controller for SageMaker with its CRDs, or choose another kubernetes_conn_id."

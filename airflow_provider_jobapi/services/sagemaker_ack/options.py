@@ -15,6 +15,8 @@ SHORTCUTS = {
     "fits",
     "volume_size": "GB of the storage volume of each instance; by default 30, and more for large inputs",
     "accept_max_runtime": "`true`: a job that `completion_time` has ended counts as successful, with the model so far",
+    "delete_refused": "`true`: the object of a job that ACK has refused for good is deleted; by default it stays in "
+    "the cluster, for people to look at",
     "unpack_model": "`false`: the model is fetched as the `model.tar.gz` that SageMaker made; by default the "
     "connection's",
 }
@@ -60,6 +62,7 @@ class Options:
     instance_type: str | None = None
     volume_size: int | None = None
     accept_max_runtime: bool = False
+    delete_refused: bool = False
     unpack_model: bool | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,6 +83,7 @@ class Options:
             instance_type=_instance_type(own.get("instance_type")),
             volume_size=_volume(own.get("volume_size")),
             accept_max_runtime=bool(_boolean("accept_max_runtime", own.get("accept_max_runtime"))),
+            delete_refused=bool(_boolean("delete_refused", own.get("delete_refused"))),
             unpack_model=_boolean("unpack_model", own.get("unpack_model")),
             spec=_with_none(spec, rest) | removed,
         )

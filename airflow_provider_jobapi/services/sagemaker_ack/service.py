@@ -135,7 +135,8 @@ class SageMakerAckService:
     def status(self, handle: Handle) -> JobStatus:
         """Return the state of the job; where its object is gone, the last one that is known.
 
-        An object that was not accepted in time is deleted, since ACK would try it again for ever.
+        An object that was not accepted in time is deleted, since ACK would try it again for ever; one that was refused
+        where the job has the option ``delete_refused``.
 
         :raises JobGone: when its object was deleted by somebody else, and its end is not known.
         """
@@ -146,7 +147,7 @@ class SageMakerAckService:
             return self.last_status(found)
         if reading.status.status.ended:
             self.records.ended(handle, reading.status)
-        if reading.not_accepted:
+        if reading.unwanted:
             self._retry.call(lambda: self._delete(self._jobs, found), self._log)
         return reading.status
 

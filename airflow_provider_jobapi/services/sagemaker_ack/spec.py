@@ -258,6 +258,8 @@ def _metadata(
         annotations[names.DATA_ANNOTATION] = version
     if options.accept_max_runtime:
         annotations[names.ACCEPT_ANNOTATION] = "true"
+    if options.delete_refused:
+        annotations[names.DELETE_REFUSED_ANNOTATION] = "true"
     return {
         "name": names.object_name(identity.job_id),
         "namespace": identity.namespace,

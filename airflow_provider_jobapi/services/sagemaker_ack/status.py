@@ -90,6 +90,8 @@ class Reading:
     :ivar secondary: The ``secondaryStatus``, such as ``Downloading``; empty where there is none.
     :ivar changed: When the status of the job changed last, as SageMaker says.
     :ivar artifacts: Where the model is; empty while there is none.
+    :ivar unwanted: Whether the object is to be deleted, now that its end is known: ACK would try it again for ever, or
+        the job asks for it.
     :ivar notices: For the log, in this order.
     """
 
@@ -98,6 +100,7 @@ class Reading:
     secondary: str = ""
     changed: datetime | None = None
     artifacts: str = ""
+    unwanted: bool = False
     notices: tuple[Notice, ...] = ()
 
     @property
@@ -141,6 +144,8 @@ def read(object_: Mapping[str, Any], *, now: datetime, accept_timeout: float) ->
         secondary=view.step,
         changed=view.time("lastModifiedTime"),
         artifacts=_text(_object(view.status.get("modelArtifacts")).get("s3ModelArtifacts")),
+        unwanted=reason == NOT_ACCEPTED
+        or (reason == REFUSED and view.annotations.get(names.DELETE_REFUSED_ANNOTATION) == "true"),
         notices=tuple(_notices(view, status)),
     )
 

@@ -24,6 +24,7 @@ from tests.harness.ack import drivers
 from tests.harness.ack.cloud import REGION, ROLE, Cloud
 from tests.harness.ack.double import Ack
 from tests.harness.kubernetes.cluster import Kubernetes
+from tests.harness.proxy import Canned, FaultProxy
 from tests.harness.server import poll
 from tests.services.sagemaker_ack.service import Make, job
 
@@ -176,6 +177,19 @@ def test_acks_own_words(ack: Ack, make: Make, job_id: str) -> None:
     poll(lambda: service.status(handle).start_time is not None, TIMEOUT, "the job to be accepted")
 
 
+@pytest.mark.parametrize("delete", [False, True])
+def test_what_ack_refuses_stays_or_goes(
+    ack: Ack, service: SageMakerAckService, namespace: str, job_id: str, delete: bool
+) -> None:
+    ack.refuse("create", "InvalidParameterValue", "no such role")
+    handle = service.submit(job(service_options={"delete_refused": delete}), job_id).handle
+    assert ended(service, handle) is JobState.FAILED
+    poll(lambda: (ack.object(namespace, names.object_name(job_id)) is None) == delete, TIMEOUT, "the object to go")
+    status = service.status(handle)
+    assert (status.status, status.reason) == (JobState.FAILED, "Refused")
+    assert "no such role" in status.message
+
+
 def test_a_namespace_that_is_being_deleted(ack: Ack, service: SageMakerAckService, namespace: str, job_id: str) -> None:
     ack.sagemaker.driver = drivers.by_hand
     handle = service.submit(job(), job_id).handle
@@ -187,6 +201,14 @@ def test_a_namespace_that_is_being_deleted(ack: Ack, service: SageMakerAckServic
     service.stop(handle)
     poll(lambda: ack.object(namespace, names.object_name(job_id)) is None, TIMEOUT, "the object to go")
     assert service.status(handle).status is JobState.STOPPED
+
+
+def test_a_bucket_of_another_region_makes_no_job(ack: Ack, make: Make, namespace: str, job_id: str) -> None:
+    with FaultProxy(9) as s3:
+        s3.next(Canned(301, body=b"<Error><Code>PermanentRedirect</Code></Error>"))
+        with pytest.raises(ConnectionProblem, match=f"is not in region '{REGION}'"):
+            make(aws=s3.url).submit(job(), job_id)
+    assert ack.objects(namespace) == []
 
 
 def test_what_the_cluster_does_not_know_is_refused_before_the_upload(

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem
 from airflow_provider_jobapi.services.clients import AwsKeys
 from airflow_provider_jobapi.services.files import stores
+from airflow_provider_jobapi.services.files.sources import measure
 from airflow_provider_jobapi.services.sagemaker_ack.errors import NoCredentials
 from airflow_provider_jobapi.services.sagemaker_ack.storage import bucket_and_key, store_of
 from tests.harness.ack.cloud import REGION, Cloud
+from tests.harness.proxy import Canned, FaultProxy
 from tests.harness.s3 import KEY, SECRET
 
 
@@ -43,6 +47,23 @@ def test_keys_that_expire_are_asked_for_again(cloud: Cloud, monkeypatch: pytest.
         assert [each.key for each in store.list_objects("renewed/")] == ["renewed/a"]
         asked.append(aws.asked)
     assert asked[0] < asked[1] < asked[2]
+
+
+@pytest.mark.parametrize(("status", "code"), [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed")])
+def test_a_bucket_of_another_region(status: int, code: str) -> None:
+    """As S3 answers; moto takes any region. It is not tried again, and says what to do."""
+    with FaultProxy(9) as s3:
+        store = store_of(Renewed(s3.url), "training", REGION)  # type: ignore[arg-type]
+        ways: list[Callable[[], Any]] = [
+            lambda: store.put("a", measure("a", "content"), lambda _: None),
+            lambda: list(store.list_objects("a")),
+            lambda: store.read("a", 0).__enter__(),
+        ]
+        for ask in ways:
+            s3.next(Canned(status, body=f"<Error><Code>{code}</Code></Error>".encode()))
+            with pytest.raises(ConnectionProblem, match=f"is not in region '{REGION}'.*check the connection's bucket"):
+                ask()
+        assert len(s3.seen) == len(ways)
 
 
 def test_no_keys_at_all() -> None:
