@@ -30,6 +30,7 @@ LARGEST_OBJECT = 1024**2
 """Bytes of a spec. etcd stores objects of at most 1.5 MiB, and ACK writes the status into the same one."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_S3 = re.compile(r"s3://[^/\s]+(/\S*)?")
 _CHANNEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _INSTEAD = "give it as a file of data_input, or in arguments"
 
@@ -148,6 +149,12 @@ def _machines(spec: Spec) -> None:
             "resourceConfig has either an instanceType or instanceGroups: leave one of them out.",
             field="service_options",
         )
+    counts = [each.get("instanceCount") for each in groups or [machines]]
+    if any(count is None or count < 1 for count in counts):
+        raise InvalidJob(
+            "service_options has a resourceConfig with an instanceCount below 1, or with none: it is 1 or more.",
+            field="service_options",
+        )
     alive = machines.get("keepAlivePeriodInSeconds") or 0
     if not 0 <= alive <= LONGEST_KEEP_ALIVE or (alive and spec.get("enableManagedSpotTraining")):
         raise InvalidJob(
@@ -165,6 +172,13 @@ def _places(spec: Spec) -> None:
             "arn:aws:iam::123456789012:role/training.",
             field="service_options",
         )
+    for part, name in (("outputDataConfig", "s3OutputPath"), ("checkpointConfig", "s3URI")):
+        url = spec.get(part, {}).get(name)
+        if url is not None and not _S3.fullmatch(url):
+            raise InvalidJob(
+                f"service_options has {part}.{name} = {url[:80]!r}: it is a place in S3, such as s3://my-trainings/jobs.",
+                field="service_options",
+            )
     if network is not None and not (network.get("subnets") and network.get("securityGroupIDs")):
         raise InvalidJob(
             "service_options has a vpcConfig without subnets or without securityGroupIDs: give both.",
@@ -184,7 +198,10 @@ def _size(spec: Spec) -> None:
 
 
 def _rest(spec: Spec) -> None:
-    _most("tags", len(spec.get("tags", [])), MOST_TAGS, "leave some out")
+    tags = spec.get("tags", [])
+    _most("tags", len(tags), MOST_TAGS, "leave some out")
+    if not all(each.get("key") for each in tags):
+        raise InvalidJob("service_options has a tag without a key: give it one.", field="service_options")
     attempts = spec.get("retryStrategy", {}).get("maximumRetryAttempts")
     if attempts is not None and not 1 <= attempts <= MOST_RETRIES:
         raise InvalidJob(

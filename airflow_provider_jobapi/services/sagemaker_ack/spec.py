@@ -158,7 +158,8 @@ def image_of(job: TrainingJob, connection: SageMakerConnection) -> str:
     raise InvalidJob(
         f"image is {job.image!r}, and SageMaker takes images from ECR only: name one such as "
         f"763104351884.dkr.ecr.{connection.region}.amazonaws.com/tensorflow-training:2.19.0-cpu-py312, or set "
-        "training_image in the connection for jobs with a script.",
+        "training_image in the connection for jobs with a script. An algorithm is named in service_options: "
+        "algorithmSpecification.algorithmName.",
         field="image",
     )
 

@@ -126,13 +126,27 @@ def test_an_option_completes_a_channel() -> None:
     assert made[0]["dataSource"]["s3DataSource"]["s3URI"] == "s3://b/d/"
 
 
-def example(node: Any) -> Any:
+def example(node: Any, name: str = "") -> Any:
     """A value for each field of a schema."""
-    kinds = {"string": "text", "integer": 1, "boolean": False}
+    kinds = {"string": "s3://b/k" if name.startswith("s3") else "text", "integer": 1, "boolean": False}
     if node["type"] == "object":
         inner = node.get("properties", {"name": node.get("additionalProperties")})
-        return {name: example(each) for name, each in inner.items() if each}
+        return {name: example(each, name) for name, each in inner.items() if each}
     return [example(node["items"])] if node["type"] == "array" else kinds[node["type"]]
+
+
+def complete(value: dict[str, Any]) -> None:
+    """Add what SageMaker wants beside a field."""
+    for channel in value.get("inputDataConfig", []):
+        channel.update({"channelName": "own", "dataSource": {"x": "x"}} | channel)
+    for group in value.get("resourceConfig", {}).get("instanceGroups", []):
+        group.update({"instanceType": "ml.m5.large", "instanceCount": 1})
+    for tag in value.get("tags", []):
+        tag.setdefault("key", "text")
+    if "vpcConfig" in value:
+        value["vpcConfig"] = {"subnets": ["x"], "securityGroupIDs": ["x"]} | value["vpcConfig"]
+    if "roleARN" in value:
+        value["roleARN"] = "arn:aws-cn:iam::123456789012:role/service-role/own"
 
 
 @pytest.mark.parametrize("path", schema.fields())
@@ -145,17 +159,10 @@ def test_every_field_can_be_given(path: str) -> None:
     for part in parts:
         node = node["properties"][part.removesuffix("[]")]
         node = node["items"] if part.endswith("[]") else node
-    value = example(node)
+    value = example(node, parts[-1])
     for part in reversed(parts):
         value = {part.removesuffix("[]"): [value] if part.endswith("[]") else value}
-    if "instanceGroups" in path:
-        value["resourceConfig"]["instanceGroups"][0]["instanceType"] = "ml.m5.large"
-    if path.startswith("inputDataConfig"):
-        value["inputDataConfig"][0] = {"channelName": "own", "dataSource": {"x": "x"}} | value["inputDataConfig"][0]
-    if path.startswith("vpcConfig"):
-        value["vpcConfig"] = {"subnets": ["x"], "securityGroupIDs": ["x"]} | value["vpcConfig"]
-    if path == "roleARN":
-        value = {"roleARN": "arn:aws-cn:iam::123456789012:role/service-role/own"}
+    complete(value)
     if path == "stoppingCondition.maxWaitTimeInSeconds":
         value = {"stoppingCondition": {"maxWaitTimeInSeconds": 100_000}, "enableManagedSpotTraining": True}
     refused = {"algorithmSpecification": "either an image", "resourceConfig": "either an instanceType"}
@@ -186,6 +193,11 @@ def test_every_field_can_be_given(path: str) -> None:
         ({"service_options": {"inputDataConfig": [{"channelName": "a"}]}}, "The channel 'a' has no data"),
         ({"service_options": {"inputDataConfig": [{"contentType": "a"}]}}, "The channel '' has a name that"),
         ({"service_options": {"roleARN": "training"}}, "has roleARN = 'training': it is an ARN such as"),
+        ({"service_options": {"resourceConfig": {"instanceCount": 0}}}, "instanceCount below 1"),
+        ({"service_options": {"resourceConfig": {"instanceGroups": [{"instanceType": "ml.a.b"}]}}}, "or with none"),
+        ({"service_options": {"outputDataConfig": {"s3OutputPath": "/b"}}}, "s3OutputPath = '/b': it is a place in S3"),
+        ({"service_options": {"checkpointConfig": {"s3URI": "b/c"}}}, "checkpointConfig.s3URI = 'b/c': it is a place"),
+        ({"service_options": {"tags": [{"value": "a"}]}}, "a tag without a key"),
         ({"service_options": {"vpcConfig": {"subnets": ["a"]}}}, "without subnets or without securityGroupIDs"),
         ({"service_options": {"debugHookConfig": {"hookParameters": {"a": "x" * 1024**2}}}}, "of them in debug"),
         ({"service_options": {"resourceConfig": {"keepAlivePeriodInSeconds": 30_000}}}, "it is at most 21,600"),
