@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.services.sagemaker_ack import schema
 from airflow_provider_jobapi.services.sagemaker_ack.connection import ROLE_ARN
 from airflow_provider_jobapi.training.validation import refuse_duplicates
 
@@ -44,6 +45,8 @@ def check(spec: Spec) -> None:
     """
     for part in (_hyperparameters, _environment, _algorithm, _channels, _time, _machines, _places, _rest, _size):
         part(spec)
+    if not schema.unknown(spec):  # else the field that is missing may be one in another spelling, which is told later
+        _check_complete(spec)
 
 
 def _hyperparameters(spec: Spec) -> None:
@@ -104,20 +107,13 @@ def _channels(spec: Spec) -> None:
     _most("inputDataConfig", len(channels), MOST_CHANNELS, "put several folders into one channel")
     names = [str(each.get("channelName", "")) for each in channels]
     for name in names:
-        if not _CHANNEL.fullmatch(name):
+        if name and not _CHANNEL.fullmatch(name):
             raise InvalidJob(
                 f"The channel {name[:80]!r} has a name that SageMaker does not allow: it is 1 to 64 letters, digits, "
                 "'.', '_' and '-'.",
                 field="data_input",
             )
-    refuse_duplicates("inputDataConfig", names)
-    for name, each in zip(names, channels, strict=True):
-        if not each.get("dataSource"):
-            raise InvalidJob(
-                f"The channel {name!r} has no data: give data_input files, in a folder {name}/ for a job without a "
-                "script, or set inputDataConfig[].dataSource in service_options.",
-                field="service_options",
-            )
+    refuse_duplicates("inputDataConfig", filter(None, names))
 
 
 def _time(spec: Spec) -> None:
@@ -150,9 +146,9 @@ def _machines(spec: Spec) -> None:
             field="service_options",
         )
     counts = [each.get("instanceCount") for each in groups or [machines]]
-    if any(count is None or count < 1 for count in counts):
+    if any(count is not None and count < 1 for count in counts):
         raise InvalidJob(
-            "service_options has a resourceConfig with an instanceCount below 1, or with none: it is 1 or more.",
+            "service_options has a resourceConfig with an instanceCount below 1: it is 1 or more.",
             field="service_options",
         )
     alive = machines.get("keepAlivePeriodInSeconds") or 0
@@ -165,7 +161,7 @@ def _machines(spec: Spec) -> None:
 
 
 def _places(spec: Spec) -> None:
-    role, network = str(spec.get("roleARN", "")), spec.get("vpcConfig")
+    role = str(spec.get("roleARN", ""))
     if not re.fullmatch(ROLE_ARN, role):
         raise InvalidJob(
             f"service_options has roleARN = {role[:80]!r}: it is an ARN such as "
@@ -179,11 +175,33 @@ def _places(spec: Spec) -> None:
                 f"service_options has {part}.{name} = {url[:80]!r}: it is a place in S3, such as s3://my-trainings/jobs.",
                 field="service_options",
             )
-    if network is not None and not (network.get("subnets") and network.get("securityGroupIDs")):
-        raise InvalidJob(
-            "service_options has a vpcConfig without subnets or without securityGroupIDs: give both.",
-            field="service_options",
-        )
+
+
+def _check_complete(spec: Spec) -> None:
+    """Refuse objects without a field that SageMaker wants in them, which the schema does not say."""
+    wanted = {
+        "inputDataConfig": ("channelName", "dataSource"),
+        "tags": ("key",),
+        "vpcConfig": ("subnets", "securityGroupIDs"),
+        "resourceConfig.instanceGroups": ("instanceGroupName", "instanceType", "instanceCount"),
+        "algorithmSpecification.metricDefinitions": ("name", "regex"),
+    }
+    for place, names in wanted.items():
+        value: Any = spec
+        for part in place.split("."):
+            value = value.get(part) or {}
+        what = f"an entry of {place}" if isinstance(value, list) else place
+        for each in value if isinstance(value, list) else [value] if value else []:
+            absent = [name for name in names if not each.get(name)]
+            if absent == ["dataSource"]:
+                raise InvalidJob(
+                    f"The channel {each['channelName']!r} has no data: set its dataSource in service_options, or give "
+                    "files of data_input, of which a job with a script makes the channel 'training', and one without "
+                    "a script a channel for each folder.",
+                    field="service_options",
+                )
+            if absent:
+                raise InvalidJob(f"service_options: {what} has no {absent[0]}: add it.", field="service_options")
 
 
 def _size(spec: Spec) -> None:
@@ -198,10 +216,7 @@ def _size(spec: Spec) -> None:
 
 
 def _rest(spec: Spec) -> None:
-    tags = spec.get("tags", [])
-    _most("tags", len(tags), MOST_TAGS, "leave some out")
-    if not all(each.get("key") for each in tags):
-        raise InvalidJob("service_options has a tag without a key: give it one.", field="service_options")
+    _most("tags", len(spec.get("tags", [])), MOST_TAGS, "leave some out")
     attempts = spec.get("retryStrategy", {}).get("maximumRetryAttempts")
     if attempts is not None and not 1 <= attempts <= MOST_RETRIES:
         raise InvalidJob(

@@ -140,7 +140,9 @@ def complete(value: dict[str, Any]) -> None:
     for channel in value.get("inputDataConfig", []):
         channel.update({"channelName": "own", "dataSource": {"x": "x"}} | channel)
     for group in value.get("resourceConfig", {}).get("instanceGroups", []):
-        group.update({"instanceType": "ml.m5.large", "instanceCount": 1})
+        group.update({"instanceGroupName": "text", "instanceType": "ml.m5.large", "instanceCount": 1})
+    for metric in value.get("algorithmSpecification", {}).get("metricDefinitions", []):
+        metric.update({"name": "text", "regex": "text"} | metric)
     for tag in value.get("tags", []):
         tag.setdefault("key", "text")
     if "vpcConfig" in value:
@@ -190,15 +192,15 @@ def test_every_field_can_be_given(path: str) -> None:
         ({"service_options": {"tags": [{"key": "a"}] * 51}}, "tags has 51 entries, and SageMaker allows 50"),
         ({"service_options": {"inputDataConfig": [{"channelName": "a b"}]}}, "The channel 'a b' has a name"),
         ({"service_options": {"inputDataConfig": [{"channelName": "a"}] * 2}}, "inputDataConfig has 'a' twice"),
-        ({"service_options": {"inputDataConfig": [{"channelName": "a"}]}}, "The channel 'a' has no data"),
-        ({"service_options": {"inputDataConfig": [{"contentType": "a"}]}}, "The channel '' has a name that"),
+        ({"service_options": {"inputDataConfig": [{"channelName": "a"}]}}, "channel 'a' has no data: set"),
+        ({"service_options": {"inputDataConfig": [{"contentType": "a"}]}}, "has no channelName: add it"),
         ({"service_options": {"roleARN": "training"}}, "has roleARN = 'training': it is an ARN such as"),
         ({"service_options": {"resourceConfig": {"instanceCount": 0}}}, "instanceCount below 1"),
-        ({"service_options": {"resourceConfig": {"instanceGroups": [{"instanceType": "ml.a.b"}]}}}, "or with none"),
+        ({"service_options": {"resourceConfig": {"instanceGroups": [{"instanceCount": 1}]}}}, "no instanceGroupName"),
         ({"service_options": {"outputDataConfig": {"s3OutputPath": "/b"}}}, "s3OutputPath = '/b': it is a place in S3"),
         ({"service_options": {"checkpointConfig": {"s3URI": "b/c"}}}, "checkpointConfig.s3URI = 'b/c': it is a place"),
-        ({"service_options": {"tags": [{"value": "a"}]}}, "a tag without a key"),
-        ({"service_options": {"vpcConfig": {"subnets": ["a"]}}}, "without subnets or without securityGroupIDs"),
+        ({"service_options": {"tags": [{"value": "a"}]}}, "an entry of tags has no key: add it."),
+        ({"service_options": {"vpcConfig": {"subnets": ["a"]}}}, "vpcConfig has no securityGroupIDs: add it."),
         ({"service_options": {"debugHookConfig": {"hookParameters": {"a": "x" * 1024**2}}}}, "of them in debug"),
         ({"service_options": {"resourceConfig": {"keepAlivePeriodInSeconds": 30_000}}}, "it is at most 21,600"),
         ({"service_options": {"algorithmSpecification": {"trainingImage": "x" * 256}}}, "image has 256 characters"),
