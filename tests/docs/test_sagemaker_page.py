@@ -99,7 +99,8 @@ def test_the_numbers() -> None:
     for sentence in (
         f"{limits.MOST_HYPERPARAMETERS} hyperparameters of {limits.LONGEST_HYPERPARAMETER} characters",
         f"{limits.MOST_VARIABLES} environment variables of {limits.LONGEST_VARIABLE}",
-        f"{limits.MOST_CHANNELS} channels, {limits.MOST_METRICS} metrics, {limits.LONGEST_RUNTIME // 86_400} days",
+        f"{limits.MOST_CHANNELS} channels, {limits.MOST_METRICS} metrics, {limits.MOST_TAGS} tags",
+        f"{limits.MOST_TAGS} tags, {limits.LONGEST_RUNTIME // 86_400} days",
         f"more than {archive.LARGEST_RATIO} times its size (and {archive.ALWAYS_ALLOWED // 2**30} GiB)",
         f"Archives of more than {model.LARGEST_LISTED // 10**6} MB",
         f"{', '.join(instance_types.CHOSEN[:-1])} and {instance_types.CHOSEN[-1]}",

@@ -331,6 +331,5 @@ def _above(path: str) -> Iterator[str]:
 
 def _too_large(what: str, most: int) -> BrokenContract:
     return BrokenContract(
-        f"{what} unpacks to more than {size_text(most)}, {LARGEST_RATIO} times its size; nothing was fetched. Set "
-        'service_options={"unpack_model": False} to fetch it packed.'
+        f"{what} unpacks to more than {size_text(most)}, {LARGEST_RATIO} times its size; nothing was fetched."
     )

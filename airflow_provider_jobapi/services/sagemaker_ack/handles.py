@@ -20,7 +20,7 @@ class JobHandle:
     :ivar output: Its ``s3OutputPath``, such as ``s3://bucket/jobs/…/output``.
     :ivar instances: How many instances it has, and so streams of log.
     :ivar checkpoints: The URL of the folder of its checkpoints; empty where it keeps none.
-    :ivar packed: Whether its model is fetched as the archive that SageMaker makes.
+    :ivar packed: Whether its model is fetched as the archive that SageMaker makes; None where the connection decides.
     """
 
     job_id: str
@@ -30,7 +30,7 @@ class JobHandle:
     output: str
     instances: int = 1
     checkpoints: str = ""
-    packed: bool = False
+    packed: bool | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the handle as the JSON-able value that Airflow keeps."""
@@ -43,7 +43,7 @@ class JobHandle:
         :raises BrokenContract: when it is not a handle of this service.
         """
         texts = {name: handle.get(name) for name in ("job_id", "namespace", "name", "region", "output")}
-        instances = handle.get("instances", 1)
+        instances, packed = handle.get("instances", 1), handle.get("packed")
         if not all(isinstance(text, str) and text for text in texts.values()) or not isinstance(instances, int):
             raise BrokenContract("The job was not submitted to SageMaker: its handle has other fields.")
         known = {name: str(text) for name, text in texts.items()}
@@ -51,5 +51,5 @@ class JobHandle:
             **known,
             instances=max(1, instances),
             checkpoints=str(handle.get("checkpoints") or ""),
-            packed=handle.get("packed") is True,
+            packed=packed if isinstance(packed, bool) else None,
         )

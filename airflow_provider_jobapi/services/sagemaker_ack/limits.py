@@ -23,6 +23,7 @@ MOST_VARIABLES, LONGEST_VARIABLE = 100, 512
 MOST_CHANNELS, MOST_TAGS, MOST_METRICS = 20, 50, 40
 LONGEST_METRIC_NAME, LONGEST_METRIC_REGEX = 255, 500
 LONGEST_IMAGE = 255
+LONGEST_TAG_KEY, LONGEST_TAG_VALUE = 128, 256
 LONGEST_RUNTIME = 28 * 86_400
 """Seconds of ``maxRuntimeInSeconds``: 28 days ("SageMaker endpoints and quotas")."""
 LONGEST_KEEP_ALIVE = 21_600
@@ -43,7 +44,7 @@ def check(spec: Spec) -> None:
 
     :raises InvalidJob: naming the field, its value where it is no secret, and the limit.
     """
-    for part in (_hyperparameters, _environment, _algorithm, _channels, _time, _machines, _places, _rest, _size):
+    for part in (_hyperparameters, _environment, _algorithm, _channels, _time, _machines, _places, _tags, _rest, _size):
         part(spec)
     if not schema.unknown(spec):  # else the field that is missing may be one in another spelling, which is told later
         _check_complete(spec)
@@ -215,8 +216,21 @@ def _size(spec: Spec) -> None:
         )
 
 
+def _tags(spec: Spec) -> None:
+    tags = spec.get("tags", [])
+    _most("tags", len(tags), MOST_TAGS, "leave some out")
+    for i, each in enumerate(tags):
+        key, value = each.get("key", ""), each.get("value", "")
+        if len(key) > LONGEST_TAG_KEY or len(value) > LONGEST_TAG_VALUE or key.lower().startswith("aws:"):
+            raise InvalidJob(
+                f"tags[{i}] is a tag that SageMaker does not allow: a key has at most {LONGEST_TAG_KEY} characters and "
+                f"begins with no 'aws:', a value has at most {LONGEST_TAG_VALUE}.",
+                field="service_options",
+            )
+    refuse_duplicates("tags", [each["key"] for each in tags if "key" in each])
+
+
 def _rest(spec: Spec) -> None:
-    _most("tags", len(spec.get("tags", [])), MOST_TAGS, "leave some out")
     attempts = spec.get("retryStrategy", {}).get("maximumRetryAttempts")
     if attempts is not None and not 1 <= attempts <= MOST_RETRIES:
         raise InvalidJob(

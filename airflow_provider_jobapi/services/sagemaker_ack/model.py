@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.base import FetchedModel, Model, ModelFile
 from airflow_provider_jobapi.services.files.destination_errors import translated_errors
 from airflow_provider_jobapi.services.files.destinations import destination_of
@@ -124,8 +125,11 @@ def _find(
 def _unpacked(store: S3Store, archive: StoredObject, target: Path | None, url: str) -> dict[str, Unpacked]:
     for left in target.iterdir() if target is not None else ():  # of an attempt before
         left.unlink()
-    with store.read(archive.key, 0) as (_, chunks):
-        return unpack(chunks, archive.size, target, f"The archive {url}")
+    try:
+        with store.read(archive.key, 0) as (_, chunks):
+            return unpack(chunks, archive.size, target, f"The archive {url}")
+    except BrokenContract as error:
+        raise BrokenContract(f"{error} With unpack_model = false in the connection it is fetched packed.") from None
 
 
 def _packed(archive: StoredObject) -> _Chosen:

@@ -8,6 +8,8 @@ task has an id of its own, so no two jobs share a name.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 GROUP, VERSION, PLURAL, KIND = "sagemaker.services.k8s.aws", "v1alpha1", "trainingjobs", "TrainingJob"
 
@@ -26,7 +28,8 @@ ACCEPT_ANNOTATION = "airflow-provider-jobapi/accept-max-runtime"
 DELETE_REFUSED_ANNOTATION = "airflow-provider-jobapi/delete-refused"
 """``true`` of a job whose object is deleted when ACK has refused it for good."""
 PACKED_ANNOTATION = "airflow-provider-jobapi/packed"
-"""``true`` of a job whose model is fetched as the archive that SageMaker made."""
+"""``true`` of a job whose model is fetched as the archive that SageMaker made, ``false`` of one where it never is.
+Where it is absent, the connection decides when the model is fetched."""
 JOB_ID_LABEL = "airflow-provider-jobapi/job-id"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "airflow-provider-jobapi"}
 
@@ -58,3 +61,8 @@ def model_url(output: str, training_job: str) -> str:
     :param output: The job's ``outputDataConfig.s3OutputPath``.
     """
     return f"{output.rstrip('/')}/{training_job}/output/model.tar.gz"
+
+
+def packed(annotations: Mapping[str, Any]) -> bool | None:
+    """Return whether the model of a job is fetched packed; None where the connection decides."""
+    return {"true": True, "false": False}.get(str(annotations.get(PACKED_ANNOTATION)))

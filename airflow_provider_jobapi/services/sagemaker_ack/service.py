@@ -200,7 +200,7 @@ class SageMakerAckService:
         """Return the model that the job left; None where it left none."""
         from airflow_provider_jobapi.services.sagemaker_ack.model import listed
 
-        return listed(self.store, JobHandle.of(handle), self._artifacts(handle), self._retry, self._log)
+        return listed(self.store, self._for_model(handle), self._artifacts(handle), self._retry, self._log)
 
     def fetch_model(
         self, handle: Handle, destination: Any, version: str | int | None = None, kind: str | None = None
@@ -212,7 +212,7 @@ class SageMakerAckService:
         """
         from airflow_provider_jobapi.services.sagemaker_ack.model import fetched
 
-        found, state = JobHandle.of(handle), self.status(handle)
+        found, state = self._for_model(handle), self.status(handle)
         if not state.status.ended:
             raise JobConflict(f"Job {found.job_id} has not ended, so there is no model yet; wait for its end.")
         ended = state.finish_time or state.start_time or state.submission_time
@@ -343,6 +343,11 @@ class SageMakerAckService:
         with suppress(ObjectMissing):
             jobs.delete(handle.namespace, names.object_name(handle.job_id))
 
+    def _for_model(self, handle: Handle) -> JobHandle:
+        """Return a handle that says whether the model is fetched packed."""
+        found = JobHandle.of(handle)
+        return found if found.packed is not None else replace(found, packed=not self.connection.unpack_model)
+
     def _artifacts(self, handle: Handle) -> str:
         """Return where the model is: as the object says, else where SageMaker puts it."""
         found = JobHandle.of(handle)
@@ -380,6 +385,6 @@ def _submission(seen: Seen, job_id: str) -> tuple[Submission, str]:
         output=str(spec.get("outputDataConfig", {}).get("s3OutputPath", "")),
         instances=instances(spec),
         checkpoints=str(spec.get("checkpointConfig", {}).get("s3URI") or ""),
-        packed=annotations.get(names.PACKED_ANNOTATION) == "true",
+        packed=names.packed(annotations),
     )
     return Submission(handle.to_json(), seen.skew), str(annotations.get(names.DIGEST_ANNOTATION, ""))

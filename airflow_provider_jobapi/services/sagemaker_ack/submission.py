@@ -50,7 +50,7 @@ class Prepared:
             output=made["outputDataConfig"]["s3OutputPath"],
             instances=spec.instances(made),
             checkpoints=str(made.get("checkpointConfig", {}).get("s3URI") or ""),
-            packed=self.object["metadata"]["annotations"].get(names.PACKED_ANNOTATION) == "true",
+            packed=names.packed(self.object["metadata"]["annotations"]),
         )
 
 
@@ -78,9 +78,8 @@ def prepared(
         size = sum(each.size for path, each in uploads.items() if path.startswith(f"{DATA}/"))
         identity = spec.Identity(job_id, namespace, digest)
         made = spec.build(job, identity, connection, options, places, size, sources)
-        if options.unpack_model is not None or not connection.unpack_model:
-            packed = not (connection.unpack_model if options.unpack_model is None else options.unpack_model)
-            made["metadata"]["annotations"] |= {names.PACKED_ANNOTATION: "true"} if packed else {}
+        if options.unpack_model is not None:
+            made["metadata"]["annotations"][names.PACKED_ANNOTATION] = "false" if options.unpack_model else "true"
         exposure.refuse_secrets(job, made["spec"], secrets)
         inputs = tuple(each.as_input() for each in sources.values())
         yield Prepared(made, folder, uploads, inputs, digest)

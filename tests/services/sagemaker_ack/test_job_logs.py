@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem, ServiceUnavailable
 from airflow_provider_jobapi.hooks.clients import AwsOfHook
-from airflow_provider_jobapi.services.polling import DEFAULT_LIMITS, ReadLimits, RequestPace
+from airflow_provider_jobapi.services.polling import ReadLimits, RequestPace
 from airflow_provider_jobapi.services.sagemaker_ack import job_logs, log_events
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.job_logs import JobLogs
@@ -28,6 +28,8 @@ from tests.harness.proxy_faults import ScriptedProxy
 START = int(time.time() * 1000) - 3_600_000
 """An hour ago; CloudWatch refuses what is older than 14 days."""
 FAST = RequestPace(10_000)
+PATIENT = ReadLimits(seconds=600)
+"""For a read that a busy machine does not end early."""
 
 
 class Job:
@@ -50,7 +52,7 @@ class Job:
         stream = f"{self.handle.name}/algo-{instance}-{epoch}"
         self.cloud.log(REGION, stream, [(at + number, line) for number, line in enumerate(lines)])
 
-    def read(self, times: int = 1, limits: ReadLimits = DEFAULT_LIMITS) -> list[JobLogs]:
+    def read(self, times: int = 1, limits: ReadLimits = PATIENT) -> list[JobLogs]:
         """Read some times, one read after the other."""
 
         async def read() -> list[JobLogs]:
@@ -108,7 +110,7 @@ def test_a_round_goes_on_with_the_next_read(job: MakeJob) -> None:
     several = job(5)
     for instance in range(1, 6):
         several.write(instance, *[f"{instance}.{number}" for number in range(10)])
-    reads = several.read(5, ReadLimits(lines=15))
+    reads = several.read(5, ReadLimits(lines=15, seconds=600))
     # Whether the streams that reached the limit have more, the next round shows.
     assert [each.behind for each in reads] == [True, True, True, False, False]
     assert [each.whole for each in reads] == [False, False, False, True, True]
@@ -123,11 +125,11 @@ def test_a_long_stream_does_not_keep_the_others_back(job: MakeJob, monkeypatch: 
     uneven = job(2)
     uneven.write(1, *[str(number) for number in range(95)])
     uneven.write(2, "short")
-    reads = uneven.read(1, ReadLimits(pages=2))
+    reads = uneven.read(1, ReadLimits(pages=2, seconds=600))
     assert "[algo-2] short" in uneven.lines
     assert reads[0].behind
     for _ in range(20):
-        if not uneven.read(1, ReadLimits(pages=2))[0].behind:
+        if not uneven.read(1, ReadLimits(pages=2, seconds=600))[0].behind:
             break
     assert [line for line in uneven.lines if "algo-1" in line] == [f"[algo-1] {number}" for number in range(95)]
 

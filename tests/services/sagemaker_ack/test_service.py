@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.exceptions import (
+    BrokenContract,
     ConnectionProblem,
     InvalidJob,
     JobConflict,
@@ -74,6 +75,31 @@ def test_a_script_trains_and_its_model_comes_back(
     assert (status.job_id, status.name) == (job_id, f"digits-{job_id}")
     assert status.data_version is not None
     assert None not in {status.submission_time, status.start_time, status.finish_time}
+
+
+def test_a_model_that_is_refused_unpacked_is_fetched_packed_later(
+    ack: Ack, make: Make, cloud: Cloud, job_id: str, tmp_path: Path
+) -> None:
+    """It has been trained already, so it must not be trained again for another option."""
+    ack.sagemaker.driver = drivers.by_hand
+    service = make()
+    kept, ours = service.submit(job(), job_id).handle, service.submit(
+        job(service_options={"unpack_model": True}), str(uuid.uuid4())
+    ).handle  # fmt: skip
+    for handle in (kept, ours):
+        ack.job(handle["job_id"]).complete({"m.txt": b"1"})
+        assert ended(service, handle) is JobState.SUCCESSFUL
+    (url,) = cloud.objects(kept["output"])
+    damaged = cloud.get(url)[:-9]
+    cloud.put(url, damaged)
+    with pytest.raises(BrokenContract, match=r"With unpack_model = false in the connection it is fetched packed\.$"):
+        service.fetch_model(kept, tmp_path, "1")
+    assert list(tmp_path.iterdir()) == []
+    later = make(unpack_model=False)
+    later.fetch_model(later.find(job_id).handle, tmp_path, "1")
+    assert (tmp_path / "1" / "model.tar.gz").read_bytes() == damaged
+    later.fetch_model(ours, tmp_path, "2")
+    assert (tmp_path / "2" / "m.txt").read_bytes() == b"1"
 
 
 def test_the_same_id_is_the_same_job(ack: Ack, service: SageMakerAckService, namespace: str, job_id: str) -> None:

@@ -189,7 +189,11 @@ def test_every_field_can_be_given(path: str) -> None:
         ({"completion_time": "29d"}, "completion_time is 2,505,600 seconds, and SageMaker allows at most 2,419,200"),
         ({"service_options": {"retryStrategy": {"maximumRetryAttempts": 31}}}, "Attempts is 31: it is 1 to 30"),
         ({"service_options": {"stoppingCondition": {"maxWaitTimeInSeconds": 9}}}, "which only spot jobs have"),
-        ({"service_options": {"tags": [{"key": "a"}] * 51}}, "tags has 51 entries, and SageMaker allows 50"),
+        ({"service_options": {"tags": [{"key": f"k{i}"} for i in range(51)]}}, "tags has 51 entries, and SageMaker"),
+        ({"service_options": {"tags": [{"key": "a"}, {"key": "k" * 129}]}}, "tags[1] is a tag that SageMaker does not"),
+        ({"service_options": {"tags": [{"key": "a", "value": "v" * 257}]}}, "a value has at most 256"),
+        ({"service_options": {"tags": [{"key": "AWS:mine"}]}}, "begins with no 'aws:'"),
+        ({"service_options": {"tags": [{"key": "a"}, {"key": "a"}]}}, "tags has 'a' twice"),
         ({"service_options": {"inputDataConfig": [{"channelName": "a b"}]}}, "The channel 'a b' has a name"),
         ({"service_options": {"inputDataConfig": [{"channelName": "a"}] * 2}}, "inputDataConfig has 'a' twice"),
         ({"service_options": {"inputDataConfig": [{"channelName": "a"}]}}, "channel 'a' has no data: set"),
@@ -228,6 +232,8 @@ def test_limits_are_those_of_the_api() -> None:
     assert shapes["TrainingEnvironmentValue"]["max"] == limits.LONGEST_VARIABLE
     assert shapes["InputDataConfig"]["max"] == limits.MOST_CHANNELS
     assert shapes["TagList"]["max"] == limits.MOST_TAGS
+    assert shapes["TagKey"]["max"] == limits.LONGEST_TAG_KEY
+    assert shapes["TagValue"]["max"] == limits.LONGEST_TAG_VALUE
     assert shapes["MetricDefinitionList"]["max"] == limits.MOST_METRICS
     assert shapes["MetricName"]["max"] == limits.LONGEST_METRIC_NAME
     assert shapes["MetricRegex"]["max"] == limits.LONGEST_METRIC_REGEX
