@@ -29,6 +29,7 @@ import psutil
 
 from tests.harness import proxy
 from tests.harness.proxy import BlackHole, Broken, BrokenUpload, Canned, FaultProxy
+from tests.harness.waiting import PATIENCE
 
 
 class Point(Enum):
@@ -94,13 +95,14 @@ class Hold:
             raise ConnectionResetError
 
     def wait(self, seconds: float = 60.0) -> Exchange:
-        """Wait until a request is held."""
+        """Wait until a request is held; ``seconds`` on an idle machine, see :data:`PATIENCE`."""
+        seconds *= PATIENCE
         assert self._arrived.wait(seconds), f"No {self._when} came within {seconds:g} s."
         return self.exchanges[0]
 
     def wait_for_hangup(self, seconds: float = 20.0) -> None:
         """Wait until the one whose request is held has hung up, as one that is killed does."""
-        assert self.exchanges[0].over.wait(seconds), f"The one that sent {self._when} is still there."
+        assert self.exchanges[0].over.wait(seconds * PATIENCE), f"The one that sent {self._when} is still there."
 
     def release(self) -> None:
         """Let it go on."""

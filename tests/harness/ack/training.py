@@ -25,7 +25,7 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tests.harness import keeper
 from tests.harness.ack.job import Job
@@ -35,6 +35,8 @@ GRACE_SECONDS = 5.0
 """From SIGTERM to SIGKILL; 120 at the real one."""
 LOOK_SECONDS = 0.1
 SYNC_SECONDS = 0.5
+BATCH_SECONDS = 0.1
+"""How long lines are collected before they are sent."""
 
 
 class Training:
@@ -222,11 +224,21 @@ class _Instance:
         self._reader.start()
         return process
 
-    def _read(self, output: IO[bytes], stream: str) -> None:
+    def _read(self, output: io.BufferedReader, stream: str) -> None:
+        """Send the lines as the agent of CloudWatch does, some at a time."""
+        rest = b""
         with output:
-            for line in output:
-                text = line.decode(errors="replace").rstrip("\r\n")
-                self.job.cloud.log(self.job.region, stream, [(int(time.time() * 1000), text)])
+            while part := output.read1():
+                *lines, rest = (rest + part).split(b"\n")
+                self._log(stream, lines)
+                time.sleep(BATCH_SECONDS)
+        self._log(stream, [rest] if rest else [])
+
+    def _log(self, stream: str, lines: list[bytes]) -> None:
+        now = int(time.time() * 1000)
+        texts = [line.decode(errors="replace").rstrip("\r") for line in lines]
+        if texts:
+            self.job.cloud.log(self.job.region, stream, [(now, text) for text in texts])
 
     def finish(self) -> None:
         """Wait until everything that it printed is in CloudWatch."""
