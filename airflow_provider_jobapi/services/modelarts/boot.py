@@ -141,11 +141,11 @@ def _install(job, code_folder, work):
     """Install the requirements where the platform does not: in custom images, and where it could not follow them."""
     options = []
     if "exact" in job or "requires_python" in job:
-        import boot_requirements
+        import pip_directions
 
-        if not boot_requirements.has_python(job):
+        if not pip_directions.has_python(job, "choose another engine in service_options"):
             return 1
-        options = boot_requirements.pip_options(job)
+        options = pip_directions.pip_options(job)
     if not job["requirements"]:
         return 0
     wanted = os.path.join(code_folder, job["requirements"])

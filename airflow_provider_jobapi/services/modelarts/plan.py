@@ -17,10 +17,10 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source, measure
-from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements, boot_work_folder
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_work_folder
 from airflow_provider_jobapi.services.modelarts.catalogue import CustomImage, ModelArtsEngine
 from airflow_provider_jobapi.services.modelarts.obs import KEEPER
-from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
+from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules, pip_directions
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, TrainingJob
 from airflow_provider_jobapi.training.requirement_text import Directions, named_index, wheels_of
 from airflow_provider_jobapi.training.units import read_span
@@ -225,8 +225,8 @@ def files(job: TrainingJob, job_id: str, sources: Mapping[str, Source], *, insta
         f"{OUTPUT}{KEEPER}": measure(KEEPER, ""),
     }
     if {"exact", "requires_python"} & settings.keys():
-        name = Path(boot_requirements.__file__).name
-        found[f"{CODE}{name}"] = measure(name, Path(boot_requirements.__file__).read_text(encoding="utf-8"))
+        name = Path(pip_directions.__file__).name
+        found[f"{CODE}{name}"] = measure(name, Path(pip_directions.__file__).read_text(encoding="utf-8"))
     if job.script is not None:
         found[f"{CODE}{job.script_name}"] = sources[job.script_name]
     if requirements:

@@ -3,7 +3,9 @@
 
 The container's toolkit downloads the archive that ``sagemaker_submit_directory`` names, unpacks it into the working
 directory, installs its ``requirements.txt`` by pip, and runs the file that ``sagemaker_program`` names. It reads each
-value as JSON, as SageMaker's Python SDK writes it (sagemaker-training-toolkit, README.md).
+value as JSON, as SageMaker's Python SDK writes it (sagemaker-training-toolkit, README.md). A list of requirements that
+is whole (``# jobapi: exact``) has another name in the archive, and :mod:`.start` installs it: the toolkit calls pip
+without ``--no-deps``.
 """
 
 from __future__ import annotations
@@ -19,12 +21,15 @@ from typing import Any, BinaryIO, cast
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source, measure
 from airflow_provider_jobapi.services.sagemaker_ack import start
+from airflow_provider_jobapi.training import pip_directions
 from airflow_provider_jobapi.training.job import REQUIREMENTS_NAME, TrainingJob
 from airflow_provider_jobapi.training.requirement_text import Directions, named_index, wheels_of
 
 ARCHIVE = "sourcedir.tar.gz"
 PROGRAM = "jobapi_start.py"
 CONSTRAINTS = "jobapi_constraints.txt"
+_DIRECTIONS = Path(pip_directions.__file__)
+"""A module of the starter's, for requirements with directions."""
 CHANNEL = "training"
 """The channel of the data files of a script; the toolkit names its folder in ``SM_CHANNEL_TRAINING``."""
 
@@ -56,19 +61,31 @@ def archive_files(job: TrainingJob, sources: Mapping[str, Source]) -> dict[str, 
     """
     code = in_archive(job)
     found = {path: source for path, source in sources.items() if path in code}
-    if taken := {PROGRAM, start.JOB, CONSTRAINTS} & sources.keys():
+    if taken := {PROGRAM, start.JOB, CONSTRAINTS, start.REQUIREMENTS, _DIRECTIONS.name} & sources.keys():
         raise InvalidJob(
             f"{min(taken)} is the name of a file of this provider: give yours another one.", field="source"
         )
-    if bounds := Directions.of(job.requirements).constraints:
+    directions = Directions.of(job.requirements)
+    if REQUIREMENTS_NAME in found and directions.exact:
+        found[start.REQUIREMENTS] = found.pop(REQUIREMENTS_NAME)
+    elif bounds := directions.constraints:
         found[CONSTRAINTS] = measure(CONSTRAINTS, "".join(f"{each}\n" for each in bounds))
         found[REQUIREMENTS_NAME] = measure(REQUIREMENTS_NAME, f"-c {CONSTRAINTS}\n{job.requirements.rstrip()}\n")
     arguments = [*(f"--{each.name.lower()}={each.value}" for each in job.env), *job.arguments]
     data = sorted(sources.keys() - code)
     settings = {"program": list(job.program), "arguments": arguments, "data": data, "channel": CHANNEL}
+    if followed := _followed(directions):
+        settings |= followed
+        found[_DIRECTIONS.name] = measure(_DIRECTIONS.name, _DIRECTIONS.read_text(encoding="utf-8"))
     found[start.JOB] = measure(start.JOB, json.dumps(settings, sort_keys=True))
     found[PROGRAM] = measure(PROGRAM, Path(start.__file__).read_text(encoding="utf-8"))
     return found
+
+
+def _followed(directions: Directions) -> dict[str, Any]:
+    """Return what :mod:`.start` has to do with the requirements, which the toolkit cannot."""
+    whole = {"exact": True, "constraints": list(directions.constraints)} if directions.exact else {}
+    return whole | ({"requires_python": ",".join(directions.python)} if directions.python else {})
 
 
 def pack(files: Mapping[str, Source], target: Path) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_requirements, boot_work_folder
-from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules
+from airflow_provider_jobapi.services.modelarts import boot, boot_checkpoints, boot_work_folder
+from airflow_provider_jobapi.training import checkpoint_formats, checkpoint_rules, pip_directions
 from tests.harness.model_folders import MODEL_FOLDERS, PRELUDE
 from tests.harness.packages import write_wheel
 from tests.harness.python import installed
@@ -43,7 +43,7 @@ class Container:
         for folder in (self.code, self.data, self.output):
             folder.mkdir()
         shutil.copyfile(boot.__file__, self.code / "modelarts_boot.py")
-        for module in (boot_checkpoints, boot_requirements, boot_work_folder, checkpoint_formats, checkpoint_rules):
+        for module in (boot_checkpoints, boot_work_folder, checkpoint_formats, checkpoint_rules, pip_directions):
             shutil.copy(module.__file__, self.code)
         (self.data / ".keep").touch()
 
@@ -346,9 +346,7 @@ def test_a_python_that_the_requirements_do_not_allow(with_pip: Container) -> Non
     assert container.run("print('hello')", requires_python=">=3.8") == (0, "hello\n")
     code, printed = container.run("print('never')", requires_python=">=3.99,<4")
     assert code == 1
-    assert printed.startswith(
-        f"The requirements need Python >=3.99,<4 (requires-python), and this engine has {version}: "
-    )
+    assert printed.startswith(f"The requirements need Python >=3.99,<4 (requires-python), and here is {version}: ")
 
 
 def test_constraints_and_a_whole_list(with_pip: Container, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_what_the_platform_could_not_follow_is_installed_by_the_boot_file() -> N
     text = "# jobapi: exact\n# jobapi: constraint b<2\n# jobapi: requires-python >=3.7\na==1\n"
     made = job(requirements=text)
     found = plan.files(made, ID, measure_all(made.files()), installs=True)
-    assert {"code/requirements.txt", "code/boot_requirements.py"} <= found.keys()
+    assert {"code/requirements.txt", "code/pip_directions.py"} <= found.keys()
     settings = json.loads(read(found[f"code/{boot.JOB}"]))
     assert (settings["requirements"], settings["exact"], settings["constraints"]) == ("requirements.txt", True, ["b<2"])
     assert settings["requires_python"] == ">=3.7"

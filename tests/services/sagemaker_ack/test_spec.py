@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from airflow_provider_jobapi.services.files.sources import measure_all
 from airflow_provider_jobapi.services.sagemaker_ack import limits, names, schema, script_mode, spec, start
 from airflow_provider_jobapi.services.sagemaker_ack.options import OWN_FIELDS
 from airflow_provider_jobapi.training.job import TrainingJob
+from tests.harness.packages import write_wheel
 from tests.services.sagemaker_ack.building import BARE, IMAGE, JOB_ID, ROLE, build, job
 
 
@@ -292,6 +294,52 @@ def test_the_archive_of_a_script(tmp_path: Path) -> None:
     taken = job(script=None, source={"jobapi_start.py": ""}, entry_point="jobapi_start.py")
     with pytest.raises(InvalidJob, match=r"jobapi_start\.py is the name of a file of this provider"):
         script_mode.archive_files(taken, measure_all(taken.files()))
+
+
+def test_a_whole_list_of_requirements_is_not_for_the_toolkit() -> None:
+    text = "# jobapi: requires-python >=3.9\n# jobapi: exact\n# jobapi: constraint numpy<2\nsix\n"
+    given = job(requirements=text)
+    files = script_mode.archive_files(given, measure_all(given.files()))
+    assert {"jobapi_requirements.txt", "pip_directions.py"} < files.keys()
+    assert not {"requirements.txt", "jobapi_constraints.txt"} & files.keys()
+    taken = job(source={"pip_directions.py": ""})
+    with pytest.raises(InvalidJob, match=r"pip_directions\.py is the name of a file of this provider"):
+        script_mode.archive_files(taken, measure_all(taken.files()))
+
+
+def with_pip(tmp_path: Path, requirements: str) -> subprocess.CompletedProcess[str]:
+    """Run a job with requirements, by a Python that has pip."""
+    given = job(script="print(open('requirements.txt').read())", requirements=requirements)
+    files = script_mode.archive_files(given, measure_all(given.files()))
+    script_mode.pack(files, tmp_path / "a.tar.gz")
+    with tarfile.open(tmp_path / "a.tar.gz") as archive:
+        archive.extractall(tmp_path / "code", filter="data")
+    pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{tmp_path}/wheels", "PIP_TARGET": f"{tmp_path}/place"}
+    return subprocess.run(
+        [sys._base_executable, tmp_path / "code" / script_mode.PROGRAM],  # type: ignore[attr-defined]
+        check=False, env=os.environ | pip, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def test_a_whole_list_of_requirements_is_installed_alone(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    for version in ("1.0", "2.0"):
+        write_wheel(tmp_path / "wheels", "net", version=version)
+    write_wheel(tmp_path / "wheels", "top", requires=["net", "gone"])
+    ran = with_pip(tmp_path, "# jobapi: exact\n# jobapi: constraint net<2\ntop\nnet\n")
+    assert ran.returncode == 0, ran.stdout
+    assert ran.stdout.rstrip().endswith("# jobapi: exact\n# jobapi: constraint net<2\ntop\nnet")
+    installed = sorted(path.name for path in (tmp_path / "place").glob("*.dist-info"))
+    assert installed == ["net-1.0.dist-info", "top-1.0.dist-info"]
+
+
+def test_requirements_that_this_python_or_pip_cannot_follow(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    ran = with_pip(tmp_path, "# jobapi: requires-python >=3.99\n# jobapi: exact\nnone-such\n")
+    assert (ran.returncode, "choose another image" in ran.stdout) == (1, True)
+    ran = with_pip(tmp_path, "# jobapi: exact\nnone-such\n")
+    assert ran.returncode == 1
+    assert "jobapi: The requirements of the job could not be installed" in ran.stdout
 
 
 @pytest.mark.parametrize("entry", ["train.py", "-m train"])

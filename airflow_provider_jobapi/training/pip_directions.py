@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the boot file does with directions in the requirements of a job on ModelArts.
+"""Follow the directions of a job's requirements where pip installs them: which Python, a whole list, constraints.
 
-Uploaded beside the boot file where a job has such directions, and run under the same Pythons.
+Sent beside the program that starts a job on ModelArts and on SageMaker, where the job has such directions, and run
+under the Python there, 2.7 or later; see ``requirement_text`` for the directions.
 """
 
 from __future__ import print_function
@@ -12,8 +13,11 @@ import sys
 import tempfile
 
 
-def has_python(job):
-    """Whether this Python is one that the requirements need; says why it is not."""
+def has_python(job, advice):
+    """Whether this Python is one that the requirements need; says why it is not.
+
+    :param advice: How to choose another Python there.
+    """
     wanted, version = job.get("requires_python"), sys.version.split()[0]
     if not wanted:
         return True
@@ -25,8 +29,9 @@ def has_python(job):
         return True
     if not fits:
         print(
-            "The requirements need Python {} (requires-python), and this engine has {}: choose another engine in "
-            "service_options, or widen requires-python.".format(wanted, version)
+            "The requirements need Python {} (requires-python), and here is {}: {}, or widen requires-python.".format(
+                wanted, version, advice
+            )
         )
     return fits
 
