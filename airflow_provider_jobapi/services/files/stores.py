@@ -7,8 +7,8 @@ nothing is uploaded twice; in S3 it is in the object's metadata.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -141,6 +141,14 @@ class S3Store:
 
         with self._errors(key):
             obstore.copy(self._store, key, target)
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Delete objects; one that is not there is no error."""
+        import obstore
+
+        if keys:
+            with self._errors(keys[0]), suppress(FileNotFoundError):
+                obstore.delete(self._store, list(keys))
 
     @contextmanager
     def read(self, key: str, start: int) -> Iterator[tuple[int, Iterator[bytes]]]:  # noqa: ARG002 -- see below

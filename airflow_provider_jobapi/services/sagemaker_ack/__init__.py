@@ -26,6 +26,7 @@ module              what is in it
 ``exposure``        the refusal of secrets in what others can read. Pure
 ``submission``      prepare a job: its files, where they go in S3, and its object
 ``records``         the records in S3: that a job existed, and how it ended
+``adoption``        take up a job whose object is not there, or is not its own
 ``aws_state``       ask SageMaker itself how a job ended whose object is gone
 ``log_tail``        the last lines of a log, from a worker
 ``archive``         unpack a ``model.tar.gz`` that nobody vouches for

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from airflow_provider_jobapi.exceptions import JobGone
 from airflow_provider_jobapi.services.base import Handle
@@ -22,6 +22,7 @@ from airflow_provider_jobapi.services.polling import (
     jittered,
 )
 from airflow_provider_jobapi.services.sagemaker_ack import names
+from airflow_provider_jobapi.services.sagemaker_ack.adoption import Adoption
 from airflow_provider_jobapi.services.sagemaker_ack.clients import Clients
 from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerConnection
 from airflow_provider_jobapi.services.sagemaker_ack.errors import ObjectMissing
@@ -29,7 +30,7 @@ from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.job_logs import JobLogs
 from airflow_provider_jobapi.services.sagemaker_ack.log_reader import FIND_EVERY, LogReader
 from airflow_provider_jobapi.services.sagemaker_ack.objects import Seen
-from airflow_provider_jobapi.services.sagemaker_ack.records import stopped
+from airflow_provider_jobapi.services.sagemaker_ack.records import Records, stopped
 from airflow_provider_jobapi.services.sagemaker_ack.status import Reading, read_job
 from airflow_provider_jobapi.services.sagemaker_ack.watch import ObjectWatch
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
@@ -46,15 +47,23 @@ RECORD_SECONDS = 5.0
 Result = TypeVar("Result")
 
 
+class Worker(Protocol):
+    """What a follower has the worker's side do, see :class:`~.service.SageMakerAckService`."""
+
+    records: Records
+    adoption: Adoption
+
+    def last_status(self, handle: JobHandle) -> JobStatus: ...
+
+
 class SageMakerAckFollower:
     """Follows one job; see :class:`~airflow_provider_jobapi.services.base.LogFollower`.
 
     The streams of CloudWatch can be read from their start again. The object has only its present secondary status: that
     one is shown again by a trigger that is restarted, under the same time, which the status names.
 
-    :param record: Records how a job ended, or that it is being stopped, for when Kubernetes has forgotten it. Called
-        in a thread, as the next one.
-    :param last_status: Returns how a job ended whose object is gone; raises JobGone where nobody knows.
+    :param worker: The worker's side, whose methods are called in a thread: it records how a job ended, knows how one
+        ended whose object is gone, and takes up one whose object is not its own.
     :param quiet: Seconds without a new line after which the log of an ended job is complete.
     :param limits: Limits of one read of the logs.
     :param pace: Of the requests for logs; by default one that all jobs of the process in a region share.
@@ -67,8 +76,7 @@ class SageMakerAckFollower:
         connection: SageMakerConnection,
         clients: Clients,
         handle: Handle,
-        record: Callable[[Handle, JobStatus], None],
-        last_status: Callable[[JobHandle], JobStatus],
+        worker: Worker,
         *,
         quiet: float = QUIET_SECONDS,
         limits: ReadLimits = DEFAULT_LIMITS,
@@ -76,7 +84,7 @@ class SageMakerAckFollower:
     ) -> None:
         self._connection = connection
         self._raw_handle, self._handle = handle, JobHandle.of(handle)
-        self._record_status, self._last_status = record, last_status
+        self._worker = worker
         self.watch = ObjectWatch(clients.kubernetes, self._handle.namespace, names.object_name(self._handle.job_id))
         self._logs = LogReader(clients.aws, self._handle, log, limits=limits, pace=pace)
         self._end = QuietEnd(quiet)
@@ -85,6 +93,7 @@ class SageMakerAckFollower:
         self._unknown: JobGone | None = None
         self._last_read: int | None = None
         self._recorded = False
+        self._refused: JobStatus | None = None
 
     async def __aenter__(self) -> Self:
         """Return the follower; it connects when it reads."""
@@ -112,7 +121,10 @@ class SageMakerAckFollower:
         seen = self.watch.seen
         if seen is None and not self.watch.gone:
             return LogChunk((), cursor)
-        reading = None if seen is None else self._reading(seen)
+        reading = self._current()
+        if reading is not None and reading.unmanaged:
+            await self._take_up()
+            return LogChunk((), cursor)
         lines = [] if reading is None else list(self._told(reading, known))
         logs = self._logs.take()
         if logs is not None:
@@ -132,13 +144,16 @@ class SageMakerAckFollower:
 
         :raises JobGone: if the object was deleted by somebody, and how the job ended is not known.
         """
-        seen = self.watch.seen
+        reading = self._current()
         if not self.watch.gone and not self.watch.running:
             try:
-                seen = await self.watch.fetch()
+                reading = self._reading(await self.watch.fetch())
             except ObjectMissing:
                 self.watch.gone = True
-        return await self._status_of(None if seen is None else self._reading(seen))
+        if reading is not None and reading.unmanaged and self._refused is None:
+            await self._take_up()
+            return await self.status()
+        return await self._status_of(reading)
 
     async def stop(self) -> None:
         """Delete the object, by which ACK stops the job; no error if it has ended or is gone.
@@ -147,11 +162,18 @@ class SageMakerAckFollower:
         """
         try:
             reading = self._reading(await self.watch.fetch())
+            if reading.unmanaged:
+                raise ObjectMissing("The object is not the job's own.")
             if reading.may_go_on:
                 await self._record(stopped(reading.status))
                 await self.watch.delete()
         except ObjectMissing:
-            pass
+            await _in_thread(lambda: self._worker.adoption.stop(self._handle))
+
+    def _current(self) -> Reading | None:
+        """Return what the object says that was seen last; None where there is none, or it is not the job's own."""
+        seen = self.watch.seen
+        return None if seen is None or self._refused is not None else self._reading(seen)
 
     def _reading(self, seen: Seen) -> Reading:
         return read_job(self._handle, seen.object, now=seen.now, accept_timeout=self._connection.accept_timeout)
@@ -161,6 +183,8 @@ class SageMakerAckFollower:
 
         :raises JobGone: if the object is gone, and nobody knows how the job ended.
         """
+        if self._refused is not None:
+            return self._refused
         if reading is not None and (reading.status.status.ended or not self.watch.gone):
             if reading.status.status.ended and not self._recorded:
                 self._recorded = True
@@ -170,17 +194,23 @@ class SageMakerAckFollower:
             raise self._unknown
         if self._last is None:
             try:
-                self._last = await _in_thread(lambda: self._last_status(self._handle))
+                self._last = await _in_thread(lambda: self._worker.last_status(self._handle))
             except JobGone as error:
                 self._unknown = error
                 raise
         return self._last
 
+    async def _take_up(self) -> None:
+        """Have the job taken up, and follow its own object from then on; one that is not ours ends as refused."""
+        self._refused = await _in_thread(lambda: self._worker.adoption.take_up(self._handle))
+        if self._refused is None:
+            await self.watch.restart()
+
     async def _record(self, status: JobStatus) -> None:
         """Record a status where Kubernetes forgets the job; a failure is logged, and nothing waits for it for long."""
         with suppress(TimeoutError):
             async with asyncio.timeout(RECORD_SECONDS):
-                await _in_thread(lambda: self._record_status(self._raw_handle, status))
+                await _in_thread(lambda: self._worker.records.ended(self._raw_handle, status))
 
     def _told(self, reading: Reading, known: dict[str, Any]) -> Iterator[LogLine]:
         """Return the line of a secondary status that is new, under the time that the object names; log other news."""
@@ -198,8 +228,7 @@ class SageMakerAckFollower:
 
     async def _begin_logs(self, known: dict[str, Any]) -> float:
         """Begin a read of the logs where one is due; returns the seconds until the next one is, at the most."""
-        seen = self.watch.seen
-        reading = None if seen is None else self._reading(seen)
+        reading = self._current()
         if not self._has_logs(reading):
             return LONGEST_READ
         ended = self.watch.gone or reading is None or reading.status.status.ended
@@ -219,6 +248,8 @@ class SageMakerAckFollower:
 
     def _has_logs(self, reading: Reading | None) -> bool:
         """Whether SageMaker has, or had, the job, as far as is known."""
+        if self._refused is not None:
+            return False
         return self.watch.gone if reading is None else reading.accepted
 
     def _is_complete(self, state: JobState | None, logs: JobLogs | None, reading: Reading | None) -> bool:

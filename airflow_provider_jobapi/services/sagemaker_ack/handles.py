@@ -21,6 +21,7 @@ class JobHandle:
     :ivar instances: How many instances it has, and so streams of log.
     :ivar checkpoints: The URL of the folder of its checkpoints; empty where it keeps none.
     :ivar packed: Whether its model is fetched as the archive that SageMaker makes; None where the connection decides.
+    :ivar passing: Whether its checkpoints are removed when it is successful.
     """
 
     job_id: str
@@ -31,6 +32,7 @@ class JobHandle:
     instances: int = 1
     checkpoints: str = ""
     packed: bool | None = None
+    passing: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the handle as the JSON-able value that Airflow keeps."""
@@ -52,4 +54,5 @@ class JobHandle:
             instances=max(1, instances),
             checkpoints=str(handle.get("checkpoints") or ""),
             packed=packed if isinstance(packed, bool) else None,
+            passing=handle.get("passing") is True,
         )

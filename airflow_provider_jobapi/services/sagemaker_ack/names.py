@@ -19,6 +19,13 @@ LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 REGION_ANNOTATION = "services.k8s.aws/region"
 """Chooses the region of one object, in place of the controller's own."""
 
+FINALIZER = "finalizers.sagemaker.services.k8s.aws/TrainingJob"
+"""What ACK marks an object with that is its job's own."""
+ADOPTION_POLICY, ADOPTION_FIELDS = "services.k8s.aws/adoption-policy", "services.k8s.aws/adoption-fields"
+ADOPTED = "services.k8s.aws/adopted"
+DELETION_POLICY = "services.k8s.aws/deletion-policy"
+"""How ACK takes up what is in AWS already, and whether the deletion of an object ends it there."""
+
 DIGEST_ANNOTATION = "airflow-provider-jobapi/sha256"
 """The SHA-256 of the job's content: a second submit of the same id must be the same job."""
 DATA_ANNOTATION = "airflow-provider-jobapi/data-sha256"
@@ -30,6 +37,8 @@ DELETE_REFUSED_ANNOTATION = "airflow-provider-jobapi/delete-refused"
 PACKED_ANNOTATION = "airflow-provider-jobapi/packed"
 """``true`` of a job whose model is fetched as the archive that SageMaker made, ``false`` of one where it never is.
 Where it is absent, the connection decides when the model is fetched."""
+PASSING_ANNOTATION = "airflow-provider-jobapi/passing-checkpoints"
+"""``true`` of a job whose checkpoints are in the folder of its clear cycle, and are removed when it is successful."""
 JOB_ID_LABEL = "airflow-provider-jobapi/job-id"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "airflow-provider-jobapi"}
 

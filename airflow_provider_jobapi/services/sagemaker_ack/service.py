@@ -11,18 +11,13 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_jobapi.exceptions import (
-    InvalidJob,
-    JobConflict,
-    JobGone,
-    JobNotFound,
-    TrainingError,
-)
+from airflow_provider_jobapi.exceptions import InvalidJob, JobConflict, JobGone, JobNotFound, TrainingError
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, LogFollower, Model, Submission
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.services.sagemaker_ack import names, schema
+from airflow_provider_jobapi.services.sagemaker_ack.adoption import Adoption
 from airflow_provider_jobapi.services.sagemaker_ack.aws_state import end_in_aws
-from airflow_provider_jobapi.services.sagemaker_ack.checkpoints import copy_from
+from airflow_provider_jobapi.services.sagemaker_ack.checkpoints import PassingCheckpoints, copy_from
 from airflow_provider_jobapi.services.sagemaker_ack.clients import Clients
 from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerConnection
 from airflow_provider_jobapi.services.sagemaker_ack.errors import ObjectExists, ObjectMissing
@@ -45,7 +40,6 @@ _log = logging.getLogger(__name__)
 
 STOP_RETRY = Retry(total=10.0, attempts=4, longest_wait=2.0)
 """For a stop, which a worker may send while it is being killed."""
-
 
 RECORD_SECONDS = 5.0
 """Seconds that a stop waits until the last status is recorded; a stop must not wait for S3 for long."""
@@ -81,7 +75,9 @@ class SageMakerAckService:
         self._retry, self._stop_retry = retry or Retry(), stop_retry
         self._jobs = TrainingJobs(clients.kubernetes)
         self._stores: dict[str, S3Store] = {}
+        self._passing = PassingCheckpoints(self.store, connection, self._retry, log)
         self.records = Records(self.store, connection.prefix, self._retry, log)
+        self.adoption = Adoption(self._jobs, self.records, self._retry, log)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.namespace!r}, {self.connection.region!r})"
@@ -135,8 +131,8 @@ class SageMakerAckService:
     def status(self, handle: Handle) -> JobStatus:
         """Return the state of the job; where its object is gone, the last one that is known.
 
-        An object that was not accepted in time is deleted, since ACK would try it again for ever; one that was refused
-        where the job has the option ``delete_refused``.
+        The checkpoints of a successful job are removed, unless it keeps them. An object that was not accepted in time
+        is deleted, since ACK would try it again for ever; one that was refused with the option ``delete_refused``.
 
         :raises JobGone: when its object was deleted by somebody else, and its end is not known.
         """
@@ -145,8 +141,12 @@ class SageMakerAckService:
             reading = self._reading(found)
         except ObjectMissing:
             return self.last_status(found)
+        if reading.unmanaged:
+            return self.adoption.take_up(found) or self._reading(found).status
         if reading.status.status.ended:
             self.records.ended(handle, reading.status)
+        if reading.completed:
+            self._passing.remove(found)
         if reading.unwanted:
             self._retry.call(lambda: self._delete(self._jobs, found), self._log)
         return reading.status
@@ -170,12 +170,15 @@ class SageMakerAckService:
         jobs = TrainingJobs(self.clients.kubernetes, timeout=self._stop_retry.total / 2)
         try:
             reading = self._stop_retry.call(lambda: self._reading(found, jobs))
+            if reading.unmanaged:
+                self.adoption.stop(found)
+                return
             if not reading.may_go_on:
                 return
             _within(RECORD_SECONDS, lambda: self.records.ended(handle, stopped(reading.status)))
             self._stop_retry.call(lambda: self._delete(jobs, found))
         except ObjectMissing:
-            pass
+            self.adoption.stop(found)
         finally:
             jobs.close()
 
@@ -225,7 +228,7 @@ class SageMakerAckService:
         """Return a follower of this job for the triggerer."""
         from airflow_provider_jobapi.services.sagemaker_ack.follower import SageMakerAckFollower
 
-        return SageMakerAckFollower(self.connection, self.clients, handle, self.records.ended, self.last_status)
+        return SageMakerAckFollower(self.connection, self.clients, handle, self)
 
     def store(self, bucket: str = "") -> S3Store:
         """Return a bucket, by default the connection's.
@@ -260,7 +263,12 @@ class SageMakerAckService:
         if handle.namespace != self.namespace:  # the connection was edited
             with suppress(ObjectMissing):
                 return _submission(self._seen(handle.namespace, job_id), job_id)
-        self.last_status(handle)
+        try:
+            self.last_status(handle)
+        except JobGone:
+            if (seen := self.adoption.find(handle, tombstone.digest)) is None:
+                raise
+            return _submission(seen, job_id)
         return Submission(tombstone.handle, timedelta(0)), tombstone.digest
 
     def last_status(self, handle: JobHandle) -> JobStatus:
@@ -386,5 +394,6 @@ def _submission(seen: Seen, job_id: str) -> tuple[Submission, str]:
         instances=instances(spec),
         checkpoints=str(spec.get("checkpointConfig", {}).get("s3URI") or ""),
         packed=names.packed(annotations),
+        passing=annotations.get(names.PASSING_ANNOTATION) == "true",
     )
     return Submission(handle.to_json(), seen.skew), str(annotations.get(names.DIGEST_ANNOTATION, ""))

@@ -86,7 +86,10 @@ class Notice:
 class Reading:
     """What an object says.
 
-    :ivar accepted: Whether SageMaker has the job.
+    :ivar accepted: Whether SageMaker has the job, and the object is its own.
+    :ivar refused: Whether ACK has refused something for good: the job, an update, or an object that is not the job's.
+    :ivar unmanaged: Whether the object shows a job that it has not made: its status is not brought up to date, and its
+        deletion stops nothing; see :mod:`.adoption`.
     :ivar secondary: The ``secondaryStatus``, such as ``Downloading``; empty where there is none.
     :ivar changed: When the status of the job changed last, as SageMaker says.
     :ivar artifacts: Where the model is; empty while there is none.
@@ -97,11 +100,18 @@ class Reading:
 
     status: JobStatus
     accepted: bool = False
+    refused: bool = False
+    unmanaged: bool = False
     secondary: str = ""
     changed: datetime | None = None
     artifacts: str = ""
     unwanted: bool = False
     notices: tuple[Notice, ...] = ()
+
+    @property
+    def completed(self) -> bool:
+        """Whether SageMaker itself calls the job completed: it ran to its end, and its files are in S3."""
+        return self.status.status is JobState.SUCCESSFUL and self.secondary == "Completed"
 
     @property
     def may_go_on(self) -> bool:
@@ -140,7 +150,9 @@ def read(object_: Mapping[str, Any], *, now: datetime, accept_timeout: float) ->
     )
     return Reading(
         status=status,
-        accepted=bool(view.word or view.arn),
+        accepted=bool(view.word or view.arn) and not view.unmanaged,
+        refused=view.condition("ACK.Terminal") is not None,
+        unmanaged=view.unmanaged,
         secondary=view.step,
         changed=view.time("lastModifiedTime"),
         artifacts=_text(_object(view.status.get("modelArtifacts")).get("s3ModelArtifacts")),
@@ -148,6 +160,12 @@ def read(object_: Mapping[str, Any], *, now: datetime, accept_timeout: float) ->
         or (reason == REFUSED and view.annotations.get(names.DELETE_REFUSED_ANNOTATION) == "true"),
         notices=tuple(_notices(view, status)),
     )
+
+
+def is_managed(object_: Mapping[str, Any]) -> bool:
+    """Whether an object is its job's own: it has ACK's finalizer, so the job ends before it goes."""
+    finalizers = _object(object_.get("metadata")).get("finalizers")
+    return isinstance(finalizers, list) and names.FINALIZER in finalizers
 
 
 def read_job(handle: JobHandle, object_: Mapping[str, Any], *, now: datetime, accept_timeout: float) -> Reading:
@@ -176,6 +194,8 @@ class _View:
             for each in (conditions if isinstance(conditions, list) else ())
             if isinstance(each, Mapping)
         }
+        refused = self.condition("ACK.Terminal") is not None
+        self.unmanaged = refused and bool(self.word or self.arn) and not (is_managed(object_) or self.deleting)
 
     def text(self, name: str) -> str:
         return _text(self.status.get(name))
@@ -208,7 +228,7 @@ def _waiting(view: _View, now: datetime, accept_timeout: float) -> tuple[JobStat
     waits_for = view.condition("ACK.Recoverable")
     if view.arn:
         return JobState.PENDING, PREPARING, waits_for or ""
-    if view.created is not None and now - view.created > timedelta(seconds=accept_timeout):
+    if view.created is not None and (now - view.created).total_seconds() > accept_timeout:
         return JobState.FAILED, NOT_ACCEPTED, _not_accepted(waits_for, view, accept_timeout)
     return JobState.PENDING, None, waits_for or "It waits for the ACK controller."
 

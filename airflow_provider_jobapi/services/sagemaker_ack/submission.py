@@ -51,6 +51,7 @@ class Prepared:
             instances=spec.instances(made),
             checkpoints=str(made.get("checkpointConfig", {}).get("s3URI") or ""),
             packed=names.packed(self.object["metadata"]["annotations"]),
+            passing=self.object["metadata"]["annotations"].get(names.PASSING_ANNOTATION) == "true",
         )
 
 
@@ -80,6 +81,9 @@ def prepared(
         made = spec.build(job, identity, connection, options, places, size, sources)
         if options.unpack_model is not None:
             made["metadata"]["annotations"][names.PACKED_ANNOTATION] = "false" if options.unpack_model else "true"
+        kept_in = made["spec"].get("checkpointConfig", {}).get("s3URI")
+        if places.checkpoints and kept_in == places.checkpoints and not job.keep_checkpoints:
+            made["metadata"]["annotations"][names.PASSING_ANNOTATION] = "true"
         exposure.refuse_secrets(job, made["spec"], secrets)
         inputs = tuple(each.as_input() for each in sources.values())
         yield Prepared(made, folder, uploads, inputs, digest)

@@ -77,6 +77,15 @@ class ObjectWatch:
                 await self._task
         await self._stack.aclose()
 
+    async def restart(self) -> None:
+        """Follow the object of this name that is there now, and no longer the one that was seen."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await self._task
+        self._task, self._version = None, ""
+        self.seen, self.gone = None, False
+
     async def wait(self, seconds: float, other: asyncio.Task[None] | None = None) -> None:
         """Wait until the object has changed, or some seconds have passed, or another task is done.
 

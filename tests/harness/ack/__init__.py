@@ -37,7 +37,8 @@ A test that moves jobs itself, or wants something to go wrong::
 
 A namespace that is not watched is any other than ``namespace``: ``kubernetes.namespace()``. Two things to know. A job
 whose name SageMaker has already, made by another object, shows all of that job's status beside ``ACK.Terminal``
-"Resource already exists". And the controller writes defaults into the spec of an object, so it is not as it was sent.
+"Resource already exists", once: the controller looks at it no more. And the controller writes defaults into the spec
+of an object, so it is not as it was sent.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -31,6 +32,7 @@ class Controller:
     :param namespaces: Those that it watches; None for all.
     :param region: Where jobs run whose object names no region.
     :param speed: How many times as fast as the real one it looks again; its 30 seconds are 0.3 by default.
+    :param adopts: Whether it knows adoption policies (feature gate ``ResourceAdoption``).
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class Controller:
         namespaces: Collection[str] | None,
         region: str,
         speed: float,
+        adopts: bool,
     ) -> None:
         self._client, self._path, self._aws, self._before = client, path, sagemaker, before
         self._namespaces, self._region, self._speed = namespaces, region, speed
+        self._adopts = adopts
         self._due: dict[str, tuple[Any, float]] = {}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="ACK")
@@ -104,24 +108,41 @@ class Controller:
     def _synced(self, found: dict[str, Any]) -> dict[str, Any]:
         metadata, spec = found["metadata"], found["spec"]
         managed = rules.FINALIZER in metadata.get("finalizers", [])
-        policy = (metadata.get("annotations") or {}).get(rules.ADOPTION_POLICY)
+        policy = (metadata.get("annotations") or {}).get(rules.ADOPTION_POLICY) if self._adopts else None
+        if policy == rules.ADOPT and not managed:
+            return self._adopt(found)
         job = self._describe(found)
         if job is None:
-            if policy == rules.ADOPT:
+            if managed and (metadata.get("annotations") or {}).get(rules.ADOPTED) == "true":
                 raise AwsError("ResourceNotFound", "the resource to adopt was not found", 404)
             self._manage(found)
             self._call("create", found, spec)
             self._write(found, {"spec": rules.initialized(spec)})
             job = self._describe(found)
             assert job is not None
-        elif not managed and policy not in {rules.ADOPT, rules.ADOPT_OR_CREATE}:
+        elif not managed and policy != rules.ADOPT_OR_CREATE:
             return rules.ensured(rules.not_managed(self._observed(found, job)))
         elif not managed:
             self._manage(found, {rules.ADOPTED: "true"})
         status = self._observed(found, job)
-        if rules.initialized(spec) != rules.initialized(job["spec"]) and policy != rules.ADOPT:
+        if rules.initialized(spec) != rules.initialized(job["spec"]):
             status = rules.refused_update(status)
         return rules.ensured(status)
+
+    def _adopt(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Take a job as it is: it is found by the adoption fields, and its spec is written into the object."""
+        fields = json.loads(found["metadata"]["annotations"].get(rules.ADOPTION_FIELDS, "{}"))
+        if "trainingJobName" not in fields:
+            raise AwsError("TerminalError", "required field missing: trainingJobName")
+        spec = {"trainingJobName": fields["trainingJobName"]}
+        job = self._describe(found | {"spec": spec})
+        if job is None:
+            raise AwsError("ResourceNotFound", "the resource to adopt was not found", 404)
+        gone = {name: None for name in found["spec"] if name not in job["spec"]}
+        finalizers = [*found["metadata"].get("finalizers", []), rules.FINALIZER]
+        metadata = {"finalizers": finalizers, "annotations": {rules.ADOPTED: "true"}}
+        self._write(found, {"metadata": metadata, "spec": rules.initialized(job["spec"]) | gone})
+        return rules.ensured(self._observed(found, job))
 
     def _delete(self, found: dict[str, Any]) -> dict[str, Any] | None:
         """Bring an object that is being deleted nearer to its end; None when it has been let go."""

@@ -29,6 +29,8 @@ class Ack:
     :param driver: What becomes of jobs, see :mod:`tests.harness.ack.drivers`; assign ``ack.sagemaker.driver`` later.
     :param region: Where jobs run whose object names no region.
     :param speed: How many times as fast as the real controller it looks again.
+    :param adopts: Whether the controller's feature gate ``ResourceAdoption`` is on; ``ack.adopts = …`` and a new start
+        change it.
     :ivar sagemaker: SageMaker, which goes on while no controller runs.
     """
 
@@ -41,6 +43,7 @@ class Ack:
         driver: Driver = train,
         region: str = REGION,
         speed: float = 100.0,
+        adopts: bool = True,
     ) -> None:
         self.kubernetes, self.cloud, self.namespaces = kubernetes, cloud, namespaces
         self.sagemaker = SageMaker(cloud, driver)
@@ -48,6 +51,7 @@ class Ack:
         self._root = f"/apis/{definition['group']}/{definition['versions'][0]['name']}"
         self._plural = definition["names"]["plural"]
         self._settings: dict[str, Any] = {"namespaces": namespaces, "region": region, "speed": speed}
+        self.adopts = adopts
         self._refusals: dict[str, list[Any]] = {}
         self._lock = threading.Lock()
         self._controller: Controller | None = None
@@ -66,7 +70,9 @@ class Ack:
     def start(self) -> None:
         """Start the controller (again); it knows only what the objects and SageMaker say."""
         path = f"{self._root}/{self._plural}"
-        self._controller = Controller(self.kubernetes.admin, path, self.sagemaker, self._before, **self._settings)
+        self._controller = Controller(
+            self.kubernetes.admin, path, self.sagemaker, self._before, adopts=self.adopts, **self._settings
+        )
         self._controller.start()
 
     def stop(self) -> BaseException | None:

@@ -16,15 +16,24 @@ FINALIZER = "finalizers.sagemaker.services.k8s.aws/TrainingJob"
 REGION = "services.k8s.aws/region"
 DELETION_POLICY = "services.k8s.aws/deletion-policy"
 ADOPTION_POLICY = "services.k8s.aws/adoption-policy"
+ADOPTION_FIELDS = "services.k8s.aws/adoption-fields"
 ADOPTED = "services.k8s.aws/adopted"
 ADOPT, ADOPT_OR_CREATE = "adopt", "adopt-or-create"
-"""Adoption policies (ACK's documentation, "Resource Adoption"): the second creates the resource where there is none,
-else takes it with the spec of the object."""
+"""Adoption policies (ACK's documentation, "Resource Adoption"): the first finds the resource by the adoption fields and
+writes its spec into the object; the second creates the resource where there is none, else takes it with the spec of the
+object."""
 
 SYNCED, TERMINAL, RECOVERABLE, READY = "ACK.ResourceSynced", "ACK.Terminal", "ACK.Recoverable", "Ready"
 
 TERMINAL_CODES = frozenset(
-    {"ResourceNotFound", "ResourceInUse", "InvalidParameterCombination", "InvalidParameterValue", "MissingParameter"}
+    {
+        "ResourceNotFound",
+        "ResourceInUse",
+        "InvalidParameterCombination",
+        "InvalidParameterValue",
+        "MissingParameter",
+        "TerminalError",
+    }
 )
 """Errors of AWS after which the controller tries no more (``terminalAWSError``). ValidationException, which SageMaker
 answers to most bad requests, AccessDeniedException and ThrottlingException are not among them."""

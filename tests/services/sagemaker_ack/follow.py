@@ -89,9 +89,7 @@ Begun = Callable[..., tuple[Following, Any]]
 
 def following(service: SageMakerAckService, handle: Handle, *, quiet: float = 0.3, **more: Any) -> Following:
     """A follower of a job."""
-    follower = SageMakerAckFollower(
-        service.connection, service.clients, handle, service.records.ended, service.last_status, quiet=quiet, **more
-    )
+    follower = SageMakerAckFollower(service.connection, service.clients, handle, service, quiet=quiet, **more)
     return Following(service, handle, follower)
 
 

@@ -180,15 +180,26 @@ def test_a_job_that_lost_its_object_can_be_adopted(ack: Ack, jobs: Jobs, policy:
     jobs.delete("first")
     jobs.wait_until_gone("first")
     spec = ack.job("left").spec
-    jobs.create("second", {rules.ADOPTION_POLICY: policy}, job="left", **({} if policy == rules.ADOPT else spec))
+    named = {rules.ADOPTION_FIELDS: '{"trainingJobName": "left"}'} if policy == rules.ADOPT else {}
+    own = {"environment": {"OTHER": "1"}} if policy == rules.ADOPT else spec
+    jobs.create("second", {rules.ADOPTION_POLICY: policy, **named}, job="left", **own)
     jobs.wait_for("second", "InProgress")
     found = jobs.get("second")
     assert found is not None
     assert found["metadata"]["finalizers"] == [rules.FINALIZER]
-    assert rules.TERMINAL not in {each["type"] for each in found["status"]["conditions"]} or policy == rules.ADOPT
+    assert rules.initialized(found["spec"]) == rules.initialized(spec), "adopted as it is, or with the same spec"
+    assert rules.TERMINAL not in {each["type"] for each in found["status"]["conditions"]}
     jobs.delete("second")
     jobs.wait_until_gone("second")
     assert ack.job("left").status == "Stopped"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"), [("{}", "required field missing"), ('{"trainingJobName": "none"}', "was not found")]
+)
+def test_what_cannot_be_adopted(jobs: Jobs, fields: str, said: str) -> None:
+    jobs.create("wrong", {rules.ADOPTION_POLICY: rules.ADOPT, rules.ADOPTION_FIELDS: fields})
+    assert said in jobs.wait_for_condition("wrong", rules.TERMINAL)
 
 
 def test_adopt_or_create_creates(jobs: Jobs) -> None:

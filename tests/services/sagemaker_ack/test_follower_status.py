@@ -124,9 +124,8 @@ def test_a_stop_does_not_wait_for_its_record(begun: Begun, monkeypatch: pytest.M
     def record(_: Handle, __: JobStatus) -> None:
         time.sleep(SLOW)
 
-    slow = follower.SageMakerAckFollower(
-        followed.service.connection, followed.service.clients, followed.handle, record, followed.service.last_status
-    )
+    monkeypatch.setattr(followed.service.records, "ended", record)
+    slow = following(followed.service, followed.handle).follower
 
     async def stop() -> float:
         async with slow, asyncio.timeout(20):

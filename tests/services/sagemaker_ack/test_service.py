@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from airflow_provider_jobapi.exceptions import (
     JobNotFound,
     NoSavedModel,
 )
-from airflow_provider_jobapi.services.sagemaker_ack import checks, names
+from airflow_provider_jobapi.services.sagemaker_ack import checkpoints, checks, names
+from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.service import SageMakerAckService
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.ack import drivers
@@ -154,8 +156,8 @@ def test_a_job_that_somebody_deleted(ack: Ack, service: SageMakerAckService, nam
     poll(lambda: ack.object(namespace, names.object_name(job_id)) is None, TIMEOUT, "the object to go")
     with pytest.raises(JobGone, match=f"job {job_id} was deleted from the namespace {namespace} by somebody"):
         service.status(handle)
-    with pytest.raises(JobGone, match="by somebody"):
-        service.find(job_id)
+    assert service.find(job_id).handle == handle, "SageMaker has it"
+    assert ended(service, handle) is JobState.STOPPED
 
 
 def test_sagemaker_itself_knows_the_end_of_a_job_that_somebody_deleted(
@@ -291,6 +293,78 @@ def test_checkpoints_go_on_in_the_next_generation(ack: Ack, cloud: Cloud, servic
     assert cloud.get(f"{ack.job(fourth).spec['checkpointConfig']['s3URI']}step-1/w.bin") == b"weights"
     with pytest.raises(InvalidJob, match="resume_from names a job that is not there"):
         service.submit(job(resume_from=str(uuid.uuid4())), str(uuid.uuid4()))
+
+
+@pytest.mark.parametrize(
+    ("more", "stays"),
+    [
+        ({}, False),
+        ({"keep_checkpoints": True}, True),
+        ({"service_options": {"checkpointConfig": {"s3URI": "s3://training/jobs/checkpoints/mine/"}}}, True),
+        ({"service_options": {"accept_max_runtime": True}}, True),
+    ],
+    ids=["its own", "kept", "a place of the user's", "not completed"],
+)
+def test_the_checkpoints_of_a_successful_job_are_removed(
+    ack: Ack, cloud: Cloud, service: SageMakerAckService, caplog: pytest.LogCaptureFixture, more: Any, stays: bool
+) -> None:
+    ack.sagemaker.driver = drivers.by_hand
+    failed, job_id, cycle = (str(uuid.uuid4()) for _ in range(3))
+    before = service.submit(job(cycle=cycle, **more), failed).handle
+    place = ack.job(failed).spec["checkpointConfig"]["s3URI"]
+    mine = [f"{place}{number // 100}/{number}" for number in range(3)]
+    others = [f"s3://{cloud.bucket}/jobs/checkpoints/{uuid.uuid4()}/a", f"{place.rstrip('/')}-2/a"]
+    for url in (*mine, *others):
+        cloud.put(url, b"weights")
+    ack.job(failed).fail("AlgorithmError: exit code: 1")
+    assert ended(service, before) is JobState.FAILED
+    handle = service.submit(job(cycle=cycle, **more), job_id).handle
+    assert cloud.objects(place) == mine
+    running = ack.job(job_id)
+    running.stopped("MaxRuntimeExceeded") if "accept_max_runtime" in str(more) else running.complete()
+    with caplog.at_level("INFO"):
+        assert ended(service, handle) is JobState.SUCCESSFUL
+        service.status(handle)
+    assert cloud.objects(place) == (mine if stays else [])
+    assert all(cloud.get(url) == b"weights" for url in others)
+    assert caplog.text.count("its checkpoints (3 files) are removed.") == (not stays)
+    if not stays:
+        with pytest.raises(InvalidJob, match="are gone unless it had keep_checkpoints"):
+            service.submit(job(resume_from=job_id), str(uuid.uuid4()))
+
+
+def test_checkpoints_elsewhere_are_not_ours(service: SageMakerAckService, cloud: Cloud) -> None:
+    cycle, own = uuid.uuid4(), service.connection
+    handle = JobHandle("id", "n", "name", REGION, "s3://training/o", passing=True)
+
+    def folder(url: str, **more: Any) -> str:
+        return checkpoints.folder_to_empty(replace(handle, checkpoints=url, **more), own)
+
+    place = f"s3://{own.bucket}/{own.prefix}/checkpoints/{cycle}/"
+    assert folder(place) == f"{own.prefix}/checkpoints/{cycle}/"
+    assert folder(place, passing=False) == ""
+    for url in (
+        place.removesuffix("/"), f"{place}more/", f"s3://{own.bucket}/{own.prefix}/checkpoints/", f"s3://{own.bucket}/",
+        f"s3://other/{own.prefix}/checkpoints/{cycle}/", f"s3://{own.bucket}/x/{own.prefix}/checkpoints/{cycle}/",
+        f"s3://{own.bucket}/checkpoints/{cycle}/", f"s3://{own.bucket}/{own.prefix}/checkpoints/../{cycle}/",
+    ):  # fmt: skip
+        assert folder(url) == "", url
+
+
+def test_checkpoints_that_may_not_be_removed(
+    ack: Ack, cloud: Cloud, service: SageMakerAckService, job_id: str, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    def refuse(*_: object) -> None:
+        raise ConnectionProblem("The storage denies access.")
+
+    ack.sagemaker.driver = drivers.by_hand
+    handle = service.submit(job(), job_id).handle
+    cloud.put(f"{handle['checkpoints']}a", b"weights")
+    ack.job(job_id).complete()
+    monkeypatch.setattr(service.store(), "delete", refuse)
+    assert ended(service, handle) is JobState.SUCCESSFUL
+    assert "cannot be removed: The storage denies access. The user of the AWS connection needs s3:Del" in caplog.text
 
 
 def test_the_test_button(ack: Ack, make: Make, cloud: Cloud, namespace: str) -> None:
