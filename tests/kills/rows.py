@@ -16,7 +16,7 @@ from tests.harness.waiting import wait_for
 TOLD_WITHIN = 15.0
 GRACE = 2.0
 
-PUSH = r"^POST /execution/xcoms/.*training_job_id"
+PUSH = r"^POST /execution/xcoms/{dag}/.*training_job_id"
 DEFER = r"^PATCH /execution/task-instances/{ti}/state"
 
 BROKEN = ("refused", "reset", "hole", "busy", "gateway", "loris")
@@ -64,6 +64,14 @@ class Attack:
     held: Hold
     tries: int
     ends: tuple[str, ...] = ("SUCCESSFUL",)
+    of_airflow: bool = False
+    """Whether it is a request to Airflow's API that is held, which the worker's supervisor sends."""
+
+    def strike(self) -> None:
+        """Kill the worker that waits for the held request."""
+        pid = self.held.wait().pid()
+        (self.training.kill_worker if self.of_airflow else self.training.kill)(pid)
+        self.held.wait_for_hangup()
 
     def finish(self) -> None:
         """The task goes on in the try that is expected, and its job may end."""
@@ -96,17 +104,18 @@ def kill_workers_around_the_submit(stage: Stage, ways: Sequence[ScriptedProxy]) 
     for number, point in enumerate(Point):
         held = ways[number].hold(stage.remote.creates, point)
         attacks.append(Attack(stage.train(f"kills_way_{number + 1}"), held, tries=2))
-    for number, (when, point, tries) in enumerate(
-        [(PUSH, Point.REQUEST, 2), (DEFER, Point.REQUEST, 2), (DEFER, Point.ANSWER, 1)]
-    ):
-        training = stage.train(f"kills_way_{number % 2 + 3}")
-        held = stage.control.hold(when.format(ti=training.task()["id"]), point)
-        attacks.append(Attack(training, held, tries))
-        training.kill_worker(held.wait().pid())
-        held.wait_for_hangup()
-    for attack in attacks[:2]:
-        attack.training.kill(attack.held.wait().pid())
-        attack.held.wait_for_hangup()
+    with ThreadPoolExecutor() as pool:
+        # As soon as they are held: a client hangs up by itself after some time.
+        struck = [pool.submit(attack.strike) for attack in attacks]
+        for number, (when, point, tries) in enumerate(
+            [(PUSH, Point.REQUEST, 2), (DEFER, Point.REQUEST, 2), (DEFER, Point.ANSWER, 1)]
+        ):
+            training = stage.train(f"kills_way_{number % 2 + 3}")
+            held = stage.control.hold(when.format(ti=training.task()["id"], dag=training.dag_id), point)
+            attacks.append(Attack(training, held, tries, of_airflow=True))
+            attacks[-1].strike()
+        for each in struck:
+            each.result()
     outlive(attacks)
 
 
