@@ -50,7 +50,7 @@ class Adoption:
         self._jobs, self._records = jobs, records
         self._retry, self._log = retry, log
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may stop the job that is being taken up
 
     def take_up(self, handle: JobHandle, digest: str = "") -> JobStatus | None:
         """Give a job an object of its own; None when it has one, else the status of a job that is not ours.
