@@ -13,6 +13,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.services.base import ScalarFollower
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.masking import Masker
@@ -216,9 +217,9 @@ class XComPublisher:
         least, most = self.ask_every
         while self._writer is not None:
             self._changed.clear()
-            await self._ask()
+            asked = await self._ask()
             try:
-                async with asyncio.timeout(min(most, max(least, self._writer.pause()))):
+                async with asyncio.timeout(max(asked, min(most, max(least, self._writer.pause())))):
                     await self._changed.wait()
             except TimeoutError:
                 pass
@@ -227,19 +228,21 @@ class XComPublisher:
         if self._asking is not None:
             self._asking.cancel()
 
-    async def _ask(self) -> None:
+    async def _ask(self) -> float:
+        """Ask for the status, and publish it; returns the seconds in which the service wants no other question."""
         try:
             async with asyncio.timeout(self.last_wait):
                 told = None if self._follower is None else await self._follower.status()
                 status = None if told is None else self.masker.status(self._with_progress(told)).to_wire()
-        except Exception:  # noqa: BLE001 -- the reading of the log reports a service that does not answer
-            return
+        except Exception as error:  # noqa: BLE001 -- the reading of the log reports a service that does not answer
+            return (error.retry_after or 0.0) if isinstance(error, ServiceUnavailable) else 0.0
         if status is None or self._writer is None or self._is_current(status):
-            return
+            return 0.0
         changed = self._status is None or status["status"] != self._status["status"]
         self._status, self._offered_at = status, time.monotonic()
         value = status | {"job_id": self._job_id}
         self._writer.offer(self._slots[STATUS_KEY], lambda: value, urgent=changed)
+        return 0.0
 
     def _is_current(self, status: dict[str, Any]) -> bool:
         """Whether what was written last is still good enough: each write takes a place among those of all jobs."""

@@ -328,6 +328,7 @@ def outlast(seconds: float, ways: Mapping[str, ScriptedProxy], looks: str, train
     """Wait out a broken network: the tasks stay deferred, and ``Retry-After`` is kept."""
     began = time.monotonic()
     wait_for("the outage is over", lambda: time.monotonic() > began + seconds, seconds + 10, 1.0)
-    assert 2 < len(ways["busy"].sent(looks, began + 5)) <= seconds / 2, "Retry-After is not kept"
+    sent = [f"{each.at - began:.1f} {each.line}" for each in ways["busy"].sent(looks, began + 5)]
+    assert 2 < len(sent) <= seconds / 2, "Retry-After is not kept: " + "\n".join(sent)
     for training in trainings:
         assert training.task()["state"] == "deferred"

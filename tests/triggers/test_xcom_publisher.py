@@ -143,6 +143,24 @@ def publishing(follower: ScriptedFollower, done) -> Published:
     return published
 
 
+@pytest.mark.parametrize(("retry_after", "asks_on"), [(60.0, False), (None, True), (0.0, True)])
+def test_a_service_that_wants_no_request_is_not_asked_for_the_status(retry_after, asks_on):
+    follower = ScriptedFollower([None])
+    follower.statuses = [ServiceUnavailable("busy", retry_after=retry_after)]
+    trigger = ScriptedTrigger(follower)
+    trigger.sink = Published()
+
+    async def run() -> None:
+        following = asyncio.create_task(anext(trigger.run()))
+        await until(lambda: follower.questions >= (3 if asks_on else 1))
+        await asyncio.sleep(0.2)  # ten times as long as the pause between two questions
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(run())
+    assert asks_on or follower.questions == 1
+
+
 def test_the_status_is_published_while_the_first_read_waits_for_a_line():
     follower = ScriptedFollower([None])
     follower.statuses = [status("PENDING", "2 jobs wait before it.")]

@@ -142,10 +142,12 @@ class SageMakerAckFollower:
     async def status(self) -> JobStatus:
         """Return the job's status as the watch has it, or request it.
 
+        :raises ServiceUnavailable: also without a request, until the time that the API server has named has come.
         :raises JobGone: if the object was deleted by somebody, and how the job ended is not known.
         """
         reading = self._current()
         if not self.watch.gone and not self.watch.running:
+            self.watch.check_busy()
             try:
                 reading = self._reading(await self.watch.fetch())
             except ObjectMissing:

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services import retry
 from airflow_provider_jobapi.services.clients import Kubernetes
 from airflow_provider_jobapi.services.sagemaker_ack.errors import Expired, ObjectMissing, error_of_kubernetes
@@ -61,6 +61,8 @@ class ObjectWatch:
         self._task: asyncio.Task[None] | None = None
         self._skew = timedelta()
         self._version = ""
+        self._busy: ServiceUnavailable | None = None
+        self._busy_until = 0.0
         self.seen: Seen | None = None
         self.gone = False
 
@@ -68,6 +70,15 @@ class ObjectWatch:
     def running(self) -> bool:
         """Whether the object is watched now."""
         return self._task is not None and not self._task.done()
+
+    def check_busy(self) -> None:
+        """Raise an error while the API server wants no request, by the ``Retry-After`` of an earlier one.
+
+        :raises ServiceUnavailable: with the seconds that are left.
+        """
+        left = self._busy_until - time.monotonic()
+        if self._busy is not None and left > 0:
+            raise ServiceUnavailable(str(self._busy), retry_after=left)
 
     async def close(self) -> None:
         """End the watch, and close the client."""
@@ -187,7 +198,7 @@ class ObjectWatch:
             finally:
                 answer.close()
         except Exception as error:  # noqa: BLE001 -- whatever the client raises is translated
-            raise error_of_kubernetes(error, _SUBJECT) from None
+            raise self._noted(error_of_kubernetes(error, _SUBJECT)) from None
 
     async def _send(self, subject: str, verb: str) -> Seen:
         try:
@@ -198,8 +209,14 @@ class ObjectWatch:
                 **place(self._namespace), name=self._name, _request_timeout=REQUEST_TIMEOUT
             )
         except Exception as error:  # noqa: BLE001 -- whatever the client raises is translated
-            raise error_of_kubernetes(error, subject) from None
+            raise self._noted(error_of_kubernetes(error, subject)) from None
         return seen_of(content, headers, asked)
+
+    def _noted(self, error: TrainingError) -> TrainingError:
+        """Return an error, after noting until when the API server wants no other request."""
+        if isinstance(error, ServiceUnavailable) and error.retry_after is not None:
+            self._busy, self._busy_until = error, time.monotonic() + error.retry_after
+        return error
 
     async def _open(self) -> None:
         if self._api is None:

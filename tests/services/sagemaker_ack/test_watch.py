@@ -273,6 +273,9 @@ def test_the_server_says_when_to_come_back(sent: Sent) -> None:
     with pytest.raises(ServiceUnavailable) as raised:
         seen_by(watching, lambda each: each.gone)
     assert raised.value.retry_after == 7
+    with pytest.raises(ServiceUnavailable, match="it is busy") as again:
+        watching.check_busy()
+    assert 0 < (again.value.retry_after or 0) <= 7
 
 
 def test_a_watch_goes_on_after_an_error(sent: Sent) -> None:
