@@ -249,8 +249,19 @@ class _Renewal:
 
 
 def other_of(others: Mapping[str, Connection] | None, role: str) -> Connection | None:
-    """Return one of the other connections that a hook was given; None where its connection names none."""
-    return (others or {}).get(role)
+    """Return one of the other connections that a hook was given; None where its connection names none.
+
+    :param role: Also the type that it must have. The hook of another provider would ignore what a connection of another
+        type says, and use what it finds on the machine, or send that connection's password as a key.
+    :raises ConnectionProblem: when it has another type.
+    """
+    found = (others or {}).get(role)
+    if found is not None and found.conn_type and found.conn_type != role:
+        raise ConnectionProblem(
+            f"Connection {found.conn_id} has type {found.conn_type!r}, and is named as a connection for {role}: name "
+            f"one of the type {role!r}."
+        )
+    return found
 
 
 def _imported(module: str, extra: str) -> Any:

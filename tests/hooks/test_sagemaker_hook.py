@@ -52,6 +52,18 @@ def test_another_connection_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -
     assert (ok, words in message) == (False, True)
 
 
+@pytest.mark.parametrize("role", ["kubernetes", "aws"])
+def test_another_connection_of_a_wrong_type(monkeypatch: pytest.MonkeyPatch, role: str) -> None:
+    defined(monkeypatch, "training", "sagemaker_ack", **OWN, **{f"{role}_conn_id": "database"})
+    defined(monkeypatch, "database", "postgres")
+    words = f"Connection database has type 'postgres', and is named as a connection for {role}: name one of the type"
+    for use in (TrainingHook.service_of, lambda name: asyncio.run(TrainingHook.async_service_of(name))):
+        with pytest.raises(ConnectionProblem, match=words):
+            use("training")
+    ok, message = SageMakerAckHook("training").test_connection()
+    assert (ok, words in message) == (False, True)
+
+
 @pytest.mark.parametrize(
     ("extra", "words"),
     [

@@ -22,6 +22,7 @@ module              what is in it
 ``spec``            the whole ``TrainingJob`` object of a job. Pure
 ``storage``         the bucket of the connection
 ``limits``          the limits of SageMaker's API. Pure
+``bounds``          the bounds of every field. Pure
 ``contradictions``  the refusal of options that contradict a parameter. Pure
 ``exposure``        the refusal of secrets in what others can read. Pure
 ``submission``      prepare a job: its files, where they go in S3, and its object

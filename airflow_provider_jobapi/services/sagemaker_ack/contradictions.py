@@ -18,6 +18,10 @@ OWN_VARIABLES = ("JOB_ID", "MODEL_DIR", "CHECKPOINT_DIR")
 """Environment variables that follow from the job; with others its model or its checkpoints would be lost."""
 
 
+OWN_HYPERPARAMETERS = ("sagemaker_program", "sagemaker_submit_directory")
+"""Hyperparameters by which SageMaker's toolkit finds the script; with others it would not run."""
+
+
 def check(job: TrainingJob, options: Options, image: str) -> None:
     """Compare options and parameters.
 
@@ -32,10 +36,29 @@ def check(job: TrainingJob, options: Options, image: str) -> None:
             )
     _check_names("env", {each.name.lower(): each.value for each in job.env}, options, "hyperParameters")
     _check_names("env and env_vars", {each.name: each.value for each in job.variables()}, options, "environment")
-    for name in OWN_VARIABLES:
-        if _object(options.spec, "environment").get(name) is not None:
+    _check_own("environment", OWN_VARIABLES, options)
+    if job.program:
+        _check_own("hyperParameters", OWN_HYPERPARAMETERS, options)
+    if job.data and options.spec.get("inputDataConfig", ...) in (None, []):
+        raise InvalidJob(
+            "service_options removes inputDataConfig, by which the files of data_input reach the job: leave one of "
+            "them out.",
+            field="service_options",
+        )
+
+
+def _check_own(field: str, own: tuple[str, ...], options: Options) -> None:
+    """Refuse to set or remove what this provider sets itself; None removes."""
+    given = options.spec.get(field, {})
+    if given is None:
+        raise InvalidJob(
+            f"service_options removes {field}, in which this provider sets {own[0]}: leave it out.",
+            field="service_options",
+        )
+    for name in own:
+        if name in given:
             raise InvalidJob(
-                f"service_options has environment.{name}, which this provider sets itself: use another name.",
+                f"service_options has {field}.{name}, which this provider sets itself: use another name.",
                 field="service_options",
             )
 

@@ -37,6 +37,11 @@ _DENIED = frozenset(
 )
 _TOO_LARGE = "request is too large"
 """What etcd says of an object that it does not store; the API server makes status 500 of it."""
+_NO_ROOM = "exceeded quota"
+"""What a namespace says, as "Forbidden", that has as many objects as its ``ResourceQuota`` allows."""
+_CHANGED_MEANWHILE = "Conflict"
+"""The reason of a 409 that another attempt may not get, as of a quota that several jobs are counted in at a time. That
+of an object that is there already is ``AlreadyExists``."""
 _BUSY = frozenset({"Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"})
 
 
@@ -95,18 +100,27 @@ def _refusal(status: int, said: Mapping[str, Any], subject: str, message: str) -
     """Return the error of a status that means more than "try again"."""
     if status in {400, 413, 422} or _TOO_LARGE in message:
         return InvalidJob(f"The cluster refuses to {subject}: {message}", field=_field(said))
-    if status == 403 and _is_terminating(said):
-        return ConnectionProblem(
-            f"The cluster could not {subject}: {message} Wait until the namespace is gone and make it again, or set "
-            "another namespace in the connection."
-        )
     if status in {401, 403}:
-        return ConnectionProblem(f"The cluster does not allow to {subject}: {message} {_advice(status)}")
-    if status == 409:
+        return _forbidden(status, said, subject, message)
+    if status == 409 and said.get("reason") != _CHANGED_MEANWHILE:
         return ObjectExists(f"The cluster could not {subject}: {message}")
     if status == 410:
         return Expired(f"The cluster has forgotten where the watch began: {message}")
     return None
+
+
+def _forbidden(status: int, said: Mapping[str, Any], subject: str, message: str) -> TrainingError:
+    if _is_terminating(said):
+        return ConnectionProblem(
+            f"The cluster could not {subject}: {message} Wait until the namespace is gone and make it again, or set "
+            "another namespace in the connection."
+        )
+    if _NO_ROOM in message:
+        return ServiceUnavailable(
+            f"The cluster could not {subject} now: {message} Wait until other jobs have ended and their objects are "
+            "deleted, or have the quota of the namespace raised."
+        )
+    return ConnectionProblem(f"The cluster does not allow to {subject}: {message} {_advice(status)}")
 
 
 def error_of_aws(error: Exception, subject: str) -> TrainingError:

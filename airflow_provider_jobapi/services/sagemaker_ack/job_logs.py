@@ -30,6 +30,10 @@ ANSWER_SECONDS = 15.0
 STREAMS_A_PAGE = 50
 """The most that DescribeLogStreams returns (API reference)."""
 
+MOST_EMPTY_PAGES = 3
+"""Pages in a row without a new event after which a stream has no more. "This operation can return empty results while
+there are more log events available through the token" (GetLogEvents, API reference)."""
+
 _NOT_THERE_YET = "ResourceNotFoundException"
 _SUBJECT = "read the log"
 
@@ -61,6 +65,7 @@ class JobLogs:
         self.whole = True
         self.trouble: Exception | None = None
         self._client: Any = None
+        self._follow = False
         self._handle, self._limits = handle, limits
         self._pace = pace or pace_of(handle.region)
         self._streams: dict[str, Any] = dict(cursor.get("streams", {}))
@@ -78,12 +83,15 @@ class JobLogs:
         """Return where this read ended."""
         return {"streams": self._streams, "begin": self._begin, "unfinished": self._unfinished}
 
-    async def read(self, client: Any, *, find: bool) -> None:
+    async def read(self, client: Any, *, find: bool, follow: bool = False) -> None:
         """Read. An error is kept in :attr:`trouble` and not raised: the job's state does not depend on its logs.
 
         :param client: An aiobotocore client of CloudWatch Logs.
         :param find: Whether new streams are looked for before.
+        :param follow: Whether pages are followed to the end also behind one whose events are all known, which costs
+            another request for each stream.
         """
+        self._follow = follow
         self._client, self._until = client, time.monotonic() + self._limits.seconds
         try:
             if find:
@@ -136,11 +144,15 @@ class JobLogs:
         reader = PositionReader(self._streams[stream.name])
         streams = max(1, self._handle.instances)
         token, pages_left = "", self._limits.pages
-        while reader.more:
+        empty_left = MOST_EMPTY_PAGES
+        while reader.more or empty_left > 0:
             if token and (pages_left <= 0 or self._limit_reached()):
                 return False
             answer = await self._page(stream.name, reader.start, token)
-            self.lines += lines(reader.take(answer.get("events", ())), stream, streams)
+            events = answer.get("events", ())
+            self.lines += lines(reader.take(events), stream, streams)
+            follow = not events or self._follow
+            empty_left = MOST_EMPTY_PAGES if reader.more else empty_left - 1 if follow else 0
             self._streams[stream.name] = reader.position()
             pages_left -= bool(token)
             before, token = token, str(answer.get("nextForwardToken") or "")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
-from airflow_provider_jobapi.services.sagemaker_ack import schema
+from airflow_provider_jobapi.services.sagemaker_ack import bounds, schema
 from airflow_provider_jobapi.services.sagemaker_ack.connection import ROLE_ARN
 from airflow_provider_jobapi.training.validation import refuse_duplicates
 
@@ -46,6 +46,7 @@ def check(spec: Spec) -> None:
     """
     for part in (_hyperparameters, _environment, _algorithm, _channels, _time, _machines, _places, _tags, _rest, _size):
         part(spec)
+    bounds.check(spec)
     if not schema.unknown(spec):  # else the field that is missing may be one in another spelling, which is told later
         _check_complete(spec)
 
@@ -59,6 +60,12 @@ def _hyperparameters(spec: Spec) -> None:
                 raise InvalidJob(
                     f"The hyperparameter {name[:80]!r} has a {what} of {len(text):,} characters, and SageMaker allows "
                     f"{LONGEST_HYPERPARAMETER}: {_INSTEAD}.",
+                    field="env",
+                )
+            if re.search(r"[\r\n]", text):
+                raise InvalidJob(
+                    f"The hyperparameter {name[:80]!r} has a {what} of several lines, and SageMaker allows one: "
+                    f"{_INSTEAD}.",
                     field="env",
                 )
 

@@ -20,6 +20,9 @@ FIND_EVERY = 30.0
 """Seconds after which new streams are looked for, where all instances have one. Where not, every read looks. Also the
 seconds between two reads while a job waits for its machines, since a thousand jobs may."""
 
+FEW_STREAMS = 50
+"""Streams of which each is followed to its very end wherever new ones are looked for; more of them are at the end."""
+
 REFUSED_PAUSE = 60.0
 """Seconds until logs are requested again that AWS has refused, as without credentials or rights."""
 
@@ -85,7 +88,8 @@ class LogReader:
         logs = self._logs = JobLogs(self._handle, cursor, limits=self._limits, pace=self._pace)
         find = ended or logs.streams < self._handle.instances or step != self._found_in
         find = find or time.monotonic() - self._found_at >= FIND_EVERY
-        self.task = asyncio.create_task(self._read(logs, step, find=find and not logs.in_round))
+        follow = ended or (find and logs.streams <= FEW_STREAMS)
+        self.task = asyncio.create_task(self._read(logs, step, find=find and not logs.in_round, follow=follow))
 
     def make_due(self) -> int:
         """Let the next read begin soon, after one that goes on; returns its number."""
@@ -113,7 +117,7 @@ class LogReader:
         await self.close_task()
         await self._stack.aclose()
 
-    async def _read(self, logs: JobLogs, step: str, *, find: bool) -> None:
+    async def _read(self, logs: JobLogs, step: str, *, find: bool, follow: bool) -> None:
         began = time.monotonic()
         try:
             if self._client is None:
@@ -121,7 +125,7 @@ class LogReader:
         except Exception as error:  # noqa: BLE001 -- the job's state does not depend on its logs
             logs.fail(error)
         else:
-            await logs.read(self._client, find=find)
+            await logs.read(self._client, find=find, follow=follow)
         if find and logs.trouble is None:
             self._found_at, self._found_in = began, step
         self._complaints.note(logs.trouble)

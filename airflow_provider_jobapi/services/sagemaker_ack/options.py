@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +75,9 @@ class Options:
         """
         own = {name: given[name] for name in SHORTCUTS if given.get(name) is not None}
         rest = {name: value for name, value in given.items() if name not in SHORTCUTS}
+        for name in rest:
+            if meant := _SHORTCUTS_WITHOUT_MARKS.get(_without_marks(name)):
+                raise _invalid(f"{name!r}; {meant!r} may be meant")
         for name, parameter in OWN_FIELDS.items():
             if name in rest:
                 raise _invalid(f"{name}, by which this provider finds the job again; set {parameter} instead")
@@ -101,6 +105,14 @@ def merged(body: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         else:
             result[name] = value
     return result
+
+
+def _without_marks(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.lower())
+
+
+_SHORTCUTS_WITHOUT_MARKS = {_without_marks(name): name for name in SHORTCUTS}
+"""The shortcuts as they are compared with what was given, which may be in camel case."""
 
 
 def _without_none(value: Any) -> Any:

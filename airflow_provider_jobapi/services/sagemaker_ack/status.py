@@ -60,6 +60,7 @@ _LIMITS = {
 _EXIT_CODE = re.compile(r"[Ee]xit ?[Cc]ode:? (\d{1,3})\b")
 _KILLED_FOR_MEMORY = 137
 _LONGEST_MESSAGE = 1_000
+_DELETED = "Its object is being deleted, which stops it."
 _STEP = "step "
 _REQUEST_ID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """The id of a request of ACK's to AWS, which is another one each time that the same error is repeated."""
@@ -219,17 +220,18 @@ def _judge(view: _View, now: datetime, accept_timeout: float) -> tuple[JobState,
         return JobState.UNKNOWN, None, f"SageMaker calls the job {view.word!r}, which this provider does not know."
     if (refused := view.condition("ACK.Terminal")) is not None:
         return JobState.FAILED, REFUSED, f"SageMaker's controller has refused the job: {refused}"
-    if view.deleting:
-        return JobState.PENDING, Reason.STOPPED, "Its object is being deleted, which stops it."
     return _waiting(view, now, accept_timeout)
 
 
 def _waiting(view: _View, now: datetime, accept_timeout: float) -> tuple[JobState, str | None, str]:
     waits_for = view.condition("ACK.Recoverable")
+    late = view.created is not None and (now - view.created).total_seconds() > accept_timeout
+    if late and not view.arn:  # also while it is being deleted: without its controller, the finalizer keeps it for ever
+        return JobState.FAILED, NOT_ACCEPTED, _not_accepted(waits_for, view, accept_timeout)
+    if view.deleting:
+        return JobState.PENDING, Reason.STOPPED, _DELETED
     if view.arn:
         return JobState.PENDING, PREPARING, waits_for or ""
-    if view.created is not None and (now - view.created).total_seconds() > accept_timeout:
-        return JobState.FAILED, NOT_ACCEPTED, _not_accepted(waits_for, view, accept_timeout)
     return JobState.PENDING, None, waits_for or "It waits for the ACK controller."
 
 
@@ -249,7 +251,7 @@ def _not_accepted(refused: str | None, view: _View, accept_timeout: float) -> st
 def _in_progress(view: _View) -> tuple[JobState, str | None, str]:
     doing = f"It is {STEPS[view.step]}." if view.step in STEPS else ""
     if view.deleting:
-        return JobState.RUNNING, Reason.STOPPED, "Its object is being deleted, which stops it."
+        return JobState.RUNNING, Reason.STOPPED, _DELETED
     if view.step in _BEFORE_TRAINING or not view.step:
         return JobState.PENDING, None if view.step == "Pending" else PREPARING, doing
     return JobState.RUNNING, None, doing

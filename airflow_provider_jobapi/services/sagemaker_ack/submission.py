@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import Source, measure, measure_all
 from airflow_provider_jobapi.services.sagemaker_ack import exposure, names, script_mode, spec
 from airflow_provider_jobapi.services.sagemaker_ack.checkpoints import checkpoint_folder
@@ -97,6 +98,12 @@ def _uploads(job: TrainingJob, sources: dict[str, Source], scratch: Path) -> dic
         found[f"{CODE}/{script_mode.ARCHIVE}"] = measure(script_mode.ARCHIVE, archive)
     for path, channel in spec.channels(job, sources).items():
         inside = path if job.program or "/" in path else f"{channel}/{path}"
+        if f"{DATA}/{inside}" in found:
+            raise InvalidJob(
+                f"data_input has {path!r} and {inside!r}, which would be one file of the channel {channel!r}, that of "
+                "files outside of folders: give one of them another name.",
+                field="data_input",
+            )
         found[f"{DATA}/{inside}"] = sources[path]
     return found
 

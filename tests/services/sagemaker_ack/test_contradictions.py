@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.sagemaker_ack import spec
-from tests.services.sagemaker_ack.building import IMAGE, build, job
+from tests.services.sagemaker_ack.building import BARE, IMAGE, build, job
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,18 @@ from tests.services.sagemaker_ack.building import IMAGE, build, job
          "env and env_vars has 'MODE', and service_options has environment.MODE with another value"),
         ({"service_options": {"environment": {"MODEL_DIR": "/tmp"}}},
          "service_options has environment.MODEL_DIR, which this provider sets itself"),
+        ({"service_options": {"environment": {"JOB_ID": None}}},
+         "service_options has environment.JOB_ID, which this provider sets itself"),
+        ({"service_options": {"environment": None}}, "service_options removes environment, in which"),
+        ({"service_options": {"hyperParameters": {"sagemaker_program": "mine.py"}}},
+         "service_options has hyperParameters.sagemaker_program, which this provider sets itself"),
+        ({"service_options": {"hyperParameters": {"sagemaker_submit_directory": None}}},
+         "service_options has hyperParameters.sagemaker_submit_directory, which this provider sets itself"),
+        ({"service_options": {"hyperParameters": None}}, "service_options removes hyperParameters"),
+        ({"data": {"a.csv": "1"}, "service_options": {"inputDataConfig": []}},
+         "service_options removes inputDataConfig, by which the files of data_input reach the job"),
+        ({"data": {"a.csv": "1"}, "service_options": {"inputDataConfig": None}},
+         "service_options removes inputDataConfig"),
         ({"resources": {"gpus": 1}, "service_options": {"instance_type": "ml.m5.large"}},
          "job_resources asks for 1 CPUs, 1 GPUs and 2,048 MB, and service_options names ml.m5.large (2 CPUs, 8 GiB)"),
         ({"resources": {"cpus": 8}, "service_options": {"resourceConfig": {"instanceType": "ml.m5.large"}}},
@@ -57,6 +69,13 @@ def test_options_that_say_the_same_as_a_parameter() -> None:
     assert build(job(resources={"gpus": 1}), instance_type="ml.m5.large")["spec"]["resourceConfig"][
         "instanceType"
     ] == "ml.g4dn.xlarge"  # fmt: skip
+
+
+def test_what_is_not_this_providers_own_may_be_removed() -> None:
+    without = job(script=None, image=IMAGE, service_options={"hyperParameters": None})
+    assert "hyperParameters" not in build(without, BARE)["spec"]
+    louder = job(service_options={"hyperParameters": {"sagemaker_container_log_level": 10}})
+    assert build(louder)["spec"]["hyperParameters"]["sagemaker_container_log_level"] == "10"
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,15 @@ from airflow_provider_jobapi.services.sagemaker_ack import errors
 SUBJECT = "create the job's object"
 
 
-def answer(status: int, message: str = "", headers: dict[str, str] | None = None, **details: Any) -> list[Exception]:
+def answer(
+    status: int, message: str = "", headers: dict[str, str] | None = None, reason: str = "", **details: Any
+) -> list[Exception]:
     """What the two clients raise for an answer of the API server."""
     found = []
     for kind in (ApiException, AsyncApiException):
         error = kind(status=status, reason="Reason")
-        error.body = json.dumps({"kind": "Status", "message": message, "details": details}) if message else "<html>"
+        said = {"kind": "Status", "message": message, "reason": reason, "details": details}
+        error.body = json.dumps(said) if message else "<html>"
         error.headers = headers
         found.append(error)
     return found
@@ -41,6 +44,9 @@ ROWS = [
     (answer(404, "the server could not find the requested resource"), ConnectionProblem, "install the ACK controller"),
     (answer(404), ConnectionProblem, "install the ACK controller"),
     (answer(409, "already exists", **KIND), errors.ObjectExists, "already exists"),
+    # A quota that many jobs are counted in at a time, and one that is used up.
+    (answer(409, "Operation cannot be fulfilled on resourcequotas", reason="Conflict"), ServiceUnavailable, "now (st"),
+    (answer(403, "is forbidden: exceeded quota: q, used: 3"), ServiceUnavailable, "have the quota of the namespace"),
     (answer(410, "too old resource version"), errors.Expired, "too old"),
     (answer(422, "is invalid", causes=CAUSES), InvalidJob, "refuses to create the job's object: is invalid"),
     (answer(413, "Request entity too large"), InvalidJob, "too large"),

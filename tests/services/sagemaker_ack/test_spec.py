@@ -130,7 +130,9 @@ def test_an_option_completes_a_channel() -> None:
 
 def example(node: Any, name: str = "") -> Any:
     """A value for each field of a schema."""
-    kinds = {"string": "s3://b/k" if name.startswith("s3") else "text", "integer": 1, "boolean": False}
+    texts = {"fileSystemID": "fs-0123abcd", "s3URI": "s3://b/k", "s3OutputPath": "s3://b/k"}
+    numbers = {"maxPendingTimeInSeconds": 7_200}
+    kinds = {"string": texts.get(name, "text"), "integer": numbers.get(name, 1), "boolean": False}
     if node["type"] == "object":
         inner = node.get("properties", {"name": node.get("additionalProperties")})
         return {name: example(each, name) for name, each in inner.items() if each}

@@ -68,6 +68,8 @@ ROWS = [
     (observed("", "", condition("ResourceSynced", "Unknown")), 301, JobState.FAILED, "NotAccepted", "Synced Unknown"),
     (observed("", "", DENIED, **ARN), 9_999, JobState.PENDING, "Preparing", "iam:PassRole"),
     (observed("", "", deleted="2026-11-30T12:00:05Z"), 9, JobState.PENDING, "Stopped", "being deleted"),
+    (observed("", "", DENIED, deleted="2026-11-30T12:05:01Z"), 301, JobState.FAILED, "NotAccepted", "AccessDenied"),
+    (observed("", "", DENIED, deleted="2026-11-30T12:00:05Z", **ARN), 301, JobState.PENDING, "Stopped", "deleted"),
     (observed("InProgress"), 9, JobState.PENDING, "Preparing", ""),
     (observed("InProgress", "Pending"), 9, JobState.PENDING, None, "waiting for machines"),
     (observed("InProgress", "Starting"), 9_999, JobState.PENDING, "Preparing", "starting the machines"),
