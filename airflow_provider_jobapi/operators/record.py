@@ -86,6 +86,8 @@ def _facts(placed: Placed, parameters: Parameters, conn_id: str) -> dict[str, An
         "data": [],
         "data_version": placed.data_version or data_version(inputs),
     }
+    if job.nodes > 1:
+        facts["nodes"] = job.nodes
     if job.entry_point:
         facts["entry_point"] = job.entry_point[:_MAX_TEXT]
     if version := code_version(inputs):

@@ -266,17 +266,23 @@ class TrainingJob(Strict):
             completion_time=self.completion_time,
             resources=self.resources,
         )
-        marked = (file.model_copy(update={"code": True}) if self._is_code(file.path) else file for file in inputs)
-        ordered = tuple(sorted(marked, key=lambda file: file.path))
         spec = JobSpec(
             name=self.name,
             env=self.variables(),
             execution=execution,
-            inputs=ordered,
+            inputs=self.marked(inputs),
             resume_from=self.resume_from,
             keep_checkpoints=self.keep_checkpoints,
         )
         return JobFile(job=spec)
+
+    def marked(self, inputs: Iterable[InputFile]) -> tuple[InputFile, ...]:
+        """Return the files sorted by name; those of a folder of code are marked as such, so that they are no data.
+
+        :param inputs: As for :meth:`job_file`.
+        """
+        known = (file.model_copy(update={"code": True}) if self._is_code(file.path) else file for file in inputs)
+        return tuple(sorted(known, key=lambda file: file.path))
 
     def _is_code(self, path: str) -> bool:
         """Whether a file is code of a folder; the usual script and the requirements are known by their names."""

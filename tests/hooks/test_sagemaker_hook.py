@@ -74,6 +74,10 @@ def test_another_connection_of_a_wrong_type(monkeypatch: pytest.MonkeyPatch, rol
         ({"namespace": "My_Space"}, "extra namespace cannot be 'My_Space'"),
         ({"accept_timeout": 5}, "extra accept_timeout cannot be 5: it is seconds from 30 to 3600"),
         ({"instance_type": "m5.large"}, "extra instance_type cannot be 'm5.large'"),
+        (
+            {"training_image": "tensorflow/tensorflow:2.1.0"},
+            "'tensorflow/tensorflow:2.1.0': it is an image in ECR such as",
+        ),
         ({"rol": "x"}, "has 'rol', which is not known"),
     ],
 )

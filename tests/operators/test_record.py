@@ -50,6 +50,11 @@ def test_what_fits_is_complete():
     assert facts["data"] == [{"name": f"file-{number:02}", "size": 7, "sha256": "0" * 64} for number in range(50)]
 
 
+def test_the_nodes_are_told_where_there_are_several():
+    assert "nodes" not in told()
+    assert told(nodes=3)["nodes"] == 3
+
+
 def test_one_long_requirement_is_more():
     assert told(["x" * 90_000, "y"])["requirements"] == ["… and 2 more"]
 

@@ -10,6 +10,8 @@ from airflow_provider_jobapi.services import fields, settings
 DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 ROLE_ARN = r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}"
 """As the API reference has it for ``RoleArn`` of CreateTrainingJob."""
+ECR = r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|[a-z0-9.]+)/.+"
+"""The name of an image in ECR, from which alone SageMaker takes images."""
 
 ACCEPT_TIMEOUT = 300.0
 """Seconds within which ACK must have created the training job in AWS. It looks at a refused one every 30 seconds."""
@@ -73,7 +75,12 @@ class SageMakerConnection(fields.ConnectionSettings):
         "Training image",
         "The image in ECR for jobs with a script whose own image is not in ECR, from which alone SageMaker takes "
         "images.",
-        settings.matching(r"[^\s]{1,255}", "the name of an image in ECR"),
+        settings.matching(
+            rf"(?=\S{{1,255}}\Z){ECR}",
+            "an image in ECR such as "
+            "763104351884.dkr.ecr.eu-central-1.amazonaws.com/tensorflow-training:2.19.0-cpu-py312",
+        ),
+        default_text="none; a job with a script then names an image in ECR itself",
     )
     accept_timeout: float = fields.setting(
         "Accept timeout",

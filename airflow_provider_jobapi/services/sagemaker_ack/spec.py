@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -21,9 +21,10 @@ from airflow_provider_jobapi.services.sagemaker_ack import (
     schema,
     script_mode,
 )
-from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerConnection
+from airflow_provider_jobapi.services.sagemaker_ack.connection import ECR, SageMakerConnection
 from airflow_provider_jobapi.services.sagemaker_ack.options import Options, merged
 from airflow_provider_jobapi.training.job import TrainingJob, data_version
+from airflow_provider_jobapi.training.job_file import InputFile
 from airflow_provider_jobapi.training.units import read_span
 
 MODEL_DIR, CHECKPOINT_DIR = "/opt/ml/model", "/opt/ml/checkpoints"
@@ -40,7 +41,7 @@ VOLUME_GB = 30
 _ROOM_FOR_DATA = 2
 _GB = 10**9
 
-_ECR = re.compile(r"\d{12}\.dkr\.ecr(-fips)?\.[a-z0-9-]+\.(amazonaws\.com(\.cn)?|[a-z0-9.]+)/.+")
+_ECR = re.compile(ECR)
 _NOT_IN_DIGEST = {"source", "data", "cycle"}
 
 
@@ -131,7 +132,7 @@ def build(
     return {
         "apiVersion": f"{names.GROUP}/{names.VERSION}",
         "kind": names.KIND,
-        "metadata": _metadata(identity, connection, options, sources or {}),
+        "metadata": _metadata(identity, connection, options, data_version(_inputs(job, sources or {}))),
         "spec": spec,
     }
 
@@ -251,11 +252,15 @@ def _time(job: TrainingJob, options: Options) -> dict[str, int]:
     return made
 
 
+def _inputs(job: TrainingJob, sources: Mapping[str, Source]) -> Iterable[InputFile]:
+    return job.marked(each.as_input() for each in sources.values())
+
+
 def _metadata(
-    identity: Identity, connection: SageMakerConnection, options: Options, sources: Mapping[str, Source]
+    identity: Identity, connection: SageMakerConnection, options: Options, version: str | None
 ) -> dict[str, Any]:
     annotations = {names.REGION_ANNOTATION: connection.region, names.DIGEST_ANNOTATION: identity.digest}
-    if version := data_version(each.as_input() for each in sources.values()):
+    if version:
         annotations[names.DATA_ANNOTATION] = version
     if options.accept_max_runtime:
         annotations[names.ACCEPT_ANNOTATION] = "true"

@@ -86,7 +86,7 @@ def prepared(
         if places.checkpoints and kept_in == places.checkpoints and not job.keep_checkpoints:
             made["metadata"]["annotations"][names.PASSING_ANNOTATION] = "true"
         exposure.refuse_secrets(job, made["spec"], secrets)
-        inputs = tuple(each.as_input() for each in sources.values())
+        inputs = job.marked(each.as_input() for each in sources.values())
         yield Prepared(made, folder, uploads, inputs, digest)
 
 

@@ -48,7 +48,7 @@ function rowsOf({ jobId, facts, status, rules }) {
     ["Entry point", given.entry_point && code(given.entry_point)],
     ["Code version", versionOf(given.code_version)],
     ["Image", given.image && code(given.image)],
-    ["Resources", resourcesOf(given.resources)],
+    ["Resources", resourcesOf(given.resources, given.nodes)],
     ["Requirements", requirements.length > 0 && h("ul", null, requirements.map((line, index) => h("li", { key: index }, code(line))))],
     ["Data", dataOf(list(given.data))],
     ["Data version", versionOf(given.data_version ?? status?.dataVersion)],
@@ -65,13 +65,14 @@ function rowsOf({ jobId, facts, status, rules }) {
 /** The first digits of a SHA-256; the XCom holds all of them. */
 const versionOf = (given) => typeof given === "string" && given !== "" && h("code", { title: given }, given.length > 16 ? `${given.slice(0, 12)}…` : given);
 
-function resourcesOf(given) {
+function resourcesOf(given, nodes) {
   if (!isObject(given)) return null;
   const parts = [
     typeof given.cpus === "number" && many(given.cpus, "CPU"),
     given.gpus > 0 && many(given.gpus, "GPU"),
     typeof given.memory === "number" && `${number(given.memory)} MB of memory`,
   ];
+  if (nodes > 1) parts.push(`on each of ${number(nodes)} nodes`);
   return parts.filter(Boolean).join(", ");
 }
 

@@ -18,11 +18,11 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.files.sources import measure_all
-from airflow_provider_jobapi.services.sagemaker_ack import limits, names, schema, script_mode, spec, start
+from airflow_provider_jobapi.services.sagemaker_ack import limits, names, schema, script_mode, spec, start, submission
 from airflow_provider_jobapi.services.sagemaker_ack.options import OWN_FIELDS
-from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.job import TrainingJob, data_version
 from tests.harness.packages import write_wheel
-from tests.services.sagemaker_ack.building import BARE, IMAGE, JOB_ID, ROLE, build, job
+from tests.services.sagemaker_ack.building import BARE, IMAGE, JOB_ID, ROLE, build, connection, job
 
 
 def test_a_whole_object() -> None:
@@ -268,6 +268,20 @@ def test_the_digest_is_that_of_the_content() -> None:
     assert len({digest(), digest(env={"A": 1}), digest(nodes=2), digest(service_options={"volume_size": 9})}) == 4
     changed = job(data={"a.csv": "2"})
     assert spec.job_digest(changed, measure_all(changed.files())) != digest()
+
+
+def test_code_is_no_data() -> None:
+    """The version of the data is that of the data alone, and the files of a folder are told apart from them."""
+
+    def prepare(**more: Any) -> submission.Prepared:
+        given = job(**{"script": None, "entry_point": "train.py", "data": {"rows/a.csv": "1,2"}, **more})
+        with submission.prepared(given, JOB_ID, "train", connection(), frozenset) as made:
+            return made
+
+    one, two = (prepare(source={"train.py": "import nets", "nets.py": text}) for text in ("a = 1", "a = 2"))
+    assert {each.path: each.code for each in one.inputs} == {"nets.py": True, "rows/a.csv": False, "train.py": True}
+    versions = {made.object["metadata"]["annotations"][names.DATA_ANNOTATION] for made in (one, two)}
+    assert versions == {data_version(one.inputs)} == {data_version(two.inputs)}
 
 
 def test_the_archive_of_a_script(tmp_path: Path) -> None:
