@@ -47,10 +47,13 @@ class KubernetesOfHook:
     :param connection: A connection of the type ``kubernetes``; None for the cluster that this process runs in, else the
         kubeconfig of this machine.
     :param extra: The extra that provides this provider, for the error of one that is missing.
+    :raises ConnectionProblem: when the connection is of another type.
     """
 
     def __init__(self, connection: Connection | None, extra: str) -> None:
+        _check_type(connection, "kubernetes")
         self._extras = dict(connection.extra_dejson) if connection is not None else {}
+        self._conn_id = None if connection is None else connection.conn_id
         self._extra = extra
         self.namespace: str | None = self._field("namespace")
         # The synchronous hook turns it off for all clusters of the process, the asynchronous one does not know it.
@@ -70,7 +73,10 @@ class KubernetesOfHook:
             configuration = import_module("kubernetes.client").Configuration()
         hook = hooks.KubernetesHook(kubernetes_conn_id=None, client_configuration=configuration)
         hook.conn_extras = self._extras
-        api = _made(hook.get_conn, "Kubernetes")
+        try:
+            api = hook.get_conn()
+        except Exception as error:  # noqa: BLE001 -- a kubeconfig can be wrong in many ways
+            raise self._problem(error) from None
         # Before 10.17 the hook reads the kubeconfig into our configuration, and makes its client of the default one.
         meant = api.configuration if configuration is None else configuration
         if self._verify and api.configuration is meant:
@@ -107,8 +113,7 @@ class KubernetesOfHook:
         """Open a client as the hook makes it."""
         hooks = await asyncio.to_thread(_imported, _KUBERNETES_HOOKS, self._extra)
         # The asynchronous hook does not look for the cluster that it runs in, unlike the other one.
-        named = any(self._field(name) for name in _CONFIGURATIONS)
-        inside = True if not named and os.environ.get("KUBERNETES_SERVICE_HOST") else None
+        inside = True if not self._named() and os.environ.get("KUBERNETES_SERVICE_HOST") else None
         hook = hooks.AsyncKubernetesHook(
             kubernetes_conn_id=None, connection_extras=dict(self._extras), in_cluster=inside
         )
@@ -116,11 +121,28 @@ class KubernetesOfHook:
         try:
             api = await opening.__aenter__()
         except Exception as error:  # noqa: BLE001 -- a kubeconfig can be wrong in many ways
-            raise _problem(error, "Kubernetes") from None
+            raise self._problem(error) from None
         try:
             yield api
         finally:
             await opening.__aexit__(None, None, None)
+
+    def _problem(self, error: Exception) -> TrainingError:
+        """Make the error of a client that cannot be made; where nothing names a cluster, it says what can."""
+        if self._named():
+            return _problem(error, "Kubernetes")
+        lacking = (
+            "No connection of the type kubernetes is named"
+            if self._conn_id is None
+            else (f"Connection {self._conn_id} has none of {', '.join(_CONFIGURATIONS)}")
+        )
+        return ConnectionProblem(
+            f"{lacking}, and this machine is in no cluster and has no kubeconfig that can be used "
+            f"({type(error).__name__}): {error} Name a connection with one of {', '.join(_CONFIGURATIONS)}."
+        )
+
+    def _named(self) -> bool:
+        return any(self._field(name) for name in _CONFIGURATIONS)
 
     def _field(self, name: str) -> Any:
         return self._extras.get(name, self._extras.get(f"extra__kubernetes__{name}")) or None
@@ -132,9 +154,12 @@ class AwsOfHook:
     :param connection: A connection of the type ``aws``; None for the credentials of this machine.
     :param extra: As for :class:`KubernetesOfHook`.
     :param mask: Receives each secret, so that logs can hide it.
+    :raises ConnectionProblem: when the connection is of another type. The hook would warn, and take the credentials of
+        this machine.
     """
 
     def __init__(self, connection: Connection | None, region: str, extra: str, mask: Callable[[str], None]) -> None:
+        _check_type(connection, "aws")
         self._connection = connection
         self._region = region
         self._extra = extra
@@ -262,6 +287,15 @@ def other_of(others: Mapping[str, Connection] | None, role: str) -> Connection |
             f"one of the type {role!r}."
         )
     return found
+
+
+def _check_type(connection: Connection | None, wanted: str) -> None:
+    """Refuse a connection of another type; one whose definition has no type is taken, as Airflow's hooks take it."""
+    if connection is not None and connection.conn_type not in {None, "", wanted}:
+        raise ConnectionProblem(
+            f"Connection {connection.conn_id} is of the type {connection.conn_type}, and one of the type {wanted} is "
+            "needed in its place: name another, or correct its type."
+        )
 
 
 def _imported(module: str, extra: str) -> Any:

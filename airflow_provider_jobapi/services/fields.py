@@ -28,6 +28,10 @@ _METADATA = "connection field"
 _STANDARD = ("host", "login", "password")
 """Fields that every Airflow connection has; all others are keys of the connection's extra."""
 
+NO_PORT = "Port (enter 0)"
+"""The label of the port where a service has none. Airflow's page sends 0 to test a stored connection, and refuses the
+test of one whose port is empty. So the field is not hidden, and 0 makes the test work."""
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -81,6 +85,12 @@ class Field:
         if self.default is not None and not callable(self.default):
             schema["default"] = str(self.default) if isinstance(self.default, str) else self.default
         return schema
+
+    def form_text(self) -> str:
+        """The description for the form, with what an empty field means where the form does not show it."""
+        if self.required:
+            return f"{self.description} Required."
+        return f"{self.description} If empty: {self.default_text}." if self.default_text else self.description
 
     def value(self, entered: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
         """Read the field.
@@ -180,7 +190,7 @@ class ConnectionSettings:
     def conn_fields(cls) -> dict[str, dict[str, Any]]:
         """The fields of the extra, as ``conn-fields`` of Airflow's provider info."""
         return {
-            field.key: {"label": field.label, "description": field.description, "schema": field.schema()}
+            field.key: {"label": field.label, "description": field.form_text(), "schema": field.schema()}
             for field in cls.fields().values()
             if field.in_extra
         }
@@ -190,9 +200,10 @@ class ConnectionSettings:
         """The labels of the standard fields, as ``ui-field-behaviour`` of Airflow's provider info."""
         standard = [field for field in cls.fields().values() if not field.in_extra]
         hidden = [key for key in _STANDARD if key not in {field.key for field in standard}]
+        without_port = "host" in hidden
         return {
-            "hidden-fields": ["schema", *hidden, *(["port"] if "host" in hidden else [])],
-            "relabeling": {field.key: field.label for field in standard},
+            "hidden-fields": ["schema", *hidden],
+            "relabeling": {field.key: field.label for field in standard} | ({"port": NO_PORT} if without_port else {}),
             "placeholders": {field.key: field.placeholder for field in standard if field.placeholder},
         }
 

@@ -192,13 +192,16 @@ def test_the_uri_is_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_hidden_fields_are_those_that_are_not_used() -> None:
-    assert set(SageMakerConnection.field_behaviour()["hidden-fields"]) == {
-        "host",
-        "port",
-        "login",
-        "password",
-        "schema",
-    }
+    behaviour = SageMakerConnection.field_behaviour()
+    assert set(behaviour["hidden-fields"]) == {"host", "login", "password", "schema"}
+    assert behaviour["relabeling"] == {"port": "Port (enter 0)"}, "without it the Test button is refused"
+
+
+def test_the_form_says_what_an_empty_field_means() -> None:
+    told = {name: field["description"] for name, field in SageMakerConnection.conn_fields().items()}
+    assert told["bucket"].endswith(" in the same region. Required.")
+    assert told["namespace"].endswith(" If empty: the namespace of the Kubernetes connection, else default.")
+    assert told["prefix"].endswith(" one folder for each job."), "the form shows the default"
 
 
 POLICIES = sorted((DOCS / "sagemaker_ack" / "iam").iterdir())

@@ -202,6 +202,48 @@ def test_a_wrong_kubeconfig_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> 
             use()
 
 
+@pytest.mark.parametrize(
+    ("connection", "words"),
+    [
+        (None, "No connection of the type kubernetes is named, and this machine is in no cluster"),
+        (
+            Connection(conn_id="k", conn_type="kubernetes", extra="{}"),
+            "Connection k has none of in_cluster, kube_config_path, kube_config, and this machine is in no cluster",
+        ),
+    ],
+)
+def test_no_cluster_says_what_to_set(
+    connection: Connection | None, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    monkeypatch.setattr("kubernetes_asyncio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
+    nowhere = KubernetesOfHook(connection, "x")
+
+    async def open_it() -> None:
+        async with nowhere.async_api():
+            pass
+
+    for use in (nowhere.api, lambda: asyncio.run(open_it())):
+        with pytest.raises(ConnectionProblem, match=f"^{words}") as refused:
+            use()
+        assert "Name a connection with one of in_cluster, kube_config_path, kube_config." in str(refused.value)
+
+
+def test_a_connection_of_another_type() -> None:
+    other = Connection(conn_id="mine", conn_type="http")
+    with pytest.raises(
+        ConnectionProblem, match=r"^Connection mine is of the type http, and one of the type kubernetes"
+    ):
+        KubernetesOfHook(other, "x")
+    with pytest.raises(ConnectionProblem, match=r"^Connection mine is of the type http, and one of the type aws is"):
+        AwsOfHook(other, "eu-west-1", "x", lambda _: None)
+    without = Connection(conn_id="mine", conn_type="", login="AKIDEXAMPLE", password="hidden-key")
+    keys = AwsOfHook(without, "eu-west-1", "x", lambda _: None).keys()
+    assert keys is not None
+    assert keys.access_key == "AKIDEXAMPLE"
+
+
 def aws(mask: Any = lambda _: None, **extra: Any) -> AwsOfHook:
     connection = Connection(
         conn_id="a", conn_type="aws", login="AKIDEXAMPLE", password="hidden-key", extra=json.dumps(extra)

@@ -84,3 +84,12 @@ def test_the_button_works_with_ipv6(page: Page, tmp_path: Any) -> None:
         for conn_id in ("six", "bare_six"):
             ok, message = page.test(conn_id)
             assert ok, message
+
+
+def test_the_button_works_for_a_service_without_a_port(page: Page) -> None:
+    """Which asks for 0 in the form, as Airflow refuses the test of a connection whose port is empty."""
+    own = {"region": "eu-central-1", "bucket": "my-trainings", "aws_conn_id": "nowhere"}
+    page.add("portless", conn_type="sagemaker_ack", port=0, extra=own)
+    _, message = page.test("portless")
+    assert message.startswith("Connection "), message
+    assert "names 'nowhere' as its connection for aws, which is not defined" in message
