@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_jobapi.exceptions import ServiceUnavailable, describe
+from airflow_provider_jobapi.exceptions import ConnectionProblem, ServiceUnavailable, describe
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -167,7 +167,10 @@ def _log_failure(log: logging.Logger, state: RetryCallState) -> None:
 
 
 class Outage:
-    """Tracks whether a service answers, for a loop that follows a job: one message when it stops, one when it is back.
+    """Tracks whether a service answers, for a loop that follows a job.
+
+    One message says that contact is lost, and one that it is back. Between them one more says where the service refuses
+    the connection: that is for the user to correct, and a network that failed before would hide it.
 
     :param patience: Seconds without a good answer after which the loop should give up.
     :param warn: Writes one line into the task's log.
@@ -180,6 +183,7 @@ class Outage:
         self._longest_wait = longest_wait
         self._began_at: float | None = None
         self._failures = 0
+        self._refusal_said = False
 
     def failed(self, error: Exception) -> float | None:
         """Note a failure.
@@ -192,6 +196,9 @@ class Outage:
             self._warn(
                 f"Contact with the job service is lost: {describe(error)} Trying again for {self._patience:g} seconds."
             )
+        elif isinstance(error, ConnectionProblem) and not self._refusal_said:
+            self._warn(f"Contact with the job service is still lost, now for another reason: {describe(error)}")
+        self._refusal_said = self._refusal_said or isinstance(error, ConnectionProblem)
         self._failures += 1
         left = self._began_at + self._patience - now
         if left <= 0:
@@ -209,3 +216,4 @@ class Outage:
             self._warn(f"Contact with the job service is back after {seconds:.0f} seconds.")
         self._began_at = None
         self._failures = 0
+        self._refusal_said = False

@@ -136,6 +136,23 @@ def test_an_outage_is_reported_when_it_begins_and_when_it_ends() -> None:
     assert Outage(0, said.append).failed(busy()) is None
 
 
+def test_an_outage_reports_once_that_the_connection_is_refused_now() -> None:
+    said: list[str] = []
+    outage = Outage(60, said.append)
+    refused = ConnectionProblem("The token is refused: correct the connection.")
+    for error in (busy(), BrokenContract("HTML"), refused, busy(), refused):
+        outage.failed(error)
+    assert [text.partition(":")[0] for text in said] == [
+        "Contact with the job service is lost",
+        "Contact with the job service is still lost, now for another reason",
+    ]
+    assert said[1].endswith("The token is refused: correct the connection.")
+    outage.succeeded()
+    outage.failed(refused)
+    outage.failed(refused)
+    assert len(said) == 4
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [
