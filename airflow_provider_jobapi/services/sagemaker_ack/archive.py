@@ -35,6 +35,8 @@ MOST_FOLDER_LINKS = 1_000
 """Links to folders."""
 MOST_LINKS = 40
 """Links in the way of one path, as Linux allows."""
+MODEL_DIR = "/opt/ml/model/"
+"""The folder that an archive was made of, by which a job may have named what its links lead to."""
 _LARGEST_HEADER = 4 * 1024 * 1024
 """Bytes of one header; tarfile holds a header in memory, and an archive says itself how long it is."""
 
@@ -185,7 +187,7 @@ class _Unpacking:
         path = member.name.removeprefix("./")
         if member.isdir():
             if path not in {"", "."}:
-                self._check(path)
+                self._check(path.rstrip("/"))
                 self._folders.add(path.rstrip("/"))
             return
         self._check(path)
@@ -194,7 +196,8 @@ class _Unpacking:
         if member.isreg():
             self._files[path] = self._file(member, path)
         elif member.issym():
-            self._links[path] = posixpath.normpath(posixpath.join(posixpath.dirname(path), member.linkname))
+            begin = "" if member.linkname.startswith(MODEL_DIR) else posixpath.dirname(path)
+            self._links[path] = posixpath.normpath(posixpath.join(begin, member.linkname.removeprefix(MODEL_DIR)))
         elif member.islnk():
             self._links[path] = posixpath.normpath(member.linkname)
         else:
@@ -246,7 +249,7 @@ class _Unpacking:
 
     def _check(self, path: str) -> None:
         try:
-            check_path(path.rstrip("/"))
+            check_path(path)
             path.encode()
         except (ValueError, UnicodeError):
             raise self._refused(f"the path {path[:200]!r}") from None

@@ -237,3 +237,20 @@ def test_any_damage_is_one_error(noise: bytes, at: int) -> None:
 def test_no_files_at_all() -> None:
     assert unpacked(archive()) == {}
     assert unpacked(archive(entry("./", kind=tarfile.DIRTYPE))) == {}
+
+
+def test_absolute_links_of_the_job_into_its_model(tmp_path: Path) -> None:
+    """Scripts make such ones, as to the last checkpoint; the archive has what is in /opt/ml/model."""
+    packed = archive(
+        entry("ckpt/w.bin", b"w"), entry("last", kind=tarfile.SYMTYPE, link="/opt/ml/model/ckpt/"),
+        entry("best.bin", kind=tarfile.SYMTYPE, link="/opt/ml/model/ckpt/w.bin"),
+    )  # fmt: skip
+    assert unpacked(packed, tmp_path)["last/w.bin"] == b"w"
+    for link in ("/opt/ml/models/ckpt", "/opt/ml/model/../input/w.bin", "/opt/ml/model", "/opt/ml/model//etc/passwd"):
+        with pytest.raises(BrokenContract, match="has the link 'last', which leads to no file in it"):
+            unpacked(archive(entry("last", kind=tarfile.SYMTYPE, link=link)))
+
+
+def test_a_file_whose_name_is_that_of_a_folder() -> None:
+    with pytest.raises(BrokenContract, match="has the path 'x/'"):
+        unpacked(archive(entry("x/", b"1")))
