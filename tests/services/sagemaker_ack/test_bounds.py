@@ -64,6 +64,8 @@ PLACE = {"s3DataType": "S3Prefix", "s3URI": "gs://other/place"}
          "spec.inputDataConfig[1].dataSource.s3DataSource.s3URI has a form that SageMaker does not allow: it is"),
         ({"tensorBoardOutputConfig": {"s3OutputPath": "/tb"}}, "spec.tensorBoardOutputConfig.s3OutputPath has a form"),
         ({"debugHookConfig": {"hookParameters": {"a": "x" * 257}}}, "hookParameters.a has 257 characters"),
+        ({"enableManagedSpotTraining": True, "stoppingCondition": {"maxWaitTimeInSeconds": 86_399}},
+         "A spot job needs service_options stoppingCondition.maxWaitTimeInSeconds, of at least the completion_time"),
         ({"experimentConfig": {"experimentName": "my experiment"}}, "spec.experimentConfig.experimentName has a form"),
         ({"tags": [{"key": "who?", "value": "me"}]}, "spec.tags[0].key has a form that SageMaker does not allow"),
         ({"stoppingCondition": {"maxPendingTimeInSeconds": 1}}, "maxPendingTimeInSeconds is 1, and SageMaker allows"),

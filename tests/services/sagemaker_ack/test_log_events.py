@@ -143,3 +143,14 @@ def test_lines_of_events() -> None:
     assert [line.text for line in made] == ["[algo-2] a", "[algo-2] b", "[algo-2] c d"]
     assert [line.time.timestamp() for line in made] == [1.5, 1.5, 1.6]
     assert [line.text for line in lines(found, stream, 1)] == ["a", "b", "c d"]
+
+
+def test_the_numbers_of_streams_that_share_a_millisecond_are_their_own() -> None:
+    """Also of late lines, beside those of a stream that began a second later."""
+    numbers = [
+        StreamName.of(f"job/algo-{instance}-{epoch}").number(3, late=late)
+        for instance in (1, 2, 3)
+        for epoch in (1_700_000_000, 1_700_000_001, 1_700_000_002)
+        for late in (False, True)
+    ]
+    assert len(set(numbers)) == len(numbers)

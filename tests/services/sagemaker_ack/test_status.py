@@ -225,3 +225,23 @@ def test_anything_can_be_read(places: list[tuple[str, ...]], value: Any) -> None
         if isinstance(inner, dict):
             inner[place[-1]] = value
     assert isinstance(read(damaged).status.status, JobState)
+
+
+def test_an_object_that_its_controller_lets_go_is_still_its_jobs_own() -> None:
+    """The finalizer is taken off before the object is gone, beside the condition of an old refusal."""
+    assert read(observed("InProgress", "Training", REFUSED)).unmanaged
+    assert not read(observed("Stopped", "Stopped", REFUSED, deleted="2026-11-30T12:00:05Z")).unmanaged
+
+
+def test_an_error_that_is_repeated_under_another_id_of_its_request_is_the_same_notice() -> None:
+    said = "ThrottlingException: Rate exceeded, request id: {}"
+    ids = ("0f3f7c1e-52a5-5a8e-9d0f-6a1f2f6f0c1a", "9555f02a-512e-4d36-8558-df1af5de659e")
+    keys = {read(observed("", "", condition("Recoverable", message=said.format(each)))).notices[0].key for each in ids}
+    assert len(keys) == 1
+
+
+def test_a_job_whose_time_has_ended_is_not_completed() -> None:
+    """Its checkpoints stay: a longer one may continue them."""
+    over = read(observed("Stopped", "MaxRuntimeExceeded", annotations={names.ACCEPT_ANNOTATION: "true"}))
+    assert (over.status.status, over.completed) == (JobState.SUCCESSFUL, False)
+    assert read(observed("Completed", "Completed")).completed
