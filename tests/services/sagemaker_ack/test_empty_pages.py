@@ -4,13 +4,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import pytest
 
+from airflow_provider_jobapi.services.clients import Aws
 from airflow_provider_jobapi.services.polling import RequestPace
+from airflow_provider_jobapi.services.sagemaker_ack import log_reader
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.job_logs import JobLogs
+from airflow_provider_jobapi.services.sagemaker_ack.log_reader import LogReader
 
 HANDLE = JobHandle("0f3f7c1e-52a5-5a8e-9d0f-6a1f2f6f0c1a", "ns", "digits", "eu-west-1", "s3://b/o")
 
@@ -20,6 +26,10 @@ class Pages:
 
     def __init__(self, *pages: list[int]) -> None:
         self.pages = pages
+
+    @asynccontextmanager
+    async def async_client(self, _: str) -> AsyncIterator[Pages]:
+        yield self
 
     async def describe_log_streams(self, **_: Any) -> dict[str, Any]:
         return {"logStreams": [{"logStreamName": "digits/algo-1-1"}]}
@@ -51,6 +61,28 @@ def test_events_behind_a_page_of_known_ones() -> None:
     """A job that has ended is followed to the end of its pages."""
     _, cursor = read(Pages([4]), {}, follow=False)
     assert read(Pages([4], [], [5]), cursor, follow=True)[0] == ["5"]
+
+
+@pytest.mark.parametrize(("ended", "expected"), [(True, ["5"]), (False, [])])
+def test_the_reads_of_a_job_that_has_ended_go_to_the_end(
+    ended: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a job that runs do so only where it has few streams."""
+    monkeypatch.setattr(log_reader, "FEW_STREAMS", 0)
+    _, cursor = read(Pages([4]), {}, follow=False)
+    aws = cast("Aws", Pages([4], [], [5]))
+    reader = LogReader(aws, HANDLE, logging.getLogger(), pace=RequestPace(10_000))
+
+    async def once() -> list[str]:
+        await reader.begin(cursor, step="", ended=ended, pause=0.0)
+        assert reader.task is not None
+        await reader.task
+        logs = reader.take()
+        await reader.close()
+        assert logs is not None
+        return [line.text for line in logs.lines]
+
+    assert asyncio.run(once()) == expected
 
 
 def test_an_endless_row_of_empty_pages_ends() -> None:
