@@ -74,8 +74,11 @@ class Identity:
 
 
 def job_digest(job: TrainingJob, sources: Mapping[str, Source]) -> str:
-    """Return the SHA-256 of a job's content: its fields, and the hashes of its files."""
-    described = job.model_dump(mode="json", exclude=_NOT_IN_DIGEST)
+    """Return the SHA-256 of a job's content: its fields, and the hashes of its files.
+
+    Fields with their default do not count, so that a later version, which has more fields, gives the same digest.
+    """
+    described = job.model_dump(mode="json", exclude=_NOT_IN_DIGEST, exclude_defaults=True)
     content = {"job": described, "files": {path: each.sha256 for path, each in sources.items()}}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -270,6 +270,17 @@ def test_the_digest_is_that_of_the_content() -> None:
     assert spec.job_digest(changed, measure_all(changed.files())) != digest()
 
 
+def test_a_version_with_more_fields_gives_the_same_digest() -> None:
+    class Later(TrainingJob):
+        """A job with a field that this version does not have."""
+
+        something: str = ""
+
+    given = {"name": "j", "image": IMAGE}
+    assert spec.job_digest(Later(**given), {}) == spec.job_digest(TrainingJob(**given), {})
+    assert spec.job_digest(Later(**given, something="x"), {}) != spec.job_digest(TrainingJob(**given), {})
+
+
 def test_code_is_no_data() -> None:
     """The version of the data is that of the data alone, and the files of a folder are told apart from them."""
 
