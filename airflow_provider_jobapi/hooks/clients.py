@@ -47,11 +47,9 @@ class KubernetesOfHook:
     :param connection: A connection of the type ``kubernetes``; None for the cluster that this process runs in, else the
         kubeconfig of this machine.
     :param extra: The extra that provides this provider, for the error of one that is missing.
-    :raises ConnectionProblem: when the connection is of another type.
     """
 
     def __init__(self, connection: Connection | None, extra: str) -> None:
-        _check_type(connection, "kubernetes")
         self._extras = dict(connection.extra_dejson) if connection is not None else {}
         self._conn_id = None if connection is None else connection.conn_id
         self._extra = extra
@@ -154,12 +152,9 @@ class AwsOfHook:
     :param connection: A connection of the type ``aws``; None for the credentials of this machine.
     :param extra: As for :class:`KubernetesOfHook`.
     :param mask: Receives each secret, so that logs can hide it.
-    :raises ConnectionProblem: when the connection is of another type. The hook would warn, and take the credentials of
-        this machine.
     """
 
     def __init__(self, connection: Connection | None, region: str, extra: str, mask: Callable[[str], None]) -> None:
-        _check_type(connection, "aws")
         self._connection = connection
         self._region = region
         self._extra = extra
@@ -276,8 +271,9 @@ class _Renewal:
 def other_of(others: Mapping[str, Connection] | None, role: str) -> Connection | None:
     """Return one of the other connections that a hook was given; None where its connection names none.
 
-    :param role: Also the type that it must have. The hook of another provider would ignore what a connection of another
-        type says, and use what it finds on the machine, or send that connection's password as a key.
+    :param role: Also the type that it must have, unless it has none, as Airflow's hooks take it. The hook of another
+        provider would ignore what a connection of another type says, and use what it finds on the machine, or send that
+        connection's password as a key.
     :raises ConnectionProblem: when it has another type.
     """
     found = (others or {}).get(role)
@@ -287,15 +283,6 @@ def other_of(others: Mapping[str, Connection] | None, role: str) -> Connection |
             f"one of the type {role!r}."
         )
     return found
-
-
-def _check_type(connection: Connection | None, wanted: str) -> None:
-    """Refuse a connection of another type; one whose definition has no type is taken, as Airflow's hooks take it."""
-    if connection is not None and connection.conn_type not in {None, "", wanted}:
-        raise ConnectionProblem(
-            f"Connection {connection.conn_id} is of the type {connection.conn_type}, and one of the type {wanted} is "
-            "needed in its place: name another, or correct its type."
-        )
 
 
 def _imported(module: str, extra: str) -> Any:

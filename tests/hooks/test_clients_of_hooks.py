@@ -18,7 +18,7 @@ from airflow.sdk import Connection
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.hooks import clients
-from airflow_provider_jobapi.hooks.clients import AwsOfHook, KubernetesOfHook
+from airflow_provider_jobapi.hooks.clients import AwsOfHook, KubernetesOfHook, other_of
 from airflow_provider_jobapi.services.sagemaker_ack.errors import error_of_aws, error_of_kubernetes
 from tests.harness.tls import Authority
 
@@ -230,16 +230,9 @@ def test_no_cluster_says_what_to_set(
         assert "Name a connection with one of in_cluster, kube_config_path, kube_config." in str(refused.value)
 
 
-def test_a_connection_of_another_type() -> None:
-    other = Connection(conn_id="mine", conn_type="http")
-    with pytest.raises(
-        ConnectionProblem, match=r"^Connection mine is of the type http, and one of the type kubernetes"
-    ):
-        KubernetesOfHook(other, "x")
-    with pytest.raises(ConnectionProblem, match=r"^Connection mine is of the type http, and one of the type aws is"):
-        AwsOfHook(other, "eu-west-1", "x", lambda _: None)
+def test_a_connection_without_a_type_is_taken() -> None:
     without = Connection(conn_id="mine", conn_type="", login="AKIDEXAMPLE", password="hidden-key")
-    keys = AwsOfHook(without, "eu-west-1", "x", lambda _: None).keys()
+    keys = AwsOfHook(other_of({"aws": without}, "aws"), "eu-west-1", "x", lambda _: None).keys()
     assert keys is not None
     assert keys.access_key == "AKIDEXAMPLE"
 
