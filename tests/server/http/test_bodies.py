@@ -47,11 +47,14 @@ def settled(server: Server) -> int:
     return seen[-1]
 
 
-def hold_back(stack: ExitStack, server: Server, head: str, body: bytes) -> socket.socket:
-    """Announce one byte more than is sent, and wait for the rest of it."""
+def hold_back(stack: ExitStack, server: Server, head: str, body: bytes, seconds: float = 5) -> socket.socket:
+    """Announce one byte more than is sent, and wait for the rest of it.
+
+    :param seconds: After which a body that the server does not read is left as it is.
+    """
     connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
     connection.setblocking(True)
-    connection.settimeout(5)
+    connection.settimeout(seconds)
     head = f"{head} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body) + 1}\r\n"
     connection.sendall(f"{head}Authorization: Bearer {server.token()}\r\n\r\n".encode())
     try:
@@ -92,7 +95,7 @@ def test_one_client_gets_503_when_its_bodies_fill_its_memory_and_later_goes_on(s
 
     with ExitStack() as stack:
         for _ in range(2):
-            hold_back(stack, server, f"POST {path}", b" " * (JOB_FILE_LIMIT - 2))
+            hold_back(stack, server, f"POST {path}", b" " * (JOB_FILE_LIMIT - 2), seconds=60)
         (refused,) = poll(lambda: answers(503), 60, "a refusal")
         assert refused.headers["retry-after"] == "1"
         assert "fewer large ones" in refused.json()["detail"]

@@ -59,12 +59,14 @@ def test_the_exit_record_names_the_signal(supervised):
     assert job.processes[0].wait(10) == 139
 
 
-@pytest.mark.parametrize("step", [{"argv": ["/no/such/program"]}, {"argv": ["/bin/true"], "cwd": "/no/such/place"}])
+@pytest.mark.parametrize(
+    "step", [{"argv": ["/proc/no-such/program"]}, {"argv": ["/bin/true"], "cwd": "/proc/no-such/place"}]
+)
 def test_a_command_that_cannot_be_started_fails_the_job(supervised, step):
     job = supervised(steps=[{"name": "training"} | step])
     record = job.record()
     assert (record["exit_code"], record["reason"]) == (127, "NonZeroExit")
-    assert "/no/such" in record["message"]
+    assert "/proc/no-such" in record["message"]
     assert "/no/such" in job.lines()[0]
 
 

@@ -61,7 +61,7 @@ def test_a_script_trains_and_its_model_comes_back(
 ) -> None:
     given = job(script=SCRIPT, env={"RATE": "1e3"}, data={"in/a.csv": "1,2"}, env_vars={"A": "b"})
     submitted = service.submit(given, job_id)
-    assert [each.path for each in submitted.inputs] == ["train.py", "in/a.csv"]
+    assert [each.path for each in submitted.inputs] == ["in/a.csv", "train.py"]
     assert service.find(job_id).handle == submitted.handle
     assert ended(service, submitted.handle) is JobState.SUCCESSFUL, service.status(submitted.handle)
     assert "hello ['--rate=1e3'] 1,2" in service.last_lines(submitted.handle, 20)
