@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.harness.cluster import Component
 from tests.harness.cluster_training import Stage, Training
+from tests.harness.proxy import BlackHole
 from tests.harness.proxy_faults import Point, ScriptedProxy
 from tests.harness.waiting import wait_for
 from tests.kills.rows import begin, kill_the_triggerer_twice
@@ -172,30 +174,31 @@ def test_row_13_the_api_server_is_away_while_a_worker_follows_and_another_submit
 ) -> None:
     """Each supervisor of a task counts three failed heartbeats and ends its worker, which nobody wished for."""
     scheduler = stage.cluster.scheduler
-    with scheduler.setting(**heartbeats):
+    try:
+        with scheduler.setting(**heartbeats):
+            if heartbeats:
+                scheduler.end()
+                scheduler.start()
+            api_server_away(stage, ways[0])
+    finally:
         if heartbeats:
             scheduler.end()
             scheduler.start()
-        try:
-            api_server_away(stage, ways[0])
-        finally:
-            if heartbeats:
-                scheduler.end()
-    if heartbeats:
-        scheduler.start()
 
 
 def api_server_away(stage: Stage, way: ScriptedProxy) -> None:
     inline = stage.train("kills_outage_inline")
     job = inline.wait_for_job()
-    with way.hold(stage.remote.creates, Point.ANSWER) as held:
+    # Its client hangs up after some time and sends the request again, which is not answered either.
+    creates = stage.remote.creates
+    with way.hold(creates, Point.ANSWER) as held, way.always(BlackHole(), creates):
         submitting = stage.train("kills_outage")
-        held.wait()
+        worker = held.wait().pid()
         inline.wait_for_lines(job, 20)
         stage.cluster.api_server.kill()
         until = time.monotonic() + AWAY
         wait_for("a while without an API server", lambda: time.monotonic() > until, AWAY + 10)
-        held.wait_for_hangup(60)
+        wait_for("its supervisor has ended the worker that submits", lambda: not psutil.pid_exists(worker), 60)
     stage.cluster.api_server.start()
     wait_for("everything is healthy", stage.cluster.settle, 150, 0.5)
     for training, state in ((inline, "running"), (submitting, "deferred")):
