@@ -209,6 +209,14 @@ def matching(pattern: str, allowed: str) -> Reader:
     return read
 
 
+bucket_name = matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits, '.' and '-'")
+"""The reader of the name of a bucket."""
+bucket_folder = matching(
+    r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", "letters, digits, '_', '.' and '-', in parts separated by '/'"
+)
+"""The reader of a folder in a bucket."""
+
+
 def authorities(ca_bundle: str | None) -> bytes | None:
     """The PEM text of the certificate authorities that the connection names, for storages, which take no directory.
 

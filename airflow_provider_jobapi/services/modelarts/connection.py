@@ -77,15 +77,13 @@ class ModelArtsConnection(fields.HttpConnectionSettings):
     bucket: str = fields.setting(
         "Bucket",
         "The bucket of OBS for the files of jobs, in ModelArts' region.",
-        settings.matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "3 to 63 lower-case letters, digits, '.' and '-'"),
+        settings.bucket_name,
         required=True,
     )
     prefix: str = fields.setting(
         "Prefix",
         "The folder in the bucket that contains one folder for each job.",
-        settings.matching(
-            r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", "letters, digits, '_', '.' and '-', in parts separated by '/'"
-        ),
+        settings.bucket_folder,
         default="jobs",
     )
     dialect: Dialect = fields.setting(

@@ -30,7 +30,7 @@ _UNREACHABLE = frozenset(
     | {"ClientConnectorError", "ServerDisconnectedError", "ClientOSError", "ServerTimeoutError", "ClientPayloadError"}
     | {"EndpointConnectionError", "ConnectionClosedError", "ReadTimeout", "ConnectTimeout", "HTTPClientError"}
 )
-"""Names of the classes by which the clients' HTTP libraries (urllib3, aiohttp, botocore) tell of no answer."""
+"""Names of the classes by which the clients' HTTP libraries (urllib3, aiohttp, botocore) say that no answer came."""
 _DENIED = frozenset(
     {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "InvalidClientTokenId", "ExpiredToken"}
     | {"ExpiredTokenException", "UnrecognizedClientException", "SignatureDoesNotMatch", "InvalidSignatureException"}

@@ -30,7 +30,7 @@ from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.job_logs import JobLogs
 from airflow_provider_jobapi.services.sagemaker_ack.log_reader import FIND_EVERY, LogReader
 from airflow_provider_jobapi.services.sagemaker_ack.objects import Seen
-from airflow_provider_jobapi.services.sagemaker_ack.records import Records, stopped
+from airflow_provider_jobapi.services.sagemaker_ack.records import RECORD_SECONDS, Records, stopped
 from airflow_provider_jobapi.services.sagemaker_ack.status import Reading, read_job
 from airflow_provider_jobapi.services.sagemaker_ack.watch import ObjectWatch
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
@@ -40,9 +40,6 @@ log = logging.getLogger(__name__)
 
 LONGEST_READ = 25.0
 """Seconds after which a read without news returns."""
-
-RECORD_SECONDS = 5.0
-"""Seconds that a stop waits until the last status is recorded; a stop must not wait for S3 for long."""
 
 Result = TypeVar("Result")
 

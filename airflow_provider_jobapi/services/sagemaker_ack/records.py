@@ -23,6 +23,9 @@ from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 WRITE_RETRY = Retry(total=6.0, attempts=3, longest_wait=2.0)
 """For a record, without which a job goes on all the same."""
 
+RECORD_SECONDS = 5.0
+"""Seconds that a stop waits until the last status is recorded; a stop must not wait for S3 for long."""
+
 STOPPED_BY_US = "It was stopped by Airflow."
 
 

@@ -23,7 +23,7 @@ from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerC
 from airflow_provider_jobapi.services.sagemaker_ack.errors import ObjectExists, ObjectMissing
 from airflow_provider_jobapi.services.sagemaker_ack.handles import JobHandle
 from airflow_provider_jobapi.services.sagemaker_ack.objects import Seen, TrainingJobs
-from airflow_provider_jobapi.services.sagemaker_ack.records import Records, stopped
+from airflow_provider_jobapi.services.sagemaker_ack.records import RECORD_SECONDS, Records, stopped
 from airflow_provider_jobapi.services.sagemaker_ack.spec import Identity, instances, sendable_metrics
 from airflow_provider_jobapi.services.sagemaker_ack.status import Reading, read_job
 from airflow_provider_jobapi.services.sagemaker_ack.storage import bucket_and_key, store_of
@@ -40,9 +40,6 @@ _log = logging.getLogger(__name__)
 
 STOP_RETRY = Retry(total=10.0, attempts=4, longest_wait=2.0)
 """For a stop, which a worker may send while it is being killed."""
-
-RECORD_SECONDS = 5.0
-"""Seconds that a stop waits until the last status is recorded; a stop must not wait for S3 for long."""
 
 
 class SageMakerAckService:
