@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Remove what an engine leaves on the machine: processes, mounts and cgroups, each found by the engine's own folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.harness.waiting import NotInTime, wait_for
+
+
+def processes(home: Path) -> list[psutil.Process]:
+    """Every process of an engine, the containers' included: those that name its folder, and their descendants."""
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and any(str(home) in word for word in process.cmdline()):
+                found[process.pid] = process
+                found |= {child.pid: child for child in process.children(recursive=True)}
+    return list(found.values())
+
+
+def mounts(home: Path) -> list[str]:
+    """What is mounted below a folder, the deepest first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    found = [line.split()[4].replace("\\040", " ") for line in lines]
+    return sorted((place for place in found if place.startswith(f"{home}/")), key=len, reverse=True)
+
+
+def cgroups(name: str) -> list[Path]:
+    """The cgroups of this name with those inside, the deepest first; in every hierarchy."""
+    found = [place for top in Path("/sys/fs/cgroup").glob(f"*/{name}") for place in (top, *top.rglob("*/"))]
+    found += [place for top in Path("/sys/fs/cgroup").glob(name) for place in (top, *top.rglob("*/"))]
+    return sorted({place for place in found if place.is_dir()}, key=lambda place: len(place.parts), reverse=True)
+
+
+def remove(home: Path, *cgroup_names: str, folders: Iterable[Path] = ()) -> None:
+    """Remove all of it.
+
+    :param folders: Those with a place of their own, which are removed where they are empty.
+    """
+    gone = processes(home)
+    for process in gone:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(gone, timeout=30)
+    for place in mounts(home):
+        subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
+    with suppress(NotInTime):
+        wait_for("the cgroups are gone", lambda: not any(map(_removed, cgroup_names)), 3, 0.1)
+    for folder in folders:
+        for place in sorted((folder, *folder.rglob("*/")), reverse=True):
+            with suppress(OSError):
+                place.rmdir()
+
+
+def _removed(cgroup: str) -> list[Path]:
+    """Remove the cgroups that no process is in; returns those that are left."""
+    for place in cgroups(cgroup):
+        with suppress(OSError):
+            place.rmdir()
+    return cgroups(cgroup)
