@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train API V1 containers as a training service: images of the Personal Health Train, run where the data are.
+
+A train is a container image that understands four commands. Each is one container of a Docker or Podman engine, whose
+stdout ends with a JSON object, the train's response. The algorithm's container leaves files, of which the successor
+image is made.
+
+==================  ==========================================================================================
+module              what is in it
+==================  ==========================================================================================
+``commands``        the four commands, and how an image spells them. Pure
+``responses``       find the response at the end of a stdout. Pure
+``vocabulary``      what responses say, in the words of Train API V1, as models. Pure
+``dialects``        responses of all dialects in the one vocabulary. Pure
+``targets``         the kinds of values that an environment variable can be required to have. Pure
+``requirements``    evaluate requirements against an environment, and name what is unmet. Pure
+``tags``            the rules of tags, and the names of images. Pure
+``export_files``    the rules of the files that a successor image is made of. Pure
+``isolation``       what a container may see and use, as its configuration for the engine. Pure
+``judge``           the outcome of a command, by its response and its exit code. Pure
+``schemas``         the JSON Schemas of responses and requirements. Pure
+==================  ==========================================================================================
+"""
