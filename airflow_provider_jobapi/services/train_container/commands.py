@@ -33,7 +33,7 @@ class Command(StrEnum):
         :raises InvalidJob: when there is no such command.
         """
         try:
-            return cls(name)
+            return cls(str(name))
         except ValueError:
             raise InvalidJob(
                 f"command cannot be {_shown(name)}: Train API V1 has the commands {', '.join(cls)}.", field="command"
