@@ -12,7 +12,6 @@ Files that the successor image is made of must outlive the container's end, whic
 
 from __future__ import annotations
 
-import math
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -291,7 +290,7 @@ def _user(name: str, value: Any) -> str | None:
 def _cpus(name: str, value: Any) -> float | None:
     if value == UNLIMITED:
         return None
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
     if not usable or not 0.01 <= value <= 4_096:
         raise _refused(f"isolation.{name}", value, f"it is a number of CPUs such as 1.5, or {UNLIMITED}")
     return float(value)

@@ -127,7 +127,7 @@ def _start(text: str, end: int) -> int | None:
     for place in reversed([mark.start() for mark in _MARKS.finditer(text, 0, end)]):
         mark = text[place]
         if mark == '"':
-            in_string = not in_string or _is_escaped(text, place)
+            in_string = not in_string or text[place - 1] == "\\"  # a quote inside of a string is escaped
         elif in_string:
             continue
         elif mark == "}":
@@ -137,14 +137,6 @@ def _start(text: str, end: int) -> int | None:
             if not depth:
                 return place
     return None
-
-
-def _is_escaped(text: str, place: int) -> bool:
-    """Whether an odd number of backslashes precedes a place."""
-    first = place
-    while first and text[first - 1] == "\\":
-        first -= 1
-    return (place - first) % 2 == 1
 
 
 def _notes(text: str, start: int, rest: str) -> Iterator[str]:

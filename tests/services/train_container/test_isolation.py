@@ -176,6 +176,7 @@ def test_sizes(text: Any, size: int) -> None:
     ("mount", "words"),
     [
         ({**DATA, "ReadOnly": False}, "'/data': the station's data are mounted read-only"),
+        ({"Type": "bind", "Source": "/srv", "Target": "/data"}, "mounted read-only"),
         ({**DATA, "Source": "/"}, "must not see the machine itself"),
         ({**DATA, "Source": "/var/run/docker.sock"}, "must not see the machine itself"),
         ({**DATA, "Source": "/proc/1"}, "must not see the machine itself"),

@@ -146,4 +146,5 @@ def test_a_summary_that_is_plain_text() -> None:
     assert not judged(Command.PRINT_MODEL_SUMMARY, b"weights: 1 2 3\n").ok
     assert not judged(Command.PRINT_MODEL_SUMMARY, b" \n", rules=plain).ok
     assert not judged(Command.RUN_ALGORITHM, b"weights", rules=plain).ok
+    assert judged(Command.PRINT_MODEL_SUMMARY, b'{"content": NaN}', rules=plain).reason == "InvalidResponse"
     assert judged(Command.PRINT_MODEL_SUMMARY, {"content": "x"}, rules=plain).answer == Summary(content="x")

@@ -135,6 +135,7 @@ def test_an_unknown_target_and_one_that_is_added() -> None:
     targets = read_targets({"FHIR": "https?://.+/fhir", "TEXT": ""})
     assert evaluate(needs, {"X": URL}, targets).ok
     assert "a text that matches https?://.+/fhir" in evaluate(needs, {"X": "https://x"}, targets).sentences[0]
+    assert not evaluate(needs, {"X": f"{URL}/more"}, targets).ok
     assert targets["TEXT"].accepts("anything", ())
     assert read_targets(None) is TARGETS
 
