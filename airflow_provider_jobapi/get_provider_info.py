@@ -9,6 +9,7 @@ from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
 from airflow_provider_jobapi.services.mlflow.connection import MlflowConnection
 from airflow_provider_jobapi.services.modelarts.connection import ModelArtsConnection
 from airflow_provider_jobapi.services.sagemaker_ack.connection import SageMakerConnection
+from airflow_provider_jobapi.services.train_container.connection import TrainConnection
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.fields import ConnectionSettings
@@ -49,6 +50,12 @@ def get_provider_info() -> dict[str, Any]:
             _connection_type(
                 "sagemaker_ack", "SageMaker (ACK)", "hooks.sagemaker_ack.SageMakerAckHook", SageMakerConnection
             ),
+            _connection_type(
+                "train_container",
+                "Train API (containers)",
+                "hooks.train_container.TrainContainerHook",
+                TrainConnection,
+            ),
             _connection_type("mlflow", "MLflow", "hooks.mlflow.MlflowHook", MlflowConnection),
         ],
         "config": _CONFIG,
@@ -60,7 +67,14 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": "airflow_provider_jobapi.lineage.uri.convert_asset_to_openlineage",
             }
         ],
-        "hooks": _modules("hooks.base", "hooks.jobapi", "hooks.modelarts", "hooks.sagemaker_ack", "hooks.mlflow"),
+        "hooks": _modules(
+            "hooks.base",
+            "hooks.jobapi",
+            "hooks.modelarts",
+            "hooks.sagemaker_ack",
+            "hooks.train_container",
+            "hooks.mlflow",
+        ),
         "operators": _modules("operators.training", "operators.model", "operators.saved_model", "operators.register"),
         "sensors": _modules("sensors.training"),
         "triggers": _modules("triggers.training", "triggers.new_data"),

@@ -210,7 +210,8 @@ def test_a_connection_that_airflow_reads(work, jobapi_server: Server, tmp_path):
     environment["AIRFLOW_CONN_OTHER"] = f"http://me:{SECRET}@jobs"
     refused = Command(work, None)("status", "--connection", "other", env=environment)
     assert (refused.code, SECRET in refused.err) == (2, False)
-    assert "Connection other has type 'http'; expected jobapi, modelarts or sagemaker_ack." in refused.err
+    types = "jobapi, modelarts, sagemaker_ack or train_container"
+    assert f"Connection other has type 'http'; expected {types}." in refused.err
 
 
 @pytest.mark.parametrize(

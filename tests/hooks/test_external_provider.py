@@ -94,7 +94,8 @@ except ConnectionProblem as error:
 
 
 def test_its_type_is_among_those_that_are_expected(environment: dict[str, str]) -> None:
-    expected = "Connection elsewhere has type 'generic'; expected folder_training, jobapi, modelarts or sagemaker_ack."
+    types = "folder_training, jobapi, modelarts, sagemaker_ack or train_container"
+    expected = f"Connection elsewhere has type 'generic'; expected {types}."
     assert expected in run(MESSAGE, environment)
 
 

@@ -84,7 +84,7 @@ def test_the_connection_decides_the_service(jobapi_server: Server, monkeypatch: 
     assert isinstance(asyncio.run(TrainingHook.async_service_of("training")), JobApiService)
     with pytest.raises(
         ConnectionProblem,
-        match=r"^Connection elsewhere has type 'http'; expected jobapi, modelarts or sagemaker_ack\.$",
+        match=r"^Connection elsewhere has type 'http'; expected jobapi, modelarts, sagemaker_ack or train_container\.$",
     ):
         TrainingHook.service_of("elsewhere")
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 
 from tests.harness import keeper
 from tests.harness.containers import left_behind
-from tests.harness.containers.image import add_bytes
+from tests.harness.containers.image import add_bytes, add_folder
 from tests.harness.containers.programs import missing, program
 from tests.harness.waiting import wait_for
 
@@ -142,13 +142,17 @@ class Engine:
     def make_image(self, reference: str, files: Mapping[str, bytes], *changes: str, base: str = BASE) -> str:
         """Make an image of another one and files; returns its id.
 
-        :param files: Contents by absolute path; the files are executable.
+        :param files: Contents by absolute path; the files are executable. A path that ends with ``/`` is a folder that
+            everybody may write.
         :param changes: Instructions of a Containerfile, such as ``ENTRYPOINT ["python", "/train.py"]``.
         """
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as tar:
             for path, content in files.items():
-                add_bytes(tar, path.lstrip("/"), content, mode=0o755)
+                if path.endswith("/"):
+                    add_folder(tar, path.strip("/"), 0o777)
+                else:
+                    add_bytes(tar, path.lstrip("/"), content, mode=0o755)
         container = self.client.create_container(base, ["true"])["Id"]
         try:
             self.client.put_archive(container, "/", packed.getvalue())

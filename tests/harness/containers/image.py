@@ -37,9 +37,7 @@ def write_tree(path: Path) -> None:
     extensions = [each for each in extensions if not _MODULES.match(each.name)]
     with tarfile.open(path, "w") as tar:
         for name, mode in _FOLDERS.items():
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, mode
-            tar.addfile(entry)
+            add_folder(tar, name, mode)
         for name, text in _FILES.items():
             add_bytes(tar, name, text.encode(), mode=0o755)
         tar.add(python, f"usr/local/bin/{version}")
@@ -63,6 +61,13 @@ def add_bytes(tar: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = len(content), mode
     tar.addfile(entry, io.BytesIO(content))
+
+
+def add_folder(tar: tarfile.TarFile, name: str, mode: int) -> None:
+    """Add a folder to a tar."""
+    entry = tarfile.TarInfo(name)
+    entry.type, entry.mode = tarfile.DIRTYPE, mode
+    tar.addfile(entry)
 
 
 def _files(stdlib: Path) -> Iterator[Path]:

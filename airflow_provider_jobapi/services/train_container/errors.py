@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors of a container engine and of a registry, as one sentence of this provider. Pure.
+
+Podman's service of the Docker API says 500 for much of what Docker gives a status of its own, so the text decides, too:
+a name that is taken, a container that runs and cannot be removed, a command that does not exist.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from airflow_provider_jobapi.exceptions import (
+    BrokenContract,
+    ConnectionProblem,
+    InvalidJob,
+    JobConflict,
+    ServiceUnavailable,
+    TrainingError,
+)
+
+LONGEST_TEXT = 300
+"""Characters of an engine's own words in a message."""
+
+
+class ImageMissing(InvalidJob):
+    """The engine, or the registry, has no such image."""
+
+
+class NoSuchCommand(InvalidJob):
+    """The image has no such command, or it cannot be executed.
+
+    :ivar exit_code: 127 or 126, as a shell has it.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message, field="command")
+        self.exit_code = exit_code
+
+
+class Missing(TrainingError):
+    """The engine has no container or volume of this name."""
+
+
+class Conflict(JobConflict):
+    """The name is taken, or the container's state does not allow this."""
+
+
+class FileMissing(TrainingError):
+    """The container has no such file."""
+
+
+class ReadOnly(TrainingError):
+    """Nothing can be put there, since it is read-only."""
+
+
+_COMMAND = re.compile(r'exec: "(?P<command>[^"]*)"')
+_NOT_FOUND = ("executable file not found", "command that was not found", "no such file or directory")
+_NO_COMMAND = ("no command specified", "no command or entrypoint", "no cmd or entrypoint")
+_TAKEN = ("already in use", "container state improper", "cannot remove a running container", "is being used by")
+_BUSY = frozenset({429, 502, 503, 504})
+
+
+def error_of_engine(error: Exception, what: str, where: str) -> TrainingError:
+    """Translate what the Docker client, requests or urllib3 raise.
+
+    :param what: What was tried, such as ``start the container``.
+    :param where: The engine's address.
+    """
+    if isinstance(error, TrainingError):
+        return error
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if status is None:
+        return _unreachable(error, what, where)
+    said = clean(getattr(error, "explanation", None) or error)
+    return _answered(int(status), said, what, where)
+
+
+def error_of_registry(said: str, what: str, image: str) -> TrainingError:
+    """Translate what a registry says to an engine that pulls or pushes.
+
+    :param said: The engine's own words.
+    :param what: ``pulled`` or ``pushed``.
+    """
+    words, text = said.lower(), clean(said)
+    registry = image.split("/", 1)[0]
+    if any(
+        word in words for word in ("unauthorized", "denied", "no basic auth", "authentication required", "forbidden")
+    ):
+        return ConnectionProblem(
+            f"The registry {registry} refuses that {image} is {what} ({text}): give the connection's docker_conn_id a "
+            "user who may, and its password."
+        )
+    if any(word in words for word in ("manifest unknown", "not found", "name unknown", "not known", "no such image")):
+        return ImageMissing(f"The image {image} cannot be {what}, since it is not there ({text}).", field="image")
+    if "http response to https" in words or "x509" in words or "certificate" in words:
+        return ConnectionProblem(
+            f"The registry {registry} cannot be trusted ({text}): install its certificate for the engine, or name it "
+            "there as an insecure registry."
+        )
+    if any(
+        word in words for word in ("refused", "timeout", "timed out", "eof", "no such host", "reset", "unavailable")
+    ):
+        return ServiceUnavailable(f"The registry {registry} cannot be reached, so {image} is not {what}: {text}.")
+    return BrokenContract(f"The image {image} cannot be {what}: {text}.")
+
+
+def clean(said: object) -> str:
+    """Return an engine's words as one line without a stop at its end."""
+    text = " ".join("".join(char if char.isprintable() else " " for char in str(said)).split())
+    return (text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…").rstrip(".")
+
+
+def _answered(status: int, said: str, what: str, where: str) -> TrainingError:
+    """Return the error of an engine that has answered."""
+    words = said.lower()
+    engine = f"The container engine at {where}"
+    rules: tuple[tuple[bool, Callable[[], TrainingError]], ...] = (
+        (
+            "no such image" in words or "image not known" in words,
+            lambda: ImageMissing(f"{engine} has no such image ({said}).", field="image"),
+        ),
+        (
+            "could not find the file" in words or (status == 404 and "no such file or directory" in words),
+            lambda: FileMissing(said),
+        ),
+        (status == 404, lambda: Missing(f"{engine} could not {what}, since it is not there ({said}).")),
+        ("marked read-only" in words or "volume is read-only" in words, lambda: ReadOnly(said)),
+        (
+            status == 409 or any(word in words for word in _TAKEN),
+            lambda: Conflict(f"{engine} could not {what}: {said}."),
+        ),
+        (
+            status in {401, 403},
+            lambda: ConnectionProblem(f"{engine} refuses to {what} ({said}): give the connection a client that may."),
+        ),
+        (status in _BUSY, lambda: ServiceUnavailable(f"{engine} could not {what} now ({status}): {said}.")),
+        (status == 400, lambda: InvalidJob(f"{engine} could not {what}: {said}.")),
+    )
+    if (command := _no_command(words, said)) is not None:
+        return command
+    unknown = BrokenContract(f"{engine} could not {what} ({status}): {said}.")
+    return next((make() for applies, make in rules if applies), unknown)
+
+
+def _no_command(words: str, said: str) -> NoSuchCommand | None:
+    if any(word in words for word in _NO_COMMAND):
+        return NoSuchCommand(
+            "The image has no entry point, and no command was given: a train image has one of both.", 127
+        )
+    found = _COMMAND.search(said)
+    if found is None:
+        return None
+    name = found["command"][:100]
+    if any(word in words for word in _NOT_FOUND):
+        return NoSuchCommand(
+            f"The image has no command {name!r}: it is no train image, or has other names for the commands, which "
+            "command_names can say.",
+            127,
+        )
+    if "permission denied" in words or "exec format error" in words or "is a directory" in words:
+        return NoSuchCommand(f"The image's command {name!r} cannot be executed ({said}).", 126)
+    return None
+
+
+def _unreachable(error: Exception, what: str, where: str) -> TrainingError:
+    """Return the error of an engine that has not answered."""
+    chain: list[Any] = [error]
+    while len(chain) < 20:
+        inner = chain[-1]
+        more = (
+            inner.__cause__
+            or inner.__context__
+            or next(
+                (
+                    each
+                    for each in (*getattr(inner, "args", ()), getattr(inner, "reason", None))
+                    if isinstance(each, Exception)
+                ),
+                None,
+            )
+        )
+        if more is None or more in chain:
+            break
+        chain.append(more)
+    said = clean(next((each.strerror for each in chain if isinstance(each, OSError) and each.strerror), error))
+    if any(isinstance(each, PermissionError) for each in chain):
+        return ConnectionProblem(
+            f"The container engine at {where} may not be used by this user (permission denied): give the user of the "
+            "worker and of the triggerer access to the socket."
+        )
+    words = " ".join(str(each) for each in chain).lower()
+    if "certificate" in words or "ssl" in words or "tls" in words:
+        return ConnectionProblem(
+            f"The container engine at {where} cannot be trusted ({said}): set ca_cert, client_cert and client_key of "
+            "the connection to the files of its certificates."
+        )
+    return ServiceUnavailable(f"The container engine at {where} does not answer, so it could not {what} ({said}).")

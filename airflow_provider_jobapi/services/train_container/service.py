@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Train API containers, from a worker."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_jobapi.exceptions import (
+    JobConflict,
+    JobGone,
+    JobNotFound,
+    NoSavedModel,
+    TrainingError,
+)
+from airflow_provider_jobapi.services.base import FetchedModel, Handle, LogFollower, Model, Submission
+from airflow_provider_jobapi.services.retry import Retry
+from airflow_provider_jobapi.services.train_container import logs, names, station_data
+from airflow_provider_jobapi.services.train_container.commands import RULES, Command, environment_for
+from airflow_provider_jobapi.services.train_container.connection import TrainConnection
+from airflow_provider_jobapi.services.train_container.container_config import (
+    DATA_VARIABLE,
+    container_config,
+    labels_of,
+)
+from airflow_provider_jobapi.services.train_container.containers import Containers
+from airflow_provider_jobapi.services.train_container.engine import Engine
+from airflow_provider_jobapi.services.train_container.errors import Conflict, ImageMissing, Missing
+from airflow_provider_jobapi.services.train_container.handles import JobHandle
+from airflow_provider_jobapi.services.train_container.isolation import read_isolation
+from airflow_provider_jobapi.services.train_container.job_status import status_of
+from airflow_provider_jobapi.services.train_container.judge import Verdict
+from airflow_provider_jobapi.services.train_container.outcomes import Outcomes
+from airflow_provider_jobapi.services.train_container.plan import Plan, plan_of
+from airflow_provider_jobapi.services.train_container.states import ContainerState, moment
+from airflow_provider_jobapi.services.train_container.vocabulary import RunResult
+from airflow_provider_jobapi.training.job import TrainingJob
+from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.services.files.transfers import Meters
+    from airflow_provider_jobapi.services.train_container.successor import Successor, Wanted
+
+_log = logging.getLogger(__name__)
+
+STOP_RETRY = Retry(total=10.0, attempts=4, longest_wait=2.0)
+"""For a stop, which a worker may send while it is being killed."""
+
+SKEW_SECONDS = 300.0
+"""Seconds for which the difference of the clocks is kept."""
+
+_LOCAL = "localhost/"
+"""How the names of images begin that an engine has built and no registry has."""
+
+Auth = Callable[[str], "Mapping[str, str] | None"]
+"""Returns user and password for the registry of an image; None where there are none for it."""
+
+
+class TrainContainerService:
+    """Runs trains on a container engine; see :class:`~airflow_provider_jobapi.services.base.TrainingService`.
+
+    The model of a job is the export files of its train.
+
+    :param environment: Returns what the station offers, secrets included; called on the worker alone.
+    :param task_labels: Returns the labels of the running task, see :data:`.names.TASK_LABELS`.
+    :param auth: Returns the user of a registry.
+    :param retry: How each request is repeated while the engine does not answer.
+    """
+
+    keeps_checkpoints = False
+
+    def __init__(
+        self,
+        connection: TrainConnection,
+        engine: Engine,
+        *,
+        environment: Callable[[], Mapping[str, str]] = dict,
+        task_labels: Callable[[], Mapping[str, str]] = dict,
+        auth: Auth = lambda _: None,
+        log: logging.Logger = _log,
+        retry: Retry | None = None,
+        meters: Meters | None = None,
+        stop_retry: Retry = STOP_RETRY,
+    ) -> None:
+        self.connection = connection
+        self.engine = engine
+        self._environment = environment
+        self._task_labels = task_labels
+        self._auth = auth
+        self._log = log
+        self._retry, self._stop_retry = retry or Retry(), stop_retry
+        self._meters = meters
+        self._containers = Containers(engine, self._retry, log)
+        self.outcomes = Outcomes(engine, self._containers, self._retry, log)
+        self._measured: tuple[timedelta, float] | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.connection.station!r}, {self.connection.engine!r})"
+
+    def submit(self, job: TrainingJob, job_id: str) -> Submission:
+        """Run the train of a training job. Idempotent: the same id never makes two runs.
+
+        :raises InvalidJob: for what a train cannot be given, and where the image or its command does not exist.
+        :raises JobConflict: when the id belongs to a job with other content.
+        """
+        return self.launch(plan_of(job), job_id)
+
+    def launch(self, plan: Plan, job_id: str) -> Submission:
+        """Run a command of a train; as :meth:`submit` otherwise."""
+        from airflow_provider_jobapi.services.files.sources import measure_all
+
+        handle = JobHandle(job_id, names.container_name(job_id), plan.command.value)
+        if self._containers.end_of(job_id) is not None:
+            return Submission(handle.to_json(), self._skew())
+        sources = measure_all(plan.data)
+        inputs = tuple(each.as_input() for each in sources.values())
+        image = self._ensure_image(plan.image)
+        labels = labels_of(
+            plan,
+            job_id,
+            plan.digest(inputs),
+            self.connection.station,
+            self.connection.data_folder,
+            _digest_of(image),
+            self._task_labels(),
+        )
+        mounts, volume = self._mounts(plan, job_id)
+        offered = {**self.offered(), **plan.environment} if RULES[plan.command].environment else {}
+        environment = environment_for(plan.command, offered)
+        if mounts:
+            environment.setdefault(DATA_VARIABLE, self.connection.data_folder)
+        isolation = read_isolation(self.connection.isolation, plan.isolation)
+        if loosened := isolation.loosened():
+            self._log.info(f"The isolation of the container is looser than by default: {loosened}.")
+        image_user = str((image.get("Config") or {}).get("User") or "")
+        config = container_config(plan, labels, environment, isolation, mounts, image_user)
+
+        def fill() -> None:
+            if volume:
+                own = {names.JOB_ID: job_id}
+                station_data.fill(self.engine, volume, plan.image, self.connection.data_folder, sources, own)
+
+        self._containers.claim(job_id, config, fill, volume)
+        return Submission(handle.to_json(), self._skew(), inputs)
+
+    def find(self, job_id: str) -> Submission:
+        """Find a job by its id. A container that was claimed and never started is removed, and counts as unknown.
+
+        :raises JobNotFound: when the id was never used.
+        :raises JobGone: when its container was removed, and nothing says how it ended.
+        """
+        found = self._containers.find(names.container_name(job_id))
+        if found is not None and found.labels.get(names.JOB_ID) == job_id:
+            if found.was_started or not self._containers.give_up(found, job_id):
+                command = found.labels.get(names.COMMAND, Command.RUN_ALGORITHM.value)
+                return Submission(JobHandle(job_id, found.name, command).to_json(), self._skew())
+        elif (labels := self._containers.record(names.started_record(job_id))) is not None:
+            handle = JobHandle(job_id, names.container_name(job_id), labels.get(names.COMMAND) or Command.RUN_ALGORITHM)
+            self.status(handle.to_json())  # raises JobGone
+            return Submission(handle.to_json(), timedelta(0))
+        raise JobNotFound(f"The engine {self.engine.where} has no job with the id {job_id}.")
+
+    def status(self, handle: Handle) -> JobStatus:
+        """Return the state of the job. One that has run for longer than its ``completionTime`` is stopped.
+
+        :raises JobGone: when its container was removed, and nothing says how it ended.
+        """
+        found = JobHandle.of(handle)
+        container = self._container(found)
+        if container is None:
+            return self.last_status(found)
+        if not container.ended and self.is_overdue(container):
+            self.stop_overdue(found, container)
+            container = self._container(found) or container
+        return self.outcomes.status(container)
+
+    def last_status(self, handle: JobHandle) -> JobStatus:
+        """Return how a job ended whose container was removed.
+
+        :raises JobGone: when nothing says it.
+        """
+        ended = self._containers.end_of(handle.job_id)
+        if ended is None:
+            raise JobGone(
+                f"The container of job {handle.job_id} was removed from the engine {self.engine.where} by somebody, "
+                "and nothing says how it ended."
+            )
+        return ended[0]
+
+    def verdict(self, handle: Handle) -> Verdict:
+        """Return how a command ended, with its response.
+
+        :raises JobConflict: when it has not ended.
+        :raises JobGone: when its container was removed.
+        """
+        return self.outcomes.verdict(self._ended(handle))
+
+    def kept_result(self, handle: Handle) -> dict[str, Any] | None:
+        """Return what was kept of a job whose container was removed, see :meth:`release`; None where it is there."""
+        ended = self._containers.end_of(JobHandle.of(handle).job_id)
+        return None if ended is None else ended[1]
+
+    def release(self, handle: Handle, result: Mapping[str, Any] | None = None) -> None:
+        """Remove the container and the data of a job that has ended. How it ended stays known.
+
+        :param result: What to keep of it.
+        :raises JobConflict: when it has not ended.
+        """
+        try:
+            container = self._ended(handle)
+        except JobGone:
+            return
+        self._containers.remove(JobHandle.of(handle).job_id, self.outcomes.status(container), result)
+
+    def delete(self, handle: Handle) -> None:
+        """Remove the container of a job that has ended; as :meth:`release`, under the name of other services."""
+        self.release(handle)
+
+    def successor(self, handle: Handle, wanted: Wanted) -> Successor:
+        """Make the successor image of a train that was run.
+
+        :raises JobConflict: when it has not ended.
+        :raises NoSavedModel: when the run was not successful.
+        """
+        from airflow_provider_jobapi.services.train_container.successor import make_successor
+
+        container = self._ended(handle)
+        answer = self.outcomes.verdict(container).answer
+        if not self.outcomes.verdict(container).ok or not isinstance(answer, RunResult):
+            raise NoSavedModel(f"There is no successor image: {self.outcomes.status(container).describe()}")
+        return self._retry.call(
+            lambda: make_successor(self.engine, container, answer, wanted, self._ensure_base, self._auth), self._log
+        )
+
+    def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
+        """Return the last lines of the container's log, at most ``count``; none where they cannot be read."""
+        try:
+            return logs.last_lines(self.engine, JobHandle.of(handle).container, count)
+        except TrainingError as error:
+            self._log.warning(f"The last log lines of job {handle.get('job_id')} cannot be read: {error}")
+            return ()
+
+    def stop(self, handle: Handle) -> None:
+        """Stop the container; no error if it has ended or is gone. Safe for signal handlers."""
+        self.end(JobHandle.of(handle), Reason.STOPPED, "It was stopped by Airflow.")
+
+    def is_overdue(self, container: ContainerState) -> bool:
+        """Whether a container has run for longer than its job may."""
+        seconds = container.labels.get(names.SECONDS)
+        if not seconds or container.started is None:
+            return False
+        return datetime.now(UTC) - self._skew() - container.started > timedelta(seconds=float(seconds))
+
+    def stop_overdue(self, handle: JobHandle, container: ContainerState) -> None:
+        """Stop a container that has run for longer than its job may."""
+        seconds = timedelta(seconds=float(container.labels[names.SECONDS]))
+        self.end(
+            handle, Reason.COMPLETION_TIME_EXCEEDED, f"It has run for longer than its completionTime of {seconds}."
+        )
+
+    def end(self, handle: JobHandle, reason: str, message: str) -> None:
+        """Stop a container, and record why before. One that was never started is removed."""
+        container = self._stop_retry.call(lambda: self._container(handle))
+        if container is None or container.ended:
+            return
+        self._stop_retry.call(lambda: self._containers.note_stop(handle.job_id, reason, message))
+        if not container.was_started and self._containers.give_up(container, handle.job_id):
+            self._containers.keep_end(handle.job_id, status_of(container, None, (reason, message)))
+            return
+        try:
+            if container.word == "paused":  # a process that is frozen gets no signal
+                self._stop_retry.call(lambda: self.engine.unpause(container.id))
+            self._stop_retry.call(lambda: self.engine.stop(container.id, round(self.connection.grace)))
+        except (Missing, Conflict):
+            return
+
+    def model(self, handle: Handle) -> Model | None:
+        """Return the export files of the train; None where it exported none.
+
+        :raises JobGone: when the container was removed.
+        """
+        from airflow_provider_jobapi.services.train_container.exports import as_model
+
+        exports = self.outcomes.exports(self._ended(handle))
+        if not exports:
+            return None
+        kind, root, keys = as_model(exports)
+        return Model(kind, tuple(keys), root)
+
+    def fetch_model(
+        self, handle: Handle, destination: Any, version: str | int | None = None, kind: str | None = None
+    ) -> FetchedModel:
+        """Fetch the export files of the train into ``<destination>/<version>/``, completely or not at all.
+
+        :raises NoSavedModel: when it exported none, or none of this kind.
+        :raises JobConflict: when the job has not ended, or the destination has another model.
+        """
+        from airflow_provider_jobapi.services.files.destinations import destination_of
+        from airflow_provider_jobapi.services.files.models import check_kind, fetch
+        from airflow_provider_jobapi.services.train_container.exports import ExportStore, as_model
+
+        container = self._ended(handle)
+        state = self.outcomes.status(container)
+        exports = self.outcomes.exports(container)
+        if not exports:
+            why = state.describe() if state.status is not JobState.SUCCESSFUL else ""
+            more = "a train names them in export_files of its response."
+            raise NoSavedModel(
+                f"There is no model to fetch: {why}" if why else f"Job {state.job_id} exported no files: {more}"
+            )
+        found_kind, _, keys = as_model(exports)
+        check_kind(state.job_id, kind, found_kind)
+        ended = state.finish_time or state.start_time or state.submission_time
+        named = str(max(1, int(ended.timestamp()))) if version is None and ended else str(version or 1)
+        store = ExportStore(self.engine, container.id, exports)
+        place = destination_of(destination, named)
+        return fetch(state.job_id, keys, place, lambda: store, self._retry, self._log, self._meters, found_kind)
+
+    def follower(self, handle: Handle) -> LogFollower:
+        """Return a follower of this job for the triggerer."""
+        from airflow_provider_jobapi.services.train_container.follower import TrainContainerFollower
+
+        worker = TrainContainerService(self.connection, self.engine, log=self._log, retry=Retry(attempts=1))
+        return TrainContainerFollower(self.connection, self.engine, handle, worker)
+
+    def offered(self) -> dict[str, str]:
+        """Return what the station offers, secrets included. Reads Airflow's variables, so not for a triggerer."""
+        return dict(self._environment())
+
+    def _container(self, handle: JobHandle) -> ContainerState | None:
+        found = self._containers.find(handle.container)
+        return None if found is None or found.labels.get(names.JOB_ID) != handle.job_id else found
+
+    def _ended(self, handle: Handle) -> ContainerState:
+        found = JobHandle.of(handle)
+        container = self._container(found)
+        if container is None:
+            self.last_status(found)
+            raise JobGone(f"The container of job {found.job_id} was removed, and its files with it.")
+        if not container.ended:
+            raise JobConflict(f"Job {found.job_id} has not ended; wait for its end.")
+        return container
+
+    def _mounts(self, plan: Plan, job_id: str) -> tuple[list[dict[str, Any]], str]:
+        """Return the mounts of the data, and the volume that is to be filled; empty where none is."""
+        folder = self.connection.data_folder
+        if not plan.data:
+            return [], ""
+        if self.connection.is_local and self.connection.mount_data:
+            found = station_data.mounts_of(plan.data, folder)
+            if found is not None:
+                return found, ""
+        volume = f"{names.data_volume(job_id)}-{uuid.uuid4().hex[:8]}"  # of this worker's own
+        return [station_data.volume_mount(volume, folder, read_only=True)], volume
+
+    def _ensure_image(self, image: str) -> dict[str, Any]:
+        """Pull an image where it is to be pulled, and return what the engine says of it."""
+        found = self._retry.call(lambda: self.engine.image(image), self._log)
+        may_pull = not image.startswith(_LOCAL)
+        if may_pull and (self.connection.pull == "always" or (found is None and self.connection.pull == "missing")):
+            self._log.info(f"Pulling {image}.")
+            self._retry.call(lambda: self.engine.pull(image, self._auth(image)), self._log)
+            found = self._retry.call(lambda: self.engine.image(image), self._log)
+        if found is None:
+            why = f"the connection's pull is {self.connection.pull}" if may_pull else f"{_LOCAL} is no registry"
+            raise ImageMissing(
+                f"The engine {self.engine.where} has no image {image}, and {why}: load it there, or let it be pulled.",
+                field="image",
+            )
+        return found
+
+    def _ensure_base(self, image: str) -> None:
+        self._ensure_image(image)
+
+    def _skew(self) -> timedelta:
+        """Return the clock of this machine minus the engine's; a local engine has the same one."""
+        if self.connection.is_local:
+            return timedelta(0)
+        if self._measured is None or time.monotonic() - self._measured[1] > SKEW_SECONDS:
+            before = datetime.now(UTC)
+            theirs = moment(self._retry.call(self.engine.now, self._log))
+            after = datetime.now(UTC)
+            skew = timedelta(0) if theirs is None else before + (after - before) / 2 - theirs
+            self._measured = skew, time.monotonic()
+        return self._measured[0]
+
+
+def _digest_of(image: Mapping[str, Any]) -> str:
+    """Return the digest of an image in its registry, else the engine's own id of it."""
+    digests = (str(each).partition("@")[2] for each in image.get("RepoDigests") or [])
+    return next(filter(None, digests), str(image.get("Id") or ""))

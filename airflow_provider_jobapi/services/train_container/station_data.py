@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data of a job in its container: mounted from this machine where the engine is local, else copied into a volume.
+
+A volume is filled through a container of the same image that is never started, and is read-only for the train: Docker
+puts no file under a root that is read-only, and none into a volume that the container may not write.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryFile
+from typing import Any
+
+from airflow_provider_jobapi.services.files.sources import Source
+from airflow_provider_jobapi.services.train_container.engine import Engine
+from airflow_provider_jobapi.services.train_container.errors import Conflict
+from airflow_provider_jobapi.training.job import DataSource
+
+MOST_MOUNTS = 64
+"""Files that are mounted one by one; more are mounted as a folder, or copied."""
+
+
+def mounts_of(data: Mapping[str, DataSource], folder: str) -> list[dict[str, Any]] | None:
+    """Return the read-only mounts of the files of this machine; None where they cannot be mounted.
+
+    A folder that is given whole is one mount; its files are those of this moment or later.
+
+    :param data: The files, by their path in the folder.
+    :param folder: The folder of the container.
+    """
+    if not data or not all(isinstance(source, Path) for source in data.values()):
+        return None
+    places = {path: Path(str(source)).absolute() for path, source in data.items()}
+    if any(place.is_symlink() or not place.is_file() for place in places.values()):
+        return None
+    tops: dict[str, dict[str, Path]] = {}
+    for path, place in places.items():
+        tops.setdefault(PurePosixPath(path).parts[0], {})[path] = place
+    found: list[dict[str, Any]] = []
+    for top, files in tops.items():
+        whole = _whole_folder(top, files)
+        pairs = [(top, whole)] if whole is not None else list(files.items())
+        found += [_bind(place, f"{folder}/{path}") for path, place in pairs]
+    return found if len(found) <= MOST_MOUNTS else None
+
+
+def _whole_folder(top: str, files: Mapping[str, Path]) -> Path | None:
+    """Return the folder of this machine that has these files and no others; None where there is none."""
+    if set(files) == {top}:
+        return None
+    path, place = next(iter(files.items()))
+    base = place
+    for _ in PurePosixPath(path).parts[1:]:
+        base = base.parent
+    if any(base / PurePosixPath(path).relative_to(top) != place for path, place in files.items()):
+        return None
+    there = {Path(parent, name) for parent, _, names in os.walk(base) for name in names}
+    return base if there == set(files.values()) and not base.is_symlink() else None
+
+
+def _bind(place: Path, target: str) -> dict[str, Any]:
+    return {"Type": "bind", "Source": str(place), "Target": target, "ReadOnly": True}
+
+
+def volume_mount(volume: str, target: str, *, read_only: bool) -> dict[str, Any]:
+    """Return the mount of a volume, which is not filled from the image."""
+    return {
+        "Type": "volume",
+        "Source": volume,
+        "Target": target,
+        "ReadOnly": read_only,
+        "VolumeOptions": {"NoCopy": True},
+    }
+
+
+def fill(
+    engine: Engine, volume: str, image: str, folder: str, sources: Mapping[str, Source], labels: Mapping[str, str]
+) -> None:
+    """Copy files into a volume, through a container that is never started.
+
+    :param folder: Where the volume is in it.
+    :param labels: Of the volume and of the container.
+    """
+    engine.create_volume(volume, labels)
+    name = f"{volume}-fill"
+    config = {
+        "Image": image,
+        "Cmd": ["true"],
+        "Labels": dict(labels),
+        "HostConfig": {"NetworkMode": "none", "Mounts": [volume_mount(volume, folder, read_only=False)]},
+    }
+    try:
+        container = engine.create(name, config)
+    except Conflict:  # of a worker that was killed
+        engine.remove(name)
+        container = engine.create(name, config)
+    try:
+        with TemporaryFile() as file:
+            _pack(sources, file)
+            file.seek(0)
+            engine.put_archive(container, folder, file)
+    finally:
+        engine.remove(container)
+
+
+def _pack(sources: Mapping[str, Source], file: Any) -> None:
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        made: set[str] = set()
+        for path, source in sorted(sources.items()):
+            for parent in reversed(PurePosixPath(path).parents[:-1]):
+                if str(parent) not in made:
+                    made.add(str(parent))
+                    entry = tarfile.TarInfo(str(parent))
+                    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                    tar.addfile(entry)
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = source.size, 0o644
+            with source.open(lambda _: None) as content:
+                tar.addfile(entry, content)

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The successor image of a train: its export files on a named base, or all that it has changed on its own image.
+
+Neither is made of the train's container itself. What an engine commits has the container's environment and command in
+its configuration, and so the station's secrets. So a new container is created of the base, gets the files, and is
+committed without having been started. With ``commit`` the files are those in which the container differs from its
+image: files and folders only, and nothing of the station's data. What the train has deleted stays in the successor,
+since a file can be deleted in a container that runs only.
+
+An image without an entry point and without a command cannot be committed without one; its successor has
+``print_model_summary`` as its default command.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from tempfile import TemporaryFile
+from typing import IO, Any, Literal
+
+from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
+from airflow_provider_jobapi.services.train_container import names
+from airflow_provider_jobapi.services.train_container.commands import Command
+from airflow_provider_jobapi.services.train_container.engine import Engine
+from airflow_provider_jobapi.services.train_container.errors import Conflict, ImageMissing
+from airflow_provider_jobapi.services.train_container.export_files import KERNEL_FOLDERS, LARGEST_EXPORT, is_inside
+from airflow_provider_jobapi.services.train_container.exports import Export, measured, opened
+from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
+from airflow_provider_jobapi.services.train_container.states import ContainerState
+from airflow_provider_jobapi.services.train_container.tags import ImageName, check_next_tag, read_image
+from airflow_provider_jobapi.services.train_container.vocabulary import RunResult
+
+Mode = Literal["rebase", "commit"]
+
+_ADDED, _DELETED = 1, 2
+"""Kinds of a difference, in Docker's API; 0 is a change."""
+
+_SYSTEM_FILES = frozenset(
+    {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab", "/run/.containerenv", "/.dockerenv"}
+)
+"""Files that an engine makes in each container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A successor image.
+
+    :ivar image: Its name, with its first tag.
+    :ivar tags: All of its tags.
+    :ivar image_id: The engine's own id.
+    :ivar digest: As the registry has it; empty where it was not pushed.
+    :ivar parent: The train's image.
+    :ivar notes: Sentences for the log.
+    """
+
+    image: str
+    tags: tuple[str, ...]
+    image_id: str
+    digest: str
+    mode: Mode
+    parent: str
+    parent_digest: str
+    files: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as a task's result has it."""
+        return {
+            "image": self.image,
+            "tags": list(self.tags),
+            "digest": self.digest or None,
+            "image_id": self.image_id,
+            "mode": self.mode,
+            "parent": self.parent,
+            "parent_digest": self.parent_digest or None,
+            "files": list(self.files),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a successor is to be made; by default as the train says.
+
+    :ivar mode: ``rebase`` or ``commit``; by default ``rebase`` where the train names a base.
+    :ivar base: The image to put the export files onto.
+    :ivar repository: The repository of the successor; by default that of the train.
+    :ivar tags: Its tags.
+    :ivar push: Whether it is pushed to the repository's registry.
+    :ivar largest: Bytes of all files together.
+    """
+
+    mode: Mode | None = None
+    base: str | None = None
+    repository: str | None = None
+    tags: Sequence[str] = ()
+    push: bool = False
+    largest: int = LARGEST_EXPORT
+
+
+def make_successor(
+    engine: Engine,
+    train: ContainerState,
+    answer: RunResult,
+    wanted: Wanted,
+    ensure_image: Callable[[str], None],
+    auth: Callable[[str], Mapping[str, str] | None],
+) -> Successor:
+    """Make the successor image of an ended container, and push it where that is wanted.
+
+    It may be called again after a worker was killed: the same image is made again, under the same names.
+
+    :param train: The ended container.
+    :param ensure_image: Pulls an image where the engine does not have it.
+    :param auth: Returns user and password for the registry of an image.
+    :raises ResponseProblem: when what the train says cannot be done.
+    :raises ConnectionProblem: when the registry refuses us.
+    """
+    parent = train.labels.get(names.IMAGE) or train.image_id
+    name = _named(parent, answer, wanted)
+    mode: Mode = wanted.mode or ("rebase" if answer.base or wanted.base else "commit")
+    base, files, notes = _contents(engine, train, answer, wanted, mode)
+    if mode == "rebase":
+        ensure_image(base)
+    labels = _labels(train, parent, mode)
+    image_id = _build(engine, train, base, files, labels, name[0])
+    for tag in name[1:]:
+        engine.tag(image_id, tag.repository, tag.tag)
+    digest = ""
+    if wanted.push:
+        for tag in name:
+            digest = engine.push(tag.repository, tag.tag, auth(tag.repository)) or digest
+        digest = digest or _pushed_digest(engine, name[0])
+    return Successor(
+        image=str(name[0]),
+        tags=tuple(each.tag for each in name),
+        image_id=image_id,
+        digest=digest,
+        mode=mode,
+        parent=parent,
+        parent_digest=train.labels.get(names.IMAGE_DIGEST, ""),
+        files=tuple(each.path for each in files),
+        notes=tuple(notes),
+    )
+
+
+def _named(parent: str, answer: RunResult, wanted: Wanted) -> list[ImageName]:
+    """Return the names of the successor: the train's repository, or the one that is wanted, with each next tag."""
+    tags = list(wanted.tags) or list(answer.next_train_tag)
+    if not tags:
+        raise ResponseProblem("The train names no next tag: let it answer next_train_tag, or give the successor's tag.")
+    repository = read_image(wanted.repository or parent, "repository").repository
+    return [ImageName(repository, check_next_tag(tag)) for tag in dict.fromkeys(tags)]
+
+
+def _contents(
+    engine: Engine, train: ContainerState, answer: RunResult, wanted: Wanted, mode: Mode
+) -> tuple[str, tuple[Export, ...], list[str]]:
+    """Return the base, the files to put onto it, and notes."""
+    if mode == "rebase":
+        base = wanted.base or answer.base
+        if not base:
+            raise ResponseProblem("The train names no image to rebase onto: let it answer rebase, or give the base.")
+        if not answer.export_files:
+            raise ResponseProblem("The train exports no files: let it answer export_files, or use the mode commit.")
+        try:
+            read_image(base, "rebase")
+        except InvalidJob as error:
+            raise ResponseProblem(str(error)) from None
+        return base, measured(engine, train.id, answer.export_files, train.data, wanted.largest), []
+    paths, deleted = changed_files(engine.diff(train.id), train.mounts)
+    files, left_out = _only_files(engine, train, paths, wanted.largest)
+    notes = []
+    if deleted:
+        notes.append(f"{_few(deleted)} was deleted by the train, and is still in its successor.")
+    if left_out:
+        notes.append(f"{_few(left_out)} is no regular file, or behind a link, and is not in the successor.")
+    return train.image_id, files, notes
+
+
+def changed_files(diff: Iterable[tuple[str, int]], mounts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the paths that may be files which a container has changed or added, and those that it has deleted.
+
+    :param diff: Paths and kinds, as an engine has them.
+    :param mounts: The folders of the container that are no part of it.
+    """
+    changed, deleted = [], []
+    folders = {str(parent) for path, _ in diff for parent in PurePosixPath(path).parents}
+    for path, kind in sorted(diff):
+        if any(is_inside(path, each) for each in (*mounts, *KERNEL_FOLDERS)) or path in _SYSTEM_FILES:
+            continue
+        if kind == _DELETED:
+            deleted.append(path)
+        elif path not in folders:
+            changed.append(path)
+    return changed, deleted
+
+
+def _only_files(
+    engine: Engine, train: ContainerState, paths: Sequence[str], largest: int
+) -> tuple[tuple[Export, ...], list[str]]:
+    files: list[Export] = []
+    left_out: list[str] = []
+    used = 0
+    for path in paths:
+        try:
+            (found,) = measured(engine, train.id, [path], train.mounts, max(0, largest - used))
+        except ResponseProblem as problem:
+            if "are allowed" in str(problem):
+                raise
+            left_out.append(path)
+        else:
+            used += found.size
+            files.append(found)
+    return tuple(files), left_out
+
+
+def _few(paths: Sequence[str]) -> str:
+    return paths[0] if len(paths) == 1 else f"{paths[0]} (and {len(paths) - 1} more)"
+
+
+def _labels(train: ContainerState, parent: str, mode: Mode) -> dict[str, str]:
+    """Return where the successor comes from."""
+    kept = (*names.TASK_LABELS, names.JOB_ID, names.STATION)
+    labels = {name: train.labels[name] for name in kept if name in train.labels}
+    labels |= {names.PARENT: parent, names.PARENT_DIGEST: train.labels.get(names.IMAGE_DIGEST, "")}
+    return labels | {names.MODE: mode}
+
+
+def _build(
+    engine: Engine,
+    train: ContainerState,
+    base: str,
+    files: Sequence[Export],
+    labels: Mapping[str, str],
+    name: ImageName,
+) -> str:
+    image = engine.image(base)
+    if image is None:
+        raise ImageMissing(f"The engine has no image {base}, of which the successor is to be made.", field="image")
+    config = image.get("Config") or {}
+    body: dict[str, Any] = {"Image": base, "Labels": dict(labels), "HostConfig": {"NetworkMode": "none"}}
+    if not config.get("Cmd") and not config.get("Entrypoint"):
+        body["Cmd"] = [Command.PRINT_MODEL_SUMMARY.value]
+    of_train = f"{train.name}-successor"
+    try:
+        container = engine.create(of_train, body)
+    except Conflict:  # of a worker that was killed
+        engine.remove(of_train)
+        container = engine.create(of_train, body)
+    try:
+        with TemporaryFile() as file:
+            _pack(engine, train.id, files, file)
+            file.seek(0)
+            if files:
+                engine.put_archive(container, "/", file)
+        return engine.commit(container, name.repository, name.tag)
+    finally:
+        engine.remove(container)
+
+
+def _pack(engine: Engine, container: str, files: Sequence[Export], out: IO[bytes]) -> None:
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for export in files:
+            with opened(engine, container, export) as (member, chunks):
+                entry = tarfile.TarInfo(export.path.lstrip("/"))
+                entry.size, entry.mode = export.size, export.mode
+                # The next station's run, as the same user, may want to replace it.
+                entry.uid, entry.gid, entry.mtime = member.uid, member.gid, member.mtime
+                tar.addfile(entry, _Chunks(chunks))  # type: ignore[arg-type]
+
+
+class _Chunks:
+    """What ``tarfile`` copies from: reads of exactly as many bytes as it asks for."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._kept = b""
+
+    def read(self, size: int) -> bytes:
+        while len(self._kept) < size and (chunk := next(self._chunks, b"")):
+            self._kept += chunk
+        found, self._kept = self._kept[:size], self._kept[size:]
+        return found
+
+
+def _pushed_digest(engine: Engine, name: ImageName) -> str:
+    """Return the digest of an image that was pushed, where the engine has not said it while it pushed."""
+    image = engine.image(str(name)) or {}
+    for each in image.get("RepoDigests") or []:
+        repository, _, digest = str(each).partition("@")
+        if repository == name.repository and digest:
+            return digest
+    raise BrokenContract(f"The engine has pushed {name}, and does not say its digest.")
