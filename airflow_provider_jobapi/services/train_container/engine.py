@@ -10,7 +10,8 @@ name is taken                      409                                     500, 
 remove a container that runs       409                                     500, "container state improper"
 put a file under a read-only root  refused; only into a volume             works
 time of a log line                 nanoseconds                             whole seconds: continue by the line's count
-part of a long log line            16 KiB                                  8 KiB
+part of a long log line            16 KiB                                  8 KiB, or what was written at once
+the last lines, by ``tail``        whole                                   without their first part: read them all
 ``State.OOMKilled``                told                                    False; exit code 137 is all that is known
 state while it ends                ``removing``                            ``stopped``, then ``exited``
 a symbolic link in ``archive``     is sent as a link                       its target is sent; 404 for one that
@@ -133,15 +134,13 @@ class Engine:
 
     @contextmanager
     def log(
-        self, container: str, *, since: int = 0, stderr: bool = True, times: bool = True, tail: int | None = None
+        self, container: str, *, since: int = 0, stderr: bool = True, times: bool = True
     ) -> Iterator[Iterator[bytes]]:
         """Open the log of a container as it is now: the bytes of Docker's multiplexed stream.
 
         :param since: Unix time in whole seconds, from which on lines are wanted.
-        :param tail: How many of the last lines are wanted; by default all.
         """
-        flags: dict[str, int | str] = {"stdout": 1, "stderr": int(stderr), "timestamps": int(times), "since": since}
-        flags["tail"] = "all" if tail is None else tail
+        flags = {"stdout": 1, "stderr": int(stderr), "timestamps": int(times), "since": since}
         # The client has no call that keeps times and streams apart.
         with self._client("read the log") as client:
             url = f"{client.base_url}/v{client.api_version}/containers/{quote(container, safe='')}/logs"

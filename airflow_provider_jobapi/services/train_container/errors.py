@@ -126,7 +126,10 @@ def _answered(status: int, said: str, what: str, where: str) -> TrainingError:
             "could not find the file" in words or (status == 404 and "no such file or directory" in words),
             lambda: FileMissing(said),
         ),
-        (status == 404, lambda: Missing(f"{engine} could not {what}, since it is not there ({said}).")),
+        (
+            status == 404 or "no such container" in words,
+            lambda: Missing(f"{engine} could not {what}, since it is not there ({said})."),
+        ),
         ("marked read-only" in words or "volume is read-only" in words, lambda: ReadOnly(said)),
         (
             status == 409 or any(word in words for word in _TAKEN),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +47,11 @@ def read_new(engine: Engine, container: str, cursor: Any, *, ended: bool, most: 
 
 def last_lines(engine: Engine, container: str, count: int) -> tuple[str, ...]:
     """Return the last lines of a container's log, at most ``count``."""
-    if count <= 0:
-        return ()
-    with engine.log(container, tail=count) as chunks:
-        found = [
-            each.text for line in Lines(frames(chunks), ended=True) for each in lines_of(line.text, line.time, 0, 1, "")
-        ]
-    return tuple(found[-count:])
+    found: deque[str] = deque(maxlen=max(0, count))
+    with engine.log(container) as chunks:
+        for line in Lines(frames(chunks), ended=True):
+            found.extend(each.text for each in lines_of(line.text, line.time, 0, 1, ""))
+    return tuple(found)
 
 
 def stdout_tail(engine: Engine, container: str) -> StdoutTail:
