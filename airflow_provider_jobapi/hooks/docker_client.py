@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients of Docker's API, made of the hook of the provider docker, for services to use.
+"""Clients of Docker's API, with the library and the hook of the provider docker, for services to use.
 
 That hook reads its connection, a registry's, by itself, which a triggerer cannot do in its event loop, and logs in at
-the registry with it before each use of the engine. So it makes the client without one, and user and password of the
-registry go with the pulls and pushes of its images only.
+the registry before each use of the engine; where an engine does not answer, it does not say why; and the variable
+REQUESTS_CA_BUNDLE has more say than the authority that it is given. So the client is made here, the hook reads the
+certificates, and user and password of the registry go with the pulls and pushes of its images only.
 """
 
 from __future__ import annotations
@@ -52,21 +53,24 @@ class DockerOfHook:
                 f"{error.name or _HOOK} is not installed, which this connection needs: install "
                 f"airflow-provider-jobapi[{self._extra}] on workers and triggerers."
             ) from None
-        options: dict[str, Any] = {"version": "auto", "timeout": round(self._timeout)}
+        tls: Any = False
         if self._certificates is not None:
             authority, certificate, key = self._certificates
-            options["tls"] = hook_class.construct_tls_config(ca_cert=authority, client_cert=certificate, client_key=key)
-        client_class = import_module("docker").APIClient
-        # The hook logs why there is no client, and raises an error that does not say it.
-        probe = client_class(base_url=self._address(), **options)
-        try:
-            probe.ping()
-        finally:
-            probe.close()
-        return hook_class(docker_conn_id=None, base_url=self._url, **options).get_conn()
+            tls = hook_class.construct_tls_config(ca_cert=authority, client_cert=certificate, client_key=key)
+        # requests prefers REQUESTS_CA_BUNDLE to the client's own authority, unless it reads no environment.
+        made = type("Client", (import_module("docker").APIClient,), {"trust_env": property(_no, _ignore)})
+        return made(base_url=self._address(), version="auto", timeout=round(self._timeout), tls=tls)
 
     def _address(self) -> str:
         return self._url.replace("tcp://", "https://") if self._certificates is not None else self._url
+
+
+def _no(_client: Any) -> bool:
+    return False
+
+
+def _ignore(_client: Any, _value: bool) -> None:
+    pass
 
 
 class RegistryAuth:

@@ -70,12 +70,12 @@ def error_of_engine(error: Exception, what: str, where: str) -> TrainingError:
     """
     if isinstance(error, TrainingError):
         return error
-    response = getattr(error, "response", None)
-    status = getattr(response, "status_code", None)
-    if status is None:
-        return _unreachable(error, what, where)
-    said = clean(getattr(error, "explanation", None) or error)
-    return _answered(int(status), said, what, where)
+    chain = _chain(error)
+    answered = next((each for each in chain if getattr(each, "response", None) is not None), None)
+    if answered is None:
+        return _unreachable(chain, what, where)
+    said = clean(getattr(answered, "explanation", None) or answered)
+    return _answered(int(answered.response.status_code), said, what, where)
 
 
 def error_of_registry(said: str, what: str, image: str) -> TrainingError:
@@ -140,6 +140,13 @@ def _answered(status: int, said: str, what: str, where: str) -> TrainingError:
             lambda: ConnectionProblem(f"{engine} refuses to {what} ({said}): give the connection a client that may."),
         ),
         (status in _BUSY, lambda: ServiceUnavailable(f"{engine} could not {what} now ({status}): {said}.")),
+        (
+            "http request to an https server" in words,
+            lambda: ConnectionProblem(
+                f"{engine} asks for TLS: set ca_cert, client_cert and client_key of the connection to the files of its "
+                "certificates."
+            ),
+        ),
         (status == 400, lambda: InvalidJob(f"{engine} could not {what}: {said}.")),
     )
     if (command := _no_command(words, said)) is not None:
@@ -168,26 +175,22 @@ def _no_command(words: str, said: str) -> NoSuchCommand | None:
     return None
 
 
-def _unreachable(error: Exception, what: str, where: str) -> TrainingError:
-    """Return the error of an engine that has not answered."""
+def _chain(error: Exception) -> list[Any]:
+    """Return an error and what it was raised from, or has among its arguments, as urllib3 has it."""
     chain: list[Any] = [error]
     while len(chain) < 20:
-        inner = chain[-1]
-        more = (
-            inner.__cause__
-            or inner.__context__
-            or next(
-                (
-                    each
-                    for each in (*getattr(inner, "args", ()), getattr(inner, "reason", None))
-                    if isinstance(each, Exception)
-                ),
-                None,
-            )
-        )
-        if more is None or more in chain:
+        last = chain[-1]
+        inner = (last.__cause__, last.__context__, *getattr(last, "args", ()), getattr(last, "reason", None))
+        more = next((each for each in inner if isinstance(each, Exception) and each not in chain), None)
+        if more is None:
             break
         chain.append(more)
+    return chain
+
+
+def _unreachable(chain: list[Any], what: str, where: str) -> TrainingError:
+    """Return the error of an engine that has not answered."""
+    error = chain[0]
     said = clean(next((each.strerror for each in chain if isinstance(each, OSError) and each.strerror), error))
     if any(isinstance(each, PermissionError) for each in chain):
         return ConnectionProblem(

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from tests.harness import keeper
+from tests.harness.airflow import free_ports
 from tests.harness.containers import left_behind
 from tests.harness.containers.image import add_bytes, add_folder
 from tests.harness.containers.programs import missing, program
+from tests.harness.tls import Authority
 from tests.harness.waiting import wait_for
 
 BASE = "localhost/base:1"
@@ -230,18 +232,42 @@ class Podman(Engine):
 
 
 class Dockerd(Engine):
-    """Docker's daemon, without networks of its own: no bridge and no rule of iptables is made."""
+    """Docker's daemon, without networks of its own: no bridge and no rule of iptables is made.
+
+    :param tls: Also listen on a loopback port, for clients with a certificate of this authority.
+    :ivar tcp: The address of that port; empty where there is none.
+    """
 
     name = "dockerd"
     programs = ("dockerd", "containerd", "runc")
+
+    def __init__(self, *, registries: Sequence[str] = (), tls: Authority | None = None) -> None:
+        super().__init__(registries=registries)
+        self._tls = tls
+        self.tcp = "" if tls is None else f"tcp://localhost:{free_ports(1)[0]}"
 
     def _command(self) -> list[str]:
         options = ["--data-root", self.home / "data", "--exec-root", self.home / "exec", "-p", self.home / "docker.pid"]
         options += ["--host", self.url, "--group", "root", "--cgroup-parent", f"/{self.cgroup}"]
         options += ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
         options += [word for each in self._registries for word in ("--insecure-registry", each)]
+        if self._tls is not None:
+            files = keys_of(self._tls, self.home / "certificates", "localhost")
+            options += ["--host", self.tcp, "--tlsverify"]
+            options += [f"--tls{name}={file}" for name, file in zip(("cacert", "cert", "key"), files, strict=True)]
         (self.home / "docker.pid").unlink(missing_ok=True)
         return [str(each) for each in (program("dockerd"), *options)]
 
     def _environment(self) -> dict[str, str]:
         return {"TMPDIR": str(self.home)}
+
+
+def keys_of(authority: Authority, folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """The files of an authority, of a certificate for a name, and of its key, as Docker wants them."""
+    folder.mkdir(exist_ok=True)
+    text = authority.issue(name).read_text()
+    begin = text.index("-----BEGIN CERTIFICATE")
+    certificate, key = folder / f"{name}-cert.pem", folder / f"{name}-key.pem"
+    key.write_text(text[:begin])
+    certificate.write_text(text[begin:])
+    return authority.bundle, certificate, key
