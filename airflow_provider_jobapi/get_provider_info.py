@@ -75,7 +75,13 @@ def get_provider_info() -> dict[str, Any]:
             "hooks.train_container",
             "hooks.mlflow",
         ),
-        "operators": _modules("operators.training", "operators.model", "operators.saved_model", "operators.register"),
+        "operators": _modules(
+            "operators.training",
+            "operators.model",
+            "operators.saved_model",
+            "operators.register",
+            "operators.train_container",
+        ),
         "sensors": _modules("sensors.training"),
         "triggers": _modules("triggers.training", "triggers.new_data"),
         "task-decorators": [

@@ -109,10 +109,13 @@ class Parameters:
         self._bundle = bundle or folder
 
     @classmethod
-    def of(cls, operator: SubmitTrainingOperator, map_index: int | None = None) -> Parameters:
-        """The parameters of a rendered operator."""
+    def of(cls, operator: SubmitTrainingOperator, map_index: int | None = None, **others: Any) -> Parameters:
+        """The parameters of a rendered operator.
+
+        :param others: Parameters that are not those of the operator, by name.
+        """
         return cls(
-            {each.name: getattr(operator, each.name) for each in PARAMETERS},
+            {each.name: getattr(operator, each.name) for each in PARAMETERS} | others,
             operator.config,
             conn_id=operator.conn_id,
             default_name=default_name(operator.dag_id, operator.task_id, map_index),

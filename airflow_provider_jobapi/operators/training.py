@@ -176,7 +176,7 @@ class SubmitTrainingOperator(TrainingLineage):
         from airflow_provider_jobapi.triggers.training import JOB_ID_KEY
 
         ti = context["ti"]
-        self._parameters = parameters = Parameters.of(self, ti.map_index)
+        self._parameters = parameters = self._new_parameters(ti.map_index)
         self._secrets = secrets = JobSecrets(context, self.conn_id)
         placement = self._new_placement(ti, lambda job_id: secrets.keep(job_id, parameters))
         placed = placement.place(cycle_of(context), ti.try_number, parameters)
@@ -277,6 +277,10 @@ class SubmitTrainingOperator(TrainingLineage):
             self.arguments, self.config = with_texts(self.arguments), with_texts(self.config)
             hide_literals(self.env, self.requirements, self.arguments, self.config, self.env_vars)
 
+    def _new_parameters(self, map_index: int | None = None) -> Parameters:
+        """Read the parameters of this execution."""
+        return Parameters.of(self, map_index)
+
     def _new_placement(self, ti: Any, before_submit: Callable[[str], None] = lambda _: None) -> Placement:
         from airflow_provider_jobapi.operators.placement import Placement
         from airflow_provider_jobapi.operators.waiting import seconds_of
@@ -319,7 +323,7 @@ class SubmitTrainingOperator(TrainingLineage):
     def _fetch(self, service: TrainingService, handle: Handle) -> FetchedModel | None:
         from airflow.sdk import ObjectStoragePath
 
-        destination = (self._parameters or Parameters.of(self)).destination
+        destination = (self._parameters or self._new_parameters()).destination
         if destination is None:
             return None
         try:
@@ -332,7 +336,7 @@ class SubmitTrainingOperator(TrainingLineage):
         from airflow_provider_jobapi._airflow import masked_secrets
         from airflow_provider_jobapi.training.masking import Masker
 
-        given = self._parameters or Parameters.of(self)
+        given = self._parameters or self._new_parameters()
         try:
             script = given.script()
         except InvalidJob:

@@ -20,6 +20,7 @@ OTHERS = {
     "train_folder",
     "train_on_modelarts",
     "train_on_sagemaker",
+    "train_over_stations",
     "train_pytorch",
     "train_sklearn",
     "train_transformers",
@@ -145,7 +146,7 @@ def test_its_first_lines_say_what_it_needs(name):
         ("rows/", "__file__" in code or 'Path("rows/' in code),
     ):
         assert (f"``{place}``" in first) == used, place
-    others = {"modelarts_default", "sagemaker_default"}
+    others = {"modelarts_default", "sagemaker_default", "station_one_default", "station_two_default"}
     connections = {name for name in others if name in code} or {"jobapi_default"}
     connections |= {"mlflow_default"} if "RegisterModelOperator" in code else set()
     assert set(re.findall(r"\w+_default", first)) == connections

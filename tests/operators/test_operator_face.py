@@ -14,9 +14,15 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.model import FetchModelOperator, FetchSavedModelOperator, job_id_of
 from airflow_provider_jobapi.operators.parameters import Parameters
 from airflow_provider_jobapi.operators.register import RegisterModelOperator
+from airflow_provider_jobapi.operators.train_container import (
+    RunTrainOperator,
+    TrainCommandOperator,
+    ValidateTrainOperator,
+)
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 
+TRAINS = [TrainCommandOperator, RunTrainOperator, ValidateTrainOperator]
 OPERATORS = [SubmitTrainingOperator, FetchModelOperator, FetchSavedModelOperator]
 
 
@@ -32,7 +38,7 @@ def rendered(operator, dag_options=None, context=None, **fields):
     return task
 
 
-@pytest.mark.parametrize("operator", [*OPERATORS, RegisterModelOperator])
+@pytest.mark.parametrize("operator", [*OPERATORS, *TRAINS, RegisterModelOperator])
 def test_no_parameter_is_an_attribute_of_base_operator(operator):
     with DAG("d", schedule=None):
         base = BaseOperator(task_id="base")

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operators of train containers, on real engines, deferred and inline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed
+from airflow_provider_jobapi.operators.train_container import (
+    RunTrainOperator,
+    TrainCommandOperator,
+    ValidateTrainOperator,
+)
+from tests.harness.containers.engine import Engine
+from tests.harness.containers.fixtures import dockerd, engine, image_tree, podman, registry
+from tests.harness.containers.trains import make_trains
+from tests.harness.tries import AirflowFailException, Task
+
+__all__ = ["dockerd", "engine", "image_tree", "podman", "registry"]
+
+COUNTING, SCRIPTED = "localhost/counting:1", "localhost/scripted:1"
+
+
+class TrainTask(Task):
+    """A task of one of the operators.
+
+    :param kind: Its class.
+    """
+
+    def __init__(self, kind: type[TrainCommandOperator], **parameters: Any) -> None:
+        super().__init__(**parameters)
+        del self.parameters["script"]
+        self.kind = kind
+
+    def operator(self) -> TrainCommandOperator:
+        with DAG("tries", schedule=None):
+            return self.kind(**self.parameters)
+
+
+@pytest.fixture(scope="module")
+def trains(engine: Engine) -> Engine:
+    make_trains(engine)
+    return engine
+
+
+@pytest.fixture
+def station(trains: Engine, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An engine with a connection to it; what tasks leave there is removed."""
+    extra = {
+        "engine": trains.url,
+        "poll_interval": 0.1,
+        "grace": 1,
+        "environment": {"PATIENTS_URL": "http://fhir.example.com"},
+    }
+    connection = {"conn_type": "train_container", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_TRAIN_CONTAINER_DEFAULT", json.dumps(connection))
+    yield trains
+    client = trains.client
+    for each in client.containers(all=True):
+        client.remove_container(each["Id"], force=True, v=True)
+    for volume in client.volumes()["Volumes"] or []:
+        client.remove_volume(volume["Name"])
+
+
+def names(station: Engine) -> list[str]:
+    return [name for each in station.client.containers(all=True) for name in each["Names"]]
+
+
+def test_the_commands_that_describe(station: Engine) -> None:
+    answers = {}
+    for command, deferrable in (
+        ("list_requirements", True),
+        ("check_requirements", False),
+        ("print_model_summary", False),
+    ):
+        task = TrainTask(TrainCommandOperator, command=command, image=COUNTING, deferrable=deferrable)
+        answers[command] = task.run()
+        assert answers[command]["job_id"] == task.job_id
+        assert answers[command]["command"] == command
+        if command == "print_model_summary":
+            assert task.run() == answers[command]  # a try that finds the container removed
+    needed = answers["list_requirements"]["response"]["requirements"]
+    assert [each["requirement"]["name"] for each in needed] == ["PATIENTS_URL"]
+    assert answers["check_requirements"]["response"]["unmet"] == []
+    assert answers["print_model_summary"]["response"] == {"content": "0 rows of 0 stations"}
+    assert names(station) == []
+
+
+def test_what_a_station_would_have_to_offer(station: Engine) -> None:
+    code = "print(json.dumps({'unmet': ['GENOMES']}))"
+    task = TrainTask(TrainCommandOperator, command="check_requirements", image=SCRIPTED, command_args=[code])
+    with pytest.raises(JobFailed, match="The train needs GENOMES: it is unmet") as caught:
+        task.run()
+    assert caught.value.reason == "RequirementsUnmet"
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "inline"])
+def test_a_whole_run(station: Engine, tmp_path: Path, deferrable: bool) -> None:
+    (tmp_path / "rows.csv").write_text("1\n2\n3\n")
+    tmp_path.chmod(0o755)
+    task = TrainTask(
+        RunTrainOperator, image=COUNTING, isolation={"user": "0"}, deferrable=deferrable,
+        data_input={"rows.csv": tmp_path / "rows.csv"}, destination=str(tmp_path / "models"),
+        repository="localhost/next",
+    )  # fmt: skip
+    result = task.run()
+    assert result["response"]["state"] == "success"
+    assert (result["successor"]["image"], result["successor"]["mode"]) == ("localhost/next:station.1", "rebase")
+    assert result["successor"]["digest"] is None
+    assert json.loads((Path(result["model"].removeprefix("file://")) / "count.json").read_text())["rows"] == 3
+    assert names(station) == []
+    again = task.run()
+    assert again["successor"] == result["successor"]
+    summary = TrainTask(TrainCommandOperator, command="print_model_summary", image="localhost/next:station.1").run()
+    assert summary["response"]["content"] == "3 rows of 1 stations"
+    station.client.remove_image("localhost/next:station.1", force=True)
+
+
+def test_the_algorithm_is_not_run_where_the_check_fails(station: Engine) -> None:
+    code = "print(json.dumps({'unmet': ['GENOMES']}))"
+    task = TrainTask(RunTrainOperator, image=SCRIPTED, check_args=[code], command_args=["answer()"])
+    with pytest.raises(JobFailed, match="The train needs GENOMES"):
+        task.run()
+    assert len(names(station)) == 1
+    assert "training_job_id" not in task.xcoms
+
+
+def test_an_image_that_keeps_the_api_and_one_that_does_not(station: Engine) -> None:
+    result = TrainTask(ValidateTrainOperator, image=COUNTING).run()
+    assert result["responses"].keys() == {"list_requirements", "check_requirements", "print_model_summary"}
+    assert result["unmet"] is None
+    assert names(station) == []
+    with pytest.raises(AirflowFailException) as caught:
+        TrainTask(ValidateTrainOperator, image=SCRIPTED).run()
+    assert f"The image {SCRIPTED} does not keep the Train API." in str(caught.value)
+    assert "list_requirements: " in str(caught.value)
+    assert "requirements is missing" in str(caught.value)
+    assert "print_model_summary: " in str(caught.value)
+    assert "run_algorithm" not in str(caught.value)
+
+
+def test_a_connection_that_runs_no_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "AIRFLOW_CONN_JOBS",
+        json.dumps({"conn_type": "jobapi", "host": "http://127.0.0.1", "login": "a", "password": "b"}),
+    )
+    with pytest.raises(AirflowFailException, match="conn_id is jobs, which runs no trains"):
+        TrainTask(TrainCommandOperator, command="list_requirements", image=COUNTING, conn_id="jobs").run()
+
+
+def test_a_successor_that_cannot_be() -> None:
+    with pytest.raises(InvalidJob, match="successor cannot be 'merge'"):
+        TrainTask(RunTrainOperator, image=COUNTING, successor="merge").operator()
