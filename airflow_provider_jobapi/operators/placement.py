@@ -16,6 +16,7 @@ from airflow_provider_jobapi._airflow import AirflowFailException, AirflowTaskTi
 from airflow_provider_jobapi.exceptions import InvalidJob, JobConflict, JobStopped, TrainingError
 from airflow_provider_jobapi.hooks.base import TrainingHook
 from airflow_provider_jobapi.operators.termination import Termination
+from airflow_provider_jobapi.services.base import OffersEnvironment
 from airflow_provider_jobapi.training.identity import Cycle, Place, walk
 from airflow_provider_jobapi.training.job import SYSTEM_VARIABLES
 from airflow_provider_jobapi.training.units import read_span
@@ -98,6 +99,11 @@ class Placement:
         if self._service is None or not patient:
             self._service = TrainingHook.service_of(self._conn_id, self._patience if patient else None)
         return self._service
+
+    def offered(self) -> tuple[str, ...]:
+        """The values of the environment variables that the service itself gives to its jobs."""
+        service = self.service()
+        return tuple(service.offered().values()) if isinstance(service, OffersEnvironment) else ()
 
     def last_look(self) -> TrainingService:
         """The service, for questions after the patience was already waited for."""

@@ -58,9 +58,12 @@ class JobSecrets:
         self.sealed: str | None = None
         self.masker = Masker()
 
-    def collect(self, job_id: str, parameters: Parameters) -> None:
-        """Collect what this worker hides and the job gets, and what earlier tries kept of the same job."""
-        found = occurring(masked_secrets(), _first(_texts(parameters)))
+    def collect(self, job_id: str, parameters: Parameters, offered: Iterable[str] = ()) -> None:
+        """Collect what this worker hides and the job gets, and what earlier tries kept of the same job.
+
+        :param offered: What the job gets of its service.
+        """
+        found = occurring(masked_secrets(), [*offered, *_first(_texts(parameters))])
         kept = self._kept(job_id)
         earlier = () if kept is None else self._open(kept)
         self.masker = Masker({*found, *(earlier or ())}, withhold=earlier is None)
@@ -70,9 +73,12 @@ class JobSecrets:
             self.sealed = self._seal(self.masker.secrets)
         self._tell_airflow()
 
-    def keep(self, job_id: str, parameters: Parameters) -> None:
-        """Keep the secrets for the tries that go on with the job; called before it is submitted."""
-        self.collect(job_id, parameters)
+    def keep(self, job_id: str, parameters: Parameters, offered: Iterable[str] = ()) -> None:
+        """Keep the secrets for the tries that go on with the job; called before it is submitted.
+
+        :param offered: As for :meth:`collect`.
+        """
+        self.collect(job_id, parameters, offered)
         if self.sealed is None or self._store is None:
             return
         try:

@@ -192,10 +192,10 @@ class TrainCommandOperator(SubmitTrainingOperator):
         nothing = {} if RULES[command].environment else {"env": None, "data_input": None}
         parameters = self._parameters_of(command.value, arguments, ti.map_index, **nothing)
         self._secrets = secrets = JobSecrets(context, self.conn_id)
-        placement = self._new_placement(ti, lambda job_id: secrets.keep(job_id, parameters))
+        placement = self._new_placement(ti, lambda job_id: secrets.keep(job_id, parameters, placement.offered()))
         cycle = cycle_of(context)
         placed = placement.place(replace(cycle, task_id=f"{cycle.task_id}/{command}"), ti.try_number, parameters)
-        secrets.collect(placed.job_id, parameters)
+        secrets.collect(placed.job_id, parameters, placement.offered())
         event = run_inline(self._trigger(placed, context, parameters), ti, secrets.masker)
         service, handle = self._service_of_trains(), placed.submission.handle
         check_result(service, TrainingEvent.read(event), killed=placement.unwanted, masker=secrets.masker)

@@ -178,10 +178,10 @@ class SubmitTrainingOperator(TrainingLineage):
         ti = context["ti"]
         self._parameters = parameters = self._new_parameters(ti.map_index)
         self._secrets = secrets = JobSecrets(context, self.conn_id)
-        placement = self._new_placement(ti, lambda job_id: secrets.keep(job_id, parameters))
+        placement = self._new_placement(ti, lambda job_id: secrets.keep(job_id, parameters, placement.offered()))
         placed = placement.place(cycle_of(context), ti.try_number, parameters)
         self._lineage_job = ServiceJob.read(self.conn_id, placed.job_id, None)
-        secrets.collect(placed.job_id, parameters)
+        secrets.collect(placed.job_id, parameters, placement.offered())
         xcoms.push(ti, JOB_ID_KEY, placed.job_id)
         secrets.publish(placed.job_id)
         trigger = self._trigger(placed, context, parameters)

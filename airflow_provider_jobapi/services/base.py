@@ -6,7 +6,7 @@ The worker side is synchronous, the trigger side asynchronous. A new service is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -266,3 +266,11 @@ class KeepsWork(Protocol):
 
         :raises NoSavedModel: when it is gone or empty.
         """
+
+
+@runtime_checkable
+class OffersEnvironment(Protocol):
+    """A service whose connection has environment variables for its jobs, which may be secret."""
+
+    def offered(self) -> Mapping[str, str]:
+        """Return them; called on the worker alone, which hides the secrets among them in the lines of its jobs."""

@@ -250,6 +250,15 @@ def test_many_data_files_are_searched_one_at_a_time(tmp_path, monkeypatch):
     assert most < 40_000_000
 
 
+def test_what_a_service_offers_to_its_jobs_is_hidden(monkeypatch):
+    """The environment of a station is no parameter of the operator."""
+    mask_secret("of-the-station")
+    secrets = JobSecrets({"ti": SimpleNamespace()}, "station")
+    monkeypatch.setattr("airflow_provider_jobapi.hooks.seal.seal_secrets", lambda *_: "sealed")
+    secrets.collect("j", Parameters.of(Task().operator()), ["http://fhir.example.com", "of-the-station"])
+    assert (secrets.masker.secrets, secrets.sealed) == (("of-the-station",), "sealed")
+
+
 def test_a_number_under_the_name_of_a_secret_is_hidden_as_a_text():
     """Airflow's masker looks at texts alone, so *Rendered Templates* would show the number."""
     listed = [{"name": "API_TOKEN", "value": 12345678}, {"name": "EPOCHS", "value": 30000}]
