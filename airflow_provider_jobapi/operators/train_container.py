@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.services.train_container.commands import Command
     from airflow_provider_jobapi.services.train_container.service import TrainContainerService
     from airflow_provider_jobapi.training.job import DataPath, DataSource
+    from airflow_provider_jobapi.training.masking import Masker
 
 TRAIN_CONN_ID = "train_container_default"
 """The connection of the operators where a DAG names none."""
 
-_OPTIONS = ("command_names", "command_prefix", "isolation", "strict", "plain_summary")
+_OPTIONS = ("command_names", "command_prefix", "isolation", "targets", "strict", "plain_summary")
 """The parameters that are options of the service."""
 
 
@@ -61,6 +62,8 @@ class TrainCommandOperator(SubmitTrainingOperator):
     :param data_input: Data of the station, read-only for the train; as for :class:`.SubmitTrainingOperator`, for
         ``check_requirements`` and ``run_algorithm``. (templated)
     :param isolation: What is loosened or tightened of the container's isolation, by name. (templated)
+    :param targets: More targets of required variables, as names and regular expressions for their values, beside those
+        of the connection.
     :param strict: Whether nothing but blanks may follow the response.
     :param plain_summary: Whether a summary may be text without JSON, as ``pht`` 0.2 prints it.
     :param destination: A directory to fetch the export files of ``run_algorithm`` to. (templated)
@@ -87,6 +90,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
         env: Sequence[Mapping[str, Any]] | Mapping[str, Any] | str | None = None,
         data_input: Mapping[str, DataSource] | Sequence[DataPath | str] | DataPath | str | None = None,
         isolation: Mapping[str, Any] | None = None,
+        targets: Mapping[str, str] | None = None,
         strict: bool = False,
         plain_summary: bool = False,
         destination: str | ObjectStoragePath | None = None,
@@ -107,6 +111,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
         self.command_names = command_names
         self.command_prefix = portable(command_prefix)
         self.isolation = portable(isolation)
+        self.targets = targets
         self.strict = strict
         self.plain_summary = plain_summary
 
@@ -118,6 +123,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read how the command ended, and its response."""
         from airflow_provider_jobapi.operators.result import check_result
+        from airflow_provider_jobapi.operators.secrets import JobSecrets
         from airflow_provider_jobapi.triggers.event import TrainingEvent
 
         ended = TrainingEvent.read(event)
@@ -125,10 +131,17 @@ class TrainCommandOperator(SubmitTrainingOperator):
         if kept := service.kept_result(ended.handle):  # an earlier worker was killed after it had removed the container
             check_result(service, ended)
             return kept
-        return self._finish(service, ended.handle, super().execute_complete(context, event))
+        result = super().execute_complete(context, event)
+        masker = self._secrets.masker if self._secrets else JobSecrets(context, self.conn_id).read(ended.job_id)
+        return self._finish(service, ended.handle, result, masker)
 
-    def _finish(self, service: TrainContainerService, handle: Handle, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Add the response of a command that was successful, and remove its container where nothing needs it."""
+    def _finish(
+        self, service: TrainContainerService, handle: Handle, result: Mapping[str, Any], masker: Masker
+    ) -> dict[str, Any]:
+        """Add the response of a command that was successful, and remove its container where nothing needs it.
+
+        :param masker: Hides the secrets that a train may say in its response.
+        """
         from airflow_provider_jobapi.services.train_container.commands import RULES, Command
 
         command = Command.of(handle["command"])
@@ -136,6 +149,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
         for note in verdict.notes:
             self.log.info(note)
         response = None if verdict.answer is None else verdict.answer.model_dump(mode="json", by_alias=True)
+        response = masker.value(response)
         added = {"command": command.value, "response": response}
         if RULES[command].kept:
             return {**result, **added}
@@ -200,7 +214,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
         service, handle = self._service_of_trains(), placed.submission.handle
         check_result(service, TrainingEvent.read(event), killed=placement.unwanted, masker=secrets.masker)
         placement.leave()
-        return service.kept_result(handle) or TrainCommandOperator._finish(self, service, handle, {})
+        return service.kept_result(handle) or TrainCommandOperator._finish(self, service, handle, {}, secrets.masker)
 
 
 class RunTrainOperator(TrainCommandOperator):
@@ -269,10 +283,12 @@ class RunTrainOperator(TrainCommandOperator):
         add_facts_to_events(self, context, {**made, "location": f"docker://{made['image']}"})
         return result
 
-    def _finish(self, service: TrainContainerService, handle: Handle, result: Mapping[str, Any]) -> dict[str, Any]:
+    def _finish(
+        self, service: TrainContainerService, handle: Handle, result: Mapping[str, Any], masker: Masker
+    ) -> dict[str, Any]:
         from airflow_provider_jobapi.services.train_container.successor import Wanted
 
-        ended = super()._finish(service, handle, result)
+        ended = super()._finish(service, handle, result, masker)
         push = service.connection.docker_conn_id is not None if self.push is None else self.push
         tags = (self.tags,) if isinstance(self.tags, str) else tuple(self.tags)
         wanted = Wanted(

@@ -156,3 +156,15 @@ def test_a_connection_that_runs_no_trains(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_successor_that_cannot_be() -> None:
     with pytest.raises(InvalidJob, match="successor cannot be 'merge'"):
         TrainTask(RunTrainOperator, image=COUNTING, successor="merge").operator()
+
+
+def test_a_target_that_the_connection_or_the_task_adds(station: Engine) -> None:
+    needed = {"type": "environmentVariable", "target": "FHIR", "name": "A"}
+    code = f"print(json.dumps({{'requirements': [{{'id': 0, 'requirement': {needed}}}]}}))"
+    task = TrainTask(TrainCommandOperator, command="list_requirements", image=SCRIPTED, command_args=[code])
+    with pytest.raises(JobFailed, match="target 'FHIR'"):
+        task.run()
+    task = TrainTask(
+        TrainCommandOperator, command="list_requirements", image=SCRIPTED, command_args=[code], targets={"FHIR": ""}
+    )
+    assert task.run()["response"]["requirements"][0]["requirement"] == {**needed, "choices": []}

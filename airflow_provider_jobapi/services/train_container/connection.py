@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.exceptions import ConnectionProblem, InvalidJob
 from airflow_provider_jobapi.services import fields, settings
+from airflow_provider_jobapi.services.train_container.targets import read_targets
 
 LOCAL_ENGINE = "unix:///var/run/docker.sock"
 _ENGINE = r"unix:///\S+|(tcp|https?)://[^\s/@]+(:\d+)?/?"
@@ -39,6 +40,15 @@ def _environment(name: str, value: Any) -> dict[str, str]:
                 "with a text as its value."
             )
     return {key: str(each) for key, each in read.items()}
+
+
+def _targets(name: str, value: Any) -> dict[str, str]:
+    read = _object(name, value)
+    try:
+        read_targets(read)
+    except InvalidJob as error:
+        raise ConnectionProblem(f"The connection's extra {error}") from None
+    return read
 
 
 def _sources(name: str, value: Any) -> dict[str, str]:
@@ -105,6 +115,14 @@ class TrainConnection(fields.ConnectionSettings):
         _object,
         default=lambda _: {},
         default_text="nothing is loosened",
+    )
+    targets: Mapping[str, str] = fields.setting(
+        "Targets",
+        "More targets of the environment variables that trains require, as a JSON object of names and regular "
+        'expressions for the values, such as {"FHIR": "https?://.+/fhir"}.',
+        _targets,
+        default=lambda _: {},
+        default_text="those of the vocabulary",
     )
     data_folder: str = fields.setting(
         "Data folder",

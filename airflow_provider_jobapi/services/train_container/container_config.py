@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_provider_jobapi.services.train_container import names
 from airflow_provider_jobapi.services.train_container.commands import RULES
+from airflow_provider_jobapi.services.train_container.connection import TrainConnection
 from airflow_provider_jobapi.services.train_container.isolation import Isolation
 from airflow_provider_jobapi.services.train_container.plan import Plan
 
@@ -17,7 +18,7 @@ DATA_VARIABLE = "DATA_DIR"
 
 
 def labels_of(
-    plan: Plan, job_id: str, digest: str, station: str, data_folder: str, image_digest: str, task: Mapping[str, str]
+    plan: Plan, job_id: str, digest: str, connection: TrainConnection, image_digest: str, task: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the labels of a container, from which its job is read again.
 
@@ -25,6 +26,8 @@ def labels_of(
     :param image_digest: Of the train's image.
     :param task: Labels of the task that runs it.
     """
+    targets = {**connection.targets, **plan.targets}
+    rules = {"strict": plan.strict, "plain_summary": plan.plain_summary, "targets": targets}
     labels = {name: value for name, value in task.items() if name in names.TASK_LABELS and value}
     labels |= {
         names.JOB_ID: job_id,
@@ -33,10 +36,10 @@ def labels_of(
         names.COMMAND: plan.command.value,
         names.IMAGE: plan.image,
         names.IMAGE_DIGEST: image_digest,
-        names.STATION: station,
-        names.DATA: data_folder if plan.data else "",
+        names.STATION: connection.station,
+        names.DATA: connection.data_folder if plan.data else "",
         names.SECONDS: "" if plan.seconds is None else f"{plan.seconds:g}",
-        names.RULES: json.dumps({"strict": plan.strict, "plain_summary": plan.plain_summary}),
+        names.RULES: json.dumps(rules),
     }
     return labels
 

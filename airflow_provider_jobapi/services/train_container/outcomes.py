@@ -15,6 +15,7 @@ from airflow_provider_jobapi.services.train_container.exports import Export, mea
 from airflow_provider_jobapi.services.train_container.job_status import status_of
 from airflow_provider_jobapi.services.train_container.judge import Rules, Verdict, judge
 from airflow_provider_jobapi.services.train_container.states import ContainerState
+from airflow_provider_jobapi.services.train_container.targets import read_targets
 from airflow_provider_jobapi.services.train_container.vocabulary import RunResult
 from airflow_provider_jobapi.training.status import JobStatus
 
@@ -46,7 +47,12 @@ class Outcomes:
             labels = container.labels
             known = json.loads(labels.get(names.RULES) or "{}")
             data = tuple(filter(None, (*container.data, labels.get(names.DATA))))
-            rules = Rules(strict=bool(known.get("strict")), plain_summary=bool(known.get("plain_summary")), data=data)
+            rules = Rules(
+                strict=bool(known.get("strict")),
+                plain_summary=bool(known.get("plain_summary")),
+                targets=read_targets(known.get("targets")),
+                data=data,
+            )
             tail = self._retry.call(lambda: logs.stdout_tail(self._engine, container.id), self._log)
             command = Command(labels.get(names.COMMAND, Command.RUN_ALGORITHM))
             code, memory = container.exit_code or 0, container.out_of_memory

@@ -18,11 +18,12 @@ from airflow_provider_jobapi.services.train_container.commands import (
     read_spelling,
 )
 from airflow_provider_jobapi.services.train_container.tags import read_image
+from airflow_provider_jobapi.services.train_container.targets import read_targets
 from airflow_provider_jobapi.training.job import DEFAULT_IMAGE, DataSource, TrainingJob
 from airflow_provider_jobapi.training.job_file import InputFile
 from airflow_provider_jobapi.training.units import read_span
 
-OPTIONS = ("command", "command_names", "command_prefix", "isolation", "plain_summary", "strict")
+OPTIONS = ("command", "command_names", "command_prefix", "isolation", "plain_summary", "strict", "targets")
 """The keys of ``service_options``."""
 
 
@@ -38,6 +39,7 @@ class Plan:
     :ivar seconds: Seconds that it may run; None for as long as it takes.
     :ivar strict: Whether nothing but blanks may follow a response.
     :ivar plain_summary: Whether a summary may be text without JSON.
+    :ivar targets: More targets of required variables, beside those of the connection.
     """
 
     image: str
@@ -51,6 +53,7 @@ class Plan:
     seconds: float | None = None
     strict: bool = False
     plain_summary: bool = False
+    targets: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what no container could run.
@@ -82,7 +85,7 @@ class Plan:
             "environment": dict(self.environment),
             "isolation": self.isolation,
             "seconds": self.seconds,
-            "rules": [self.strict, self.plain_summary],
+            "rules": [self.strict, self.plain_summary, self.targets],
             "data": sorted([each.path, each.sha256] for each in inputs),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -107,6 +110,7 @@ def plan_of(job: TrainingJob) -> Plan:
         seconds=None if (span := read_span(job.completion_time)) is None else span.total_seconds(),
         strict=options.get("strict") is True,
         plain_summary=options.get("plain_summary") is True,
+        targets=dict(options.get("targets") or {}),
     )
 
 
@@ -151,4 +155,5 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidJob(f"service_options.{name} is true or false.", field="service_options")
     if not isinstance(given.get("isolation") or {}, Mapping):
         raise InvalidJob("service_options.isolation is an object.", field="service_options")
+    read_targets(given.get("targets"))
     return dict(given)

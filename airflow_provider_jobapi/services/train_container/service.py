@@ -123,8 +123,7 @@ class TrainContainerService:
             plan,
             job_id,
             plan.digest(inputs),
-            self.connection.station,
-            self.connection.data_folder,
+            self.connection,
             _digest_of(image),
             self._task_labels(),
         )
