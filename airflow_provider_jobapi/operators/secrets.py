@@ -13,6 +13,7 @@ import json
 import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class JobSecrets:
 
         :param offered: What the job gets of its service.
         """
-        found = occurring(masked_secrets(), [*offered, *_first(_texts(parameters))])
+        found = occurring(masked_secrets(), chain(offered, _first(_texts(parameters))))
         kept = self._kept(job_id)
         earlier = () if kept is None else self._open(kept)
         self.masker = Masker({*found, *(earlier or ())}, withhold=earlier is None)
