@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from airflow_provider_jobapi import __version__
-from airflow_provider_jobapi.cli import job_commands, server_commands
+from airflow_provider_jobapi.cli import job_commands, server_commands, train_commands
 from airflow_provider_jobapi.cli.code_options import split_arguments
 from airflow_provider_jobapi.cli.exit_codes import BROKEN_PIPE, INTERRUPTED, USAGE
 from airflow_provider_jobapi.cli.terminal import open_streams, print_anything, say
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"jobapi {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     job_commands.add_commands(commands)
+    train_commands.add_commands(commands)
     server_commands.add_commands(commands)
     return parser
 

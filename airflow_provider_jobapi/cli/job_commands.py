@@ -38,7 +38,7 @@ _LINES_OF_AN_END = 100
 
 def add_commands(commands: Commands) -> None:
     """Add the commands about jobs."""
-    submit = _command(commands, "submit", _submit, "submit a job and print its id")
+    submit = add_command(commands, "submit", _submit, "submit a job and print its id")
     submit.add_argument("-f", "--file", help="the job file, YAML or JSON; - is the standard input")
     submit.add_argument("folder", nargs="?", metavar="FOLDER", help="the folder whose files the job gets")
     submit.add_argument(
@@ -59,27 +59,27 @@ def add_commands(commands: Commands) -> None:
     _add_timestamps(submit)
     add_options(submit, _whole)
 
-    status = _command(commands, "status", _status, "show a job, or list the newest ones")
+    status = add_command(commands, "status", _status, "show a job, or list the newest ones")
     status.add_argument("job_id", nargs="?", type=_job_id, metavar="JOB_ID")
     status.add_argument("--json", action="store_true", help="print the status objects of the service")
     status.add_argument("--limit", type=_whole(1, 1_000), default=20, metavar="N", help="jobs to list (20)")
 
-    logs = _command(commands, "logs", _logs, "print the log of a job")
+    logs = add_command(commands, "logs", _logs, "print the log of a job")
     logs.add_argument("job_id", type=_job_id, metavar="JOB_ID")
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the job is over")
     logs.add_argument("--tail", type=_whole(0, 10**9), metavar="N", help="begin at the last N lines")
     _add_timestamps(logs)
 
-    stop = _command(commands, "stop", _stop, "stop a job")
+    stop = add_command(commands, "stop", _stop, "stop a job")
     stop.add_argument("job_id", type=_job_id, metavar="JOB_ID")
 
-    environment = _command(
+    environment = add_command(
         commands, "environment", _environment, "print the packages of a job, as requirements that install the same"
     )
     environment.add_argument("job_id", type=_job_id, metavar="JOB_ID")
 
     model = commands.add_parser("model", help="the model of a job").add_subparsers(required=True, metavar="COMMAND")
-    get = _command(model, "get", _model_get, "fetch the model of a job into DESTINATION/VERSION and print where")
+    get = add_command(model, "get", _model_get, "fetch the model of a job into DESTINATION/VERSION and print where")
     get.add_argument("job_id", type=_job_id, metavar="JOB_ID")
     get.add_argument("destination", metavar="DESTINATION", help="a directory of this machine")
     get.add_argument("--version", help="the directory's name beneath it; by default the Unix time of the job's end")
@@ -94,7 +94,8 @@ def add_commands(commands: Commands) -> None:
     )
 
 
-def _command(commands: Commands, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+def add_command(commands: Commands, name: str, run: Callable[..., int], text: str) -> argparse.ArgumentParser:
+    """Add a command that connects to a service."""
     parser = commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.")
     parser.set_defaults(room=_run, run=run)
     parser.add_argument(
@@ -163,7 +164,8 @@ def _run(options: argparse.Namespace) -> int:
             return USAGE
 
 
-def _jobs(options: argparse.Namespace) -> Jobs:
+def jobs_of(options: argparse.Namespace) -> Jobs:
+    """Connect to the service of a command."""
     from airflow_provider_jobapi.cli.connection import connect
 
     return connect(
@@ -202,11 +204,11 @@ def _prepared(options: argparse.Namespace) -> tuple[Jobs, Prepared]:
     if is_of_code(options):
         from airflow_provider_jobapi.cli.code_submission import prepare_code
 
-        jobs = _jobs(options)
+        jobs = jobs_of(options)
         prepared = prepare_code(options, message, say)
     else:
         job_file = read_job_file(options.file)
-        jobs = _jobs(options)
+        jobs = jobs_of(options)
         prepared = prepare(job_file, options.folder, options.connection, message, options.requirements)
     return jobs, with_checkpoints(prepared, options.resume_from, keep=options.keep_checkpoints)
 
@@ -221,7 +223,7 @@ def _submitted(job_id: str, state: JobState | None, options: argparse.Namespace)
 def _status(options: argparse.Namespace) -> int:
     from airflow_provider_jobapi.cli.show import details, table
 
-    jobs = _jobs(options)
+    jobs = jobs_of(options)
     if options.job_id is not None:
         status = jobs.status(options.job_id)
         print(json.dumps(status.to_wire(), indent=2) if options.json else details(status))
@@ -243,7 +245,7 @@ def _logs(options: argparse.Namespace) -> int:
     from airflow_provider_jobapi.training.missing_module import advice_for
     from airflow_provider_jobapi.training.status import JobState
 
-    jobs = _jobs(options)
+    jobs = jobs_of(options)
     cursor, state = None, None
     if options.tail is not None or not options.follow:
         kept: deque[LogLine] = deque(maxlen=options.tail)
@@ -262,7 +264,7 @@ def _logs(options: argparse.Namespace) -> int:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    jobs = _jobs(options)
+    jobs = jobs_of(options)
     status = jobs.status(options.job_id)
     say = _message_printer(options)
     if status.status.ended:
@@ -274,7 +276,7 @@ def _stop(options: argparse.Namespace) -> int:
 
 
 def _environment(options: argparse.Namespace) -> int:
-    sys.stdout.write(_jobs(options).environment(options.job_id))
+    sys.stdout.write(jobs_of(options).environment(options.job_id))
     return 0
 
 
@@ -285,7 +287,7 @@ def _model_get(options: argparse.Namespace) -> int:
 
     if "://" in options.destination:
         raise InvalidJob("DESTINATION is a directory of this machine; FetchSavedModelOperator knows object stores.")
-    jobs = _jobs(options)
+    jobs = jobs_of(options)
     if options.work:
         fetched = jobs.fetch_work(options.job_id, options.destination, options.version)
     else:

@@ -23,6 +23,7 @@ from tests.harness.tries import AirflowFailException, Task
 
 __all__ = ["dockerd", "engine", "image_tree", "podman", "registry"]
 
+SECRET = "s3cret-of-the-station"
 COUNTING, SCRIPTED = "localhost/counting:1", "localhost/scripted:1"
 
 
@@ -56,8 +57,10 @@ def station(trains: Engine, monkeypatch: pytest.MonkeyPatch) -> Any:
         "poll_interval": 0.1,
         "grace": 1,
         "environment": {"PATIENTS_URL": "http://fhir.example.com"},
+        "environment_from": {"TOKEN": "variable:token"},
     }
     connection = {"conn_type": "train_container", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_VAR_TOKEN", SECRET)
     monkeypatch.setenv("AIRFLOW_CONN_TRAIN_CONTAINER_DEFAULT", json.dumps(connection))
     yield trains
     client = trains.client
@@ -168,3 +171,14 @@ def test_a_target_that_the_connection_or_the_task_adds(station: Engine) -> None:
         TrainCommandOperator, command="list_requirements", image=SCRIPTED, command_args=[code], targets={"FHIR": ""}
     )
     assert task.run()["response"]["requirements"][0]["requirement"] == {**needed, "choices": []}
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "inline"])
+def test_a_secret_that_a_train_says_is_in_no_result(station: Engine, deferrable: bool) -> None:
+    code = "print(os.environ['TOKEN']); answer(message='the token is ' + os.environ['TOKEN'], next_train_tag='next')"
+    task = TrainTask(
+        TrainCommandOperator, command="run_algorithm", image=SCRIPTED, command_args=[code], deferrable=deferrable
+    )
+    result = task.run()
+    assert result["response"]["message"] == "the token is ***"
+    assert SECRET not in json.dumps([result, task.xcoms])

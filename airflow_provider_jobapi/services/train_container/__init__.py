@@ -18,6 +18,7 @@ module                what is in it
 ``export_files``      the rules of the files that a successor image is made of. Pure
 ``isolation``         what a container may see and use, as its configuration for the engine. Pure
 ``judge``             the outcome of a command, by its response and its exit code. Pure
+``validation``        check whether an image keeps the Train API, by running its commands
 ``schemas``           the JSON Schemas of responses and requirements. Pure
 ``connection``        the settings of a station's connection
 ``plan``              what a container is to run; a training job as the run of a train. Pure

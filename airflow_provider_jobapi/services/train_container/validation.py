@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Check whether an image keeps the Train API, by running its commands; nothing of them stays on the engine."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.services.retry import Retry
+from airflow_provider_jobapi.services.train_container.commands import Command
+from airflow_provider_jobapi.services.train_container.containers import Containers
+from airflow_provider_jobapi.services.train_container.judge import REQUIREMENTS_UNMET, Verdict
+from airflow_provider_jobapi.services.train_container.names import container_name
+
+if TYPE_CHECKING:
+    from airflow_provider_jobapi.services.train_container.plan import Plan
+    from airflow_provider_jobapi.services.train_container.service import TrainContainerService
+
+_log = logging.getLogger(__name__)
+
+PAUSE = 0.2
+"""Seconds between two looks at a container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a command of an image does.
+
+    :ivar ok: Whether it keeps the Train API. That a station does not meet the requirements is no fault of the image.
+    :ivar message: A sentence; empty where there is nothing to say.
+    """
+
+    command: Command
+    ok: bool
+    message: str
+    verdict: Verdict | None = None
+
+
+def validate(service: TrainContainerService, plan: Plan, commands: Iterable[Command]) -> Iterator[Finding]:
+    """Run commands of an image one after another.
+
+    :param plan: Of any command, with everything else that is to be used.
+    :raises TrainingError: when the engine or the image cannot be used.
+    """
+    for command in commands:
+        yield _run(service, replace(plan, command=command))
+
+
+def _run(service: TrainContainerService, plan: Plan) -> Finding:
+    job_id = str(uuid.uuid4())
+    containers, name = Containers(service.engine, Retry(), _log), container_name(job_id)
+    try:
+        handle = service.launch(plan, job_id).handle
+        while not (status := service.status(handle)).status.ended:
+            time.sleep(PAUSE)
+        verdict = service.verdict(handle)
+    except InvalidJob as error:
+        if error.field != "command":
+            raise
+        return Finding(plan.command, ok=False, message=str(error))
+    finally:
+        service.engine.remove(name, force=True)  # it runs where this process was interrupted
+        containers.forget(job_id, name)
+    if verdict.reason == REQUIREMENTS_UNMET:
+        return Finding(plan.command, ok=True, message=verdict.message, verdict=verdict)
+    return Finding(plan.command, verdict.ok, verdict.message or status.message, verdict)
