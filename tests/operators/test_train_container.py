@@ -182,3 +182,22 @@ def test_a_secret_that_a_train_says_is_in_no_result(station: Engine, deferrable:
     result = task.run()
     assert result["response"]["message"] == "the token is ***"
     assert SECRET not in json.dumps([result, task.xcoms])
+
+
+def test_one_task_for_several_commands_and_templates() -> None:
+    with DAG("tries", schedule=None):
+        mapped = TrainCommandOperator.partial(task_id="ask", image=COUNTING).expand(
+            command=["list_requirements", "print_model_summary"]
+        )
+        task = RunTrainOperator(
+            task_id="run",
+            image="{{ image }}",
+            repository="{{ image }}-next",
+            tags=["{{ ds_nodash }}"],
+            isolation={"cpus": 2},
+        )
+    assert mapped.partial_kwargs["image"] == COUNTING
+    task.render_template_fields({"image": "localhost/bmi", "ds_nodash": "20261130"})
+    assert (task.image, task.repository, task.tags) == ("localhost/bmi", "localhost/bmi-next", ["20261130"])
+    given = task._new_parameters().job
+    assert given.service_options == {"isolation": {"cpus": 2}, "command": "run_algorithm"}
