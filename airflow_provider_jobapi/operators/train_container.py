@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_jobapi._airflow import AirflowFailException
-from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed
+from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, TrainingError
 from airflow_provider_jobapi.operators.parameters import portable
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
@@ -29,6 +30,23 @@ TRAIN_CONN_ID = "train_container_default"
 
 _OPTIONS = ("command_names", "command_prefix", "isolation", "targets", "strict", "plain_summary")
 """The parameters that are options of the service."""
+
+
+@contextmanager
+def _removed_after_failure(service: TrainContainerService, handle: Handle) -> Iterator[None]:
+    """Remove the container of a command that is over when it was not successful, but not that of an algorithm.
+
+    What an algorithm has written before it failed may be wanted; the others write nothing.
+    """
+    from airflow_provider_jobapi.services.train_container.commands import RULES, Command
+
+    try:
+        yield
+    except Exception:
+        if not RULES[Command.of(handle["command"])].kept:
+            with suppress(TrainingError):  # it may go on, where only its end is not known
+                service.release(handle)
+        raise
 
 
 class TrainCommandOperator(SubmitTrainingOperator):
@@ -131,7 +149,8 @@ class TrainCommandOperator(SubmitTrainingOperator):
         if kept := service.kept_result(ended.handle):  # an earlier worker was killed after it had removed the container
             check_result(service, ended)
             return kept
-        result = super().execute_complete(context, event)
+        with _removed_after_failure(service, ended.handle):
+            result = super().execute_complete(context, event)
         masker = self._secrets.masker if self._secrets else JobSecrets(context, self.conn_id).read(ended.job_id)
         return self._finish(service, ended.handle, result, masker)
 
@@ -212,7 +231,8 @@ class TrainCommandOperator(SubmitTrainingOperator):
         secrets.collect(placed.job_id, parameters, placement.offered())
         event = run_inline(self._trigger(placed, context, parameters), ti, secrets.masker)
         service, handle = self._service_of_trains(), placed.submission.handle
-        check_result(service, TrainingEvent.read(event), killed=placement.unwanted, masker=secrets.masker)
+        with _removed_after_failure(service, handle):
+            check_result(service, TrainingEvent.read(event), killed=placement.unwanted, masker=secrets.masker)
         placement.leave()
         return service.kept_result(handle) or TrainCommandOperator._finish(self, service, handle, {}, secrets.masker)
 

@@ -100,6 +100,11 @@ def test_what_a_station_would_have_to_offer(station: Engine) -> None:
     with pytest.raises(JobFailed, match="The train needs GENOMES: it is unmet") as caught:
         task.run()
     assert caught.value.reason == "RequirementsUnmet"
+    assert names(station) == []
+    first = task.job_id
+    with pytest.raises(JobFailed, match="The train needs GENOMES"):  # the next try asks again
+        task.run()
+    assert task.job_id != first
 
 
 @pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "inline"])
@@ -129,7 +134,7 @@ def test_the_algorithm_is_not_run_where_the_check_fails(station: Engine) -> None
     task = TrainTask(RunTrainOperator, image=SCRIPTED, check_args=[code], command_args=["answer()"])
     with pytest.raises(JobFailed, match="The train needs GENOMES"):
         task.run()
-    assert len(names(station)) == 1
+    assert names(station) == []
     assert "training_job_id" not in task.xcoms
 
 
