@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, cast
+import threading
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakValueDictionary
 
 from airflow_provider_jobapi.hooks.base import TrainingHook, read_connection, summary
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_jobapi.services.base import Handle
     from airflow_provider_jobapi.services.train_container.connection import TrainConnection
+    from airflow_provider_jobapi.services.train_container.engine import Engine
     from airflow_provider_jobapi.services.train_container.service import TrainContainerService
 
 _EXTRA = "train"
@@ -27,6 +30,10 @@ _TASK = {
     "airflow.try_number": "AIRFLOW_CTX_TRY_NUMBER",
 }
 """The labels of a task, and the variables in which Airflow gives its values to the process of the task."""
+
+_engines: WeakValueDictionary[Any, Engine] = WeakValueDictionary()
+"""One client for all services of this process on an engine: a triggerer may follow a thousand containers on one."""
+_sharing = threading.Lock()
 
 
 class TrainContainerHook(TrainingHook):
@@ -70,10 +77,16 @@ class TrainContainerHook(TrainingHook):
         from airflow_provider_jobapi.services.train_container.service import TrainContainerService
 
         settings = read_connection(cls.settings_class(), connection)
-        docker = DockerOfHook(settings.engine, settings.certificates, settings.timeout, _EXTRA)
+        certificates = settings.certificates
+        key = os.getpid(), settings.engine, certificates, settings.timeout
+        with _sharing:
+            engine = _engines.get(key)
+            if engine is None:
+                docker = DockerOfHook(settings.engine, certificates, settings.timeout, _EXTRA)
+                engine = _engines[key] = Engine(docker, settings.engine)
         return TrainContainerService(
             settings,
-            Engine(docker, settings.engine),
+            engine,
             environment=lambda: _environment(settings),
             task_labels=lambda: {label: os.environ.get(name, "") for label, name in _TASK.items()},
             auth=RegistryAuth(other_of(others, "registry")),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import Any
 
@@ -40,6 +41,22 @@ def test_the_connection_decides_the_service(engine: Engine, monkeypatch: pytest.
         for other in ("bmi:1", "localhost:5000/bmi", "registry.example.com/bmi", "evil.example.com:5000/bmi"):
             assert service._auth(other) is None
         assert "geheim" not in repr([service, vars(service), service.connection])
+
+
+def test_one_client_for_all_services_of_an_engine(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    station(monkeypatch, engine=engine.url)
+    one, two = TrainingHook.service_of("station"), asyncio.run(TrainingHook.async_service_of("station"))
+    assert isinstance(one, TrainContainerService)
+    assert isinstance(two, TrainContainerService)
+    assert one.engine is two.engine
+    assert one.engine.version()
+    client = one.engine._made
+    del one, two
+    gc.collect()
+    station(monkeypatch, engine=engine.url, timeout=30)
+    other: Any = TrainingHook.service_of("station")
+    assert other.engine.version()
+    assert other.engine._made is not client
 
 
 @pytest.mark.parametrize(

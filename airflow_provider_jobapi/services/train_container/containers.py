@@ -102,10 +102,13 @@ class Containers:
         return True
 
     def _remove_data(self, job_id: str) -> None:
-        """Remove the volumes with the job's data, but those that are in use."""
-        found = self._retry.call(lambda: self.engine.volumes(f"{names.JOB_ID}={job_id}"), self._log)
-        for volume in found:
-            if volume.startswith(names.data_volume(job_id)):
+        """Remove the job's data, but volumes that are in use, and the containers through which they were filled."""
+        label, data = f"{names.JOB_ID}={job_id}", names.data_volume(job_id)
+        for container in self._retry.call(lambda: self.engine.containers(label), self._log):
+            if any(str(name).lstrip("/").startswith(data) for name in container.get("Names") or []):
+                self._retry.call(lambda it=container["Id"]: self.engine.remove(it), self._log)  # type: ignore[misc]
+        for volume in self._retry.call(lambda: self.engine.volumes(label), self._log):
+            if volume.startswith(data):
                 self._remove_volume(volume)
 
     def _remove_volume(self, volume: str) -> None:
@@ -153,8 +156,8 @@ class Containers:
         :param result: What is worth keeping, such as the digest of the successor; left out where it is too large.
         """
         self.keep_end(job_id, status, result)
-        name = names.container_name(job_id)
-        self._retry.call(lambda: self.engine.remove(name), self._log)
+        for name in (names.container_name(job_id), names.successor_builder(job_id)):
+            self._retry.call(lambda it=name: self.engine.remove(it), self._log)  # type: ignore[misc]
         self._remove_data(job_id)
 
     def keep_end(self, job_id: str, status: JobStatus, result: Mapping[str, Any] | None = None) -> None:

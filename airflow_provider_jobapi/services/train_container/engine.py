@@ -55,13 +55,16 @@ class Engine:
     """
 
     def __init__(self, connect: Callable[[], Any], where: str) -> None:
+        self._made: Any = None
         self._connect = connect
         self.where = where
-        self._made: Any = None
         self._making = threading.Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.where!r})"
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connections; the next request opens others."""

@@ -80,8 +80,7 @@ class TrainContainerFollower:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connections to the engine."""
-        await _in_thread(self._engine.close)
+        """Leave the client of the engine, which others use as well."""
 
     async def read(self, cursor: Any) -> LogChunk:
         """Look at the container and its log until there is something new, and return it.

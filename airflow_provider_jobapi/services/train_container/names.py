@@ -30,6 +30,11 @@ def container_name(job_id: str) -> str:
     return f"{PREFIX}{job_id}"
 
 
+def successor_builder(job_id: str) -> str:
+    """Return the name of the container of which a job's successor image is made; a killed worker may leave it."""
+    return f"{PREFIX}{job_id}-successor"
+
+
 def started_record(job_id: str) -> str:
     """Return the name of the volume that says that the job may have begun."""
     return f"{PREFIX}{job_id}-started"

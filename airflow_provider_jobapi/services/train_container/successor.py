@@ -243,7 +243,7 @@ def _build(
     body: dict[str, Any] = {"Image": base, "Labels": dict(labels), "HostConfig": {"NetworkMode": "none"}}
     if not config.get("Cmd") and not config.get("Entrypoint"):
         body["Cmd"] = [Command.PRINT_MODEL_SUMMARY.value]
-    of_train = f"{train.name}-successor"
+    of_train = names.successor_builder(train.labels[names.JOB_ID])
     try:
         container = engine.create(of_train, body)
     except Conflict:  # of a worker that was killed

@@ -32,7 +32,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 START_TIMEOUT = 30.0
 """Seconds to start on an idle machine, where it takes 1."""
 
-_FOLDERS = tuple(Path("/run", name) for name in ("containerd", "docker", "runc"))
+_FOLDERS = tuple(Path("/run", name) for name in ("containerd", "docker", "netns", "runc"))
 """What containerd and runc make in any case, and leave empty."""
 
 
