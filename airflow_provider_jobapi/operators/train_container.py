@@ -300,7 +300,8 @@ class RunTrainOperator(TrainCommandOperator):
 
         result = super().execute_complete(context, event)
         made = result["successor"]
-        add_facts_to_events(self, context, {**made, "location": f"docker://{made['image']}"})
+        location = result.get("model") or f"docker://{made['image']}"
+        add_facts_to_events(self, context, {**made, "location": location})
         return result
 
     def _finish(

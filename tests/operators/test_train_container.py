@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG
+from airflow.sdk import DAG, Asset
 
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed
 from airflow_provider_jobapi.operators.train_container import (
@@ -41,6 +42,10 @@ class TrainTask(Task):
     def operator(self) -> TrainCommandOperator:
         with DAG("tries", schedule=None):
             return self.kind(**self.parameters)
+
+    def context(self, operator: Any, try_number: int = 1) -> Any:
+        self.events = {outlet: SimpleNamespace(extra={}) for outlet in operator.outlets}
+        return super().context(operator, try_number) | {"outlet_events": self.events}
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +119,16 @@ def test_a_whole_run(station: Engine, tmp_path: Path, deferrable: bool) -> None:
     task = TrainTask(
         RunTrainOperator, image=COUNTING, isolation={"user": "0"}, deferrable=deferrable,
         data_input={"rows.csv": tmp_path / "rows.csv"}, destination=str(tmp_path / "models"),
-        repository="localhost/next",
+        repository="localhost/next", outlets=[Asset("trains://bmi")],
     )  # fmt: skip
     result = task.run()
     assert result["response"]["state"] == "success"
     assert (result["successor"]["image"], result["successor"]["mode"]) == ("localhost/next:station.1", "rebase")
     assert result["successor"]["digest"] is None
+    (event,) = task.events.values()
+    assert event.extra["location"] == result["model"]
+    assert (event.extra["image"], event.extra["parent"]) == ("localhost/next:station.1", COUNTING)
+    assert event.extra["job_id"] == task.job_id
     assert json.loads((Path(result["model"].removeprefix("file://")) / "count.json").read_text())["rows"] == 3
     assert names(station) == []
     again = task.run()
