@@ -28,7 +28,9 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import cached_property
 from typing import IO, Any
 from urllib.parse import quote
 
@@ -42,6 +44,9 @@ from airflow_provider_jobapi.services.train_container.errors import (
 
 CHUNK = 64 * 1024
 """Bytes that are read at a time."""
+
+THREADS = 8
+"""Requests to one engine that a triggerer has open at a time."""
 
 
 class Engine:
@@ -65,6 +70,13 @@ class Engine:
 
     def __del__(self) -> None:
         self.close()
+        if "threads" in self.__dict__:
+            self.threads.shutdown(wait=False)
+
+    @cached_property
+    def threads(self) -> ThreadPoolExecutor:
+        """Threads for the requests of a triggerer: an engine that does not answer blocks these, and no others."""
+        return ThreadPoolExecutor(THREADS, "container-engine")
 
     def close(self) -> None:
         """Close the connections; the next request opens others."""

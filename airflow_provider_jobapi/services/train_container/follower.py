@@ -92,7 +92,7 @@ class TrainContainerFollower:
         while True:
             await retry.sleep_async(min(self._due, until) - time.monotonic())
             self._due = time.monotonic() + jittered(self._connection.poll_interval)
-            chunk = await _in_thread(lambda: self._look(cursor))
+            chunk = await self._in_thread(lambda: self._look(cursor))
             if chunk.behind:
                 self._due = 0.0
             if chunk.lines or chunk.complete or chunk.behind or time.monotonic() >= until or retry.is_testing():
@@ -100,11 +100,11 @@ class TrainContainerFollower:
 
     async def status(self) -> JobStatus:
         """Return the job's status."""
-        return await _in_thread(lambda: self._worker.status(self._raw_handle))
+        return await self._in_thread(lambda: self._worker.status(self._raw_handle))
 
     async def stop(self) -> None:
         """Stop the container; no error if it has ended or is gone."""
-        await _in_thread(lambda: self._worker.stop(self._raw_handle))
+        await self._in_thread(lambda: self._worker.stop(self._raw_handle))
 
     def _look(self, cursor: Any) -> LogChunk:
         found = self._engine.inspect(self._handle.container)
@@ -128,10 +128,9 @@ class TrainContainerFollower:
         state = self._worker.last_status(self._handle).status
         return LogChunk((), cursor, state, complete=True)
 
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        from asgiref.sync import sync_to_async
 
-async def _in_thread(work: Callable[[], Result]) -> Result:
-    from asgiref.sync import sync_to_async
-
-    # Not run_in_executor: Airflow's masker receives credentials in the thread, and reaches its supervisor only through
-    # this event loop.
-    return await sync_to_async(work, thread_sensitive=False)()
+        # Not run_in_executor: Airflow's masker receives credentials in the thread, and reaches its supervisor only
+        # through this event loop.
+        return await sync_to_async(work, thread_sensitive=False, executor=self._engine.threads)()

@@ -52,6 +52,7 @@ class ContainerState:
     :ivar exit_code: Of its command, where it has ended.
     :ivar out_of_memory: Whether the engine says that it was ended for its use of memory. Podman does not say it.
     :ivar started: None where it has not started.
+    :ivar read_only_root: Whether it could write its own files only in :attr:`mounts`.
     :ivar data: Its folders that it cannot write: data of the station.
     :ivar mounts: All of its folders that are no part of its image and its own files.
     """
@@ -67,6 +68,7 @@ class ContainerState:
     finished: datetime | None
     image_id: str
     labels: Mapping[str, str]
+    read_only_root: bool
     data: tuple[str, ...]
     mounts: tuple[str, ...]
 
@@ -104,6 +106,7 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
         finished=moment(state.get("FinishedAt")) if ended else None,
         image_id=str(inspected.get("Image") or ""),
         labels={str(name): str(value) for name, value in (config.get("Labels") or {}).items()},
+        read_only_root=bool((inspected.get("HostConfig") or {}).get("ReadonlyRootfs")),
         data=tuple(sorted(str(each.get("Destination")) for each in mounts if not each.get("RW"))),
         mounts=tuple(sorted(str(each.get("Destination")) for each in mounts)),
     )

@@ -3,9 +3,9 @@
 
 Neither is made of the train's container itself. What an engine commits has the container's environment and command in
 its configuration, and so the station's secrets. So a new container is created of the base, gets the files, and is
-committed without having been started. With ``commit`` the files are those in which the container differs from its
-image: files and folders only, and nothing of the station's data. What the train has deleted stays in the successor,
-since a file can be deleted in a container that runs only.
+committed without having been started. With ``commit`` the files are the export files and those in which the container
+differs from its image: regular files only, and nothing of the station's data. What the train has deleted stays in the
+successor, since a file can be deleted in a container that runs only.
 
 An image without an entry point and without a command cannot be committed without one; its successor has
 ``print_model_summary`` as its default command.
@@ -169,14 +169,33 @@ def _contents(
         except InvalidJob as error:
             raise ResponseProblem(str(error)) from None
         return base, measured(engine, train.id, answer.export_files, train.data, wanted.largest), []
-    paths, deleted = changed_files(engine.diff(train.id), train.mounts)
-    files, left_out = _only_files(engine, train, paths, wanted.largest)
+    files, left_out, deleted = _changed(engine, train, answer, wanted.largest)
     notes = []
     if deleted:
         notes.append(f"{_few(deleted)} was deleted by the train, and is still in its successor.")
     if left_out:
         notes.append(f"{_few(left_out)} is no regular file, or behind a link, and is not in the successor.")
     return train.image_id, files, notes
+
+
+def _changed(
+    engine: Engine, train: ContainerState, answer: RunResult, largest: int
+) -> tuple[tuple[Export, ...], list[str], list[str]]:
+    """Return the files that a commit keeps, what it leaves out, and what the train has deleted.
+
+    Export files are among them, also where their folder is a volume of the container.
+    """
+    if train.read_only_root and not answer.export_files:
+        raise ResponseProblem(
+            "The train could not change its image and exports no files, so there is nothing to commit: let it answer "
+            "export_files, or set isolation.read_only_root to false and isolation.writable to []."
+        )
+    exports = measured(engine, train.id, answer.export_files, train.data, largest) if answer.export_files else ()
+    known = {each.path for each in exports}
+    paths, deleted = changed_files(engine.diff(train.id), train.mounts)
+    room = largest - sum(each.size for each in exports)
+    files, left_out = _only_files(engine, train, [path for path in paths if path not in known], room)
+    return (*exports, *files), left_out, deleted
 
 
 def changed_files(diff: Iterable[tuple[str, int]], mounts: Sequence[str]) -> tuple[list[str], list[str]]:

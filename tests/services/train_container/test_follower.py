@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.services.train_container import logs
 from airflow_provider_jobapi.services.train_container.service import TrainContainerService
 from airflow_provider_jobapi.training.status import JobState
@@ -107,3 +111,28 @@ def test_a_follower_makes_no_request_of_its_own_thread(station: Station) -> None
     follower = service.follower({"job_id": "1", "container": "jobapi-1", "command": "run_algorithm"})
     assert follower.replayable
     assert service.engine._made is None
+
+
+def test_an_engine_that_hangs_takes_no_thread_of_others(station: Station) -> None:
+    """More followers than the threads of an event loop wait for an engine, and other work in threads goes on."""
+    service = station.service()
+    hangs = threading.Event()
+
+    def inspect(_: str) -> None:
+        hangs.wait(60)
+        raise ServiceUnavailable("The engine is away.")
+
+    service.engine.inspect = inspect  # type: ignore[method-assign]
+    handle = {"job_id": "1", "container": "jobapi-1", "command": "run_algorithm"}
+
+    async def use() -> str:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
+        reads = [asyncio.create_task(service.follower(handle).read(None)) for _ in range(20)]
+        await asyncio.sleep(0.2)
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(lambda: "other work"), 30)
+        finally:
+            hangs.set()
+            await asyncio.gather(*reads, return_exceptions=True)
+
+    assert asyncio.run(use()) == "other work"

@@ -81,6 +81,20 @@ def test_a_commit_keeps_all_that_was_changed_but_data_and_environment(station: S
     station.engine.client.remove_image(made.image, force=True)
 
 
+def test_a_commit_keeps_export_files_of_volumes_and_needs_something_to_keep(station: Station) -> None:
+    code = (
+        "pathlib.Path('/opt/pht_train/model/a').write_text('A')\n"
+        "answer(next_train_tag='4', export_files=['/opt/pht_train/model/a'])"
+    )
+    service, handle, _ = station.ended(scripted(code))
+    made = service.successor(handle, Wanted(mode="commit"))
+    assert made.files == ("/opt/pht_train/model/a",)
+    station.engine.client.remove_image(made.image, force=True)
+    service, handle, _ = station.ended(scripted("answer(next_train_tag='4')"))
+    with pytest.raises(ResponseProblem, match="nothing to commit"):
+        service.successor(handle, Wanted())
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
