@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_jobapi.services.train_container import export_files, judge, responses, schemas, tags
 from airflow_provider_jobapi.services.train_container.commands import RULES, SPELLINGS, Command
 from airflow_provider_jobapi.services.train_container.dialects import read_requirements
-from airflow_provider_jobapi.services.train_container.isolation import SETTINGS, check_successor, read_isolation
+from airflow_provider_jobapi.services.train_container.isolation import SETTINGS, read_isolation
 from airflow_provider_jobapi.services.train_container.requirements import evaluate
 from airflow_provider_jobapi.services.train_container.targets import TARGETS, read_targets
 from airflow_provider_jobapi.services.train_container.vocabulary import RunState
@@ -65,7 +65,8 @@ def test_the_isolation() -> None:
     assert table("Isolation") == [[f"`{name}`", meaning] for name, meaning in SETTINGS.items()]
     shown = re.search(r"has to allow: `(\{.*?\})`", SAID)
     assert shown
-    check_successor(read_isolation(json.loads(shown[1])), "commit")
+    made = read_isolation(json.loads(shown[1]))
+    assert (made.read_only_root, made.writable) == (False, ())
 
 
 def test_the_reasons() -> None:

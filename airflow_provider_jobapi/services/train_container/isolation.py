@@ -142,26 +142,6 @@ def read_isolation(*layers: Mapping[str, Any] | None) -> Isolation:
     return made
 
 
-def check_successor(isolation: Isolation, mode: str) -> None:
-    """Refuse an isolation under which a train could leave nothing for its successor.
-
-    :param mode: ``commit``, which keeps what the root has, or ``rebase``.
-    :raises InvalidJob: naming the setting.
-    """
-    if mode == "commit" and isolation.read_only_root:
-        raise InvalidJob(
-            "successor cannot be commit while isolation.read_only_root is true, since a commit keeps what was written "
-            "into the root: set it to false, or use rebase.",
-            field="isolation.read_only_root",
-        )
-    if mode == "commit" and isolation.writable:
-        raise InvalidJob(
-            "successor cannot be commit while isolation.writable has folders, since a commit leaves out their files: "
-            "set it to an empty list, or use rebase.",
-            field="isolation.writable",
-        )
-
-
 def check_mounts(mounts: Sequence[Mapping[str, Any]], taken: Mapping[str, str]) -> None:
     """Refuse mounts that could be written, that show the machine itself, or that hide each other.
 

@@ -46,10 +46,6 @@ class ImageName:
         """Return the whole name."""
         return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
-    def tagged(self, tag: str) -> ImageName:
-        """Return the name of the image of this repository with another tag."""
-        return ImageName(self.repository, tag)
-
 
 def read_image(name: str, field: str = "image") -> ImageName:
     """Read the name of an image.

@@ -11,7 +11,6 @@ from airflow_provider_jobapi.services.train_container.isolation import (
     NOBODY,
     SETTINGS,
     Isolation,
-    check_successor,
     read_isolation,
 )
 
@@ -190,12 +189,3 @@ def test_mounts_that_are_refused(mount: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidJob) as caught:
         Isolation().configuration(keeps_files=True, mounts=[DATA, mount] if "/data/" in mount["Target"] else [mount])
     assert words in str(caught.value)
-
-
-def test_the_successor_needs_a_place_for_its_files() -> None:
-    check_successor(Isolation(), "rebase")
-    check_successor(read_isolation({"read_only_root": False, "writable": []}), "commit")
-    with pytest.raises(InvalidJob, match=r"while isolation\.read_only_root is true"):
-        check_successor(Isolation(), "commit")
-    with pytest.raises(InvalidJob, match=r"while isolation\.writable has folders"):
-        check_successor(read_isolation({"read_only_root": False}), "commit")
