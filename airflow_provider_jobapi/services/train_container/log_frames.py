@@ -87,7 +87,7 @@ class Lines:
         for stream, content in self._parts:
             time, text = _entry(content)
             first, joined, _ = self._begun.pop(stream, (time, bytearray(), time))
-            joined += text.removesuffix(b"\n")[: max(0, 2 * RECORD_LIMIT - len(joined))]
+            _join(joined, text.removesuffix(b"\n"))
             if text.endswith(b"\n"):
                 yield _line(stream, first, joined, time)
             else:
@@ -101,6 +101,17 @@ class Lines:
     def begun_at(self) -> int | None:
         """The whole second in which the first of the lines has begun that have not ended; None where all have."""
         return min((int(first.timestamp()) for first, _, _ in self._begun.values()), default=None)
+
+
+def _join(line: bytearray, part: bytes) -> None:
+    """Add a part to a line. What a carriage return goes back over, as a progress bar does, is written over."""
+    if part.strip(b"\r") and line.endswith(b"\r"):
+        line.clear()
+    ended = part.rstrip(b"\r")
+    if (place := ended.rfind(b"\r")) >= 0:
+        line.clear()
+        part = part[place + 1 :]
+    line += part[: max(0, 2 * RECORD_LIMIT - len(line))]
 
 
 def _line(stream: int, first: datetime, text: bytearray, last: datetime) -> Line:

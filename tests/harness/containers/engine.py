@@ -6,7 +6,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import signal
 import subprocess
 import tarfile
@@ -17,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from tests.harness import keeper
 from tests.harness.airflow import free_ports
 from tests.harness.containers import left_behind
 from tests.harness.containers.image import add_bytes, add_folder
@@ -31,9 +29,6 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 
 START_TIMEOUT = 30.0
 """Seconds to start on an idle machine, where it takes 1."""
-
-_FOLDERS = tuple(Path("/run", name) for name in ("containerd", "docker", "netns", "runc"))
-"""What containerd and runc make in any case, and leave empty."""
 
 
 class Engine:
@@ -51,10 +46,10 @@ class Engine:
         assert not missing(*self.programs), missing(*self.programs)
         self.home = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir="/tmp"))
         self.home.chmod(0o711)  # below it is the root of containers that run as another user
-        keeper.keep_folder(self.home)
         self.socket = self.home / "api.sock"
         self.url = f"unix://{self.socket}"
         self.cgroup = f"{self.name}-{uuid.uuid4().hex[:8]}"
+        self._watch = left_behind.Watch(self.home, self.cgroup, "libpod_parent")
         self._registries = tuple(registries)
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Any = None
@@ -73,8 +68,7 @@ class Engine:
         with suppress(Exception):
             self._end_containers()
         self.stop(signal.SIGTERM)
-        left_behind.remove(self.home, self.cgroup, "libpod_parent", folders=_FOLDERS)
-        shutil.rmtree(self.home, ignore_errors=True)
+        self._watch.end()
 
     @property
     def client(self) -> Any:
@@ -98,7 +92,6 @@ class Engine:
                 stderr=log,
                 start_new_session=True,
             )
-        keeper.keep(self._process.pid)
         wait_for(f"{self.name} answers", self._ready, START_TIMEOUT, 0.1)
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remove what an engine leaves on the machine: processes, mounts and cgroups, each found by the engine's own folder."""
+"""Remove what an engine leaves on the machine: processes, mounts and cgroups, each found by the engine's own folder.
+
+As a program it does so when its stdin ends, as with tests that are killed by SIGKILL and can remove nothing.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +17,32 @@ from pathlib import Path
 import psutil
 
 from tests.harness.waiting import NotInTime, wait_for
+
+FOLDERS = tuple(Path("/run", name) for name in ("containerd", "docker", "netns", "runc"))
+"""What containerd and runc make in any case, and leave empty."""
+
+
+class Watch:
+    """Removes what an engine has left when this process ends, however it does."""
+
+    def __init__(self, home: Path, *cgroup_names: str) -> None:
+        self._watching = subprocess.Popen(
+            [sys.executable, "-m", "tests.harness.containers.left_behind"],
+            stdin=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+            start_new_session=True,  # what is sent to the group of the tests is not for it
+        )
+        assert self._watching.stdin is not None
+        # Not as arguments, by which it would be one of the engine's processes.
+        self._watching.stdin.write("\n".join([str(home), *cgroup_names]) + "\n\n")
+        self._watching.stdin.flush()
+
+    def end(self) -> None:
+        """Remove it now."""
+        assert self._watching.stdin is not None
+        self._watching.stdin.close()
+        self._watching.wait(120)
 
 
 def processes(home: Path) -> list[psutil.Process]:
@@ -65,3 +96,15 @@ def _removed(cgroup: str) -> list[Path]:
         with suppress(OSError):
             place.rmdir()
     return cgroups(cgroup)
+
+
+def _watch() -> None:
+    """Be the program of a :class:`Watch`."""
+    home, *cgroup_names = iter(lambda: sys.stdin.readline().rstrip("\n"), "")
+    sys.stdin.read()
+    remove(Path(home), *cgroup_names, folders=FOLDERS)
+    shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _watch()

@@ -59,6 +59,21 @@ def test_a_line_without_end_takes_no_more_memory_than_is_shown() -> None:
     assert len(line.text) <= 33_000
 
 
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        ([b"\r 10%", b"\r 20%", b"\r100%\n"], "100%"),
+        ([b" 10%\r", b" 20%\r", b"100%\r", b"\n"], "100%\r"),
+        ([b"1\r2\r3\n"], "3"),
+        ([b"text\r\n"], "text\r"),
+        ([b"x" * 40_000, b"\rend\n"], "end"),
+        ([b"\r", b"\n"], "\r"),
+    ],
+)
+def test_a_progress_bar_is_one_line_its_last_state(parts: list[bytes], line: str) -> None:
+    assert texts(b"".join(frame(1, entry(0, part)) for part in parts)) == [line]
+
+
 @given(st.lists(st.integers(1, 40)))
 def test_frames_may_be_cut_anywhere(sizes: list[int]) -> None:
     body = frame(1, entry(0, "ü\n".encode())) + frame(2, entry(1, b"two\n")) + frame(1, entry(1, b""))

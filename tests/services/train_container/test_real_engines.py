@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.harness.containers import left_behind
 from tests.harness.containers.engine import BASE, Dockerd, Engine, Podman
 from tests.harness.containers.programs import missing
 from tests.harness.containers.registry import PASSWORD, USER, Registry
+from tests.harness.waiting import wait_for
 
 
 def test_an_image_with_our_own_python_runs(engine: Engine) -> None:
@@ -64,3 +66,34 @@ def test_an_engine_that_crashed_leaves_nothing_behind(kind: type[Engine], image_
 def _links() -> list[str]:
     listed = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True, check=True).stdout
     return sorted(line.split()[0] for line in listed.splitlines())
+
+
+TESTS = """
+import os, signal, sys, time
+from pathlib import Path
+from tests.harness.containers.engine import BASE, Podman
+engine = Podman().__enter__()
+engine.load(Path(sys.argv[1]), BASE)
+client = engine.client
+container = client.create_container(BASE, ["sleep", "600"], host_config=client.create_host_config(network_mode="none"))
+client.start(container)
+print(engine.home, client.inspect_container(container)["State"]["Pid"], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_tests_that_are_killed_leave_nothing_behind(image_tree: Path) -> None:
+    if why := missing(*Podman.programs):
+        pytest.skip(why)
+    killed = subprocess.run(
+        [sys.executable, "-c", TESTS, image_tree],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[3],
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    home, pid = killed.stdout.split()
+    wait_for("the engine's folder is gone", lambda: not Path(home).exists(), 30)
+    assert not Path(f"/proc/{pid}").exists()
+    assert not left_behind.mounts(Path(home))
