@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TRAIN_CONN_ID = "train_container_default"
 """The connection of the operators where a DAG names none."""
 
-_OPTIONS = ("command_names", "command_prefix", "isolation", "targets", "strict", "plain_summary")
+_OPTIONS = ("command_names", "command_prefix", "isolation", "targets", "listed", "strict", "plain_summary")
 """The parameters that are options of the service."""
 
 
@@ -82,6 +82,9 @@ class TrainCommandOperator(SubmitTrainingOperator):
     :param isolation: What is loosened or tightened of the container's isolation, by name. (templated)
     :param targets: More targets of required variables, as names and regular expressions for their values, beside those
         of the connection.
+    :param listed: For ``check_requirements``: the result of the task that ran ``list_requirements``, as in
+        ``listed=needs.output``. Its relations decide which of the unmet requirements are needed, where the check does
+        not repeat them. (templated)
     :param strict: Whether nothing but blanks may follow the response.
     :param plain_summary: Whether a summary may be text without JSON, as ``pht`` 0.2 prints it.
     :param destination: A directory to fetch the export files of ``run_algorithm`` to. (templated)
@@ -92,7 +95,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
 
     template_fields: Sequence[str] = (
         "command", "image", "command_args", "command_names", "command_prefix", "env", "data_input", "isolation",
-        "destination", "completion_time", "job_name",
+        "listed", "destination", "completion_time", "job_name",
     )  # fmt: skip
     template_fields_renderers: ClassVar[dict[str, str]] = {"env": "json", "isolation": "json"}
 
@@ -109,6 +112,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
         data_input: Mapping[str, DataSource] | Sequence[DataPath | str] | DataPath | str | None = None,
         isolation: Mapping[str, Any] | None = None,
         targets: Mapping[str, str] | None = None,
+        listed: Mapping[str, Any] | None = None,
         strict: bool = False,
         plain_summary: bool = False,
         destination: str | ObjectStoragePath | None = None,
@@ -130,6 +134,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
         self.command_prefix = portable(command_prefix)
         self.isolation = portable(isolation)
         self.targets = targets
+        self.listed = listed
         self.strict = strict
         self.plain_summary = plain_summary
 
@@ -205,6 +210,8 @@ class TrainCommandOperator(SubmitTrainingOperator):
 
         options = {name: value for name in _OPTIONS if (value := getattr(self, name)) not in (None, False)}
         options["command"] = command
+        if isinstance(self.listed, Mapping):
+            options["listed"] = self.listed.get("response", self.listed)
         return Parameters.of(self, map_index, arguments=arguments, service_options=options, **others)
 
     def _run_before(self, context: Context, command: Command, arguments: Any) -> dict[str, Any]:
@@ -291,8 +298,20 @@ class RunTrainOperator(TrainCommandOperator):
         from airflow_provider_jobapi.services.train_container.commands import Command
 
         if self.check:
+            self.listed = self._requirements(context)
             self._run_before(context, Command.CHECK_REQUIREMENTS, self.check_args)
+            self.listed = None
         return super().execute(context)
+
+    def _requirements(self, context: Context) -> dict[str, Any] | None:
+        """Ask the train what it needs, since its check may say no more than the ids of what is unmet."""
+        from airflow_provider_jobapi.services.train_container.commands import Command
+
+        try:
+            return self._run_before(context, Command.LIST_REQUIREMENTS, None)
+        except JobFailed as error:
+            self.log.warning(f"The requirements of the train are not known: {error}")
+            return None
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Make the successor image of a train that was successful."""
@@ -307,6 +326,7 @@ class RunTrainOperator(TrainCommandOperator):
     def _finish(
         self, service: TrainContainerService, handle: Handle, result: Mapping[str, Any], masker: Masker
     ) -> dict[str, Any]:
+        from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
         from airflow_provider_jobapi.services.train_container.successor import Wanted
 
         ended = super()._finish(service, handle, result, masker)
@@ -315,7 +335,10 @@ class RunTrainOperator(TrainCommandOperator):
         wanted = Wanted(
             mode=self.successor, base=self.base, repository=self.repository, tags=tuple(filter(None, tags)), push=push
         )
-        made = service.successor(handle, wanted)
+        try:
+            made = service.successor(handle, wanted)
+        except (InvalidJob, ResponseProblem) as error:  # the run is over, and a retry would find the same
+            raise AirflowFailException(f"The train was run, and has no successor image. {error}") from None
         for note in made.notes:
             self.log.info(note)
         self.log.info(f"The successor of {made.parent} is {made.image}{f', {made.digest}' if made.digest else ''}.")

@@ -215,3 +215,42 @@ def test_one_task_for_several_commands_and_templates() -> None:
     assert (task.image, task.repository, task.tags) == ("localhost/bmi", "localhost/bmi-next", ["20261130"])
     given = task._new_parameters().job
     assert given.service_options == {"isolation": {"cpus": 2}, "command": "run_algorithm"}
+
+
+IDS_ALONE = b"""
+import json, sys
+
+VARIABLES = [{"type": "environmentVariable", "target": "URL", "name": name} for name in ("FHIR", "OMOP")]
+RESPONSES = {
+    "list_requirements": {
+        "requirements": [{"id": number, "requirement": each} for number, each in enumerate(VARIABLES)],
+        "relations": [{"type": sys.argv[2] if len(sys.argv) > 2 else "any", "requirements": [0, 1]}],
+    },
+    "check_requirements": {"unmet": [0]},
+    "run_algorithm": {"state": "success", "next_train_tag": "next", "export_files": ["/train.py"]},
+}
+print(json.dumps(RESPONSES[sys.argv[1]]))
+"""
+
+
+def test_a_check_that_says_ids_alone(station: Engine) -> None:
+    image = "localhost/ids:1"
+    station.make_image(image, {"/train.py": IDS_ALONE}, 'ENTRYPOINT ["python", "/train.py"]')
+    result = TrainTask(RunTrainOperator, image=image, base=image, push=False).run()  # OMOP is met, which is enough
+    assert result["response"]["state"] == "success"
+    assert names(station) == []
+    needs = TrainTask(TrainCommandOperator, command="list_requirements", image=image, command_args=["all"]).run()
+    task = TrainTask(TrainCommandOperator, command="check_requirements", image=image, listed=needs)
+    with pytest.raises(JobFailed, match=r"The train needs FHIR \(a URL such as .*\): it is unmet"):
+        task.run()
+    station.client.remove_image("localhost/ids:next", force=True)
+
+
+def test_a_train_that_exports_nothing(station: Engine) -> None:
+    task = TrainTask(
+        RunTrainOperator, image=SCRIPTED, command_args=["answer()"], base=SCRIPTED, tags=["next"], check=False
+    )
+    with pytest.raises(
+        AirflowFailException, match=r"The train was run, and has no successor image. .* exports no files"
+    ):
+        task.run()

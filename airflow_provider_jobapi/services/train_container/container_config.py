@@ -27,7 +27,7 @@ def labels_of(
     :param task: Labels of the task that runs it.
     """
     targets = {**connection.targets, **plan.targets}
-    rules = {"strict": plan.strict, "plain_summary": plan.plain_summary, "targets": targets}
+    rules = {"strict": plan.strict, "plain_summary": plan.plain_summary, "targets": targets, "listed": plan.listed}
     labels = {name: value for name, value in task.items() if name in names.TASK_LABELS and value}
     labels |= {
         names.JOB_ID: job_id,

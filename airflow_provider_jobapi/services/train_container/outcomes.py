@@ -10,6 +10,7 @@ from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.services.train_container import logs, names
 from airflow_provider_jobapi.services.train_container.commands import Command
 from airflow_provider_jobapi.services.train_container.containers import Containers
+from airflow_provider_jobapi.services.train_container.dialects import read_requirements
 from airflow_provider_jobapi.services.train_container.engine import Engine
 from airflow_provider_jobapi.services.train_container.exports import Export, measured
 from airflow_provider_jobapi.services.train_container.job_status import status_of
@@ -52,6 +53,7 @@ class Outcomes:
                 plain_summary=bool(known.get("plain_summary")),
                 targets=read_targets(known.get("targets")),
                 data=data,
+                listed=None if (listed := known.get("listed")) is None else read_requirements(listed),
             )
             tail = self._retry.call(lambda: logs.stdout_tail(self._engine, container.id), self._log)
             command = Command(labels.get(names.COMMAND, Command.RUN_ALGORITHM))

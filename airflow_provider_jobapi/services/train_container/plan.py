@@ -17,13 +17,15 @@ from airflow_provider_jobapi.services.train_container.commands import (
     read_arguments,
     read_spelling,
 )
+from airflow_provider_jobapi.services.train_container.dialects import read_requirements
+from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
 from airflow_provider_jobapi.services.train_container.tags import read_image
 from airflow_provider_jobapi.services.train_container.targets import read_targets
 from airflow_provider_jobapi.training.job import DEFAULT_IMAGE, DataSource, TrainingJob
 from airflow_provider_jobapi.training.job_file import InputFile
 from airflow_provider_jobapi.training.units import read_span
 
-OPTIONS = ("command", "command_names", "command_prefix", "isolation", "plain_summary", "strict", "targets")
+OPTIONS = ("command", "command_names", "command_prefix", "isolation", "listed", "plain_summary", "strict", "targets")
 """The keys of ``service_options``."""
 
 
@@ -39,6 +41,7 @@ class Plan:
     :ivar seconds: Seconds that it may run; None for as long as it takes.
     :ivar strict: Whether nothing but blanks may follow a response.
     :ivar plain_summary: Whether a summary may be text without JSON.
+    :ivar listed: The train's response to ``list_requirements``, where that to ``check_requirements`` has its ids alone.
     :ivar targets: More targets of required variables, beside those of the connection.
     """
 
@@ -54,6 +57,7 @@ class Plan:
     strict: bool = False
     plain_summary: bool = False
     targets: Mapping[str, str] = field(default_factory=dict)
+    listed: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no container could run.
@@ -85,7 +89,7 @@ class Plan:
             "environment": dict(self.environment),
             "isolation": self.isolation,
             "seconds": self.seconds,
-            "rules": [self.strict, self.plain_summary, self.targets],
+            "rules": [self.strict, self.plain_summary, self.targets, self.listed],
             "data": sorted([each.path, each.sha256] for each in inputs),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -111,6 +115,7 @@ def plan_of(job: TrainingJob) -> Plan:
         strict=options.get("strict") is True,
         plain_summary=options.get("plain_summary") is True,
         targets=dict(options.get("targets") or {}),
+        listed=options.get("listed"),
     )
 
 
@@ -156,4 +161,9 @@ def _options(given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given.get("isolation") or {}, Mapping):
         raise InvalidJob("service_options.isolation is an object.", field="service_options")
     read_targets(given.get("targets"))
+    if (listed := given.get("listed")) is not None:
+        try:
+            read_requirements(listed if isinstance(listed, Mapping) else {})
+        except ResponseProblem as problem:
+            raise InvalidJob(f"service_options.listed is no response: {problem}", field="service_options") from None
     return dict(given)
