@@ -37,9 +37,12 @@ def test_the_connection_decides_the_service(engine: Engine, monkeypatch: pytest.
     for service in (TrainingHook.service_of("station"), asyncio.run(TrainingHook.async_service_of("station"))):
         assert isinstance(service, TrainContainerService)
         assert service.engine.version()["ApiVersion"]
-        assert service._auth("registry.example.com:5000/trains/bmi:1") == {"username": "me", "password": "geheim"}
+        assert service._images.auth("registry.example.com:5000/trains/bmi:1") == {
+            "username": "me",
+            "password": "geheim",
+        }
         for other in ("bmi:1", "localhost:5000/bmi", "registry.example.com/bmi", "evil.example.com:5000/bmi"):
-            assert service._auth(other) is None
+            assert service._images.auth(other) is None
         assert "geheim" not in repr([service, vars(service), service.connection])
 
 

@@ -31,6 +31,8 @@ module                what is in it
 ``station_data``      the data of a job: mounted, or copied into a volume
 ``logs``              new lines, last lines, and the end of a stdout
 ``log_frames``        lines of a multiplexed stream, each once. Pure
+``images``            pulls images where they are to be pulled
+``housekeeping``      removes the containers of jobs that ended some days ago
 ``outcomes``          how containers have ended
 ``exports``           the export files, out of an ended container
 ``successor``         the successor image

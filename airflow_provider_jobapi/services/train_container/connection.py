@@ -51,6 +51,18 @@ def _targets(name: str, value: Any) -> dict[str, str]:
     return read
 
 
+def _days(name: str, value: Any) -> float:
+    try:
+        read = float("nan") if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        read = float("nan")
+    if not 0 <= read <= 3_650:
+        raise ConnectionProblem(
+            f"The connection's extra {name} cannot be {value!r}: it is days up to 3,650, such as 7, or 0 for ever."
+        )
+    return read
+
+
 def _sources(name: str, value: Any) -> dict[str, str]:
     read = _object(name, value)
     for key, each in read.items():
@@ -144,6 +156,14 @@ class TrainConnection(fields.ConnectionSettings):
         settings.one_of(("missing", "always", "never")),
         default="missing",
         choices=("missing", "always", "never"),
+    )
+    keep_days: float = fields.setting(
+        "Keep containers",
+        "Days after which the container of an ended job is removed, with its files and its copy of the data; 0 keeps "
+        "all. A submit looks for them, at most once an hour.",
+        _days,
+        default=7,
+        json_type="number",
     )
     grace: float = fields.setting(
         "Grace",

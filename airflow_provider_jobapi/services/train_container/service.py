@@ -19,7 +19,7 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, LogFollower, Model, Submission
 from airflow_provider_jobapi.services.retry import Retry
-from airflow_provider_jobapi.services.train_container import logs, names, station_data
+from airflow_provider_jobapi.services.train_container import housekeeping, logs, names, station_data
 from airflow_provider_jobapi.services.train_container.commands import RULES, Command, environment_for
 from airflow_provider_jobapi.services.train_container.connection import TrainConnection
 from airflow_provider_jobapi.services.train_container.container_config import (
@@ -29,8 +29,9 @@ from airflow_provider_jobapi.services.train_container.container_config import (
 )
 from airflow_provider_jobapi.services.train_container.containers import Containers
 from airflow_provider_jobapi.services.train_container.engine import Engine
-from airflow_provider_jobapi.services.train_container.errors import Conflict, ImageMissing, Missing
+from airflow_provider_jobapi.services.train_container.errors import Conflict, Missing
 from airflow_provider_jobapi.services.train_container.handles import JobHandle
+from airflow_provider_jobapi.services.train_container.images import Auth, Images, digest_of
 from airflow_provider_jobapi.services.train_container.isolation import read_isolation
 from airflow_provider_jobapi.services.train_container.job_status import status_of
 from airflow_provider_jobapi.services.train_container.judge import Verdict
@@ -52,12 +53,6 @@ STOP_RETRY = Retry(total=10.0, attempts=4, longest_wait=2.0)
 
 SKEW_SECONDS = 300.0
 """Seconds for which the difference of the clocks is kept."""
-
-_LOCAL = "localhost/"
-"""How the names of images begin that an engine has built and no registry has."""
-
-Auth = Callable[[str], "Mapping[str, str] | None"]
-"""Returns user and password for the registry of an image; None where there are none for it."""
 
 
 class TrainContainerService:
@@ -90,7 +85,7 @@ class TrainContainerService:
         self.engine = engine
         self._environment = environment
         self._task_labels = task_labels
-        self._auth = auth
+        self._images = Images(engine, connection.pull, auth, retry or Retry(), log)
         self._log = log
         self._retry, self._stop_retry = retry or Retry(), stop_retry
         self._meters = meters
@@ -118,13 +113,13 @@ class TrainContainerService:
             return Submission(handle.to_json(), self._skew())
         sources = measure_all(plan.data)
         inputs = tuple(each.as_input() for each in sources.values())
-        image = self._ensure_image(plan.image)
+        image = self._images.ensure(plan.image)
         labels = labels_of(
             plan,
             job_id,
             plan.digest(inputs),
             self.connection,
-            _digest_of(image),
+            digest_of(image),
             self._task_labels(),
         )
         mounts, volume = self._mounts(plan, job_id)
@@ -144,6 +139,7 @@ class TrainContainerService:
                 station_data.fill(self.engine, volume, plan.image, self.connection.data_folder, sources, own)
 
         self._containers.claim(job_id, config, fill, volume)
+        self._sweep()
         return Submission(handle.to_json(), self._skew(), inputs)
 
     def find(self, job_id: str) -> Submission:
@@ -213,7 +209,7 @@ class TrainContainerService:
             container = self._ended(handle)
         except JobGone:
             return
-        self._containers.remove(JobHandle.of(handle).job_id, self.outcomes.status(container), result)
+        self._remove(container, result)
 
     def delete(self, handle: Handle) -> None:
         """Remove the container of a job that has ended; as :meth:`release`, under the name of other services."""
@@ -231,9 +227,7 @@ class TrainContainerService:
         answer = self.outcomes.verdict(container).answer
         if not self.outcomes.verdict(container).ok or not isinstance(answer, RunResult):
             raise NoSavedModel(f"There is no successor image: {self.outcomes.status(container).describe()}")
-        return self._retry.call(
-            lambda: make_successor(self.engine, container, answer, wanted, self._ensure_base, self._auth), self._log
-        )
+        return self._retry.call(lambda: make_successor(self.engine, container, answer, wanted, self._images), self._log)
 
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
         """Return the last lines of the container's log, at most ``count``; none where they cannot be read."""
@@ -330,6 +324,16 @@ class TrainContainerService:
         """Return what the station offers, secrets included. Reads Airflow's variables, so not for a triggerer."""
         return dict(self._environment())
 
+    def _sweep(self) -> None:
+        """Remove the containers of this station that ended long ago, now and then."""
+        station, days = self.connection.station, self.connection.keep_days
+        if days and housekeeping.is_due(self.engine, station):
+            housekeeping.sweep(self.engine, station, days, self._remove, self._log)
+
+    def _remove(self, container: ContainerState, result: Mapping[str, Any] | None = None) -> None:
+        job_id = container.labels[names.JOB_ID]
+        self._containers.remove(job_id, self.outcomes.status(container), result)
+
     def _container(self, handle: JobHandle) -> ContainerState | None:
         found = self._containers.find(handle.container)
         return None if found is None or found.labels.get(names.JOB_ID) != handle.job_id else found
@@ -356,25 +360,6 @@ class TrainContainerService:
         volume = f"{names.data_volume(job_id)}-{uuid.uuid4().hex[:8]}"  # of this worker's own
         return [station_data.volume_mount(volume, folder, read_only=True)], volume
 
-    def _ensure_image(self, image: str) -> dict[str, Any]:
-        """Pull an image where it is to be pulled, and return what the engine says of it."""
-        found = self._retry.call(lambda: self.engine.image(image), self._log)
-        may_pull = not image.startswith(_LOCAL)
-        if may_pull and (self.connection.pull == "always" or (found is None and self.connection.pull == "missing")):
-            self._log.info(f"Pulling {image}.")
-            self._retry.call(lambda: self.engine.pull(image, self._auth(image)), self._log)
-            found = self._retry.call(lambda: self.engine.image(image), self._log)
-        if found is None:
-            why = f"the connection's pull is {self.connection.pull}" if may_pull else f"{_LOCAL} is no registry"
-            raise ImageMissing(
-                f"The engine {self.engine.where} has no image {image}, and {why}: load it there, or let it be pulled.",
-                field="image",
-            )
-        return found
-
-    def _ensure_base(self, image: str) -> None:
-        self._ensure_image(image)
-
     def _skew(self) -> timedelta:
         """Return the clock of this machine minus the engine's; a local engine has the same one."""
         if self.connection.is_local:
@@ -386,9 +371,3 @@ class TrainContainerService:
             skew = timedelta(0) if theirs is None else before + (after - before) / 2 - theirs
             self._measured = skew, time.monotonic()
         return self._measured[0]
-
-
-def _digest_of(image: Mapping[str, Any]) -> str:
-    """Return the digest of an image in its registry, else the engine's own id of it."""
-    digests = (str(each).partition("@")[2] for each in image.get("RepoDigests") or [])
-    return next(filter(None, digests), str(image.get("Id") or ""))

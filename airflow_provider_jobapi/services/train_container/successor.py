@@ -14,7 +14,7 @@ An image without an entry point and without a command cannot be committed withou
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from tempfile import TemporaryFile
@@ -27,6 +27,7 @@ from airflow_provider_jobapi.services.train_container.engine import Engine
 from airflow_provider_jobapi.services.train_container.errors import Conflict, ImageMissing
 from airflow_provider_jobapi.services.train_container.export_files import KERNEL_FOLDERS, LARGEST_EXPORT, is_inside
 from airflow_provider_jobapi.services.train_container.exports import Export, measured, opened
+from airflow_provider_jobapi.services.train_container.images import Images
 from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
 from airflow_provider_jobapi.services.train_container.states import ContainerState
 from airflow_provider_jobapi.services.train_container.tags import ImageName, check_next_tag, read_image
@@ -104,16 +105,14 @@ def make_successor(
     train: ContainerState,
     answer: RunResult,
     wanted: Wanted,
-    ensure_image: Callable[[str], None],
-    auth: Callable[[str], Mapping[str, str] | None],
+    images: Images,
 ) -> Successor:
     """Make the successor image of an ended container, and push it where that is wanted.
 
     It may be called again after a worker was killed: the same image is made again, under the same names.
 
     :param train: The ended container.
-    :param ensure_image: Pulls an image where the engine does not have it.
-    :param auth: Returns user and password for the registry of an image.
+    :param images: Pulls the base where the engine does not have it, and knows the users of registries.
     :raises ResponseProblem: when what the train says cannot be done.
     :raises ConnectionProblem: when the registry refuses us.
     """
@@ -122,7 +121,7 @@ def make_successor(
     mode: Mode = wanted.mode or ("rebase" if answer.base or wanted.base else "commit")
     base, files, notes = _contents(engine, train, answer, wanted, mode)
     if mode == "rebase":
-        ensure_image(base)
+        images.ensure(base)
     labels = _labels(train, parent, mode)
     image_id = _build(engine, train, base, files, labels, name[0])
     for tag in name[1:]:
@@ -130,7 +129,7 @@ def make_successor(
     digest = ""
     if wanted.push:
         for tag in name:
-            digest = engine.push(tag.repository, tag.tag, auth(tag.repository)) or digest
+            digest = engine.push(tag.repository, tag.tag, images.auth(tag.repository)) or digest
         digest = digest or _pushed_digest(engine, name[0])
     return Successor(
         image=str(name[0]),

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
 import pytest
+from docker.errors import NotFound
 
 from airflow_provider_jobapi.exceptions import (
     ConnectionProblem,
@@ -18,7 +20,7 @@ from airflow_provider_jobapi.exceptions import (
     ServiceUnavailable,
 )
 from airflow_provider_jobapi.services.retry import Retry
-from airflow_provider_jobapi.services.train_container import names
+from airflow_provider_jobapi.services.train_container import housekeeping, names
 from airflow_provider_jobapi.services.train_container.commands import Command
 from airflow_provider_jobapi.services.train_container.engine import Engine as Client
 from airflow_provider_jobapi.services.train_container.errors import ImageMissing, NoSuchCommand
@@ -28,6 +30,7 @@ from airflow_provider_jobapi.services.train_container.vocabulary import CheckRes
 from airflow_provider_jobapi.training.job import TrainingJob
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.containers.registry import Registry
+from tests.harness.waiting import wait_for
 from tests.services.train_container.station import Station, connect, end_of, followed, scripted
 
 COUNTING = "localhost/counting:1"
@@ -217,6 +220,38 @@ def test_a_container_that_somebody_has_removed_is_gone(station: Station) -> None
             ask()
     with pytest.raises(JobGone):
         followed(service, handle)
+
+
+def test_containers_that_ended_long_ago_are_removed(station: Station) -> None:
+    """Those of this station only, and how they ended stays known."""
+    name = f"old {uuid.uuid4()}"
+    _, other, _ = station.ended(scripted(), station="another one")
+    service, old, _ = station.ended(scripted("answer(message='done')", data={"rows.csv": "1"}), station=name)
+    running = station.service(station=name).launch(scripted("time.sleep(600)"), station.job_id()).handle
+    client = station.engine.client
+    client.inspect_container(old["container"])  # it ended less than 7 days ago, and nobody has looked for an hour
+    young = station.service(station=name, keep_days=7)
+    assert housekeeping.sweep(young.engine, name, 7, young._remove, young._log) == 0
+    wait_for("some milliseconds", lambda: housekeeping.sweep(young.engine, name, 1e-9, young._remove, young._log) == 1)
+    assert service.status(old).message == "done"
+    assert service.find(old["job_id"]).handle == old
+    with pytest.raises(NotFound):
+        client.inspect_container(old["container"])
+    assert client.inspect_container(other["container"])
+    assert service.status(running).status is JobState.RUNNING
+    volumes = client.volumes(filters={"label": [f"{names.JOB_ID}={old['job_id']}"]})["Volumes"]
+    assert not [each["Name"] for each in volumes if "-data" in each["Name"]]
+
+
+def test_a_submit_looks_for_old_containers_now_and_then(station: Station) -> None:
+    name = f"often {uuid.uuid4()}"
+    station.ended(scripted(), station=name, keep_days=1e-9)
+    assert not housekeeping.is_due(station.service().engine, name)
+    for key in [each for each in housekeeping._looked if each[1] == name]:
+        del housekeeping._looked[key]
+    station.ended(scripted(), station=name, keep_days=1e-9)
+    left = station.engine.client.containers(all=True, filters={"label": [f"{names.STATION}={name}"]})
+    assert [each["Labels"][names.JOB_ID] for each in left] == [station.jobs[1]]
 
 
 def test_a_container_of_somebody_else_is_left_alone(station: Station) -> None:

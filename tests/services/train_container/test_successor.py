@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_no_successor_of_a_run_that_failed_or_names_too_little(station: Station)
 
 def test_a_registry_that_refuses(station: Station, registry: Registry) -> None:
     service, handle, _ = station.ended(scripted("answer(next_train_tag='3')", isolation=LOOSE))
-    service._auth = lambda _: None  # type: ignore[assignment]
+    service._images = replace(service._images, auth=lambda _: None)
     wanted = Wanted(mode="commit", repository=f"{registry.address}/{station.engine.name}/refused", push=True)
     with pytest.raises(ConnectionProblem, match=rf"^The registry {registry.address} refuses that "):
         service.successor(handle, wanted)
