@@ -23,7 +23,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow_provider_jobapi.exceptions import JobConflict, JobGone, ServiceUnavailable, TrainingError
+from airflow_provider_jobapi.exceptions import BrokenContract, JobConflict, JobGone, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.services.train_container import names
 from airflow_provider_jobapi.services.train_container.engine import Engine
@@ -62,7 +62,8 @@ class Containers:
         :param config: The body of the request; its labels have the job's id and its digest.
         :param fill: Brings the job's data to the engine, between the claim and the start.
         :param volume: What it fills, which is removed where another worker has the claim.
-        :raises JobConflict: when the name belongs to something else.
+        :raises JobConflict: when the job is there with other content, or was stopped.
+        :raises BrokenContract: when the name belongs to something else.
         :raises JobGone: when the job was there, and nothing says how it ended.
         """
         name, taken_over = names.container_name(job_id), False
@@ -203,10 +204,11 @@ class Containers:
 def check_own(seen: ContainerState, labels: Mapping[str, str]) -> None:
     """Refuse a container of our name that is not this job's.
 
-    :raises JobConflict: saying what it is.
+    :raises BrokenContract: when it is somebody else's.
+    :raises JobConflict: when it is the job's, with other content.
     """
     if seen.labels.get(names.JOB_ID) != labels[names.JOB_ID]:
-        raise JobConflict(
+        raise BrokenContract(
             f"The engine has a container {seen.name} that is not of this job (its label {names.JOB_ID} says "
             f"{seen.labels.get(names.JOB_ID)!r}): remove it."
         )

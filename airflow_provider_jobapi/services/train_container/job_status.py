@@ -12,8 +12,8 @@ from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
 _PAUSED = "Its container is paused: let it go on on the engine, or stop the job."
 _MAYBE_MEMORY = (
-    "It was ended by SIGKILL (137), as the kernel does where the memory limit is passed; Podman does not say whether "
-    "it was that."
+    "It was ended by SIGKILL (137): by somebody, with its engine, or since it passed its memory limit, which Podman "
+    "does not tell."
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 from docker.errors import NotFound
 
 from airflow_provider_jobapi.exceptions import (
+    BrokenContract,
     ConnectionProblem,
     InvalidJob,
     JobConflict,
@@ -258,7 +259,7 @@ def test_a_container_of_somebody_else_is_left_alone(station: Station) -> None:
     job_id = station.job_id()
     client = station.engine.client
     client.create_container("localhost/base:1", ["true"], name=names.container_name(job_id))
-    with pytest.raises(JobConflict, match="not of this job"):
+    with pytest.raises(BrokenContract, match="not of this job"):
         station.run(scripted(), job_id)
     assert client.inspect_container(names.container_name(job_id))["State"]["Status"] == "created"
 
