@@ -134,14 +134,8 @@ def _read(name: str, source: str) -> str:
 
     kind, _, key = source.partition(":")
     try:
-        if kind == "connection":
-            return str(BaseHook.get_connection(key).get_uri())
-        found = Variable.get(key)
-    except (AirflowNotFoundException, KeyError):
-        found = None
-    except Exception as error:
-        if "not found" not in str(error).lower():
-            raise
+        found = BaseHook.get_connection(key).get_uri() if kind == "connection" else Variable.get(key, default=None)
+    except AirflowNotFoundException:
         found = None
     if found is None:
         raise ConnectionProblem(

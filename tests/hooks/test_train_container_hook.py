@@ -94,6 +94,10 @@ def test_the_environment_comes_from_airflow_on_the_worker(monkeypatch: pytest.Mo
     monkeypatch.delenv("AIRFLOW_VAR_STATION_TOKEN")
     with pytest.raises(ConnectionProblem, match="TOKEN from the variable 'station_token', which is not defined"):
         service.offered()
+    monkeypatch.setenv("AIRFLOW_VAR_STATION_TOKEN", "geheim-geheim")
+    monkeypatch.delenv("AIRFLOW_CONN_STATION_DB")
+    with pytest.raises(ConnectionProblem, match="DATABASE from the connection 'station_db', which is not defined"):
+        service.offered()
 
 
 @pytest.mark.parametrize(

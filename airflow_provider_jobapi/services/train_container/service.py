@@ -357,6 +357,7 @@ class TrainContainerService:
             found = station_data.mounts_of(plan.data, folder)
             if found is not None:
                 return found, ""
+            self._log.info("The data are copied to the engine: only files that all users may read are mounted.")
         volume = f"{names.data_volume(job_id)}-{uuid.uuid4().hex[:8]}"  # of this worker's own
         return [station_data.volume_mount(volume, folder, read_only=True)], volume
 

@@ -8,6 +8,7 @@ puts no file under a root that is read-only, and none into a volume that the con
 from __future__ import annotations
 
 import os
+import stat
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -26,7 +27,8 @@ MOST_MOUNTS = 64
 def mounts_of(data: Mapping[str, DataSource], folder: str) -> list[dict[str, Any]] | None:
     """Return the read-only mounts of the files of this machine; None where they cannot be mounted.
 
-    A folder that is given whole is one mount; its files are those of this moment or later.
+    The user of the container is nobody here, so only files that all users may read are of use to it. A folder that is
+    given whole is one mount; its files are those of this moment or later.
 
     :param data: The files, by their path in the folder.
     :param folder: The folder of the container.
@@ -34,7 +36,7 @@ def mounts_of(data: Mapping[str, DataSource], folder: str) -> list[dict[str, Any
     if not data or not all(isinstance(source, Path) for source in data.values()):
         return None
     places = {path: Path(str(source)).absolute() for path, source in data.items()}
-    if any(place.is_symlink() or not place.is_file() for place in places.values()):
+    if any(place.is_symlink() or not place.is_file() or not _may_all(place, stat.S_IROTH) for place in places.values()):
         return None
     tops: dict[str, dict[str, Path]] = {}
     for path, place in places.items():
@@ -57,8 +59,14 @@ def _whole_folder(top: str, files: Mapping[str, Path]) -> Path | None:
         base = base.parent
     if any(base / PurePosixPath(path).relative_to(top) != place for path, place in files.items()):
         return None
-    there = {Path(parent, name) for parent, _, names in os.walk(base) for name in names}
-    return base if there == set(files.values()) and not base.is_symlink() else None
+    walked = [(Path(parent), names) for parent, _, names in os.walk(base)]
+    there = {folder / name for folder, names in walked for name in names}
+    usable = all(_may_all(folder, stat.S_IROTH | stat.S_IXOTH) for folder, _ in walked)
+    return base if there == set(files.values()) and usable and not base.is_symlink() else None
+
+
+def _may_all(place: Path, bits: int) -> bool:
+    return place.stat().st_mode & bits == bits
 
 
 def _bind(place: Path, target: str) -> dict[str, Any]:

@@ -290,6 +290,15 @@ def test_data_of_this_machine_that_are_not_mounted(station: Station, tmp_path: P
         assert (data["Type"], data["RW"]) == ("bind" if mount else "volume", False)
 
 
+def test_data_that_only_their_owner_may_read_are_copied(station: Station, tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("1\n")
+    path.chmod(0o600)
+    plan = scripted("answer(message=pathlib.Path('/data/rows.csv').read_text())", data={"rows.csv": path})
+    _, _, status = station.ended(plan)
+    assert (status.status, status.message.strip()) == (JobState.SUCCESSFUL, "1"), status.describe()
+
+
 def test_the_labels_of_a_container(station: Station) -> None:
     _, handle, _ = station.ended(scripted(name="bmi"))
     labels = station.engine.client.inspect_container(handle["container"])["Config"]["Labels"]

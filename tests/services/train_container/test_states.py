@@ -121,9 +121,28 @@ def test_the_mounts_of_files(tmp_path: Path) -> None:
     assert [each["Target"] for each in renamed] == ["/data/rows/b.csv"]
 
 
+def test_a_folder_that_only_its_owner_may_enter_is_not_mounted_whole(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir(mode=0o700)
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / "rows" / name).write_text("1")
+    found = mounts_of({f"rows/{name}": tmp_path / "rows" / name for name in ("a.csv", "b.csv")}, "/data")
+    assert found is not None
+    assert {each["Target"] for each in found} == {"/data/rows/a.csv", "/data/rows/b.csv"}
+
+
 def test_what_cannot_be_mounted(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("1")
+    (tmp_path / "private").write_text("1")
+    (tmp_path / "private").chmod(0o640)
     (tmp_path / "link").symlink_to(tmp_path / "a")
     many = {f"{number}.csv": tmp_path / "a" for number in range(MOST_MOUNTS + 1)}
-    for data in ({}, {"a": "text"}, {"a": b"bytes"}, {"a": tmp_path / "link"}, {"a": tmp_path / "none"}, many):
+    for data in (
+        {},
+        {"a": "text"},
+        {"a": b"bytes"},
+        {"a": tmp_path / "link"},
+        {"a": tmp_path / "none"},
+        many,
+        {"a": tmp_path / "private"},
+    ):
         assert mounts_of(data, "/data") is None
