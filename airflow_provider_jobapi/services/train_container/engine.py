@@ -16,6 +16,7 @@ the last lines, by ``tail``        whole                                   witho
 state while it ends                ``removing``                            ``stopped``, then ``exited``
 a symbolic link in ``archive``     is sent as a link                       its target is sent; 404 for one that
                                                                            leads out of its volume
+zeros behind the end of a tar      are read                                break its pipe now and then (500): send none
 a byte of a log that is no UTF-8   replaced by U+FFFD                      kept
 a registry without the image       404 to the pull                         200, and an error in its progress
 =================================  ======================================  ==========================================
@@ -26,16 +27,20 @@ Both start a container *again* that has ended, where they are told to start it: 
 from __future__ import annotations
 
 import json
+import tarfile
 import threading
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import cached_property
-from typing import IO, Any
+from tempfile import TemporaryFile
+from typing import Any
 from urllib.parse import quote
 
 from airflow_provider_jobapi.exceptions import TrainingError
 from airflow_provider_jobapi.services.train_container.errors import (
+    FileMissing,
     ImageMissing,
     Missing,
     error_of_engine,
@@ -44,6 +49,8 @@ from airflow_provider_jobapi.services.train_container.errors import (
 
 CHUNK = 64 * 1024
 """Bytes that are read at a time."""
+
+_NOT_FOUND = 404
 
 THREADS = 8
 """Requests to one engine that a triggerer has open at a time."""
@@ -157,32 +164,45 @@ class Engine:
         """
         flags = {"stdout": 1, "stderr": int(stderr), "timestamps": int(times), "since": since}
         # The client has no call that keeps times and streams apart.
-        with self._client("read the log") as client:
-            url = f"{client.base_url}/v{client.api_version}/containers/{quote(container, safe='')}/logs"
-            answer = client.get(url, params=flags, stream=True, timeout=client.timeout)
-        with closing(answer):
-            with self._client("read the log") as client:
-                client._raise_for_status(answer)  # noqa: SLF001 -- as its own calls do
-            yield self._translated(answer.iter_content(CHUNK), "read the log")
+        with self._opened(container, "logs", flags, "read the log") as chunks:
+            yield chunks
 
-    @contextmanager
-    def get_archive(self, container: str, path: str) -> Iterator[tuple[Mapping[str, Any], Iterator[bytes]]]:
-        """Open a file or a folder of a container as a tar stream, with what Docker says of it.
+    def stat(self, container: str, path: str) -> Mapping[str, Any]:
+        """Return what a path of a container is: ``mode``, as Go has it, and ``size``.
 
         :raises FileMissing: when there is none.
         """
-        with self._client(f"read {path} in the container") as client:
-            chunks, about = client.get_archive(container, path, CHUNK)
-        with closing(chunks):
-            yield about, self._translated(chunks, f"read {path} in the container")
+        with (
+            self._client(f"look at {path} in the container") as client,
+            closing(client.head(_url(client, container, "archive"), params={"path": path}, timeout=30)) as answer,
+        ):
+            if answer.status_code == _NOT_FOUND:  # without a text, as the answer to a HEAD
+                raise FileMissing(f"The container has no file {path}.")
+            client._raise_for_status(answer)  # noqa: SLF001 -- as its own calls do
+            return dict(json.loads(b64decode(answer.headers["X-Docker-Container-Path-Stat"])))
 
-    def put_archive(self, container: str, path: str, tar: bytes | IO[bytes] | Iterable[bytes]) -> None:
-        """Unpack a tar into a folder of a container, started or not.
+    @contextmanager
+    def get_archive(self, container: str, path: str) -> Iterator[Iterator[bytes]]:
+        """Open a file or a folder of a container as a tar stream.
 
+        :raises FileMissing: when there is none.
+        """
+        with self._opened(container, "archive", {"path": path}, f"read {path} in the container") as chunks:
+            yield chunks
+
+    def put_files(self, container: str, folder: str, add: Callable[[tarfile.TarFile], None]) -> None:
+        """Write files into a folder of a container, started or not.
+
+        :param add: Adds them to a tar, which is a temporary file.
         :raises ReadOnly: when the root is read-only, on Docker.
         """
-        with self._client(f"write into {path} in the container") as client:
-            client.put_archive(container, path, tar)
+        with TemporaryFile() as file:
+            with tarfile.open(fileobj=file, mode="w") as tar:
+                add(tar)
+            file.truncate(tar.offset)  # see the table above
+            file.seek(0)
+            with self._client(f"write into {folder} in the container") as client:
+                client.put_archive(container, folder, file)
 
     def diff(self, container: str) -> list[tuple[str, int]]:
         """Return the paths that differ from the image: 0 changed, 1 added, 2 deleted."""
@@ -266,6 +286,16 @@ class Engine:
             pass
 
     @contextmanager
+    def _opened(self, container: str, part: str, params: Mapping[str, Any], what: str) -> Iterator[Iterator[bytes]]:
+        """Open an answer as a stream, which is closed also where it is not read to its end."""
+        with self._client(what) as client:
+            answer = client.get(_url(client, container, part), params=params, stream=True, timeout=client.timeout)
+        with closing(answer):
+            with self._client(what) as client:
+                client._raise_for_status(answer)  # noqa: SLF001 -- as its own calls do
+            yield self._translated(answer.iter_content(CHUNK), what)
+
+    @contextmanager
     def _client(self, what: str, image: tuple[str, str] | None = None) -> Iterator[Any]:
         """Use the client, and translate what it raises.
 
@@ -288,6 +318,10 @@ class Engine:
             yield from chunks
         except Exception as error:  # noqa: BLE001 -- whatever the client raises is translated
             raise error_of_engine(error, what, self.where) from None
+
+
+def _url(client: Any, container: str, part: str) -> str:
+    return f"{client.base_url}/v{client.api_version}/containers/{quote(container, safe='')}/{part}"
 
 
 def split_reference(reference: str) -> tuple[str, str]:

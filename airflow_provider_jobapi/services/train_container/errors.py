@@ -139,7 +139,10 @@ def _answered(status: int, said: str, what: str, where: str) -> TrainingError:
             status in {401, 403},
             lambda: ConnectionProblem(f"{engine} refuses to {what} ({said}): give the connection a client that may."),
         ),
-        (status in _BUSY, lambda: ServiceUnavailable(f"{engine} could not {what} now ({status}): {said}.")),
+        (
+            status in _BUSY or "broken pipe" in words,
+            lambda: ServiceUnavailable(f"{engine} could not {what} now ({status}): {said}."),
+        ),
         (
             "http request to an https server" in words,
             lambda: ConnectionProblem(

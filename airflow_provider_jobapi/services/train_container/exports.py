@@ -81,12 +81,12 @@ def st_mode(go_mode: int) -> int:
 
 def _stat(engine: Engine, container: str, path: str) -> tuple[int, int]:
     try:
-        with engine.get_archive(container, path) as (about, _):
-            return st_mode(int(about.get("mode") or 0)), int(about.get("size") or 0)
+        about = engine.stat(container, path)
     except FileMissing:
         raise refused(
             path, "there is no such file; what is written into /tmp, or another tmpfs, is gone with its container"
         ) from None
+    return st_mode(int(about.get("mode") or 0)), int(about.get("size") or 0)
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def opened(engine: Engine, container: str, export: Export) -> Iterator[tuple[tar
 
     :raises ResponseProblem: when it is not what it was.
     """
-    with engine.get_archive(container, export.path) as (_, chunks):
+    with engine.get_archive(container, export.path) as chunks:
         try:
             with tarfile.open(fileobj=cast("IO[bytes]", _Reader(chunks)), mode="r|") as tar:
                 member = tar.next()

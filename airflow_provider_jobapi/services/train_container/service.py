@@ -136,7 +136,10 @@ class TrainContainerService:
         def fill() -> None:
             if volume:
                 own = {names.JOB_ID: job_id}
-                station_data.fill(self.engine, volume, plan.image, self.connection.data_folder, sources, own)
+                folder = self.connection.data_folder
+                self._retry.call(
+                    lambda: station_data.fill(self.engine, volume, plan.image, folder, sources, own), self._log
+                )
 
         self._containers.claim(job_id, config, fill, volume)
         self._sweep()

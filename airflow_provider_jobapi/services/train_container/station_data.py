@@ -12,7 +12,6 @@ import stat
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryFile
 from typing import Any
 
 from airflow_provider_jobapi.services.files.sources import Source
@@ -106,25 +105,21 @@ def fill(
         engine.remove(name)
         container = engine.create(name, config)
     try:
-        with TemporaryFile() as file:
-            _pack(sources, file)
-            file.seek(0)
-            engine.put_archive(container, folder, file)
+        engine.put_files(container, folder, lambda tar: _add(sources, tar))
     finally:
         engine.remove(container)
 
 
-def _pack(sources: Mapping[str, Source], file: Any) -> None:
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        made: set[str] = set()
-        for path, source in sorted(sources.items()):
-            for parent in reversed(PurePosixPath(path).parents[:-1]):
-                if str(parent) not in made:
-                    made.add(str(parent))
-                    entry = tarfile.TarInfo(str(parent))
-                    entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-                    tar.addfile(entry)
-            entry = tarfile.TarInfo(path)
-            entry.size, entry.mode = source.size, 0o644
-            with source.open(lambda _: None) as content:
-                tar.addfile(entry, content)
+def _add(sources: Mapping[str, Source], tar: tarfile.TarFile) -> None:
+    made: set[str] = set()
+    for path, source in sorted(sources.items()):
+        for parent in reversed(PurePosixPath(path).parents[:-1]):
+            if str(parent) not in made:
+                made.add(str(parent))
+                entry = tarfile.TarInfo(str(parent))
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(entry)
+        entry = tarfile.TarInfo(path)
+        entry.size, entry.mode = source.size, 0o644
+        with source.open(lambda _: None) as content:
+            tar.addfile(entry, content)

@@ -17,8 +17,7 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from tempfile import TemporaryFile
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
 from airflow_provider_jobapi.services.train_container import names
@@ -268,25 +267,21 @@ def _build(
         engine.remove(of_train)
         container = engine.create(of_train, body)
     try:
-        with TemporaryFile() as file:
-            _pack(engine, train.id, files, file)
-            file.seek(0)
-            if files:
-                engine.put_archive(container, "/", file)
+        if files:
+            engine.put_files(container, "/", lambda tar: _add(engine, train.id, files, tar))
         return engine.commit(container, name.repository, name.tag)
     finally:
         engine.remove(container)
 
 
-def _pack(engine: Engine, container: str, files: Sequence[Export], out: IO[bytes]) -> None:
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for export in files:
-            with opened(engine, container, export) as (member, chunks):
-                entry = tarfile.TarInfo(export.path.lstrip("/"))
-                entry.size, entry.mode = export.size, export.mode
-                # The next station's run, as the same user, may want to replace it.
-                entry.uid, entry.gid, entry.mtime = member.uid, member.gid, member.mtime
-                tar.addfile(entry, _Chunks(chunks))  # type: ignore[arg-type]
+def _add(engine: Engine, container: str, files: Sequence[Export], tar: tarfile.TarFile) -> None:
+    for export in files:
+        with opened(engine, container, export) as (member, chunks):
+            entry = tarfile.TarInfo(export.path.lstrip("/"))
+            entry.size, entry.mode = export.size, export.mode
+            # The next station's run, as the same user, may want to replace it.
+            entry.uid, entry.gid, entry.mtime = member.uid, member.gid, member.mtime
+            tar.addfile(entry, _Chunks(chunks))  # type: ignore[arg-type]
 
 
 class _Chunks:

@@ -150,11 +150,24 @@ class Engine:
                     add_bytes(tar, path.lstrip("/"), content, mode=0o755)
         container = self.client.create_container(base, ["true"])["Id"]
         try:
-            self.client.put_archive(container, "/", packed.getvalue())
+            self._put(container, packed.getvalue()[: tar.offset])
             repository, _, tag = reference.rpartition(":")
             return str(self.client.commit(container, repository, tag, changes="\n".join(changes))["Id"])
         finally:
             self.client.remove_container(container)
+
+    def _put(self, container: str, tar: bytes) -> None:
+        """Unpack a tar, without the padding behind its end, at which Podman's pipe may break; it does so under load."""
+        from docker.errors import APIError
+
+        for left in (2, 1, 0):
+            try:
+                self.client.put_archive(container, "/", tar)
+            except APIError as error:
+                if "broken pipe" not in str(error) or not left:
+                    raise
+            else:
+                return
 
     def _close(self) -> None:
         client, self._client = self._client, None
