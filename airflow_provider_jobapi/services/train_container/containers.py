@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_jobapi.exceptions import BrokenContract, JobConflict, JobGone, ServiceUnavailable, TrainingError
-from airflow_provider_jobapi.services.retry import Retry
+from airflow_provider_jobapi.services.retry import Retry, sleep
 from airflow_provider_jobapi.services.train_container import names
 from airflow_provider_jobapi.services.train_container.engine import Engine
 from airflow_provider_jobapi.services.train_container.errors import Conflict, Missing
@@ -33,6 +33,9 @@ from airflow_provider_jobapi.training.status import JobStatus, Reason
 
 CLAIMS = 5
 """Attempts to claim a job, each after another worker was seen to do the same."""
+
+CLAIM_PAUSE = 0.2
+"""Seconds before the second of them; before each other one as much more."""
 
 LARGEST_RESULT = 256 * 1024
 """Bytes of a result in a record."""
@@ -67,7 +70,8 @@ class Containers:
         :raises JobGone: when the job was there, and nothing says how it ended.
         """
         name, taken_over = names.container_name(job_id), False
-        for _ in range(CLAIMS):
+        for attempt in range(CLAIMS):
+            sleep(attempt * CLAIM_PAUSE)
             seen = self.find(name)
             if seen is not None:
                 check_own(seen, config["Labels"])

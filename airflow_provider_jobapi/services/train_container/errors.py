@@ -59,6 +59,8 @@ _COMMAND = re.compile(r'exec: "(?P<command>[^"]*)"')
 _NOT_FOUND = ("executable file not found", "command that was not found", "no such file or directory")
 _NO_COMMAND = ("no command specified", "no command or entrypoint", "no cmd or entrypoint")
 _TAKEN = ("already in use", "container state improper", "cannot remove a running container", "is being used by")
+_REMOVAL = "is already in progress"
+"""What Docker says of a container that somebody else is removing."""
 _BUSY = frozenset({429, 502, 503, 504})
 
 
@@ -127,7 +129,7 @@ def _answered(status: int, said: str, what: str, where: str) -> TrainingError:
             lambda: FileMissing(said),
         ),
         (
-            status == 404 or "no such container" in words,
+            status == 404 or "no such container" in words or _REMOVAL in words,
             lambda: Missing(f"{engine} could not {what}, since it is not there ({said})."),
         ),
         ("marked read-only" in words or "volume is read-only" in words, lambda: ReadOnly(said)),
