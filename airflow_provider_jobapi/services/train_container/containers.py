@@ -106,6 +106,10 @@ class Containers:
         self._remove_data(job_id)
         return True
 
+    def forget_start(self, job_id: str) -> None:
+        """Remove the record that a job may have begun, after its container was given up."""
+        self._remove_volume(names.started_record(job_id))
+
     def _remove_data(self, job_id: str) -> None:
         """Remove the job's data, but volumes that are in use, and the containers through which they were filled."""
         label, data = f"{names.JOB_ID}={job_id}", names.data_volume(job_id)

@@ -153,13 +153,19 @@ class TrainContainerService:
         """
         found = self._containers.find(names.container_name(job_id))
         if found is not None and found.labels.get(names.JOB_ID) == job_id:
+            command = found.labels.get(names.COMMAND, Command.RUN_ALGORITHM.value)
+            handle = JobHandle(job_id, found.name, command).to_json()
             if found.was_started or not self._containers.give_up(found, job_id):
-                command = found.labels.get(names.COMMAND, Command.RUN_ALGORITHM.value)
-                return Submission(JobHandle(job_id, found.name, command).to_json(), self._skew())
+                return Submission(handle, self._skew())
+            if (stop := self._containers.stop_reason(job_id)) is not None:
+                self._containers.keep_end(job_id, status_of(found, None, stop))
+                return Submission(handle, timedelta(0))
+            self._containers.forget_start(job_id)
         elif (labels := self._containers.record(names.started_record(job_id))) is not None:
-            handle = JobHandle(job_id, names.container_name(job_id), labels.get(names.COMMAND) or Command.RUN_ALGORITHM)
-            self.status(handle.to_json())  # raises JobGone
-            return Submission(handle.to_json(), timedelta(0))
+            command = labels.get(names.COMMAND) or Command.RUN_ALGORITHM.value
+            handle = JobHandle(job_id, names.container_name(job_id), command).to_json()
+            self.status(handle)  # raises JobGone
+            return Submission(handle, timedelta(0))
         raise JobNotFound(f"The engine {self.engine.where} has no job with the id {job_id}.")
 
     def status(self, handle: Handle) -> JobStatus:
