@@ -28,14 +28,18 @@ class Inline:
     def run(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> Run:
         """Run a DAG to its end.
 
-        Without its deadline, which ``dag.test()`` of Airflow 3.3.2 takes for the id of a deadline in the database.
+        Without its deadline, which ``dag.test()`` of Airflow 3.3.2 takes for the id of a deadline in the database. The
+        parameters of the run are those of this one only: Airflow writes them into the DAG, which a worker reads anew.
         """
         dag = self.dags[dag_id]
         deadline, dag.deadline = dag.deadline, None
+        params = [(param, param.value) for each in (dag, *dag.tasks) for _, param in each.params.items()]
         try:
             return Run(dag.test(logical_date=None, run_conf=dict(conf or {})))
         finally:
             dag.deadline = deadline
+            for param, value in params:
+                param.value = value
 
 
 class Run:

@@ -18,6 +18,7 @@ a symbolic link in ``archive``     is sent as a link                       its t
                                                                            leads out of its volume
 zeros behind the end of a tar      are read                                break its pipe now and then (500): send none
 a byte of a log that is no UTF-8   replaced by U+FFFD                      kept
+what a path is (``HEAD archive``)  base64                                  base64 of URLs, with ``-`` and ``_``
 a registry without the image       404 to the pull                         200, and an error in its progress
 =================================  ======================================  ==========================================
 
@@ -51,6 +52,9 @@ CHUNK = 64 * 1024
 """Bytes that are read at a time."""
 
 _NOT_FOUND = 404
+
+_OF_URLS = str.maketrans("-_", "+/")
+"""From the alphabet of base64 in URLs to the usual one."""
 
 THREADS = 8
 """Requests to one engine that a triggerer has open at a time."""
@@ -179,7 +183,8 @@ class Engine:
             if answer.status_code == _NOT_FOUND:  # without a text, as the answer to a HEAD
                 raise FileMissing(f"The container has no file {path}.")
             client._raise_for_status(answer)  # noqa: SLF001 -- as its own calls do
-            return dict(json.loads(b64decode(answer.headers["X-Docker-Container-Path-Stat"])))
+            about = answer.headers["X-Docker-Container-Path-Stat"]
+            return dict(json.loads(b64decode(about.translate(_OF_URLS))))
 
     @contextmanager
     def get_archive(self, container: str, path: str) -> Iterator[Iterator[bytes]]:

@@ -47,6 +47,8 @@ def sweep(
             if each.get("State") != "exited" or count >= MOST:
                 continue
             container = read_container(engine.inspect(str(each["Id"])) or {})
+            if not is_job(container):
+                continue
             if container.ended and container.finished is not None and container.finished < before:
                 release(container)
                 count += 1
@@ -55,3 +57,12 @@ def sweep(
     if count:
         log.info(f"Removed {count:,} containers of station {station!r} that ended more than {days:g} days ago.")
     return count
+
+
+def is_job(container: ContainerState) -> bool:
+    """Whether a container is that of a job.
+
+    One that somebody runs of a successor image by hand has the labels of a job as well, but another name.
+    """
+    job_id = container.labels.get(names.JOB_ID)
+    return job_id is not None and container.name == names.container_name(job_id)

@@ -8,9 +8,10 @@ puts no file under a root that is read-only, and none into a volume that the con
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,7 +28,8 @@ def mounts_of(data: Mapping[str, DataSource], folder: str) -> list[dict[str, Any
     """Return the read-only mounts of the files of this machine; None where they cannot be mounted.
 
     The user of the container is nobody here, so only files that all users may read are of use to it. A folder that is
-    given whole is one mount; its files are those of this moment or later.
+    given whole is one mount; its files are those of this moment or later. A file system that is mounted inside of it is
+    a reason to mount its files one by one: only the mount itself is read-only, not what is mounted below it.
 
     :param data: The files, by their path in the folder.
     :param folder: The folder of the container.
@@ -61,7 +63,23 @@ def _whole_folder(top: str, files: Mapping[str, Path]) -> Path | None:
     walked = [(Path(parent), names) for parent, _, names in os.walk(base)]
     there = {folder / name for folder, names in walked for name in names}
     usable = all(_may_all(folder, stat.S_IROTH | stat.S_IXOTH) for folder, _ in walked)
-    return base if there == set(files.values()) and usable and not base.is_symlink() else None
+    usable = usable and not base.is_symlink() and not _is_mounted_below(base)
+    return base if there == set(files.values()) and usable else None
+
+
+def _is_mounted_below(folder: Path) -> bool:
+    """Whether a file system, a folder or a file is mounted below a folder of this machine."""
+    above = f"{folder.resolve()}/"
+    return any(place.startswith(above) for place in _mount_points())
+
+
+def _mount_points() -> Iterator[str]:
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:  # no Linux
+        return
+    for line in lines:  # proc(5): the fifth field; blanks and the like are octal
+        yield re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), line.split(" ")[4])
 
 
 def _may_all(place: Path, bits: int) -> bool:

@@ -26,7 +26,7 @@ from airflow_provider_jobapi.services.train_container.engine import Engine
 from airflow_provider_jobapi.services.train_container.errors import Conflict, ImageMissing
 from airflow_provider_jobapi.services.train_container.export_files import KERNEL_FOLDERS, LARGEST_EXPORT, is_inside
 from airflow_provider_jobapi.services.train_container.exports import Export, measured, opened
-from airflow_provider_jobapi.services.train_container.images import Images
+from airflow_provider_jobapi.services.train_container.images import LOCAL, Images
 from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
 from airflow_provider_jobapi.services.train_container.states import ContainerState
 from airflow_provider_jobapi.services.train_container.tags import ImageName, check_next_tag, read_image
@@ -120,7 +120,7 @@ def make_successor(
     mode: Mode = wanted.mode or ("rebase" if answer.base or wanted.base else "commit")
     base, files, notes = _contents(engine, train, answer, wanted, mode)
     if mode == "rebase":
-        images.ensure(base)
+        _ensure_base(engine, images, base, parent, wanted)
     labels = _labels(train, parent, mode)
     image_id = _build(engine, train, base, files, labels, name[0])
     for tag in name[1:]:
@@ -149,7 +149,38 @@ def _named(parent: str, answer: RunResult, wanted: Wanted) -> list[ImageName]:
     if not tags:
         raise ResponseProblem("The train names no next tag: let it answer next_train_tag, or give the successor's tag.")
     repository = read_image(wanted.repository or parent, "repository").repository
-    return [ImageName(repository, check_next_tag(tag)) for tag in dict.fromkeys(tags)]
+    found = [ImageName(repository, check_next_tag(tag)) for tag in dict.fromkeys(tags)]
+    for name in () if wanted.tags else found:
+        if name in (_tagged(parent), _tagged(wanted.base or answer.base)):
+            raise ResponseProblem(
+                f"The train's next tag {name.tag!r} is that of the train or of its base, which its successor would "
+                "replace: let it answer another next_train_tag, or give the successor's tag."
+            )
+    return found
+
+
+def _tagged(image: str | None) -> ImageName | None:
+    """Return the name of an image with its tag, which is ``latest`` where it has none; None where it is no name."""
+    try:
+        name = read_image(image or "")
+    except InvalidJob:
+        return None
+    return ImageName(name.repository, name.tag or ("" if name.digest else "latest"))
+
+
+def _ensure_base(engine: Engine, images: Images, base: str, parent: str, wanted: Wanted) -> None:
+    """Pull the base, but not from a registry that only the train names.
+
+    The train has seen the data, and the name of an image is a message to whoever keeps its registry.
+    """
+    known = {read_image(each).registry for each in (parent, wanted.repository) if each}
+    if wanted.base or base.startswith(LOCAL) or read_image(base).registry in known:
+        images.ensure(base)
+    elif engine.image(base) is None:
+        raise ResponseProblem(
+            f"The engine does not have the base {base[:80]} that the train names, and it is not pulled, since it is of "
+            "another registry than the train: pull it there, or give the successor's base."
+        )
 
 
 def _contents(

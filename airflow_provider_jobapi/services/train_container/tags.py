@@ -42,6 +42,12 @@ class ImageName:
     tag: str = ""
     digest: str = ""
 
+    @property
+    def registry(self) -> str:
+        """The registry, as Docker reads it: the first part, where it can be a host."""
+        first, slash, _ = self.repository.partition("/")
+        return first if slash and (first == "localhost" or {".", ":"} & {*first}) else "docker.io"
+
     def __str__(self) -> str:
         """Return the whole name."""
         return self.repository + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -244,6 +247,24 @@ def test_containers_that_ended_long_ago_are_removed(station: Station) -> None:
     assert not [each["Name"] for each in volumes if "-data" in each["Name"]]
 
 
+def test_a_container_of_somebody_else_with_the_labels_of_a_job_is_left_alone(station: Station) -> None:
+    """As one that is run by hand of a successor image, which has its labels."""
+    name = f"labelled {uuid.uuid4()}"
+    service, running = station.run(scripted("time.sleep(600)"), station=name)
+    client, made = station.engine.client, []
+    for labels in ({names.STATION: name}, {names.STATION: name, names.JOB_ID: running["job_id"]}):
+        made.append(client.create_container("localhost/base:1", ["true"], labels=labels)["Id"])
+        client.start(made[-1])
+        client.wait(made[-1])
+    try:
+        assert housekeeping.sweep(service.engine, name, 1e-9, service._remove, service._log) == 0
+        assert service.kept_result(running) is None
+        assert service.status(running).status is JobState.RUNNING
+    finally:
+        for each in made:
+            client.remove_container(each)
+
+
 def test_a_submit_looks_for_old_containers_now_and_then(station: Station) -> None:
     name = f"often {uuid.uuid4()}"
     station.ended(scripted(), station=name, keep_days=1e-9)
@@ -288,6 +309,38 @@ def test_data_of_this_machine_that_are_not_mounted(station: Station, tmp_path: P
         mounts = station.engine.client.inspect_container(handle["container"])["Mounts"]
         (data,) = [each for each in mounts if each["Destination"].startswith("/data")]
         assert (data["Type"], data["RW"]) == ("bind" if mount else "volume", False)
+
+
+def test_data_with_a_file_system_mounted_among_them_are_read_only_as_well(station: Station, tmp_path: Path) -> None:
+    """A read-only mount of a folder says nothing about what is mounted below it."""
+    folder = tmp_path / "pa tients"
+    inner = folder / "inner"
+    inner.mkdir(parents=True)
+    (folder / "a.csv").write_text("1\n")
+    code = (
+        "try: pathlib.Path('/data/p/inner/b.csv').write_text('changed')\n"
+        "except OSError as error: answer(message=pathlib.Path('/data/p/inner/b.csv').read_text())"
+    )
+    with mounted(inner):
+        (inner / "b.csv").write_text("2\n")
+        (inner / "b.csv").chmod(0o666)
+        data = {f"p/{name}": folder / name for name in ("a.csv", "inner/b.csv")}
+        _, _, status = station.ended(scripted(code, data=data))
+        assert (inner / "b.csv").read_text() == "2\n"
+        station.clean()
+    assert (status.status, status.message.strip()) == (JobState.SUCCESSFUL, "2"), status.describe()
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[None]:
+    """A file system in memory."""
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "none", folder], check=False, capture_output=True)
+    if mount.returncode:
+        pytest.skip(f"nothing can be mounted here: {mount.stderr!r}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 def test_data_that_only_their_owner_may_read_are_copied(station: Station, tmp_path: Path) -> None:

@@ -148,3 +148,51 @@ def test_a_registry_that_refuses(station: Station, registry: Registry) -> None:
     assert not leftover
     for name in (f"{registry.address}/{station.engine.name}/refused:3", "127.0.0.1:9/refused:3"):
         station.engine.client.remove_image(name)
+
+
+def test_a_base_is_not_pulled_from_a_registry_that_only_the_train_names(station: Station) -> None:
+    """Else a train without a network could send what it has seen, as the name of an image."""
+    code = (
+        "open(path := '/opt/pht_train/model/w', 'w').write('w')\n"
+        "base = {'type': 'docker', 'from': '127.0.0.1:9/what-it-has-seen:1'}\n"
+        "answer(next_train_tag='n.1', export_files=[path], rebase=base)"
+    )
+    service, handle, _ = station.ended(scripted(code))
+    with pytest.raises(ResponseProblem, match=r"^The engine does not have the base 127.0.0.1:9/what-it-has-seen:1 "):
+        service.successor(handle, Wanted())
+    with pytest.raises(ServiceUnavailable, match=r"127\.0\.0\.1:9 cannot be reached"):
+        service.successor(handle, Wanted(base="127.0.0.1:9/what-it-has-seen:1"))
+    client = station.engine.client
+    client.tag("localhost/base:1", "127.0.0.1:9/what-it-has-seen", "1")
+    made = service.successor(handle, Wanted())
+    assert made.mode == "rebase"
+    for name in ("127.0.0.1:9/what-it-has-seen:1", made.image):
+        client.remove_image(name)
+
+
+def test_a_successor_does_not_replace_its_train_or_base(station: Station) -> None:
+    code = (
+        "open(path := '/opt/pht_train/model/w', 'w').write('w')\n"
+        "answer(next_train_tag='1', export_files=[path], rebase={'type': 'docker', 'from': 'localhost/base:1'})"
+    )
+    before = station.engine.client.inspect_image("localhost/scripted:1")["Id"]
+    service, handle, _ = station.ended(scripted(code))
+    for repository in (None, "localhost/base"):
+        with pytest.raises(ResponseProblem, match="next tag '1' is that of the train or of its base"):
+            service.successor(handle, Wanted(repository=repository))
+    assert station.engine.client.inspect_image("localhost/scripted:1")["Id"] == before
+    made = service.successor(handle, Wanted(repository="localhost/other"))
+    assert made.image == "localhost/other:1"
+    station.engine.client.remove_image(made.image)
+
+
+def test_any_name_of_an_export_file(station: Station, tmp_path: Path) -> None:
+    """What Podman says of a path is in the base64 of URLs."""
+    code = (
+        "paths = ['/opt/pht_train/model/' + each for each in ('w\u00e9 \u00fc%2f?x#y', '~~~', '???', '>>>>')]\n"
+        "for path in paths: open(path, 'w').write(path)\n"
+        "answer(export_files=paths)"
+    )
+    service, handle, status = station.ended(scripted(code))
+    service.fetch_model(handle, tmp_path, "1")
+    assert len(list((tmp_path / "1").iterdir())) == 4, status.describe()
