@@ -42,6 +42,7 @@ class Stage:
     :ivar remote: The service that trains.
     :ivar network: Between the cluster and the service, on the connection ``kills_plain``.
     :ivar control: Between the workers and Airflow's own API.
+    :ivar family: The DAGs of the service: ``trains`` has the DAG ``trains_plain`` in place of ``kills_plain``.
     """
 
     cluster: Cluster
@@ -52,6 +53,7 @@ class Stage:
     dags: Path
     tally: Tally
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    family: str = "kills"
 
     def train(
         self,
@@ -69,6 +71,7 @@ class Stage:
         :param remote: The service to which the DAG's connection leads, where that is another one.
         :param conf: More of the run's configuration.
         """
+        dag_id = dag_id.replace("kills_", f"{self.family}_", 1)
         name = conf.setdefault("name", f"kill-{next(self.numbers)}")
         conf["env"] = {key.upper(): str(value) for key, value in (env or {}).items()}
         body = {"logical_date": logical_date, "conf": conf} | ({"dag_run_id": run_id} if run_id else {})
