@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow_provider_jobapi._airflow import AirflowFailException
-from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed, TrainingError
+from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed
 from airflow_provider_jobapi.operators.parameters import portable
+from airflow_provider_jobapi.operators.train_cleanup import release, removed_after_failure
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.services.base import Handle
     from airflow_provider_jobapi.services.train_container.commands import Command
     from airflow_provider_jobapi.services.train_container.service import TrainContainerService
+    from airflow_provider_jobapi.services.train_container.successor import Wanted
     from airflow_provider_jobapi.training.job import DataPath, DataSource
     from airflow_provider_jobapi.training.masking import Masker
 
@@ -30,23 +30,6 @@ TRAIN_CONN_ID = "train_container_default"
 
 _OPTIONS = ("command_names", "command_prefix", "isolation", "targets", "listed", "strict", "plain_summary")
 """The parameters that are options of the service."""
-
-
-@contextmanager
-def _removed_after_failure(service: TrainContainerService, handle: Handle) -> Iterator[None]:
-    """Remove the container of a command that is over when it was not successful, but not that of an algorithm.
-
-    What an algorithm has written before it failed may be wanted; the others write nothing.
-    """
-    from airflow_provider_jobapi.services.train_container.commands import RULES, Command
-
-    try:
-        yield
-    except Exception:
-        if not RULES[Command.of(handle["command"])].kept:
-            with suppress(TrainingError):  # it may go on, where only its end is not known
-                service.release(handle)
-        raise
 
 
 class TrainCommandOperator(SubmitTrainingOperator):
@@ -154,9 +137,9 @@ class TrainCommandOperator(SubmitTrainingOperator):
         if kept := service.kept_result(ended.handle):  # an earlier worker was killed after it had removed the container
             check_result(service, ended)
             return kept
-        with _removed_after_failure(service, ended.handle):
-            result = super().execute_complete(context, event)
         masker = self._secrets.masker if self._secrets else JobSecrets(context, self.conn_id).read(ended.job_id)
+        with removed_after_failure(service, ended.handle, masker):
+            result = super().execute_complete(context, event)
         return self._finish(service, ended.handle, result, masker)
 
     def _finish(
@@ -178,17 +161,8 @@ class TrainCommandOperator(SubmitTrainingOperator):
         if RULES[command].kept:
             return {**result, **added}
         finished = {"job_id": handle["job_id"], **added}
-        self._release(service, handle, finished)
+        release(service, handle, finished, masker, self.log.info)
         return finished
-
-    def _release(self, service: TrainContainerService, handle: Handle, result: dict[str, Any]) -> None:
-        """Remove a container whose result is kept on the engine; it stays where that is too large."""
-        from airflow_provider_jobapi.services.train_container.containers import LARGEST_RESULT
-
-        if len(json.dumps(result)) > LARGEST_RESULT:
-            self.log.info(f"The container {handle['container']} stays on the engine, since its result is large.")
-            return
-        service.release(handle, result)
 
     def _service_of_trains(self) -> TrainContainerService:
         from airflow_provider_jobapi.hooks.base import TrainingHook
@@ -238,7 +212,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
         secrets.collect(placed.job_id, parameters, placement.offered())
         event = run_inline(self._trigger(placed, context, parameters), ti, secrets.masker)
         service, handle = self._service_of_trains(), placed.submission.handle
-        with _removed_after_failure(service, handle):
+        with removed_after_failure(service, handle, secrets.masker):
             check_result(service, TrainingEvent.read(event), killed=placement.unwanted, masker=secrets.masker)
         placement.leave()
         return service.kept_result(handle) or TrainCommandOperator._finish(self, service, handle, {}, secrets.masker)
@@ -297,6 +271,10 @@ class RunTrainOperator(TrainCommandOperator):
         """Check the requirements, then run the algorithm."""
         from airflow_provider_jobapi.services.train_container.commands import Command
 
+        try:
+            self._wanted().check()
+        except InvalidJob as error:  # not after the train was run
+            raise AirflowFailException(str(error)) from None
         if self.check:
             self.listed = self._requirements(context)
             self._run_before(context, Command.CHECK_REQUIREMENTS, self.check_args)
@@ -323,18 +301,20 @@ class RunTrainOperator(TrainCommandOperator):
         add_facts_to_events(self, context, {**made, "location": location})
         return result
 
+    def _wanted(self) -> Wanted:
+        from airflow_provider_jobapi.services.train_container.successor import Wanted
+
+        tags = (self.tags,) if isinstance(self.tags, str) else tuple(self.tags)
+        return Wanted(self.successor, self.base, self.repository, tuple(filter(None, tags)))
+
     def _finish(
         self, service: TrainContainerService, handle: Handle, result: Mapping[str, Any], masker: Masker
     ) -> dict[str, Any]:
         from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
-        from airflow_provider_jobapi.services.train_container.successor import Wanted
 
         ended = super()._finish(service, handle, result, masker)
         push = service.connection.docker_conn_id is not None if self.push is None else self.push
-        tags = (self.tags,) if isinstance(self.tags, str) else tuple(self.tags)
-        wanted = Wanted(
-            mode=self.successor, base=self.base, repository=self.repository, tags=tuple(filter(None, tags)), push=push
-        )
+        wanted = replace(self._wanted(), push=push, hide=str if masker.withhold else masker.text)
         try:
             made = service.successor(handle, wanted)
         except (InvalidJob, ResponseProblem) as error:  # the run is over, and a retry would find the same
@@ -343,7 +323,7 @@ class RunTrainOperator(TrainCommandOperator):
             self.log.info(note)
         self.log.info(f"The successor of {made.parent} is {made.image}{f', {made.digest}' if made.digest else ''}.")
         ended["successor"] = made.to_json()
-        self._release(service, handle, ended)
+        release(service, handle, ended, masker, self.log.info)
         return ended
 
 

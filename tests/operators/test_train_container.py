@@ -198,6 +198,47 @@ def test_a_secret_that_a_train_says_is_in_no_result(station: Engine, deferrable:
     assert SECRET not in json.dumps([result, task.xcoms])
 
 
+WRITE = "open(path := '/opt/pht_train/model/w', 'w').write('w'); secret = os.environ['TOKEN']\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "field"),
+    [
+        ("answer(next_train_tag=secret, export_files=[path])", "next_train_tag"),
+        ("answer(next_train_tag='n', export_files=[path], rebase={'type': 'docker', 'from': secret})", "rebase"),
+        ("answer(next_train_tag='n', export_files=['/opt/' + secret])", "export_files"),
+    ],
+)
+def test_a_secret_in_a_name_makes_no_successor(station: Engine, code: str, field: str) -> None:
+    task = TrainTask(RunTrainOperator, image=SCRIPTED, command_args=[WRITE + code], check=False, deferrable=False)
+    with pytest.raises(AirflowFailException, match=f"a secret of the station in {field}") as raised:
+        task.run()
+    assert SECRET not in json.dumps([str(raised.value), task.xcoms])
+    assert not station.client.images(f"localhost/scripted:{SECRET}")
+
+
+def test_no_record_on_the_engine_has_a_secret_that_the_train_says(station: Engine) -> None:
+    code = WRITE + "answer(next_train_tag='n', export_files=[path], message='it is ' + secret)"
+    task = TrainTask(
+        RunTrainOperator, image=SCRIPTED, command_args=[code], base="localhost/base:1", check=False, deferrable=False
+    )
+    result = task.run()
+    volumes = json.dumps(station.client.volumes())
+    assert "it is ***" in volumes
+    assert SECRET not in volumes
+    station.client.remove_image(result["successor"]["image"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("tags", ["A_B"]), ("tags", "A_B"), ("base", "UP PER"), ("repository", "UPPER")]
+)
+def test_a_name_that_no_successor_can_have_is_refused_before_the_run(station: Engine, name: str, value: Any) -> None:
+    task = TrainTask(RunTrainOperator, image=SCRIPTED, deferrable=False, **{name: value})
+    with pytest.raises(AirflowFailException, match=rf"^(A tag of )?{name} cannot be '(A_B|UP ?PER)'"):
+        task.run()
+    assert names(station) == []
+
+
 def test_one_task_for_several_commands_and_templates() -> None:
     with DAG("tries", schedule=None):
         mapped = TrainCommandOperator.partial(task_id="ask", image=COUNTING).expand(

@@ -208,17 +208,23 @@ class TrainContainerService:
         ended = self._containers.end_of(JobHandle.of(handle).job_id)
         return None if ended is None else ended[1]
 
-    def release(self, handle: Handle, result: Mapping[str, Any] | None = None) -> None:
+    def release(
+        self,
+        handle: Handle,
+        result: Mapping[str, Any] | None = None,
+        hide: Callable[[JobStatus], JobStatus] | None = None,
+    ) -> None:
         """Remove the container and the data of a job that has ended. How it ended stays known.
 
         :param result: What to keep of it.
+        :param hide: Hides secrets that the train says, in what is kept.
         :raises JobConflict: when it has not ended.
         """
         try:
             container = self._ended(handle)
         except JobGone:
             return
-        self._remove(container, result)
+        self._remove(container, result, hide)
 
     def delete(self, handle: Handle) -> None:
         """Remove the container of a job that has ended; as :meth:`release`, under the name of other services."""
@@ -339,9 +345,14 @@ class TrainContainerService:
         if days and housekeeping.is_due(self.engine, station):
             housekeeping.sweep(self.engine, station, days, self._remove, self._log)
 
-    def _remove(self, container: ContainerState, result: Mapping[str, Any] | None = None) -> None:
-        job_id = container.labels[names.JOB_ID]
-        self._containers.remove(job_id, self.outcomes.status(container), result)
+    def _remove(
+        self,
+        container: ContainerState,
+        result: Mapping[str, Any] | None = None,
+        hide: Callable[[JobStatus], JobStatus] | None = None,
+    ) -> None:
+        status = self.outcomes.status(container)
+        self._containers.remove(container.labels[names.JOB_ID], hide(status) if hide else status, result)
 
     def _container(self, handle: JobHandle) -> ContainerState | None:
         found = self._containers.find(handle.container)

@@ -14,7 +14,7 @@ An image without an entry point and without a command cannot be committed withou
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -89,6 +89,8 @@ class Wanted:
     :ivar tags: Its tags.
     :ivar push: Whether it is pushed to the repository's registry.
     :ivar largest: Bytes of all files together.
+    :ivar hide: Hides the station's secrets in a text. A name that the train gives and that has one is refused, since it
+        would leave the station, and stand in results and events.
     """
 
     mode: Mode | None = None
@@ -97,6 +99,21 @@ class Wanted:
     tags: Sequence[str] = ()
     push: bool = False
     largest: int = LARGEST_EXPORT
+    hide: Callable[[str], str] = str
+
+    def check(self) -> None:
+        """Refuse names that no image can have, before a train is run.
+
+        :raises InvalidJob: naming the parameter.
+        """
+        try:
+            for tag in self.tags:
+                check_next_tag(tag, "A tag of tags")
+        except ResponseProblem as problem:
+            raise InvalidJob(str(problem), field="tags") from None
+        for name, image in (("base", self.base), ("repository", self.repository)):
+            if image:
+                read_image(image, name)
 
 
 def make_successor(
@@ -115,6 +132,7 @@ def make_successor(
     :raises ResponseProblem: when what the train says cannot be done.
     :raises ConnectionProblem: when the registry refuses us.
     """
+    _check_secrets(answer, wanted)
     parent = train.labels.get(names.IMAGE) or train.image_id
     name = _named(parent, answer, wanted)
     mode: Mode = wanted.mode or ("rebase" if answer.base or wanted.base else "commit")
@@ -141,6 +159,20 @@ def make_successor(
         files=tuple(each.path for each in files),
         notes=tuple(notes),
     )
+
+
+def _check_secrets(answer: RunResult, wanted: Wanted) -> None:
+    said = {
+        "next_train_tag": () if wanted.tags else answer.next_train_tag,
+        "rebase": () if wanted.base else filter(None, [answer.base]),
+        "export_files": answer.export_files,
+    }
+    for field, texts in said.items():
+        if any(wanted.hide(text) != text for text in texts):
+            raise ResponseProblem(
+                f"The train's response has a secret of the station in {field}, which would leave the station "
+                "as a name: look at what it does, or give it no such secret."
+            )
 
 
 def _named(parent: str, answer: RunResult, wanted: Wanted) -> list[ImageName]:

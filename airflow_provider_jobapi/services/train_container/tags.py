@@ -69,14 +69,15 @@ def read_image(name: str, field: str = "image") -> ImageName:
     return ImageName(found["repository"], found["tag"] or "", (found["digest"] or "").removeprefix("@"))
 
 
-def check_next_tag(tag: str) -> str:
+def check_next_tag(tag: str, what: str = "The train's next tag") -> str:
     """Return a tag of a successor image that is allowed.
 
+    :param what: What it is, for the error.
     :raises ResponseProblem: saying what is allowed.
     """
     if not re.fullmatch(NEXT_TAG, tag) or len(tag) > LONGEST_TAG or tag[0] in "-.":
         raise ResponseProblem(
-            f"The train's next tag cannot be {tag[:140]!r}: it is 1 to {LONGEST_TAG} small letters, digits, '-' and "
+            f"{what} cannot be {tag[:140]!r}: it is 1 to {LONGEST_TAG} small letters, digits, '-' and "
             "'.', and begins with a letter or digit."
         )
     return tag

@@ -222,6 +222,7 @@ class Podman(Engine):
         (self.home / "containers.conf").write_text(
             "[containers]\n"
             'default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]\n'
+            'base_hosts_file = "none"\n'
             "[engine]\n"
             'runtime = "runc"\n'
             'lock_type = "file"\n'

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ report["user"] = [os.getuid(), os.getgid()]
 report["links"] = sorted(os.listdir("/sys/class/net")) if os.path.exists("/sys/class/net") else None
 report["processes"] = sorted(int(each) for each in os.listdir("/proc") if each.isdigit())
 report["environment"] = sorted(os.environ)
+report["hosts"] = [name for line in open("/etc/hosts") for name in line.partition("#")[0].split()[1:]]
 report["data"] = open("/data/rows.csv").read()
 blocks = [each.path for each in os.scandir("/dev") if os.path.exists(each.path)]
 report["devices"] = [each for each in blocks if os.stat(each).st_mode & 0o170000 == 0o060000]
@@ -113,6 +115,11 @@ def run(
         client.remove_container(made, v=True, force=True)
 
 
+def names_of_machine() -> set[str]:
+    lines = Path("/etc/hosts").read_text().splitlines()
+    return {socket.gethostname(), *(name for line in lines for name in line.partition("#")[0].split()[1:])}
+
+
 def test_nothing_of_the_machine_can_be_seen_or_changed(engine: Engine, image: str, folder: Path) -> None:
     report, _ = run(engine, image, folder, {})
     assert report["user"] == [int(each) for each in NOBODY.split(":")]
@@ -122,6 +129,7 @@ def test_nothing_of_the_machine_can_be_seen_or_changed(engine: Engine, image: st
     assert report["processes"] == [1]
     assert set(report["environment"]) <= {"PATH", "HOSTNAME", "HOME", "container", "TERM"}
     assert report["data"] == "a,b\n1,2\n"
+    assert not {*report["hosts"]} & (names_of_machine() - {"localhost"})
     assert report["devices"] == []
     assert report["write_tmp"] == 1
     forbidden = {
