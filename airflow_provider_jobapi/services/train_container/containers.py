@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -39,6 +40,9 @@ CLAIM_PAUSE = 0.2
 
 LARGEST_RESULT = 256 * 1024
 """Bytes of a result in a record."""
+
+_HOLDER = re.compile(r'in use by (?:container )?"?([0-9a-f]{64})')
+"""The id of what has a name, in an engine's words."""
 
 
 class Containers:
@@ -84,7 +88,8 @@ class Containers:
                 self._check_unused(job_id)
             try:
                 container = self._retry.call(lambda: self.engine.create(name, config), self._log)
-            except Conflict:
+            except Conflict as taken:
+                self._remove_remains(taken, attempt)
                 continue
             if not taken_over and self.record(names.started_record(job_id)) is not None:
                 self._retry.call(lambda made=container: self.engine.remove(made), self._log)  # type: ignore[misc]
@@ -105,6 +110,15 @@ class Containers:
             return False  # it is started at this moment
         self._remove_data(job_id)
         return True
+
+    def _remove_remains(self, taken: Conflict, attempt: int) -> None:
+        """Remove what has a name and is no container: Podman leaves it where it is killed while it creates one."""
+        holder = _HOLDER.search(str(taken))
+        if attempt < CLAIMS - 2:  # another worker may create it at this moment, which takes less than the pauses
+            return
+        if holder is not None and self.find(holder[1]) is None:
+            self._log.info(f"The engine has an unfinished container {holder[1]}, which is removed.")
+            self._retry.call(lambda: self.engine.remove(holder[1]), self._log)
 
     def forget_start(self, job_id: str) -> None:
         """Remove the record that a job may have begun, after its container was given up."""

@@ -19,6 +19,7 @@ a symbolic link in ``archive``     is sent as a link                       its t
 zeros behind the end of a tar      are read                                break its pipe now and then (500): send none
 a byte of a log that is no UTF-8   replaced by U+FFFD                      kept
 what a path is (``HEAD archive``)  base64                                  base64 of URLs, with ``-`` and ``_``
+killed in the middle of a create   nothing is left                         the name is taken by an id that no list has
 a registry without the image       404 to the pull                         200, and an error in its progress
 =================================  ======================================  ==========================================
 

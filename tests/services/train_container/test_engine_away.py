@@ -10,6 +10,7 @@ import pytest
 
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
 from airflow_provider_jobapi.services.retry import Retry
+from airflow_provider_jobapi.services.train_container import names
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.containers.engine import BASE, Dockerd, Engine, Podman
 from tests.harness.containers.programs import missing
@@ -71,5 +72,24 @@ def test_an_engine_that_does_not_answer(own: Engine) -> None:
             service.status(handle)
     finally:
         own.thaw()
+    assert end_of(service, handle).status is JobState.SUCCESSFUL
+    station.clean()
+
+
+def test_podman_that_is_killed_while_it_creates_a_container(own: Engine) -> None:
+    """It has stored the container then, and does not know it: its name would be taken for ever."""
+    if own.name != "podman":
+        return
+    station, database = Station(own), own.home / "root" / "libpod" / "bolt_state.db"
+    plan, job_id = scripted(), station.job_id()
+    own.stop()
+    before = database.read_bytes()
+    own.start()
+    left = own.client.create_container(BASE, ["true"], name=names.container_name(job_id))["Id"]
+    own.stop()
+    database.write_bytes(before)
+    own.start()
+    assert not [each for each in own.containers() if each["Id"] == left]
+    service, handle = station.run(plan, job_id)
     assert end_of(service, handle).status is JobState.SUCCESSFUL
     station.clean()
