@@ -156,7 +156,11 @@ class Containers:
         try:
             self.engine.start(container)
         except Missing:
-            return None
+            seen = self.find(container)
+            if seen is None or seen.ended:  # another worker removes it
+                return None
+            self.forget(job_id, container)  # it is there, and what it needs is not
+            raise
         except ServiceUnavailable:
             # It may be starting. It must not be told so twice, since it may have ended by then.
             seen = self.find(container)

@@ -61,6 +61,7 @@ _NO_COMMAND = ("no command specified", "no command or entrypoint", "no cmd or en
 _TAKEN = ("already in use", "container state improper", "cannot remove a running container", "is being used by")
 _REMOVAL = "is already in progress"
 """What Docker says of a container that somebody else is removing."""
+_NETWORK = re.compile(r"unable to find network with name or ID (?P<podman>\S+):|network (?P<docker>\S+) not found")
 _BUSY = frozenset({429, 502, 503, 504})
 
 
@@ -156,6 +157,12 @@ def _answered(status: int, said: str, what: str, where: str) -> TrainingError:
     )
     if (command := _no_command(words, said)) is not None:
         return command
+    if (network := _NETWORK.search(said)) is not None:
+        name = str(network["podman"] or network["docker"])[:100]
+        return InvalidJob(
+            f"{engine} has no network {name!r}: create it there, or name another in isolation.network.",
+            field="isolation",
+        )
     unknown = BrokenContract(f"{engine} could not {what} ({status}): {said}.")
     return next((make() for applies, make in rules if applies), unknown)
 

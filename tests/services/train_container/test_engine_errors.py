@@ -47,6 +47,8 @@ class Answered(Exception):
         (404, "No such container: none", Missing),
         (500, "container ba35 does not exist in database: no such container", Missing),
         (404, "get v2: no such volume", Missing),
+        (404, "network nowhere not found", InvalidJob),
+        (500, "container create: unable to find network with name or ID nowhere: network not found", InvalidJob),
         (409, "removal of container 30c0e27e36f4 is already in progress", Missing),
         (404, "Could not find the file /nope in container r2", FileMissing),
         (404, "no such file or directory", FileMissing),

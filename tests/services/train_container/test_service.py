@@ -158,6 +158,14 @@ def test_an_image_and_a_command_that_do_not_exist(station: Station, registry: Re
     assert not station.engine.client.volumes(filters={"label": [label]})["Volumes"]
 
 
+def test_a_network_that_does_not_exist(station: Station) -> None:
+    with pytest.raises(InvalidJob, match=r"has no network 'nowhere': .*isolation\.network"):
+        station.run(scripted(isolation={"network": "nowhere"}))
+    label = f"{names.JOB_ID}={station.jobs[-1]}"
+    assert not station.engine.client.containers(all=True, filters={"label": [label]})
+    assert not station.engine.client.volumes(filters={"label": [label]})["Volumes"]
+
+
 def test_a_container_that_is_stopped(station: Station) -> None:
     service, handle = station.run(scripted("print('begun', flush=True); time.sleep(600)"))
     followed(service, handle, until=bool)
