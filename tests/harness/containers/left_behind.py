@@ -65,8 +65,9 @@ def mounts(home: Path) -> list[str]:
 
 def cgroups(name: str) -> list[Path]:
     """The cgroups of this name with those inside, the deepest first; in every hierarchy."""
-    found = [place for top in Path("/sys/fs/cgroup").glob(f"*/{name}") for place in (top, *top.rglob("*/"))]
-    found += [place for top in Path("/sys/fs/cgroup").glob(name) for place in (top, *top.rglob("*/"))]
+    root = Path("/sys/fs/cgroup")
+    tops = [*root.glob(f"*/{name}"), *root.glob(name)]
+    found = [Path(place) for top in tops for place, _, _ in os.walk(top)]  # unlike rglob, also while others remove some
     return sorted({place for place in found if place.is_dir()}, key=lambda place: len(place.parts), reverse=True)
 
 
@@ -85,9 +86,9 @@ def remove(home: Path, *cgroup_names: str, folders: Iterable[Path] = ()) -> None
     with suppress(NotInTime):
         wait_for("the cgroups are gone", lambda: not any(map(_removed, cgroup_names)), 3, 0.1)
     for folder in folders:
-        for place in sorted((folder, *folder.rglob("*/")), reverse=True):
+        for place, _, _ in os.walk(folder, topdown=False):
             with suppress(OSError):
-                place.rmdir()
+                Path(place).rmdir()
 
 
 def _removed(cgroup: str) -> list[Path]:
@@ -102,8 +103,10 @@ def _watch() -> None:
     """Be the program of a :class:`Watch`."""
     home, *cgroup_names = iter(lambda: sys.stdin.readline().rstrip("\n"), "")
     sys.stdin.read()
-    remove(Path(home), *cgroup_names, folders=FOLDERS)
-    shutil.rmtree(home, ignore_errors=True)
+    try:
+        remove(Path(home), *cgroup_names, folders=FOLDERS)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 if __name__ == "__main__":
