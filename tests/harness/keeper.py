@@ -34,6 +34,17 @@ def keep_folder(path: Path) -> None:
     _tell(f"folder {path}")
 
 
+def end(process: subprocess.Popen[bytes], how: signal.Signals = signal.SIGKILL) -> None:
+    """End a program now and wait for it, by SIGKILL where another signal does not end it within 30 seconds."""
+    with suppress(ProcessLookupError):
+        process.send_signal(how)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def _tell(line: str) -> None:
     with _lock:
         keeper = _keepers.get(os.getpid())

@@ -15,6 +15,7 @@ from typing import Self
 
 import psutil
 
+from tests.harness import keeper
 from tests.harness.waiting import NotInTime, wait_for
 
 NAME = "airflow"
@@ -113,13 +114,7 @@ class Postgres:
         backends: list[psutil.Process] = []
         with suppress(psutil.Error):
             backends = psutil.Process(self._process.pid).children(recursive=True)
-        with suppress(ProcessLookupError):
-            self._process.send_signal(how)
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        keeper.end(self._process, how)
         # After a crash the backends notice by themselves; the next start is refused until they have.
         with suppress(NotInTime):
             wait_for("PostgreSQL's processes have ended", lambda: not any(map(_alive, backends)), 30)

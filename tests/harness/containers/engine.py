@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from tests.harness import keeper
 from tests.harness.airflow import free_ports
 from tests.harness.containers import left_behind
 from tests.harness.containers.image import add_bytes, add_folder
@@ -101,13 +102,7 @@ class Engine:
         process, self._process = self._process, None
         if process is None:
             return
-        with suppress(ProcessLookupError):
-            process.send_signal(how)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        keeper.end(process, how)
 
     def freeze(self) -> None:
         """Let the engine answer no more, on connections that stay open."""

@@ -224,13 +224,7 @@ class Kubernetes:
         process = self._processes.pop(name, None)
         if process is None:
             return
-        with suppress(ProcessLookupError):
-            process.send_signal(how)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        keeper.end(process, how)
 
     def _ready(self) -> bool:
         for name, process in self._processes.items():
