@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operators of Train API V1 containers: one command, the whole run of a train, and the check of an image."""
+"""The operators of Train API V1 containers: one command, and the whole run of a train."""
 
 from __future__ import annotations
 
@@ -314,7 +314,7 @@ class RunTrainOperator(TrainCommandOperator):
 
         ended = super()._finish(service, handle, result, masker)
         push = service.connection.docker_conn_id is not None if self.push is None else self.push
-        wanted = replace(self._wanted(), push=push, hide=str if masker.withhold else masker.text)
+        wanted = replace(self._wanted(), push=push, hide=None if masker.withhold else masker.text)
         try:
             made = service.successor(handle, wanted)
         except (InvalidJob, ResponseProblem) as error:  # the run is over, and a retry would find the same
@@ -325,48 +325,3 @@ class RunTrainOperator(TrainCommandOperator):
         ended["successor"] = made.to_json()
         release(service, handle, ended, masker, self.log.info)
         return ended
-
-
-class ValidateTrainOperator(TrainCommandOperator):
-    """Check whether an image keeps the Train API: run its commands, and read their responses.
-
-    The algorithm is run only when asked. That a station does not meet the requirements is no fault of the image.
-
-    The task's result is ``{"image": …, "responses": {command: response}, "unmet": sentence or None}``.
-
-    :param run: Whether ``run_algorithm`` is run as well; its container is removed.
-    :raises AirflowFailException: naming each command that does not keep the API, and why.
-    """
-
-    template_fields: Sequence[str] = tuple(
-        name for name in TrainCommandOperator.template_fields if name not in {"command", "destination"}
-    )
-
-    def __init__(self, *, run: bool = False, **kwargs: Any) -> None:
-        super().__init__(command="run_algorithm", **kwargs)
-        self.run = run
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Run the commands one after another."""
-        from airflow_provider_jobapi.services.train_container.commands import Command
-        from airflow_provider_jobapi.services.train_container.judge import REQUIREMENTS_UNMET
-
-        responses: dict[str, Any] = {}
-        problems: list[str] = []
-        unmet: str | None = None
-        service = self._service_of_trains()
-        for command in Command:
-            if command is Command.RUN_ALGORITHM and not self.run:
-                continue
-            try:
-                responses[command.value] = self._run_before(context, command, self.command_args)["response"]
-            except JobFailed as error:
-                if error.reason == REQUIREMENTS_UNMET:
-                    unmet = str(error)
-                else:
-                    problems.append(f"{command}: {error}")
-            if self._placement is not None and self._placement.handle is not None:
-                service.release(self._placement.handle)
-        if problems:
-            raise AirflowFailException(f"The image {self.image} does not keep the Train API. {' '.join(problems)}")
-        return {"image": self.image, "responses": responses, "unmet": unmet}

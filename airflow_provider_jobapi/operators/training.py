@@ -16,6 +16,7 @@ from airflow_provider_jobapi.links.model import ModelLink
 from airflow_provider_jobapi.links.training import TrainingLink
 from airflow_provider_jobapi.operators.parameters import PARAMETERS, Parameters, portable
 from airflow_provider_jobapi.operators.paths import check_script, check_source
+from airflow_provider_jobapi.operators.spans import check_spans
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -136,6 +137,7 @@ class SubmitTrainingOperator(TrainingLineage):
         super().__init__(**kwargs)
         check_script(script)
         check_source(source, entry_point)
+        check_spans(timeout, patience)
         self.conn_id = conn_id
         self.script = script
         self.source = source

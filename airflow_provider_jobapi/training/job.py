@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.arguments import argument_list
@@ -28,6 +28,7 @@ from airflow_provider_jobapi.training.job_file import (
 )
 from airflow_provider_jobapi.training.parameter_names import named
 from airflow_provider_jobapi.training.requirement_text import wheels_of
+from airflow_provider_jobapi.training.units import is_no_time
 from airflow_provider_jobapi.training.validation import (
     NumberAsText,
     Strict,
@@ -70,9 +71,16 @@ def _env(value: object) -> object:
 def _span(value: object) -> object:
     """Turn a timedelta into text: its seconds."""
     if not isinstance(value, timedelta):
-        return number_as_text(value)
+        text = number_as_text(value)
+        return "" if isinstance(text, str) and not text.strip() else text
     seconds = value.total_seconds()
     return str(int(seconds) if seconds.is_integer() else seconds)
+
+
+def _some_time(text: str) -> str:
+    if is_no_time(text):
+        raise ValueError("no time")
+    return text
 
 
 def _requirements(value: object) -> object:
@@ -144,8 +152,14 @@ class TrainingJob(Strict):
     completion_time: Annotated[
         Text,
         BeforeValidator(_span),
-        Field(default="", max_length=200, description="a time such as 20h, a timedelta, or a number of seconds"),
+        AfterValidator(_some_time),
+        Field(
+            default="",
+            max_length=200,
+            description="a time of more than 0 such as 20h, a timedelta, or a number of seconds",
+        ),
     ]
+    """The time that the run may take; a blank text is that of the service where nothing is given."""
     resources: Resources = Field(
         default_factory=Resources,
         description='an object of cpus, gpus and memory, such as {"cpus": 1, "gpus": 0, "memory": 2048}',

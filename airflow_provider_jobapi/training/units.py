@@ -33,6 +33,13 @@ def read_span(text: str | float | None) -> timedelta | None:
     return timedelta(seconds=seconds)
 
 
+def is_no_time(text: str) -> bool:
+    """Whether a text is a duration of nothing, or of less: ``0``, ``0h``, ``-1``, ``-2h``. A blank text is none."""
+    lowered = text.strip().lower()
+    seconds = _seconds(lowered.removeprefix("-").lstrip())
+    return bool(lowered) and seconds is not None and (not seconds or lowered.startswith("-"))
+
+
 def _seconds(text: str) -> float | None:
     if _NUMBER.fullmatch(text):
         return float(text)

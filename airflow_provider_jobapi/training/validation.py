@@ -54,22 +54,23 @@ def refuse_duplicates(field: str, names: Iterable[str]) -> None:
         seen.add(name)
 
 
-def validated(model: type[Model], value: Mapping[str, Any] | Any, *, at: str = "") -> Model:
+def validated(model: type[Model], value: Mapping[str, Any] | Any, *, at: str = "", most: int = 1) -> Model:
     """Validate a value against a model.
 
     :param model: The model; the descriptions of its fields say what is allowed.
     :param value: The value as it came.
     :param at: The path of the value, put before the names of its fields.
-    :raises InvalidJob: with one sentence about the first field that is wrong.
+    :param most: Fields that an error is about, at the most.
+    :raises InvalidJob: with one sentence about each of the first fields that are wrong.
     """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _first(error, model, at) from None
+        found = [_problem(each, model, at) for each in error.errors(include_url=False)[:most]]
+        raise InvalidJob(" ".join(dict.fromkeys(map(str, found))), field=found[0].field) from None
 
 
-def _first(error: ValidationError, model: type[BaseModel], at: str) -> InvalidJob:
-    details = error.errors(include_url=False)[0]
+def _problem(details: Mapping[str, Any], model: type[BaseModel], at: str) -> InvalidJob:
     location = details["loc"]
     path = _path((at, *location) if at else location) or "The job"
     if details["type"] == "extra_forbidden":

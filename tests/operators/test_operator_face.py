@@ -14,11 +14,8 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.operators.model import FetchModelOperator, FetchSavedModelOperator, job_id_of
 from airflow_provider_jobapi.operators.parameters import Parameters
 from airflow_provider_jobapi.operators.register import RegisterModelOperator
-from airflow_provider_jobapi.operators.train_container import (
-    RunTrainOperator,
-    TrainCommandOperator,
-    ValidateTrainOperator,
-)
+from airflow_provider_jobapi.operators.train_container import RunTrainOperator, TrainCommandOperator
+from airflow_provider_jobapi.operators.train_validation import ValidateTrainOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 from airflow_provider_jobapi.sensors.training import TrainingSensor
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -401,3 +402,31 @@ def test_arguments_and_nodes():
     made = job(arguments='["--epochs", 5]', nodes="2")
     assert (made.arguments, made.nodes) == (("--epochs", "5"), 2)
     assert job(arguments="") == job(arguments=[]) == job()
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "0h0m", "PT0S", "-1", "-2h", "- 5 minutes", 0, -1, -0.5, timedelta(0)])
+def test_a_completion_time_of_nothing_is_refused(text):
+    with DAG("d", schedule=None):
+        train = SubmitTrainingOperator(task_id="t", script="pass", completion_time=text)
+    with pytest.raises(InvalidJob, match=r"^completion_time cannot be .*: it is a time of more than 0 such as 20h"):
+        _ = Parameters.of(train).job
+
+
+def test_a_blank_completion_time_is_that_of_the_service():
+    with DAG("d", schedule=None):
+        train = SubmitTrainingOperator(task_id="t", script="pass", completion_time="  ")
+    assert Parameters.of(train).job.completion_time == ""
+
+
+@pytest.mark.parametrize("name", ["timeout", "patience"])
+@pytest.mark.parametrize("value", [-1, timedelta(seconds=-1), float("nan"), float("inf"), 10**20, "2h", True])
+def test_a_duration_that_is_none_is_refused_with_the_dag(name, value):
+    with DAG("d", schedule=None), pytest.raises(InvalidJob, match=f"^{name} cannot be "):
+        SubmitTrainingOperator(task_id="t", script="pass", **{name: value})
+
+
+def test_a_timeout_of_nothing_is_refused_and_a_patience_of_nothing_is_not():
+    with DAG("d", schedule=None):
+        SubmitTrainingOperator(task_id="t", script="pass", patience=0)
+        with pytest.raises(InvalidJob, match=r"^timeout cannot be '0': .* from more than 0 to 3,650 days\.$"):
+            SubmitTrainingOperator(task_id="u", script="pass", timeout=0)

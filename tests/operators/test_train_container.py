@@ -12,11 +12,8 @@ import pytest
 from airflow.sdk import DAG, Asset
 
 from airflow_provider_jobapi.exceptions import InvalidJob, JobFailed
-from airflow_provider_jobapi.operators.train_container import (
-    RunTrainOperator,
-    TrainCommandOperator,
-    ValidateTrainOperator,
-)
+from airflow_provider_jobapi.operators.train_container import RunTrainOperator, TrainCommandOperator
+from airflow_provider_jobapi.operators.train_validation import ValidateTrainOperator
 from tests.harness.containers.engine import Engine
 from tests.harness.containers.fixtures import dockerd, engine, image_tree, podman, registry
 from tests.harness.containers.trains import make_trains
@@ -154,11 +151,32 @@ def test_an_image_that_keeps_the_api_and_one_that_does_not(station: Engine) -> N
     assert names(station) == []
     with pytest.raises(AirflowFailException) as caught:
         TrainTask(ValidateTrainOperator, image=SCRIPTED).run()
-    assert f"The image {SCRIPTED} does not keep the Train API." in str(caught.value)
+    assert f"The image {SCRIPTED} does not keep the Train API:\n" in str(caught.value)
     assert "list_requirements: " in str(caught.value)
     assert "requirements is missing" in str(caught.value)
     assert "print_model_summary: " in str(caught.value)
     assert "run_algorithm" not in str(caught.value)
+
+
+def test_all_that_is_wrong_with_an_image_is_said_at_once(station: Engine) -> None:
+    """Also where the image does not have a command at all, which an engine says when it starts the container."""
+    image = "localhost/one:1"
+    names_and_targets = [{"type": "environmentVariable", "target": each, "name": f"A{each}"} for each in ("1", "2")]
+    answer = {"requirements": [{"id": 0, "requirement": each} for each in names_and_targets]}
+    script = f"#!/bin/sh\necho '{json.dumps(answer)}'\n".encode()
+    station.make_image(image, {"/usr/local/bin/check_requirements": script}, "USER 1000")
+    with pytest.raises(AirflowFailException) as caught:
+        TrainTask(ValidateTrainOperator, image=image, run=True).run()
+    said = str(caught.value).splitlines()
+    for command in ("list_requirements", "print_model_summary", "run_algorithm"):
+        assert any(line.startswith(f"  {command}: The image has no command {command!r}") for line in said), said
+    (checked,) = [line for line in said if line.startswith("  check_requirements: ")]
+    assert "requirements[0].requirement.name cannot be 'A1'" in checked
+    assert "requirements[1].requirement.name cannot be 'A2'" in checked
+    assert "unmet is missing" in checked
+    assert names(station) == []
+    with pytest.raises(AirflowFailException, match=r"^The engine .* has no image localhost/none:1"):
+        TrainTask(ValidateTrainOperator, image="localhost/none:1").run()
 
 
 def test_a_connection_that_runs_no_trains(monkeypatch: pytest.MonkeyPatch) -> None:

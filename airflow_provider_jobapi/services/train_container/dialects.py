@@ -42,6 +42,9 @@ Json = Mapping[str, Any]
 VARIABLE_TYPES = frozenset({"environmentVariable", "http://www.wikidata.org/entity/Q400857"})
 """How the type of an environment variable is written; ``pht`` 1.0 has the term of Wikidata."""
 
+MOST_PROBLEMS = 5
+"""Fields of a response that an error is about: whoever builds an image mends them together."""
+
 _VARIABLE_CLASS = "EnvironmentVariableProperty"
 _TARGET_OF_CLASS = {"Url": "URL", "Token": "token", "Enum": "enum", "BindMount": "bindMount"}
 
@@ -255,7 +258,7 @@ def _object(value: Any) -> Json:
 
 def _validated(model: type[Model], content: Json, command: Command) -> Model:
     try:
-        return validated(model, content)
+        return validated(model, content, most=MOST_PROBLEMS)
     except InvalidJob as error:
         raise _problem(command, str(error)) from None
 

@@ -7,11 +7,12 @@ read, its archive may have one member only, and what was asked for is compared w
 
 from __future__ import annotations
 
+import hashlib
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import IO, Any, cast
 
@@ -46,11 +47,13 @@ class Export:
     """An export file.
 
     :ivar path: Its absolute path in the container.
+    :ivar sha256: In hex; None where it was not read yet, see :func:`hashed`.
     """
 
     path: str
     size: int
     mode: int
+    sha256: str | None = None
 
 
 def measured(
@@ -70,6 +73,18 @@ def measured(
         mode, size = _stat(engine, container, path)
         budget.check(path, mode, size)
         found.append(Export(path, size, stat.S_IMODE(mode) & 0o777))
+    return tuple(found)
+
+
+def hashed(engine: Engine, container: str, exports: Sequence[Export]) -> tuple[Export, ...]:
+    """Read export files, and return them with their SHA-256: an engine knows none."""
+    found = []
+    for export in exports:
+        digest = hashlib.sha256()
+        with opened(engine, container, export) as (_, chunks):
+            for chunk in chunks:
+                digest.update(chunk)
+        found.append(replace(export, sha256=digest.hexdigest()))
     return tuple(found)
 
 
@@ -168,7 +183,7 @@ def as_model(exports: Sequence[Export]) -> tuple[str, str, Mapping[Any, str]]:
             "path": str(PurePosixPath(each.path).relative_to(root)),
             "key": each.path.lstrip("/"),
             "size": each.size,
-            "sha256": None,
+            "sha256": each.sha256,
         }
         for each in exports
     ]

@@ -18,6 +18,7 @@ from airflow_provider_jobapi.services.train_container.engine import Engine
 from airflow_provider_jobapi.services.train_container.errors import Missing
 from airflow_provider_jobapi.services.train_container.handles import JobHandle
 from airflow_provider_jobapi.services.train_container.outcomes import Outcomes
+from airflow_provider_jobapi.services.train_container.retention import Retention
 from airflow_provider_jobapi.services.train_container.states import ContainerState, read_container
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobStatus
@@ -34,10 +35,9 @@ class Worker(Protocol):
     """What a follower has the worker's side do, see :class:`~.service.TrainContainerService`."""
 
     outcomes: Outcomes
+    retention: Retention
 
     def status(self, handle: Handle) -> JobStatus: ...
-
-    def last_status(self, handle: JobHandle) -> JobStatus: ...
 
     def stop(self, handle: Handle) -> None: ...
 
@@ -125,7 +125,7 @@ class TrainContainerFollower:
 
     def _gone(self, cursor: Any) -> LogChunk:
         """Return the end of a job whose container was removed; what it has written since is lost."""
-        state = self._worker.last_status(self._handle).status
+        state = self._worker.retention.last_status(self._handle).status
         return LogChunk((), cursor, state, complete=True)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:

@@ -11,10 +11,6 @@ from airflow_provider_jobapi.services.train_container.states import OUT_OF_MEMOR
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
 _PAUSED = "Its container is paused: let it go on on the engine, or stop the job."
-_MAYBE_MEMORY = (
-    "It was ended by SIGKILL (137): by somebody, with its engine, or since it passed its memory limit, which Podman "
-    "does not tell."
-)
 
 
 def status_of(container: ContainerState, verdict: Verdict | None, stop: tuple[str, str] | None) -> JobStatus:
@@ -55,5 +51,19 @@ def _end(
         return JobState.FAILED, Reason.LOST, message.rstrip()
     said = verdict.message
     if container.exit_code == OUT_OF_MEMORY_CODE and not container.out_of_memory:
-        said = f"{said} {_MAYBE_MEMORY}"
+        said = f"{said} {_maybe_memory(container)}"
     return verdict.state, verdict.reason, said
+
+
+def _maybe_memory(container: ContainerState) -> str:
+    """Say why a container was perhaps killed: Podman does not say whether it was for its memory."""
+    limit = "which is unlimited" if container.memory is None else f"whose limit was {_mebibytes(container.memory)}"
+    return (
+        f"It was killed (SIGKILL), most often for its use of memory, {limit} (isolation.memory): raise that, or let "
+        "the train use less. The engine does not say why; somebody, or the engine's own end, may have killed it, too."
+    )
+
+
+def _mebibytes(size: int) -> str:
+    """Format a limit in the words in which it is set."""
+    return f"{size / 1024**2:,.0f} MiB"

@@ -7,8 +7,9 @@ without a response has failed, at any exit code.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from airflow_provider_jobapi.services.train_container.commands import Command
 from airflow_provider_jobapi.services.train_container.dialects import read
@@ -143,12 +144,24 @@ def _of_run(answer: RunResult, notes: tuple[str, ...], rules: Rules) -> Verdict:
         return Verdict(
             JobState.FAILED, TRAIN_FAILED, f"The train says that its algorithm failed. {said}", answer, notes
         )
-    for tag in answer.next_train_tag:
-        check_next_tag(tag)
-    check_paths(answer.export_files, rules.data)
+    _check_names(answer, rules)
     if answer.state is RunState.APPLICATION:
         notes = (*notes, "The train ended in the state application, whose meaning is its own: see its message.")
     return Verdict(JobState.SUCCESSFUL, message=answer.message, answer=answer, notes=notes)
+
+
+def _check_names(answer: RunResult, rules: Rules) -> None:
+    """Check the tags and the export files, and name what is wrong with both."""
+    checks: list[Callable[[], object]] = [partial(check_next_tag, tag) for tag in answer.next_train_tag]
+    checks.append(partial(check_paths, answer.export_files, rules.data))
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except ResponseProblem as problem:
+            problems.append(str(problem))
+    if problems:
+        raise ResponseProblem(joined(problems))
 
 
 def _of_check(answer: CheckResult, notes: tuple[str, ...], rules: Rules) -> Verdict:

@@ -111,7 +111,7 @@ def plan_of(job: TrainingJob) -> Plan:
         environment={each.name: each.value for each in job.variables()},
         data=job.data,
         isolation=_limits(job) | dict(options.get("isolation") or {}),
-        seconds=None if (span := read_span(job.completion_time)) is None else span.total_seconds(),
+        seconds=_seconds(job.completion_time),
         strict=options.get("strict") is True,
         plain_summary=options.get("plain_summary") is True,
         targets=dict(options.get("targets") or {}),
@@ -136,6 +136,22 @@ def _refuse_what_a_train_has_not(job: TrainingJob) -> None:
     for name, is_given, why in refused:
         if is_given:
             raise InvalidJob(f"{name} cannot be used with train containers, where {why}.", field=name)
+
+
+def _seconds(text: str) -> float | None:
+    """Read a completion time. The worker and the triggerer are all that ends a container, so it cannot be free text.
+
+    :raises InvalidJob: when it is no duration.
+    """
+    if not text.strip():
+        return None
+    if (span := read_span(text)) is None:
+        raise InvalidJob(
+            f"completion_time cannot be {text[:80]!r}: it is a time of more than 0 and up to 3,650 days, such as 20h, "
+            "1h30m, PT4H or 10000 for seconds, or blank for no limit.",
+            field="completion_time",
+        )
+    return span.total_seconds()
 
 
 def _limits(job: TrainingJob) -> dict[str, Any]:

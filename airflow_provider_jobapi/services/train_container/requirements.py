@@ -44,14 +44,16 @@ class Evaluation:
 def check_targets(requirements: Requirements, targets: Mapping[str, Target] = TARGETS) -> None:
     """Refuse requirements with a target that is not in the vocabulary.
 
-    :raises ResponseProblem: naming it and what can be done.
+    :raises ResponseProblem: naming them and what can be done.
     """
-    for each in requirements.requirements:
-        if each.requirement.target not in targets:
-            raise ResponseProblem(
-                f"The train requires {each.requirement.name} with the target {each.requirement.target[:80]!r}, and "
-                f"{', '.join(targets)} are known: add it to targets of the connection or of the task."
-            )
+    unknown = [each.requirement for each in requirements.requirements if each.requirement.target not in targets]
+    if unknown:
+        named = ", ".join(f"{each.name} with the target {each.target[:80]!r}" for each in unknown[:5])
+        them = "it" if len(unknown) == 1 else "the others"
+        raise ResponseProblem(
+            f"The train requires {named}, and {', '.join(targets)} are known: add {them} to targets of the "
+            "connection or of the task."
+        )
 
 
 def evaluate(

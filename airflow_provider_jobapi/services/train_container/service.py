@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +19,20 @@ from airflow_provider_jobapi.exceptions import (
 )
 from airflow_provider_jobapi.services.base import FetchedModel, Handle, LogFollower, Model, Submission
 from airflow_provider_jobapi.services.retry import Retry
-from airflow_provider_jobapi.services.train_container import housekeeping, logs, names, station_data
-from airflow_provider_jobapi.services.train_container.commands import RULES, Command, environment_for
+from airflow_provider_jobapi.services.train_container import logs, names
+from airflow_provider_jobapi.services.train_container.commands import Command
 from airflow_provider_jobapi.services.train_container.connection import TrainConnection
-from airflow_provider_jobapi.services.train_container.container_config import (
-    DATA_VARIABLE,
-    container_config,
-    labels_of,
-)
 from airflow_provider_jobapi.services.train_container.containers import Containers
 from airflow_provider_jobapi.services.train_container.engine import Engine
 from airflow_provider_jobapi.services.train_container.errors import Conflict, Missing
 from airflow_provider_jobapi.services.train_container.handles import JobHandle
-from airflow_provider_jobapi.services.train_container.images import Auth, Images, digest_of
-from airflow_provider_jobapi.services.train_container.isolation import read_isolation
+from airflow_provider_jobapi.services.train_container.images import Auth, Images
 from airflow_provider_jobapi.services.train_container.job_status import status_of
 from airflow_provider_jobapi.services.train_container.judge import Verdict
+from airflow_provider_jobapi.services.train_container.launcher import Launcher
 from airflow_provider_jobapi.services.train_container.outcomes import Outcomes
 from airflow_provider_jobapi.services.train_container.plan import Plan, plan_of
+from airflow_provider_jobapi.services.train_container.retention import Hide, Retention
 from airflow_provider_jobapi.services.train_container.states import ContainerState, moment
 from airflow_provider_jobapi.services.train_container.vocabulary import RunResult
 from airflow_provider_jobapi.training.job import TrainingJob
@@ -45,6 +41,7 @@ from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.files.transfers import Meters
     from airflow_provider_jobapi.services.train_container.successor import Successor, Wanted
+    from airflow_provider_jobapi.training.masking import Masker
 
 _log = logging.getLogger(__name__)
 
@@ -84,13 +81,14 @@ class TrainContainerService:
         self.connection = connection
         self.engine = engine
         self._environment = environment
-        self._task_labels = task_labels
         self._images = Images(engine, connection.pull, auth, retry or Retry(), log)
         self._log = log
         self._retry, self._stop_retry = retry or Retry(), stop_retry
         self._meters = meters
         self._containers = Containers(engine, self._retry, log)
         self.outcomes = Outcomes(engine, self._containers, self._retry, log)
+        self.retention = Retention(connection, engine, self._containers, self.outcomes, self._retry, log)
+        self._launcher = Launcher(connection, engine, self._images, environment, task_labels, self._retry, log)
         self._measured: tuple[timedelta, float] | None = None
 
     def __repr__(self) -> str:
@@ -106,44 +104,13 @@ class TrainContainerService:
 
     def launch(self, plan: Plan, job_id: str) -> Submission:
         """Run a command of a train; as :meth:`submit` otherwise."""
-        from airflow_provider_jobapi.services.files.sources import measure_all
-
         handle = JobHandle(job_id, names.container_name(job_id), plan.command.value)
         if self._containers.end_of(job_id) is not None:
             return Submission(handle.to_json(), self._skew())
-        sources = measure_all(plan.data)
-        inputs = tuple(each.as_input() for each in sources.values())
-        image = self._images.ensure(plan.image)
-        labels = labels_of(
-            plan,
-            job_id,
-            plan.digest(inputs),
-            self.connection,
-            digest_of(image),
-            self._task_labels(),
-        )
-        mounts, volume = self._mounts(plan, job_id)
-        offered = {**self.offered(), **plan.environment} if RULES[plan.command].environment else {}
-        environment = environment_for(plan.command, offered)
-        if mounts:
-            environment.setdefault(DATA_VARIABLE, self.connection.data_folder)
-        isolation = read_isolation(self.connection.isolation, plan.isolation)
-        if loosened := isolation.loosened():
-            self._log.info(f"The isolation of the container is looser than by default: {loosened}.")
-        image_user = str((image.get("Config") or {}).get("User") or "")
-        config = container_config(plan, labels, environment, isolation, mounts, image_user)
-
-        def fill() -> None:
-            if volume:
-                own = {names.JOB_ID: job_id}
-                folder = self.connection.data_folder
-                self._retry.call(
-                    lambda: station_data.fill(self.engine, volume, plan.image, folder, sources, own), self._log
-                )
-
-        self._containers.claim(job_id, config, fill, volume)
-        self._sweep()
-        return Submission(handle.to_json(), self._skew(), inputs)
+        launch = self._launcher.prepare(plan, job_id)
+        self._containers.claim(job_id, launch.config, lambda: self._launcher.fill(launch, plan, job_id), launch.volume)
+        self.retention.sweep()
+        return Submission(handle.to_json(), self._skew(), launch.inputs)
 
     def find(self, job_id: str) -> Submission:
         """Find a job by its id. A container that was claimed and never started is removed, and counts as unknown.
@@ -176,24 +143,11 @@ class TrainContainerService:
         found = JobHandle.of(handle)
         container = self._container(found)
         if container is None:
-            return self.last_status(found)
+            return self.retention.last_status(found)
         if not container.ended and self.is_overdue(container):
             self.stop_overdue(found, container)
             container = self._container(found) or container
         return self.outcomes.status(container)
-
-    def last_status(self, handle: JobHandle) -> JobStatus:
-        """Return how a job ended whose container was removed.
-
-        :raises JobGone: when nothing says it.
-        """
-        ended = self._containers.end_of(handle.job_id)
-        if ended is None:
-            raise JobGone(
-                f"The container of job {handle.job_id} was removed from the engine {self.engine.where} by somebody, "
-                "and nothing says how it ended."
-            )
-        return ended[0]
 
     def verdict(self, handle: Handle) -> Verdict:
         """Return how a command ended, with its response.
@@ -203,28 +157,34 @@ class TrainContainerService:
         """
         return self.outcomes.verdict(self._ended(handle))
 
+    def masker(self, handle: Handle) -> Masker:
+        """Return what hides the station's secrets in what a command that has ended says.
+
+        :raises JobGone: when its container was removed.
+        """
+        return self.retention.masker(self._ended(handle))
+
     def kept_result(self, handle: Handle) -> dict[str, Any] | None:
         """Return what was kept of a job whose container was removed, see :meth:`release`; None where it is there."""
-        ended = self._containers.end_of(JobHandle.of(handle).job_id)
-        return None if ended is None else ended[1]
+        return self.retention.kept_result(JobHandle.of(handle))
 
     def release(
         self,
         handle: Handle,
         result: Mapping[str, Any] | None = None,
-        hide: Callable[[JobStatus], JobStatus] | None = None,
+        hide: Hide | None = None,
     ) -> None:
-        """Remove the container and the data of a job that has ended. How it ended stays known.
+        """Remove the container and the data of a job that has ended. How it ended stays known, without secrets.
 
         :param result: What to keep of it.
-        :param hide: Hides secrets that the train says, in what is kept.
+        :param hide: Hides more in what is kept than what the container had in its environment.
         :raises JobConflict: when it has not ended.
         """
         try:
             container = self._ended(handle)
         except JobGone:
             return
-        self._remove(container, result, hide)
+        self.retention.remove(container, result, hide)
 
     def delete(self, handle: Handle) -> None:
         """Remove the container of a job that has ended; as :meth:`release`, under the name of other services."""
@@ -241,7 +201,9 @@ class TrainContainerService:
         container = self._ended(handle)
         answer = self.outcomes.verdict(container).answer
         if not self.outcomes.verdict(container).ok or not isinstance(answer, RunResult):
-            raise NoSavedModel(f"There is no successor image: {self.outcomes.status(container).describe()}")
+            raise NoSavedModel(f"There is no successor image: {self.retention.public_status(container).describe()}")
+        if wanted.hide is None:
+            wanted = replace(wanted, hide=self.retention.masker(container).text)
         return self._retry.call(lambda: make_successor(self.engine, container, answer, wanted, self._images), self._log)
 
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
@@ -309,10 +271,10 @@ class TrainContainerService:
         """
         from airflow_provider_jobapi.services.files.destinations import destination_of
         from airflow_provider_jobapi.services.files.models import check_kind, fetch
-        from airflow_provider_jobapi.services.train_container.exports import ExportStore, as_model
+        from airflow_provider_jobapi.services.train_container.exports import ExportStore, as_model, hashed
 
         container = self._ended(handle)
-        state = self.outcomes.status(container)
+        state = self.retention.public_status(container)
         exports = self.outcomes.exports(container)
         if not exports:
             why = state.describe() if state.status is not JobState.SUCCESSFUL else ""
@@ -322,6 +284,8 @@ class TrainContainerService:
             )
         found_kind, _, keys = as_model(exports)
         check_kind(state.job_id, kind, found_kind)
+        exports = self._retry.call(lambda: hashed(self.engine, container.id, exports), self._log)
+        _, _, keys = as_model(exports)
         ended = state.finish_time or state.start_time or state.submission_time
         named = str(max(1, int(ended.timestamp()))) if version is None and ended else str(version or 1)
         store = ExportStore(self.engine, container.id, exports)
@@ -339,21 +303,6 @@ class TrainContainerService:
         """Return what the station offers, secrets included. Reads Airflow's variables, so not for a triggerer."""
         return dict(self._environment())
 
-    def _sweep(self) -> None:
-        """Remove the containers of this station that ended long ago, now and then."""
-        station, days = self.connection.station, self.connection.keep_days
-        if days and housekeeping.is_due(self.engine, station):
-            housekeeping.sweep(self.engine, station, days, self._remove, self._log)
-
-    def _remove(
-        self,
-        container: ContainerState,
-        result: Mapping[str, Any] | None = None,
-        hide: Callable[[JobStatus], JobStatus] | None = None,
-    ) -> None:
-        status = self.outcomes.status(container)
-        self._containers.remove(container.labels[names.JOB_ID], hide(status) if hide else status, result)
-
     def _container(self, handle: JobHandle) -> ContainerState | None:
         found = self._containers.find(handle.container)
         return None if found is None or found.labels.get(names.JOB_ID) != handle.job_id else found
@@ -362,24 +311,11 @@ class TrainContainerService:
         found = JobHandle.of(handle)
         container = self._container(found)
         if container is None:
-            self.last_status(found)
+            self.retention.last_status(found)
             raise JobGone(f"The container of job {found.job_id} was removed, and its files with it.")
         if not container.ended:
             raise JobConflict(f"Job {found.job_id} has not ended; wait for its end.")
         return container
-
-    def _mounts(self, plan: Plan, job_id: str) -> tuple[list[dict[str, Any]], str]:
-        """Return the mounts of the data, and the volume that is to be filled; empty where none is."""
-        folder = self.connection.data_folder
-        if not plan.data:
-            return [], ""
-        if self.connection.is_local and self.connection.mount_data:
-            found = station_data.mounts_of(plan.data, folder)
-            if found is not None:
-                return found, ""
-            self._log.info("The data are copied to the engine: only files that all users may read are mounted.")
-        volume = f"{names.data_volume(job_id)}-{uuid.uuid4().hex[:8]}"  # of this worker's own
-        return [station_data.volume_mount(volume, folder, read_only=True)], volume
 
     def _skew(self) -> timedelta:
         """Return the clock of this machine minus the engine's; a local engine has the same one."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,6 +55,8 @@ class ContainerState:
     :ivar read_only_root: Whether it could write its own files only in :attr:`mounts`.
     :ivar data: Its folders that it cannot write: data of the station.
     :ivar mounts: All of its folders that are no part of its image and its own files.
+    :ivar environment: ``NAME=value`` of its variables, with the station's secrets.
+    :ivar memory: Bytes that it may use; None for as much as there is.
     """
 
     id: str
@@ -71,6 +73,8 @@ class ContainerState:
     read_only_root: bool
     data: tuple[str, ...]
     mounts: tuple[str, ...]
+    environment: tuple[str, ...] = field(repr=False, default=())
+    memory: int | None = None
 
     @property
     def was_started(self) -> bool:
@@ -92,6 +96,7 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
     """Read the answer to ``GET /containers/{id}/json``."""
     state = inspected.get("State") or {}
     config, mounts = inspected.get("Config") or {}, inspected.get("Mounts") or []
+    host = inspected.get("HostConfig") or {}
     word = str(state.get("Status") or "").lower()
     ended = word in _ENDED
     return ContainerState(
@@ -106,9 +111,11 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
         finished=moment(state.get("FinishedAt")) if ended else None,
         image_id=str(inspected.get("Image") or ""),
         labels={str(name): str(value) for name, value in (config.get("Labels") or {}).items()},
-        read_only_root=bool((inspected.get("HostConfig") or {}).get("ReadonlyRootfs")),
+        read_only_root=bool(host.get("ReadonlyRootfs")),
         data=tuple(sorted(str(each.get("Destination")) for each in mounts if not each.get("RW"))),
         mounts=tuple(sorted(str(each.get("Destination")) for each in mounts)),
+        environment=tuple(str(each) for each in config.get("Env") or ()),
+        memory=int(host.get("Memory") or 0) or None,
     )
 
 

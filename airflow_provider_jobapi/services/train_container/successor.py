@@ -89,8 +89,9 @@ class Wanted:
     :ivar tags: Its tags.
     :ivar push: Whether it is pushed to the repository's registry.
     :ivar largest: Bytes of all files together.
-    :ivar hide: Hides the station's secrets in a text. A name that the train gives and that has one is refused, since it
-        would leave the station, and stand in results and events.
+    :ivar hide: Hides the station's secrets in a text; by default all values that the station gave to the train. A name
+        that the train gives and that has one is refused, since it would leave the station, and stand in results and
+        events.
     """
 
     mode: Mode | None = None
@@ -99,7 +100,11 @@ class Wanted:
     tags: Sequence[str] = ()
     push: bool = False
     largest: int = LARGEST_EXPORT
-    hide: Callable[[str], str] = str
+    hide: Callable[[str], str] | None = None
+
+    def hidden(self, text: str) -> str:
+        """Return a text without secrets."""
+        return text if self.hide is None else self.hide(text)
 
     def check(self) -> None:
         """Refuse names that no image can have, before a train is run.
@@ -139,26 +144,28 @@ def make_successor(
     base, files, notes = _contents(engine, train, answer, wanted, mode)
     if mode == "rebase":
         _ensure_base(engine, images, base, parent, wanted)
-    labels = _labels(train, parent, mode)
-    image_id = _build(engine, train, base, files, labels, name[0])
+    image_id = _build(engine, train, base, files, _labels(train, parent, mode), name[0])
     for tag in name[1:]:
         engine.tag(image_id, tag.repository, tag.tag)
-    digest = ""
-    if wanted.push:
-        for tag in name:
-            digest = engine.push(tag.repository, tag.tag, images.auth(tag.repository)) or digest
-        digest = digest or _pushed_digest(engine, name[0])
     return Successor(
         image=str(name[0]),
         tags=tuple(each.tag for each in name),
         image_id=image_id,
-        digest=digest,
+        digest=_pushed(engine, name, images) if wanted.push else "",
         mode=mode,
         parent=parent,
         parent_digest=train.labels.get(names.IMAGE_DIGEST, ""),
         files=tuple(each.path for each in files),
-        notes=tuple(notes),
+        notes=tuple(map(wanted.hidden, notes)),
     )
+
+
+def _pushed(engine: Engine, tags: Sequence[ImageName], images: Images) -> str:
+    """Push an image under each of its names; returns its digest, which the registry makes of its content."""
+    digest = ""
+    for tag in tags:
+        digest = engine.push(tag.repository, tag.tag, images.auth(tag.repository)) or digest
+    return digest or _digest_of_pushed(engine, tags[0])
 
 
 def _check_secrets(answer: RunResult, wanted: Wanted) -> None:
@@ -168,11 +175,15 @@ def _check_secrets(answer: RunResult, wanted: Wanted) -> None:
         "export_files": answer.export_files,
     }
     for field, texts in said.items():
-        if any(wanted.hide(text) != text for text in texts):
-            raise ResponseProblem(
-                f"The train's response has a secret of the station in {field}, which would leave the station "
-                "as a name: look at what it does, or give it no such secret."
-            )
+        if any(wanted.hidden(text) != text for text in texts):
+            raise _has_secret("The train's response has", field)
+
+
+def _has_secret(what: str, where: str) -> ResponseProblem:
+    return ResponseProblem(
+        f"{what} a secret of the station in {where}, which would leave the station as a name: look at what it does, or "
+        "give it no such secret."
+    )
 
 
 def _named(parent: str, answer: RunResult, wanted: Wanted) -> list[ImageName]:
@@ -231,6 +242,8 @@ def _contents(
             raise ResponseProblem(str(error)) from None
         return base, measured(engine, train.id, answer.export_files, train.data, wanted.largest), []
     files, left_out, deleted = _changed(engine, train, answer, wanted.largest)
+    if any(wanted.hidden(each.path) != each.path for each in files):
+        raise _has_secret("The train has written a file with", "the path of a file")
     notes = []
     if deleted:
         notes.append(f"{_few(deleted)} was deleted by the train, and is still in its successor.")
@@ -361,7 +374,7 @@ class _Chunks:
         return found
 
 
-def _pushed_digest(engine: Engine, name: ImageName) -> str:
+def _digest_of_pushed(engine: Engine, name: ImageName) -> str:
     """Return the digest of an image that was pushed, where the engine has not said it while it pushed."""
     image = engine.image(str(name)) or {}
     for each in image.get("RepoDigests") or []:

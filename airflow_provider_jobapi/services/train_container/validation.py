@@ -58,7 +58,7 @@ def _run(service: TrainContainerService, plan: Plan) -> Finding:
         handle = service.launch(plan, job_id).handle
         while not (status := service.status(handle)).status.ended:
             time.sleep(PAUSE)
-        verdict = service.verdict(handle)
+        verdict, masker = service.verdict(handle), service.masker(handle)
     except InvalidJob as error:
         if error.field != "command":
             raise
@@ -66,6 +66,5 @@ def _run(service: TrainContainerService, plan: Plan) -> Finding:
     finally:
         service.engine.remove(name, force=True)  # it runs where this process was interrupted
         containers.forget(job_id, name)
-    if verdict.reason == REQUIREMENTS_UNMET:
-        return Finding(plan.command, ok=True, message=verdict.message, verdict=verdict)
-    return Finding(plan.command, verdict.ok, verdict.message or status.message, verdict)
+    message = masker.text(verdict.message or status.message)
+    return Finding(plan.command, verdict.ok or verdict.reason == REQUIREMENTS_UNMET, message, verdict)

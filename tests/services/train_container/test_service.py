@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import uuid
@@ -60,6 +61,14 @@ def test_the_four_commands_of_a_train(station: Station, tmp_path: Path) -> None:
     fetched = service.fetch_model(handle, tmp_path / "models", "1")
     assert json.loads((tmp_path / "models" / "1" / "count.json").read_text())["rows"] == 3
     assert fetched.kind == "files"
+    content = (tmp_path / "models" / "1" / "count.json").read_bytes()
+    assert [file.sha256 for file in fetched.files] == [hashlib.sha256(content).hexdigest()]
+    assert fetched.sha256 is not None
+    again = service.fetch_model(handle, tmp_path / "models", "1")  # it is there, which the hashes say
+    assert again.sha256 == fetched.sha256
+    (tmp_path / "models" / "1" / "count.json").write_bytes(content.replace(b"3", b"4"))
+    with pytest.raises(JobConflict, match="holds other files"):
+        service.fetch_model(handle, tmp_path / "models", "1")
 
 
 @pytest.mark.parametrize("command", [Command.LIST_REQUIREMENTS, Command.PRINT_MODEL_SUMMARY])
@@ -104,6 +113,8 @@ def test_a_training_job_is_the_run_of_a_train(station: Station, tmp_path: Path) 
         ("script", "print()", "a train image brings its own algorithm"),
         ("requirements", "numpy", "brings its own packages"),
         ("nodes", 2, "one container"),
+        ("completion_time", "1w", r"^completion_time cannot be '1w': it is a time of more than 0 and up to 3,650 days"),
+        ("completion_time", 10**20, "^completion_time cannot be '100000000000000000000': "),
         ("image", "", "it is the train"),
         ("image", "tensorflow/tensorflow:latest", "it is the train"),
         ("resources", {"gpus": 1}, "no GPUs"),
@@ -200,7 +211,8 @@ def test_too_much_memory(station: Station) -> None:
     if station.engine.name == "dockerd":
         assert status.reason == "OutOfMemory"
     else:
-        assert "memory limit" in status.message
+        assert "It was killed (SIGKILL), most often for its use of memory" in status.message
+        assert "whose limit was 80 MiB (isolation.memory)" in status.message
 
 
 def test_a_container_that_was_removed_is_remembered(station: Station) -> None:
@@ -243,8 +255,11 @@ def test_containers_that_ended_long_ago_are_removed(station: Station) -> None:
     client = station.engine.client
     client.inspect_container(old["container"])  # it ended less than 7 days ago, and nobody has looked for an hour
     young = station.service(station=name, keep_days=7)
-    assert housekeeping.sweep(young.engine, name, 7, young._remove, young._log) == 0
-    wait_for("some milliseconds", lambda: housekeeping.sweep(young.engine, name, 1e-9, young._remove, young._log) == 1)
+    assert housekeeping.sweep(young.engine, name, 7, young.retention.remove, young._log) == 0
+    wait_for(
+        "some milliseconds",
+        lambda: housekeeping.sweep(young.engine, name, 1e-9, young.retention.remove, young._log) == 1,
+    )
     assert service.status(old).message == "done"
     assert service.find(old["job_id"]).handle == old
     with pytest.raises(NotFound):
@@ -266,7 +281,7 @@ def test_a_container_of_somebody_else_with_the_labels_of_a_job_is_left_alone(sta
         client.start(made[-1])
         client.wait(made[-1])
     try:
-        assert housekeeping.sweep(service.engine, name, 1e-9, service._remove, service._log) == 0
+        assert housekeeping.sweep(service.engine, name, 1e-9, service.retention.remove, service._log) == 0
         assert service.kept_result(running) is None
         assert service.status(running).status is JobState.RUNNING
     finally:
