@@ -268,19 +268,20 @@ class _Renewal:
             await asyncio.wait((self._task,))
 
 
-def other_of(others: Mapping[str, Connection] | None, role: str) -> Connection | None:
+def other_of(others: Mapping[str, Connection] | None, role: str, conn_type: str | None = None) -> Connection | None:
     """Return one of the other connections that a hook was given; None where its connection names none.
 
-    :param role: Also the type that it must have, unless it has none, as Airflow's hooks take it. The hook of another
-        provider would ignore what a connection of another type says, and use what it finds on the machine, or send that
-        connection's password as a key.
+    :param conn_type: The type that it must have, unless it has none, as Airflow's hooks take it; by default the role.
+        The hook of another provider would ignore what a connection of another type says, and use what it finds on the
+        machine, or send that connection's password as a key.
     :raises ConnectionProblem: when it has another type.
     """
+    wanted = conn_type or role
     found = (others or {}).get(role)
-    if found is not None and found.conn_type and found.conn_type != role:
+    if found is not None and found.conn_type and found.conn_type != wanted:
         raise ConnectionProblem(
             f"Connection {found.conn_id} has type {found.conn_type!r}, and is named as a connection for {role}: name "
-            f"one of the type {role!r}."
+            f"one of the type {wanted!r}."
         )
     return found
 

@@ -89,7 +89,7 @@ class TrainContainerHook(TrainingHook):
             engine,
             environment=lambda: _environment(settings),
             task_labels=lambda: {label: os.environ.get(name, "") for label, name in _TASK.items()},
-            auth=RegistryAuth(other_of(others, "registry")),
+            auth=RegistryAuth(other_of(others, "registry", "docker")),
             retry=None if patience is None else Retry.lasting(patience),
         )
 

@@ -122,6 +122,13 @@ def test_a_connection_with_an_error_names_the_field(
     assert words in str(error.value)
 
 
+def test_a_registry_of_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    station(monkeypatch, docker_conn_id="hub")
+    defined(monkeypatch, "hub", "http", host="registry.example.com", login="me", password="geheim")
+    with pytest.raises(ConnectionProblem, match=r"type 'http', and .* for registry: name one of the type 'docker'"):
+        TrainingHook.service_of("station")
+
+
 def test_the_test_button(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     station(monkeypatch, engine=engine.url, isolation={"network": "host"}, environment='{"PATIENTS_URL": "http://x"}')
     ok, message = TrainContainerHook("station").test_connection()
