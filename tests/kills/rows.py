@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import product
 
 from tests.harness.cluster_training import Stage, Training
 from tests.harness.proxy_faults import BlackHole, Broken, Canned, Drip, Hold, Point, ScriptedProxy
@@ -21,6 +22,9 @@ DEFER = r"^PATCH /execution/task-instances/{ti}/state"
 
 BROKEN = ("refused", "reset", "hole", "busy", "gateway", "loris")
 """The faults of :func:`broken`, each of which has a DAG ``kills_<name>``."""
+
+WAYS = tuple(f"kills_way_{number}" for number in range(1, 5))
+"""DAGs, each with a way of its own to the service."""
 
 LIMITS = {"kills_timeout": "timeout of 0:00:08", "kills_execution_timeout": "execution_timeout of 0:00:12"}
 """DAGs, and what their errors say."""
@@ -98,11 +102,17 @@ def outlive(attacks: Sequence[Attack]) -> None:
             attack.check()
 
 
-def kill_workers_around_the_submit(stage: Stage, ways: Sequence[ScriptedProxy]) -> None:
-    """Before the request, after the service did it, at the push of the job's id, at the deferral and after it."""
+def kill_workers_around_the_submit(
+    stage: Stage, ways: Sequence[ScriptedProxy], requests: Sequence[str] = (), dags: Sequence[str] = WAYS[2:]
+) -> None:
+    """Before the request, after the service did it, at the push of the job's id, at the deferral and after it.
+
+    :param requests: At most two of the submit; by default the one that creates the job.
+    :param dags: For the last three, on other ways than those.
+    """
     attacks = []
-    for number, point in enumerate(Point):
-        held = ways[number].hold(stage.remote.creates, point)
+    for number, (request, point) in enumerate(product(requests or [stage.remote.creates], Point)):
+        held = ways[number].hold(request, point)
         attacks.append(Attack(stage.train(f"kills_way_{number + 1}"), held, tries=2))
     with ThreadPoolExecutor() as pool:
         # As soon as they are held: a client hangs up by itself after some time.
@@ -110,7 +120,7 @@ def kill_workers_around_the_submit(stage: Stage, ways: Sequence[ScriptedProxy]) 
         for number, (when, point, tries) in enumerate(
             [(PUSH, Point.REQUEST, 2), (DEFER, Point.REQUEST, 2), (DEFER, Point.ANSWER, 1)]
         ):
-            training = stage.train(f"kills_way_{number % 2 + 3}")
+            training = stage.train(dags[number % len(dags)])
             held = stage.control.hold(when.format(ti=training.task()["id"], dag=training.dag_id), point)
             attacks.append(Attack(training, held, tries, of_airflow=True))
             attacks[-1].strike()
@@ -122,9 +132,9 @@ def kill_workers_around_the_submit(stage: Stage, ways: Sequence[ScriptedProxy]) 
 # Row 3
 
 
-def kill_the_triggerer_twice(stage: Stage, begun: Sequence[tuple[Training, str]]) -> None:
+def kill_the_triggerer(stage: Stage, begun: Sequence[tuple[Training, str]], times: int = 2) -> None:
     """In the middle of the logs of these trainings, which end well."""
-    for _ in range(2):
+    for _ in range(times):
         before = [len(training.shown(job)) for training, job in begun]
         stage.cluster.triggerers[0].kill()
         stage.cluster.start_triggerer(0)

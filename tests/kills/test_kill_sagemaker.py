@@ -30,7 +30,7 @@ from tests.kills.rows import (
     clear_while_submitting,
     fail_twice,
     finish,
-    kill_the_triggerer_twice,
+    kill_the_triggerer,
     kill_workers_around_the_submit,
     mark_tasks_and_runs,
     outlast,
@@ -72,7 +72,7 @@ def test_row_1_the_worker_is_killed_around_the_create(stage: Stage, ways: list[S
 
 def test_row_3_the_triggerer_is_killed_in_mid_log(stage: Stage) -> None:
     trainings = [stage.train(), stage.train(env={"burst": 60, "pause": 0.5})]
-    kill_the_triggerer_twice(stage, [begin(training, 20) for training in trainings])
+    kill_the_triggerer(stage, [begin(training, 20) for training in trainings])
 
 
 def test_row_6_a_user_ends_or_clears_a_task(stage: Stage, ways: list[ScriptedProxy]) -> None:

@@ -17,7 +17,7 @@ from tests.harness.cluster_training import Stage, Training
 from tests.harness.proxy import BlackHole
 from tests.harness.proxy_faults import Point, ScriptedProxy
 from tests.harness.waiting import wait_for
-from tests.kills.rows import begin, kill_the_triggerer_twice
+from tests.kills.rows import begin, kill_the_triggerer
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +61,7 @@ def taken_over(stage: Stage, training: Training, old: Component) -> Component:
 
 
 def test_row_3_the_triggerer_is_killed_in_mid_log_whatever_the_services_clock_says(stage: Stage, shifted: None) -> None:
-    kill_the_triggerer_twice(stage, [begun(stage, f"kills_{clock}") for clock in ("plain", "ahead", "behind")])
+    kill_the_triggerer(stage, [begun(stage, f"kills_{clock}") for clock in ("plain", "ahead", "behind")])
 
 
 NOT_REPLAYABLE = """

@@ -5,7 +5,8 @@ The claim. An engine has each name once, and a container's name is derived from 
 and whoever comes second is told so (409). Both engines run a container *again* that has ended where they are told to
 start it, so only the worker that created a container starts it, once, by the engine's own id of it. A container that
 was claimed and never started, because its worker was killed, is removed by the next one, which claims anew: the start
-of a worker that was only slow then finds no container.
+of a worker that was only slow then finds no container. Where it was the engine that was killed, and may have started it
+without knowing so, somebody has to look: it is neither removed nor run again.
 
 The records. An engine has no store, so a record is a volume with labels and no content. It needs no image, and neither
 ``docker container prune`` nor ``docker image prune`` removes it; ``docker system prune`` of Docker 23 and later leaves
@@ -37,6 +38,9 @@ CLAIMS = 5
 
 CLAIM_PAUSE = 0.2
 """Seconds before the second of them; before each other one as much more."""
+
+LOOKS, LOOK_PAUSE = 3, 0.5
+"""Looks at a container that somebody may be starting, and the seconds between them."""
 
 LARGEST_RESULT = 256 * 1024
 """Bytes of a result in a record."""
@@ -102,7 +106,12 @@ class Containers:
         raise ServiceUnavailable(f"Other workers create and remove the container {name} all the time.")
 
     def give_up(self, seen: ContainerState, job_id: str) -> bool:
-        """Remove a container that was never started, and its data; whether that was so."""
+        """Remove a container that was never started, and its data; whether that was so.
+
+        :raises JobConflict: when its engine was killed, and may have started it.
+        """
+        if not self._is_unused(seen, job_id):
+            return False
         self._log.info(f"The container {seen.name} was created and never started; it is removed.")
         try:
             self._retry.call(lambda: self.engine.remove(seen.id), self._log)
@@ -110,6 +119,22 @@ class Containers:
             return False  # it is started at this moment
         self._remove_data(job_id)
         return True
+
+    def _is_unused(self, seen: ContainerState, job_id: str) -> bool:
+        """Whether nobody has begun to start a container; False where it was started meanwhile."""
+        if (created := seen.created) is None or self.record(names.started_record(job_id)) is None:
+            return True
+        for _ in range(LOOKS):
+            if not self._retry.call(lambda: self.engine.may_have_started(seen.id, created), self._log):
+                return True
+            sleep(LOOK_PAUSE)  # another worker may start it at this moment
+            if (now := self.find(seen.id)) is None or now.was_started:
+                return False
+        raise JobConflict(
+            f"The engine {self.engine.where} was ended while it started the container {seen.name}, and does not know "
+            "whether the train runs or has run: end its processes on the engine's machine, remove the container, and "
+            "run the task again."
+        )
 
     def _remove_remains(self, taken: Conflict, attempt: int) -> None:
         """Remove what has a name and is no container: Podman leaves it where it is killed while it creates one."""

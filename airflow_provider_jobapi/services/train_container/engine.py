@@ -20,6 +20,10 @@ zeros behind the end of a tar      are read                                break
 a byte of a log that is no UTF-8   replaced by U+FFFD                      kept
 what a path is (``HEAD archive``)  base64                                  base64 of URLs, with ``-`` and ``_``
 killed in the middle of a create   nothing is left                         the name is taken by an id that no list has
+killed in the middle of a start    the process runs on, "created" is told  the same, until the container is removed
+killed while a container runs      ends it at its own start, but for       it goes on, and no line is lost
+                                   ``live-restore``
+a container ends meanwhile         all that it has printed since is lost   nothing is lost
 a registry without the image       404 to the pull                         200, and an error in its progress
 =================================  ======================================  ==========================================
 
@@ -35,6 +39,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from tempfile import TemporaryFile
 from typing import Any
@@ -48,11 +53,15 @@ from airflow_provider_jobapi.services.train_container.errors import (
     error_of_engine,
     error_of_registry,
 )
+from airflow_provider_jobapi.services.train_container.states import moment
 
 CHUNK = 64 * 1024
 """Bytes that are read at a time."""
 
 _NOT_FOUND = 404
+
+_BEGINNINGS = frozenset({"init", "start"})
+"""Events of a container that has begun to start, or has started."""
 
 _OF_URLS = str.maketrans("-_", "+/")
 """From the alphabet of base64 in URLs to the usual one."""
@@ -137,6 +146,18 @@ class Engine:
         with self._client("start the container") as client:
             client.start(container)
 
+    def may_have_started(self, container: str, created: datetime) -> bool:
+        """Whether an engine that was killed may have started a container of which it says that it never did.
+
+        Docker's events are gone when its daemon ends, and Podman notes that it prepares a start.
+        """
+        now = moment(self.now()) or datetime.now(UTC)
+        span = {"since": int(created.timestamp()) - 1, "until": int(now.timestamp()) + 1}
+        with self._client("list its events") as client:
+            found = client.events(**span, filters={"container": [container]}, decode=True)
+            seen = {str(each.get("Action") or each.get("status")) for each in found}
+        return "create" not in seen or bool(seen & _BEGINNINGS)
+
     def stop(self, container: str, grace: int) -> None:
         """End a container: SIGTERM, and SIGKILL after so many seconds. One that has ended is no error."""
         with self._client("stop the container") as client:
@@ -218,7 +239,8 @@ class Engine:
     def commit(self, container: str, repository: str, tag: str) -> str:
         """Make an image of a container; returns its id."""
         with self._client("make an image of the container") as client:
-            return str(client.commit(container, repository, tag)["Id"])
+            made = str(client.commit(container, repository, tag)["Id"])
+            return made if ":" in made else f"sha256:{made}"  # Podman leaves it out here
 
     def image(self, reference: str) -> dict[str, Any] | None:
         """Return an image; None where the engine does not have it."""

@@ -62,6 +62,9 @@ _TAKEN = ("already in use", "container state improper", "cannot remove a running
 _REMOVAL = "is already in progress"
 """What Docker says of a container that somebody else is removing."""
 _NETWORK = re.compile(r"unable to find network with name or ID (?P<podman>\S+):|network (?P<docker>\S+) not found")
+_HTTP_STATUS = re.compile(r"(?:http|http status:?|statuscode:) ([45]\d\d)\b")
+"""The status that a registry has answered with, in the words of Docker and of Podman."""
+_TOO_LARGE, _SERVER_ERROR = 413, 500
 _BUSY = frozenset({429, 502, 503, 504})
 
 
@@ -89,7 +92,9 @@ def error_of_registry(said: str, what: str, image: str) -> TrainingError:
     """
     words, text = said.lower(), clean(said)
     registry = image.split("/", 1)[0]
-    if any(
+    found = _HTTP_STATUS.search(words)
+    status = int(found[1]) if found else 0
+    if status in {401, 403} or any(
         word in words for word in ("unauthorized", "denied", "no basic auth", "authentication required", "forbidden")
     ):
         return ConnectionProblem(
@@ -107,6 +112,18 @@ def error_of_registry(said: str, what: str, image: str) -> TrainingError:
         word in words for word in ("refused", "timeout", "timed out", "eof", "no such host", "reset", "unavailable")
     ):
         return ServiceUnavailable(f"The registry {registry} cannot be reached, so {image} is not {what}: {text}.")
+    return _of_status(status, text, what, image)
+
+
+def _of_status(status: int, text: str, what: str, image: str) -> TrainingError:
+    registry = image.split("/", 1)[0]
+    if status == _TOO_LARGE:
+        return ConnectionProblem(
+            f"The registry {registry} refuses that {image} is {what}, since a layer is too large for it ({text}): let "
+            "the registry, or the proxy before it, take larger ones, or let the train export less."
+        )
+    if status >= _SERVER_ERROR:
+        return ServiceUnavailable(f"The registry {registry} has an error of its own, so {image} is not {what}: {text}.")
     return BrokenContract(f"The image {image} cannot be {what}: {text}.")
 
 

@@ -7,10 +7,17 @@ from typing import Any
 
 from airflow_provider_jobapi.services.train_container import names
 from airflow_provider_jobapi.services.train_container.judge import Verdict
-from airflow_provider_jobapi.services.train_container.states import OUT_OF_MEMORY_CODE, ContainerState
+from airflow_provider_jobapi.services.train_container.responses import NO_RESPONSE
+from airflow_provider_jobapi.services.train_container.states import (
+    OUT_OF_MEMORY_CODE,
+    TERMINATED_CODE,
+    ContainerState,
+)
 from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
 _PAUSED = "Its container is paused: let it go on on the engine, or stop the job."
+_TERMINATED = "It was ended by SIGTERM (143): by somebody, or by its engine, as Docker does after a crash of its own."
+_MAYBE_LOST = "Docker loses what a container prints while its daemon is down, where it ends before that is back."
 
 
 def status_of(container: ContainerState, verdict: Verdict | None, stop: tuple[str, str] | None) -> JobStatus:
@@ -52,6 +59,10 @@ def _end(
     said = verdict.message
     if container.exit_code == OUT_OF_MEMORY_CODE and not container.out_of_memory:
         said = f"{said} {_maybe_memory(container)}"
+    elif container.exit_code == TERMINATED_CODE:
+        said = f"{said} {_TERMINATED}"
+    elif verdict.reason == NO_RESPONSE:
+        said = f"{said} {_MAYBE_LOST}"
     return verdict.state, verdict.reason, said
 
 

@@ -23,6 +23,7 @@ BY = "airflow.stopped_because"
 PARENT = "airflow.train.parent"
 PARENT_DIGEST = "airflow.train.parent_digest"
 MODE = "airflow.train.successor_mode"
+CONTENT = "airflow.train.successor_content"
 
 
 def container_name(job_id: str) -> str:

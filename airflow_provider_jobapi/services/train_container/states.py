@@ -31,6 +31,9 @@ from airflow_provider_jobapi.training.status import JobState, read_time
 OUT_OF_MEMORY_CODE = 137
 """128 + SIGKILL, by which the kernel ends what uses too much memory; so does anybody's SIGKILL."""
 
+TERMINATED_CODE = 143
+"""128 + SIGTERM."""
+
 _STATES = {
     "created": JobState.PENDING,
     "configured": JobState.PENDING,

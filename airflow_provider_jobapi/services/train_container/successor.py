@@ -13,6 +13,8 @@ An image without an entry point and without a command cannot be committed withou
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +132,8 @@ def make_successor(
 ) -> Successor:
     """Make the successor image of an ended container, and push it where that is wanted.
 
-    It may be called again after a worker was killed: the same image is made again, under the same names.
+    It may be called again after a worker was killed: an image that was made of the same files is not made again, so its
+    digest stays the same.
 
     :param train: The ended container.
     :param images: Pulls the base where the engine does not have it, and knows the users of registries.
@@ -332,8 +335,11 @@ def _build(
     image = engine.image(base)
     if image is None:
         raise ImageMissing(f"The engine has no image {base}, of which the successor is to be made.", field="image")
+    labels = {**labels, names.CONTENT: _digest(image, files)}
+    if (made := engine.image(str(name))) is not None and labels.items() <= _labels_of(made).items():
+        return str(made["Id"])  # by a worker that was killed
     config = image.get("Config") or {}
-    body: dict[str, Any] = {"Image": base, "Labels": dict(labels), "HostConfig": {"NetworkMode": "none"}}
+    body: dict[str, Any] = {"Image": base, "Labels": labels, "HostConfig": {"NetworkMode": "none"}}
     if not config.get("Cmd") and not config.get("Entrypoint"):
         body["Cmd"] = [Command.PRINT_MODEL_SUMMARY.value]
     of_train = names.successor_builder(train.labels[names.JOB_ID])
@@ -348,6 +354,16 @@ def _build(
         return engine.commit(container, name.repository, name.tag)
     finally:
         engine.remove(container)
+
+
+def _digest(base: Mapping[str, Any], files: Sequence[Export]) -> str:
+    """Return the digest of what a successor is made of; the files of an ended container do not change."""
+    content = [str(base.get("Id")), [[each.path, each.size, each.mode] for each in files]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _labels_of(image: Mapping[str, Any]) -> Mapping[str, str]:
+    return (image.get("Config") or {}).get("Labels") or {}
 
 
 def _add(engine: Engine, container: str, files: Sequence[Export], tar: tarfile.TarFile) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import tarfile
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ START_TIMEOUT = 30.0
 class Engine:
     """A container engine behind a socket; a context manager that leaves nothing behind, also where tests are killed.
 
+    :param counted: Whether :meth:`starts` and :meth:`die_at_a_start` work.
     :ivar home: The temporary folder; ``engine.log`` is in it.
     :ivar url: The address, as a Docker client reads it.
     :ivar client: A ``docker.APIClient``.
@@ -43,7 +45,7 @@ class Engine:
     name: ClassVar[str]
     programs: ClassVar[tuple[str, ...]]
 
-    def __init__(self, *, registries: Sequence[str] = ()) -> None:
+    def __init__(self, *, registries: Sequence[str] = (), counted: bool = False) -> None:
         assert not missing(*self.programs), missing(*self.programs)
         self.home = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir="/tmp"))
         self.home.chmod(0o711)  # below it is the root of containers that run as another user
@@ -52,6 +54,7 @@ class Engine:
         self.cgroup = f"{self.name}-{uuid.uuid4().hex[:8]}"
         self._watch = left_behind.Watch(self.home, self.cgroup, "libpod_parent")
         self._registries = tuple(registries)
+        self._runtime = self._counting_runtime() if counted else None
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Any = None
 
@@ -93,6 +96,7 @@ class Engine:
                 stderr=log,
                 start_new_session=True,
             )
+        (self.home / "service.pid").write_text(str(self._process.pid))
         wait_for(f"{self.name} answers", self._ready, START_TIMEOUT, 0.1)
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
@@ -113,6 +117,31 @@ class Engine:
         """Let the engine answer again."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGCONT)
+
+    def starts(self) -> Counter[str]:
+        """How often each container was started, by its id, whatever the engine knows of it."""
+        with suppress(FileNotFoundError):
+            return Counter((self.home / "starts").read_text().split())
+        return Counter()
+
+    def die_at_a_start(self) -> None:
+        """Let the next container be started, and the engine be killed before it can know."""
+        (self.home / "die").touch()
+
+    def _counting_runtime(self) -> Path:
+        path, home = self.home / "counting-runtime", self.home
+        path.write_text(
+            "#!/bin/sh\n"
+            'for word in "$@"; do [ "$word" != start ] || begins=yes; last=$word; done\n'
+            f'[ -n "$begins" ] || exec {program("runc")} "$@"\n'
+            f'echo "$last" >> {home}/starts\n'
+            f'{program("runc")} "$@"\n'
+            "code=$?\n"
+            f"if [ -e {home}/die ]; then rm {home}/die; kill -9 $(cat {home}/service.pid); fi\n"
+            "exit $code\n"
+        )
+        path.chmod(0o755)
+        return path
 
     def log(self) -> str:
         """What the engine has printed."""
@@ -219,7 +248,7 @@ class Podman(Engine):
             'default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]\n'
             'base_hosts_file = "none"\n'
             "[engine]\n"
-            'runtime = "runc"\n'
+            f'runtime = "{self._runtime or "runc"}"\n'
             'lock_type = "file"\n'
             'events_logger = "file"\n'
             f'volume_path = "{self.home / "volumes"}"\n'
@@ -237,14 +266,24 @@ class Dockerd(Engine):
     """Docker's daemon, without networks of its own: no bridge and no rule of iptables is made.
 
     :param tls: Also listen on a loopback port, for clients with a certificate of this authority.
+    :param live_restore: Whether containers go on when it ends; else it ends them when it is back after a crash.
+    :ivar live_restore: The same.
     :ivar tcp: The address of that port; empty where there is none.
     """
 
     name = "dockerd"
     programs = ("dockerd", "containerd", "runc")
 
-    def __init__(self, *, registries: Sequence[str] = (), tls: Authority | None = None) -> None:
-        super().__init__(registries=registries)
+    def __init__(
+        self,
+        *,
+        registries: Sequence[str] = (),
+        counted: bool = False,
+        tls: Authority | None = None,
+        live_restore: bool = False,
+    ) -> None:
+        super().__init__(registries=registries, counted=counted)
+        self.live_restore = live_restore
         self._tls = tls
         self.tcp = "" if tls is None else f"tcp://localhost:{free_ports(1)[0]}"
 
@@ -253,11 +292,15 @@ class Dockerd(Engine):
         options += ["--host", self.url, "--group", "root", "--cgroup-parent", f"/{self.cgroup}"]
         options += ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
         options += [word for each in self._registries for word in ("--insecure-registry", each)]
+        options += [f"--add-runtime=counting={self._runtime}", "--default-runtime=counting"] if self._runtime else []
+        options += ["--live-restore"] if self.live_restore else []
         if self._tls is not None:
             files = keys_of(self._tls, self.home / "certificates", "localhost")
             options += ["--host", self.tcp, "--tlsverify"]
             options += [f"--tls{name}={file}" for name, file in zip(("cacert", "cert", "key"), files, strict=True)]
-        (self.home / "docker.pid").unlink(missing_ok=True)
+        # It has ended, its containerd with it; until someone reaps that, its pid would count as a containerd to use.
+        for file in ("docker.pid", "exec/containerd/containerd.pid"):
+            (self.home / file).unlink(missing_ok=True)
         return [str(each) for each in (program("dockerd"), *options)]
 
     def _environment(self) -> dict[str, str]:

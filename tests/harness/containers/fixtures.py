@@ -55,6 +55,6 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 def _running(kind: type[Engine], registry: Registry, tree: Path) -> Iterator[Engine]:
     if why := missing(*kind.programs):
         pytest.skip(why)
-    with kind(registries=[registry.address]) as started:
+    with kind(registries=[registry.address, f"127.0.0.1:{registry.other}"]) as started:
         started.load(tree, BASE)
         yield started

@@ -28,15 +28,17 @@ _MANIFESTS = "application/vnd.docker.distribution.manifest.v2+json, application/
 class Registry:
     """A registry; a context manager that leaves nothing behind.
 
+    :param port: By default a free one.
     :ivar address: As in the name of an image: ``127.0.0.1:5000``.
+    :ivar other: A port that engines trust as well, for another registry.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         assert not missing("docker-registry"), missing("docker-registry")
         self.home = Path(tempfile.mkdtemp(prefix="registry-", dir="/tmp"))
         keeper.keep_folder(self.home)
-        (port,) = free_ports(1)
-        self.address = f"127.0.0.1:{port}"
+        free, self.other = free_ports(2)
+        self.address = f"127.0.0.1:{port or free}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -48,6 +50,15 @@ class Registry:
             "auth": {"htpasswd": {"realm": "test", "path": str(self.home / "users")}},
         }
         (self.home / "registry.yml").write_text(json.dumps(settings))
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def start(self) -> None:
+        """Start it (again), with what it has stored."""
         with (self.home / "registry.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(program("docker-registry")), "serve", "registry.yml"],
@@ -58,17 +69,16 @@ class Registry:
                 start_new_session=True,
             )
         keeper.keep(self._process.pid)
-        try:
-            wait_for("the registry answers", self._ready, 20, 0.1)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+        wait_for("the registry answers", self._ready, 20, 0.1)
 
-    def __exit__(self, *_: object) -> None:
+    def kill(self) -> None:
+        """End it by SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
         shutil.rmtree(self.home, ignore_errors=True)
 
     def tags(self, repository: str) -> list[str]:

@@ -50,6 +50,26 @@ def make_numbered(engine: Engine, script: Path) -> None:
     engine.make_image(NUMBERED, files, 'ENTRYPOINT ["python", "-u", "/train.py"]')
 
 
+_WHOLE = b"""
+import json, os, sys
+
+if sys.argv[1] == "run_algorithm":
+    path = "/opt/pht_train/model/weights"
+    open(path, "wb").write(os.urandom(1000))
+    answer = {"state": "success", "message": "ran", "export_files": [path]}
+    answer["rebase"] = {"type": "docker", "from": "localhost/base:1"}
+else:
+    answer = {"requirements": [], "unmet": []}
+print(json.dumps(answer))
+"""
+
+
+def make_whole(engine: Engine) -> None:
+    """Make ``localhost/whole:1``, a train with all that its successor needs, which is another with each run."""
+    files = {"/train.py": _WHOLE, "/opt/pht_train/model/": b""}
+    engine.make_image("localhost/whole:1", files, 'ENTRYPOINT ["python", "-u", "/train.py"]')
+
+
 class SocketProxy(ScriptedProxy):
     """The fault proxy in front of a Unix socket."""
 
@@ -68,6 +88,10 @@ class OnPodman(Remote):
     """
 
     creates = r"^POST /v[\d.]+/containers/create"
+    builds = r"^POST /v[\d.]+/containers/create\?name=jobapi-[-0-9a-f]{36}-successor"
+    commits = r"^POST /v[\d.]+/commit"
+    pushes = r"^POST /v[\d.]+/images/.+/push"
+    removes = r"^DELETE /v[\d.]+/containers/jobapi-[-0-9a-f]{36}\?"
     starts = r"^POST /v[\d.]+/containers/[^/]+/start"
     looks = r"^GET /v[\d.]+/containers/[^/]+/(json|logs)"
     logins = r"^NONE "
@@ -137,6 +161,16 @@ class OnPodman(Remote):
         """How often each container was started, by its name."""
         events = [json.loads(line) for line in (self.engine.home / "tmp" / "events" / "events.log").open()]
         return Counter(str(each["Name"]) for each in events if (each["Type"], each["Status"]) == ("container", "start"))
+
+    def started_trains(self, name: str) -> list[str]:
+        """The containers in which algorithms were started for jobs of this name; each is there once a start."""
+        events = [json.loads(line) for line in (self.engine.home / "tmp" / "events" / "events.log").open()]
+        wanted = {names.NAME: name, names.COMMAND: "run_algorithm"}.items()
+        return [
+            str(each["Name"])
+            for each in events
+            if (each["Type"], each["Status"]) == ("container", "start") and wanted <= each["Attributes"].items()
+        ]
 
     def pause(self, job_id: str) -> None:
         """Freeze a container, as somebody else may."""

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG
 
+from airflow_provider_jobapi.operators.train_container import RunTrainOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
 
 COMMON = {
@@ -23,6 +24,16 @@ COMMON = {
 for name in ("plain", *(f"way_{number}" for number in range(1, 5))):
     with DAG(f"trains_{name}", schedule=None, max_active_runs=50):
         SubmitTrainingOperator(task_id="train", conn_id=f"kills_{name}", **COMMON)
+
+for number in range(1, 5):
+    with DAG(f"trains_whole_{number}", schedule=None):
+        RunTrainOperator(
+            task_id="train",
+            conn_id=f"kills_way_{number}",
+            repository="{{ dag_run.conf['repository'] }}",
+            tags=["{{ dag_run.conf['name'] }}"],
+            **COMMON | {"image": "localhost/whole:1"},
+        )
 
 with DAG("trains_timeout", schedule=None):
     SubmitTrainingOperator(task_id="train", conn_id="kills_plain", timeout=8, **COMMON | {"retries": 0})
