@@ -30,7 +30,7 @@ from airflow_provider_jobapi.services.retry import Retry, sleep
 from airflow_provider_jobapi.services.train_container import names
 from airflow_provider_jobapi.services.train_container.engine import Engine
 from airflow_provider_jobapi.services.train_container.errors import Conflict, Missing
-from airflow_provider_jobapi.services.train_container.states import ContainerState, read_container
+from airflow_provider_jobapi.services.train_container.states import ContainerState, moment, read_container
 from airflow_provider_jobapi.training.status import JobStatus, Reason
 
 CLAIMS = 5
@@ -44,6 +44,9 @@ LOOKS, LOOK_PAUSE = 3, 0.5
 
 LARGEST_RESULT = 256 * 1024
 """Bytes of a result in a record."""
+
+_BEGINNINGS = frozenset({"init", "start"})
+"""What an engine does with a container when it begins to start it, and when it has."""
 
 _HOLDER = re.compile(r'in use by (?:container )?"?([0-9a-f]{64})')
 """The id of what has a name, in an engine's words."""
@@ -125,7 +128,7 @@ class Containers:
         if (created := seen.created) is None or self.record(names.started_record(job_id)) is None:
             return True
         for _ in range(LOOKS):
-            if not self._retry.call(lambda: self.engine.may_have_started(seen.id, created), self._log):
+            if not self._retry.call(lambda: self._may_have_started(seen.id, created), self._log):
                 return True
             sleep(LOOK_PAUSE)  # another worker may start it at this moment
             if (now := self.find(seen.id)) is None or now.was_started:
@@ -135,6 +138,12 @@ class Containers:
             "whether the train runs or has run: end its processes on the engine's machine, remove the container, and "
             "run the task again."
         )
+
+    def _may_have_started(self, container: str, created: datetime) -> bool:
+        """Whether an engine that was killed may have started a container of which it says that it never did."""
+        now = moment(self.engine.now()) or datetime.now(UTC)
+        seen = self.engine.actions(container, int(created.timestamp()) - 1, int(now.timestamp()) + 1)
+        return "create" not in seen or not seen.isdisjoint(_BEGINNINGS)
 
     def _remove_remains(self, taken: Conflict, attempt: int) -> None:
         """Remove what has a name and is no container: Podman leaves it where it is killed while it creates one."""

@@ -39,7 +39,6 @@ from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from functools import cached_property
 from tempfile import TemporaryFile
 from typing import Any
@@ -53,15 +52,11 @@ from airflow_provider_jobapi.services.train_container.errors import (
     error_of_engine,
     error_of_registry,
 )
-from airflow_provider_jobapi.services.train_container.states import moment
 
 CHUNK = 64 * 1024
 """Bytes that are read at a time."""
 
 _NOT_FOUND = 404
-
-_BEGINNINGS = frozenset({"init", "start"})
-"""Events of a container that has begun to start, or has started."""
 
 _OF_URLS = str.maketrans("-_", "+/")
 """From the alphabet of base64 in URLs to the usual one."""
@@ -146,17 +141,16 @@ class Engine:
         with self._client("start the container") as client:
             client.start(container)
 
-    def may_have_started(self, container: str, created: datetime) -> bool:
-        """Whether an engine that was killed may have started a container of which it says that it never did.
+    def actions(self, container: str, since: int, until: int) -> set[str]:
+        """Return what the engine remembers to have done with a container, such as ``create`` and ``start``.
 
-        Docker's events are gone when its daemon ends, and Podman notes that it prepares a start.
+        Docker's memory ends with its daemon. Podman notes ``init`` when it prepares a start.
+
+        :param since: Unix time in whole seconds; so is the other one.
         """
-        now = moment(self.now()) or datetime.now(UTC)
-        span = {"since": int(created.timestamp()) - 1, "until": int(now.timestamp()) + 1}
         with self._client("list its events") as client:
-            found = client.events(**span, filters={"container": [container]}, decode=True)
-            seen = {str(each.get("Action") or each.get("status")) for each in found}
-        return "create" not in seen or bool(seen & _BEGINNINGS)
+            found = client.events(since=since, until=until, filters={"container": [container]}, decode=True)
+            return {str(each.get("Action") or each.get("status")) for each in found}
 
     def stop(self, container: str, grace: int) -> None:
         """End a container: SIGTERM, and SIGKILL after so many seconds. One that has ended is no error."""

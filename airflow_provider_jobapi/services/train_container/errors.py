@@ -109,7 +109,7 @@ def error_of_registry(said: str, what: str, image: str) -> TrainingError:
             "there as an insecure registry."
         )
     if any(
-        word in words for word in ("refused", "timeout", "timed out", "eof", "no such host", "reset", "unavailable")
+        word in words for word in ("refused", "timeout", "timed out", "eof", "no such host", "reset", "broken pipe")
     ):
         return ServiceUnavailable(f"The registry {registry} cannot be reached, so {image} is not {what}: {text}.")
     return _of_status(status, text, what, image)
@@ -130,7 +130,8 @@ def _of_status(status: int, text: str, what: str, image: str) -> TrainingError:
 def clean(said: object) -> str:
     """Return an engine's words as one line without a stop at its end."""
     text = " ".join("".join(char if char.isprintable() else " " for char in str(said)).split())
-    return (text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…").rstrip(".")
+    half = LONGEST_TEXT // 2  # the cause is at the end
+    return (text if len(text) <= LONGEST_TEXT else f"{text[:half]}…{text[-half:]}").rstrip(".")
 
 
 def _answered(status: int, said: str, what: str, where: str) -> TrainingError:

@@ -132,8 +132,7 @@ def make_successor(
 ) -> Successor:
     """Make the successor image of an ended container, and push it where that is wanted.
 
-    It may be called again after a worker was killed: an image that was made of the same files is not made again, so its
-    digest stays the same.
+    It may be called again: an image that was made of the same files is not made again, so its digest stays.
 
     :param train: The ended container.
     :param images: Pulls the base where the engine does not have it, and knows the users of registries.

@@ -103,6 +103,12 @@ def test_no_such_command(said: str, code: int) -> None:
         ("x509: certificate signed by unknown authority", ConnectionProblem),
         ("dial tcp 127.0.0.1:9: connect: connection refused", ServiceUnavailable),
         ("unexpected EOF", ServiceUnavailable),
+        ("writing blob: Patch http://a/v2/b/blobs/uploads/1: write tcp a->b: write: broken pipe", ServiceUnavailable),
+        ("writing blob: initiating layer upload to /v2/a/blobs/uploads/ in b: StatusCode: 403,", ConnectionProblem),
+        ("error parsing HTTP 403 response body: unexpected end of JSON input", ConnectionProblem),
+        ("error parsing HTTP 413 response body: invalid character '<'", ConnectionProblem),
+        ("received unexpected HTTP status: 500 Internal Server Error", ServiceUnavailable),
+        ("received unexpected HTTP status: 503 Service Unavailable", ServiceUnavailable),
         ("blob upload invalid", BrokenContract),
     ],
 )

@@ -87,13 +87,11 @@ def check_one_run(station: Station, service: TrainContainerService, handle: Any)
     ("status", "kind", "words"),
     [
         (401, ConnectionProblem, r"refuses that .*: give the connection's docker_conn_id a user who may"),
-        (403, ConnectionProblem, r"refuses that .*: give the connection's docker_conn_id a user who may"),
         (
             413,
             ConnectionProblem,
             r"refuses that .* too large .*: let the registry, or the proxy before it, take larger",
         ),
-        (500, ServiceUnavailable, "has an error of its own, so "),
         (None, ServiceUnavailable, "cannot be reached, so "),
     ],
 )
@@ -113,6 +111,7 @@ def test_a_registry_that_refuses_a_successor(
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 def test_a_registry_that_is_killed_in_the_middle_of_a_push(station: Station, registry: Registry) -> None:
     service, handle, status = station.ended(scripted(CODE.format(size=20_000_000)))
     service._retry = Retry(total=60, attempts=10, longest_wait=1)
