@@ -31,6 +31,9 @@ TRAIN_CONN_ID = "train_container_default"
 _OPTIONS = ("command_names", "command_prefix", "isolation", "targets", "listed", "strict", "plain_summary")
 """The parameters that are options of the service."""
 
+_OF_THE_STATION = ("env", "env_vars", "data_input")
+"""The parameters for those commands alone that get the station's environment."""
+
 
 class TrainCommandOperator(SubmitTrainingOperator):
     """Run one command of a train image, and return its response.
@@ -58,8 +61,8 @@ class TrainCommandOperator(SubmitTrainingOperator):
     :param command_names: How the image spells the commands: ``train_api_v1``, ``describe_run``, or a mapping of
         commands and their words. (templated)
     :param command_prefix: Arguments before the command, such as ``"--station-id 3"``. (templated)
-    :param env: Variables beside those that the station offers, for ``check_requirements`` and ``run_algorithm``.
-        (templated)
+    :param env: Variables beside those that the station offers, for ``check_requirements`` and ``run_algorithm``; so
+        are ``env_vars``. (templated)
     :param data_input: Data of the station, read-only for the train; as for :class:`.SubmitTrainingOperator`, for
         ``check_requirements`` and ``run_algorithm``. (templated)
     :param isolation: What is loosened or tightened of the container's isolation, by name. (templated)
@@ -203,7 +206,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
         from airflow_provider_jobapi.triggers.event import TrainingEvent
 
         ti = context["ti"]
-        nothing = {} if RULES[command].environment else {"env": None, "data_input": None}
+        nothing = {} if RULES[command].environment else dict.fromkeys(_OF_THE_STATION)
         parameters = self._parameters_of(command.value, arguments, ti.map_index, **nothing)
         self._secrets = secrets = JobSecrets(context, self.conn_id)
         placement = self._new_placement(ti, lambda job_id: secrets.keep(job_id, parameters, placement.offered()))

@@ -115,8 +115,8 @@ def test_a_whole_run(station: Engine, tmp_path: Path, deferrable: bool) -> None:
     tmp_path.chmod(0o755)
     task = TrainTask(
         RunTrainOperator, image=COUNTING, isolation={"user": "0"}, deferrable=deferrable,
-        data_input={"rows.csv": tmp_path / "rows.csv"}, destination=str(tmp_path / "models"),
-        repository="localhost/next", outlets=[Asset("trains://bmi")],
+        data_input={"rows.csv": tmp_path / "rows.csv"}, destination=str(tmp_path / "models"), env={"DEPTH": 3},
+        env_vars={"MODE": "fast"}, repository="localhost/next", outlets=[Asset("trains://bmi")],
     )  # fmt: skip
     result = task.run()
     assert result["response"]["state"] == "success"
