@@ -168,6 +168,12 @@ class ConnectionSettings:
             extra, sorted(key for field in fields.values() if field.in_extra for key in field.keys)
         )
         if host and host.strip():
+            keys = [field.key for field in fields.values()]
+            if "host" not in keys:  # an address that would be ignored, as of a container engine
+                raise ConnectionProblem(
+                    f"The connection has a host, which its type does not use: leave it empty. Its fields are in the "
+                    f"extra: {', '.join(keys)}."
+                )
             entered["host"] = settings.address(host, port, schema)
         entered |= {key: value for key, value in {"login": login, "password": password}.items() if value}
         values: dict[str, Any] = {}

@@ -122,6 +122,13 @@ def test_a_connection_with_an_error_names_the_field(
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize("host", ["unix:///run/podman/podman.sock", "tcp://station:2376", "station.example.com"])
+def test_an_engine_in_the_place_of_a_host(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    defined(monkeypatch, "station", "train_container", host=host)
+    with pytest.raises(ConnectionProblem, match=r"a host, which its type does not use: .* in the extra: engine, "):
+        TrainingHook.service_of("station")
+
+
 def test_a_registry_of_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
     station(monkeypatch, docker_conn_id="hub")
     defined(monkeypatch, "hub", "http", host="registry.example.com", login="me", password="geheim")
