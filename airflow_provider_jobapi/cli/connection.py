@@ -117,8 +117,8 @@ def _missing(variable: str) -> str:
     of_the_server = variable == f"AIRFLOW_CONN_{DEFAULT.upper()}"
     file = "run `. FILE` with the file that `jobapi serve` names, " if of_the_server else ""
     return (
-        f"There is no connection: {file}set {variable} to the JSON that `jobapi client add` prints, or name a file or "
-        "a connection of Airflow with --connection."
+        f"There is no connection: {file}set {variable} to the JSON of a connection, as `jobapi client add` prints it "
+        "for a jobAPI, or name a file or a connection of Airflow with --connection."
     )
 
 

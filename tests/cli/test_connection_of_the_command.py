@@ -121,7 +121,8 @@ def test_without_any_connection(work):
     assert done.code == 2
     assert done.sentence == (
         "There is no connection: run `. FILE` with the file that `jobapi serve` names, set AIRFLOW_CONN_JOBAPI_DEFAULT "
-        "to the JSON that `jobapi client add` prints, or name a file or a connection of Airflow with --connection."
+        "to the JSON of a connection, as `jobapi client add` prints it for a jobAPI, or name a file or a connection of "
+        "Airflow with --connection."
     )
 
 

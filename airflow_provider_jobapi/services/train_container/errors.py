@@ -68,6 +68,12 @@ _TOO_LARGE, _SERVER_ERROR = 413, 500
 _BUSY = frozenset({429, 502, 503, 504})
 
 
+def registry_of(image: str) -> str:
+    """Return the registry of an image, whose name need not be valid (distribution/reference)."""
+    first, slash, _ = image.partition("/")
+    return first if slash and (first == "localhost" or {".", ":"} & {*first}) else "docker.io"
+
+
 def error_of_engine(error: Exception, what: str, where: str) -> TrainingError:
     """Translate what the Docker client, requests or urllib3 raise.
 
@@ -91,7 +97,7 @@ def error_of_registry(said: str, what: str, image: str) -> TrainingError:
     :param what: ``pulled`` or ``pushed``.
     """
     words, text = said.lower(), clean(said)
-    registry = image.split("/", 1)[0]
+    registry = registry_of(image)
     found = _HTTP_STATUS.search(words)
     status = int(found[1]) if found else 0
     if status in {401, 403} or any(
@@ -116,7 +122,7 @@ def error_of_registry(said: str, what: str, image: str) -> TrainingError:
 
 
 def _of_status(status: int, text: str, what: str, image: str) -> TrainingError:
-    registry = image.split("/", 1)[0]
+    registry = registry_of(image)
     if status == _TOO_LARGE:
         return ConnectionProblem(
             f"The registry {registry} refuses that {image} is {what}, since a layer is too large for it ({text}): let "
@@ -233,4 +239,7 @@ def _unreachable(chain: list[Any], what: str, where: str) -> TrainingError:
             f"The container engine at {where} cannot be trusted ({said}): set ca_cert, client_cert and client_key of "
             "the connection to the files of its certificates."
         )
-    return ServiceUnavailable(f"The container engine at {where} does not answer, so it could not {what} ({said}).")
+    return ServiceUnavailable(
+        f"The container engine at {where} does not answer, so it could not {what} ({said}). Is it running, and is that "
+        "its address?"
+    )

@@ -127,15 +127,15 @@ def _refuse_what_a_train_has_not(job: TrainingJob) -> None:
         ("requirements", bool(job.requirements.strip()), "a train image brings its own packages: install them there"),
         ("nodes", job.nodes > 1, "a train runs in one container: leave it out"),
         ("job_resources", job.resources.gpus > 0, "containers of trains get no GPUs here: ask for none"),
-        (
-            "image",
-            job.image in {"", DEFAULT_IMAGE},
-            "it is the train: name its image, such as registry.example.com/bmi:1",
-        ),
     )
     for name, is_given, why in refused:
         if is_given:
             raise InvalidJob(f"{name} cannot be used with train containers, where {why}.", field=name)
+    if job.image in {"", DEFAULT_IMAGE}:
+        raise InvalidJob(
+            "image is not given, and is the train: name one, such as registry.example.com/trains/bmi:base.",
+            field="image",
+        )
 
 
 def _seconds(text: str) -> float | None:

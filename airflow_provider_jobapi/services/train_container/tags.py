@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from airflow_provider_jobapi.exceptions import InvalidJob
+from airflow_provider_jobapi.services.train_container.errors import registry_of
 from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
 
 NEXT_TAG = r"[-.a-z0-9]+"
@@ -45,8 +46,7 @@ class ImageName:
     @property
     def registry(self) -> str:
         """The registry, as Docker reads it: the first part, where it can be a host."""
-        first, slash, _ = self.repository.partition("/")
-        return first if slash and (first == "localhost" or {".", ":"} & {*first}) else "docker.io"
+        return registry_of(self.repository)
 
     def __str__(self) -> str:
         """Return the whole name."""

@@ -116,6 +116,16 @@ def test_what_a_registry_says(said: str, kind: type[TrainingError]) -> None:
     assert type(error_of_registry(said, "pulled", "registry.example.com/a/b:1")) is kind
 
 
+def test_the_registry_that_does_not_answer_is_named() -> None:
+    for image, registry in (
+        ("bmi", "docker.io"),
+        ("trains/bmi:1", "docker.io"),
+        ("r.example.com:5/b", "r.example.com:5"),
+    ):
+        error = error_of_registry("dial tcp: no such host", "pulled", image)
+        assert str(error).startswith(f"The registry {registry} cannot be reached, so {image} is not pulled")
+
+
 @given(st.integers(400, 599), st.text(max_size=2_000))
 def test_whatever_it_says_is_one_line_and_no_longer_than_can_be_read(status: int, said: str) -> None:
     for error in (
@@ -134,7 +144,7 @@ def test_an_engine_that_has_not_answered() -> None:
     error = error_of_engine(wrapped, "start the container", URL)
     assert str(error) == (
         "The container engine at unix:///run/docker.sock does not answer, so it could not start the container "
-        "(Connection refused)."
+        "(Connection refused). Is it running, and is that its address?"
     )
     inner = RuntimeError("Error while fetching server API version")
     inner.__cause__ = Answered(400, "Client sent an HTTP request to an HTTPS server.")
