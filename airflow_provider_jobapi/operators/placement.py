@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from airflow_provider_jobapi.operators.termination import Termination
 from airflow_provider_jobapi.services.base import OffersEnvironment
 from airflow_provider_jobapi.training.identity import Cycle, Place, walk
 from airflow_provider_jobapi.training.job import SYSTEM_VARIABLES
+from airflow_provider_jobapi.training.status import JobState
 from airflow_provider_jobapi.training.units import read_span
 from airflow_provider_jobapi.triggers.task_state import is_ended, state_of
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_jobapi.operators.parameters import Parameters
     from airflow_provider_jobapi.services.base import Handle, Submission, TrainingService
     from airflow_provider_jobapi.training.job import TrainingJob
-    from airflow_provider_jobapi.training.status import JobState, JobStatus
+    from airflow_provider_jobapi.training.status import JobStatus
 
 _log = logging.getLogger(__name__)
 
@@ -261,6 +262,17 @@ def _walk(service: TrainingService, cycle: Cycle) -> tuple[Place, tuple[Submissi
 
     place = walk(cycle, look_up)
     return place, None if place.state is None else seen[place.job_id]
+
+
+def ended_before(service: TrainingService, cycle: Cycle) -> Iterator[Handle]:
+    """Return the successful jobs of the cycles before a clear, the last one first; none where this cycle has any."""
+    place, found = _walk(service, cycle)
+    if found is not None or place.generation:
+        return
+    for earlier in reversed(list(cycle.earlier())):
+        place, found = _walk(service, earlier)
+        if found is not None and place.state is JobState.SUCCESSFUL:
+            yield found[0].handle
 
 
 def cycle_of(context: Context) -> Cycle:

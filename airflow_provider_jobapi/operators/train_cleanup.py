@@ -45,5 +45,6 @@ def release(
 
     if len(json.dumps(result)) > LARGEST_RESULT:
         say(f"The container {handle['container']} stays on the engine, since its result is large.")
+        service.note_end(handle, masker.status)  # else a clear would take the result from it a second time
         return
     service.release(handle, result, masker.status)

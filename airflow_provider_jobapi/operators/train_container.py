@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 TRAIN_CONN_ID = "train_container_default"
 """The connection of the operators where a DAG names none."""
 
+_TO_DO = (
+    "Its container stays on the engine: set tags, base, repository, successor or push of this task as is needed, and "
+    "clear it, which makes the successor of that container without another run."
+)
+
 _OPTIONS = ("command_names", "command_prefix", "isolation", "targets", "listed", "strict", "plain_summary")
 """The parameters that are options of the service."""
 
@@ -271,18 +276,40 @@ class RunTrainOperator(TrainCommandOperator):
         self.push = push
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Check the requirements, then run the algorithm."""
+        """Check the requirements, then run the algorithm; or go on with the successor of what was run before."""
         from airflow_provider_jobapi.services.train_container.commands import Command
 
+        service = self._service_of_trains()
         try:
-            self._wanted().check()
+            service.check_successor(self._wanted(service), self.image)
         except InvalidJob as error:  # not after the train was run
             raise AirflowFailException(str(error)) from None
-        if self.check:
-            self.listed = self._requirements(context)
+        listed, self.listed = self.listed, None if self.check else self.listed
+        if self._adopts(service, context):
+            self.log.info(
+                "The algorithm was run before this task was cleared, with the same image, arguments, data and "
+                "environment, and has no successor yet: it is not run again."
+            )
+        elif self.check:
+            self.listed = self._requirements(context) or listed
             self._run_before(context, Command.CHECK_REQUIREMENTS, self.check_args)
             self.listed = None
         return super().execute(context)
+
+    def _adopts(self, service: TrainContainerService, context: Context) -> bool:
+        """Whether a run before the last clear, whose successor could not be made, becomes that of this cycle."""
+        from airflow_provider_jobapi.operators.placement import cycle_of, ended_before
+        from airflow_provider_jobapi.services.train_container.plan import plan_of
+
+        cycle, parameters = cycle_of(context), self._new_parameters(context["ti"].map_index)
+        if service.is_adopted(cycle.job_id(0)):  # by a try before
+            return True
+        try:
+            return any(
+                service.adopt(plan_of(parameters.job), cycle.job_id(0), it) for it in ended_before(service, cycle)
+            )
+        except InvalidJob:  # which the submit reports
+            return False
 
     def _requirements(self, context: Context) -> dict[str, Any] | None:
         """Ask the train what it needs, since its check may say no more than the ids of what is unmet."""
@@ -304,11 +331,15 @@ class RunTrainOperator(TrainCommandOperator):
         add_facts_to_events(self, context, {**made, "location": location})
         return result
 
-    def _wanted(self) -> Wanted:
+    def _wanted(self, service: TrainContainerService) -> Wanted:
         from airflow_provider_jobapi.services.train_container.successor import Wanted
+        from airflow_provider_jobapi.training.validation import number_as_text
 
-        tags = (self.tags,) if isinstance(self.tags, str) else tuple(self.tags)
-        return Wanted(self.successor, self.base, self.repository, tuple(filter(None, tags)))
+        tags = self.tags if isinstance(self.tags, list | tuple) else (self.tags,)
+        push = service.connection.docker_conn_id is not None if self.push is None else self.push
+        # A native template makes numbers of tags.
+        named: Any = tuple(number_as_text(each) for each in tags if each not in (None, ""))
+        return Wanted(self.successor, self.base or None, self.repository or None, named, push=push)
 
     def _finish(
         self, service: TrainContainerService, handle: Handle, result: Mapping[str, Any], masker: Masker
@@ -316,12 +347,13 @@ class RunTrainOperator(TrainCommandOperator):
         from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
 
         ended = super()._finish(service, handle, result, masker)
-        push = service.connection.docker_conn_id is not None if self.push is None else self.push
-        wanted = replace(self._wanted(), push=push, hide=None if masker.withhold else masker.text)
+        wanted = replace(self._wanted(service), hide=None if masker.withhold else masker.text)
         try:
             made = service.successor(handle, wanted)
         except (InvalidJob, ResponseProblem) as error:  # the run is over, and a retry would find the same
-            raise AirflowFailException(f"The train was run, and has no successor image. {error}") from None
+            raise AirflowFailException(
+                f"The train was run, and has no successor image. {masker.text(str(error))} {_TO_DO}"
+            ) from None
         for note in made.notes:
             self.log.info(note)
         self.log.info(f"The successor of {made.parent} is {made.image}{f', {made.digest}' if made.digest else ''}.")

@@ -54,6 +54,24 @@ def _seconds(text: str) -> float | None:
     return total if position == len(text) else None
 
 
+_SIZE = re.compile(r"(\d{1,12})\s*(?:([bkmgt])(?:i?b)?)?", re.IGNORECASE)
+_POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def read_size(value: object) -> int | None:
+    """Parse a size in bytes, as container engines write it: ``512m``, ``2g``, or a number of mebibytes; None if none.
+
+    :param value: A text or a number.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        size = value * 1024**2
+    elif isinstance(value, str) and (found := _SIZE.fullmatch(value.strip())):
+        size = int(found[1]) * 1024 ** _POWERS[(found[2] or "m").lower()]
+    else:
+        return None
+    return size if 0 < size < 2**60 else None
+
+
 def span_text(span: timedelta) -> str:
     """Format a duration for people, in its largest whole unit: ``7 days``, ``90 minutes``."""
     seconds = max(1, round(span.total_seconds()))

@@ -257,6 +257,86 @@ def test_a_name_that_no_successor_can_have_is_refused_before_the_run(station: En
     assert names(station) == []
 
 
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({"base": "localhost/none:1"}, "has no image localhost/none:1, and localhost/ is no registry"),
+        ({"push": True}, "cannot be pushed, since localhost/ is no registry: give its repository"),
+        ({"tags": [True]}, r"^(A tag of )?tags cannot be 'True'"),
+        ({"tags": [["a"]]}, r"^tags cannot be '\['a'\]': it is a text"),
+        ({"tags": "n", "base": 5}, "^base cannot be '5': it is a text"),
+    ],
+)
+def test_a_successor_that_cannot_be_made_is_refused_before_the_run(
+    station: Engine, parameters: dict[str, Any], words: str
+) -> None:
+    task = TrainTask(RunTrainOperator, image=SCRIPTED, deferrable=False, **parameters)
+    with pytest.raises(AirflowFailException, match=words):
+        task.run()
+    assert names(station) == []
+
+
+WRITES = "open(path := '/opt/pht_train/model/w', 'w').write(str(time.time())); "
+
+
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "inline"])
+def test_a_clear_after_a_refused_successor_does_not_run_the_algorithm_again(station: Engine, deferrable: bool) -> None:
+    task = TrainTask(
+        RunTrainOperator, image=SCRIPTED, base="localhost/base:1", deferrable=deferrable, check_args=[UNMET_NOTHING],
+        command_args=[WRITES + "answer(export_files=[path])"],
+    )  # fmt: skip
+    with pytest.raises(AirflowFailException, match=r"names no next tag.* clear it, which makes the successor"):
+        task.run()
+    (container,) = names(station)
+    first = task.job_id
+    task.parameters["tags"] = ["next"]  # as the error says; a clear reads the DAG again
+    task.max_tries = 1
+    result = task.run()
+    assert result["successor"]["image"] == "localhost/scripted:next"
+    assert task.job_id != first
+    assert container == f"/jobapi-{first}"
+    assert names(station) == []
+    assert task.run() == result  # a retry in the same cycle, after its worker was killed
+    task.max_tries = 2  # a clear after the success trains again
+    task.parameters["tags"] = ["again"]
+    again = task.run()
+    assert again["successor"]["image_id"] != result["successor"]["image_id"]
+    assert station.client.inspect_image("localhost/scripted:again")["Id"] != result["successor"]["image_id"]
+    for tag in ("next", "again"):
+        station.client.remove_image(f"localhost/scripted:{tag}", force=True)
+
+
+UNMET_NOTHING = "print(json.dumps({'unmet': []}))"
+
+
+@pytest.mark.parametrize("changed", ["command_args", "env", "token", "removed"])
+def test_a_clear_runs_the_algorithm_again_where_it_is_another_run(
+    station: Engine, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    code = WRITES + "answer(export_files=[path])"
+    task = TrainTask(
+        RunTrainOperator, image=SCRIPTED, base="localhost/base:1", check=False, deferrable=False, command_args=[code]
+    )
+    with pytest.raises(AirflowFailException, match="names no next tag"):
+        task.run()
+    first = names(station)
+    task.max_tries = 1
+    task.parameters["tags"] = ["next"]
+    if changed == "command_args":
+        task.parameters["command_args"] = [f"{code}  # mended"]
+    elif changed == "env":
+        task.parameters["env"] = {"EPOCHS": "2"}
+    elif changed == "token":
+        monkeypatch.setenv("AIRFLOW_VAR_TOKEN", "another-secret")
+    else:
+        station.client.remove_container(first[0], v=True)
+    task.run()
+    assert names(station) == (
+        [] if changed == "removed" else first
+    )  # that of the run before stays, and its own is gone
+    station.client.remove_image("localhost/scripted:next", force=True)
+
+
 def test_one_task_for_several_commands_and_templates() -> None:
     with DAG("tries", schedule=None):
         mapped = TrainCommandOperator.partial(task_id="ask", image=COUNTING).expand(

@@ -12,6 +12,10 @@ from typing import Any, Literal
 from airflow_provider_jobapi.exceptions import ConnectionProblem, InvalidJob
 from airflow_provider_jobapi.services import fields, settings
 from airflow_provider_jobapi.services.train_container.targets import read_targets
+from airflow_provider_jobapi.training.units import read_size
+
+LARGEST_EXPORT = 10 * 1024**3
+"""Bytes of all export files together, where nothing else is set."""
 
 LOCAL_ENGINE = "unix:///var/run/docker.sock"
 _ENGINE = r"unix:///\S+|(tcp|https?)://[^\s/@]+(:\d+)?/?"
@@ -61,6 +65,15 @@ def _days(name: str, value: Any) -> float:
             f"The connection's extra {name} cannot be {value!r}: it is days up to 3,650, such as 7, or 0 for ever."
         )
     return read
+
+
+def _size(name: str, value: Any) -> int:
+    if (size := read_size(value)) is None:
+        raise ConnectionProblem(
+            f"The connection's extra {name} cannot be {str(value)[:80]!r}: it is a size such as 512m or 10g, or a "
+            "number of megabytes."
+        )
+    return size
 
 
 def _sources(name: str, value: Any) -> dict[str, str]:
@@ -156,6 +169,14 @@ class TrainConnection(fields.ConnectionSettings):
         settings.one_of(("missing", "always", "never")),
         default="missing",
         choices=("missing", "always", "never"),
+    )
+    largest_export: int = fields.setting(
+        "Largest export",
+        "What all files of a train may have together that are fetched or put into its successor, such as 512m or 10g. "
+        "Larger ones are refused before they are copied.",
+        _size,
+        default=LARGEST_EXPORT,
+        default_text="10g",
     )
     keep_days: float = fields.setting(
         "Keep containers",

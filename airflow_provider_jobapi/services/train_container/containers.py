@@ -10,9 +10,10 @@ without knowing so, somebody has to look: it is neither removed nor run again.
 
 The records. An engine has no store, so a record is a volume with labels and no content. It needs no image, and neither
 ``docker container prune`` nor ``docker image prune`` removes it; ``docker system prune`` of Docker 23 and later leaves
-volumes with a name as well. A container as a record would keep its image, and would be pruned. There are three: that
-the job may have begun (made before the start), that it was to be stopped and why, and how it ended (made before the
-container is removed). A label cannot be changed, so the first word stands.
+volumes with a name as well. A container as a record would keep its image, and would be pruned. There are four: that
+the job may have begun (made before the start), that it was to be stopped and why, how it ended (made before the
+container is removed), and that it is an earlier job which has ended, and does not run by itself. A label
+cannot be changed, so the first word stands.
 """
 
 from __future__ import annotations
@@ -243,6 +244,15 @@ class Containers:
         """Return the labels of a record; None where there is none."""
         found = self._retry.call(lambda: self.engine.volume(name), self._log)
         return None if found is None else {str(key): str(value) for key, value in (found.get("Labels") or {}).items()}
+
+    def note_adoption(self, job_id: str, earlier: str) -> None:
+        """Record that a job is an earlier one, which has ended. The first record stands."""
+        labels = {names.JOB_ID: job_id, names.ADOPTED: earlier}
+        self._retry.call(lambda: self.engine.create_volume(names.adoption_record(job_id), labels), self._log)
+
+    def adopted_by(self, job_id: str) -> str | None:
+        """Return the id of the earlier job that a job is; None where it is one of its own."""
+        return (self.record(names.adoption_record(job_id)) or {}).get(names.ADOPTED)
 
     def note_stop(self, job_id: str, reason: str, message: str) -> None:
         """Record that a job is to be stopped. The first reason stands."""

@@ -12,15 +12,13 @@ import stat
 from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 
+from airflow_provider_jobapi.services.train_container.connection import LARGEST_EXPORT
 from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
 from airflow_provider_jobapi.training.units import size_text
 
 MOST_FILES = 10_000
 LONGEST_PATH = 4_096
 """Characters, as Linux has it."""
-
-LARGEST_EXPORT = 10 * 1024**3
-"""Bytes of all export files together, where nothing else is set."""
 
 KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
 
@@ -100,7 +98,9 @@ class ExportBudget:
         self.used += max(0, size)
         if self.used > self.most:
             raise refused(
-                path, f"with it the export files have {size_text(self.used)}, and {size_text(self.most)} are allowed"
+                path,
+                f"with it the export files have {size_text(self.used)}, and {size_text(self.most)} are allowed "
+                "(largest_export of the connection)",
             )
 
     @staticmethod

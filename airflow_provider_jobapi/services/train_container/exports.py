@@ -8,27 +8,30 @@ read, its archive may have one member only, and what was asked for is compared w
 from __future__ import annotations
 
 import hashlib
+import shutil
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from tempfile import gettempdir
 from typing import IO, Any, cast
 
-from airflow_provider_jobapi.exceptions import BrokenContract
+from airflow_provider_jobapi.exceptions import BrokenContract, TrainingError
 from airflow_provider_jobapi.services.files.models import read_listing
 from airflow_provider_jobapi.services.files.stores import StoredObject
+from airflow_provider_jobapi.services.train_container.connection import LARGEST_EXPORT
 from airflow_provider_jobapi.services.train_container.engine import CHUNK, Engine
 from airflow_provider_jobapi.services.train_container.errors import FileMissing
 from airflow_provider_jobapi.services.train_container.export_files import (
-    LARGEST_EXPORT,
     ExportBudget,
     check_paths,
     parents,
     refused,
 )
 from airflow_provider_jobapi.training.model import FoundFile, kind_of
+from airflow_provider_jobapi.training.units import size_text
 
 # The bits of Go's io/fs.FileMode, in which an engine says what a path is.
 _GO_KINDS = (
@@ -86,6 +89,20 @@ def hashed(engine: Engine, container: str, exports: Sequence[Export]) -> tuple[E
                 digest.update(chunk)
         found.append(replace(export, sha256=digest.hexdigest()))
     return tuple(found)
+
+
+def check_room(exports: Iterable[Export]) -> None:
+    """Refuse to copy more than the worker's temporary folder has room for.
+
+    :raises TrainingError: saying what to do; a later try may find more.
+    """
+    folder, needed = gettempdir(), sum(each.size for each in exports)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise TrainingError(
+            f"The files of the train have {size_text(needed)}, and the worker's temporary folder {folder} has "
+            f"{size_text(free)} free: make room there, or set TMPDIR of the worker to another folder."
+        )
 
 
 def st_mode(go_mode: int) -> int:

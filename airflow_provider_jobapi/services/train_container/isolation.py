@@ -21,6 +21,7 @@ from typing import Any
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.train_container.export_files import KERNEL_FOLDERS, is_inside
+from airflow_provider_jobapi.training.units import read_size
 
 UNLIMITED = "unlimited"
 NOBODY = "65534:65534"
@@ -30,8 +31,6 @@ LEAST_MEMORY = 16 * 1024**2
 MOST_PIDS = 2**22
 """What Linux has at most."""
 
-_SIZE = re.compile(r"(\d{1,12})\s*(?:([bkmgt])(?:i?b)?)?", re.IGNORECASE)
-_POWERS = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _USER = re.compile(r"\d{1,10}(:\d{1,10})?")
 _CAPABILITY = re.compile(r"(CAP_)?[A-Z]+(_[A-Z]+)*")
 _NETWORK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -216,14 +215,7 @@ def _network(name: str, value: Any) -> str:
 
 
 def _bytes(name: str, value: Any) -> int:
-    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if isinstance(value, int) and not isinstance(value, bool):
-        size = value * 1024**2
-    elif found is not None:
-        size = int(found[1]) * 1024 ** _POWERS[(found[2] or "m").lower()]
-    else:
-        size = 0
-    if not 0 < size < 2**60:
+    if (size := read_size(value)) is None:
         raise _refused(name, value, "it is a size such as 512m or 2g, or a number of megabytes")
     return size
 

@@ -18,6 +18,7 @@ RULES = "airflow.train.rules"
 TASK_LABELS = ("airflow.dag_id", "airflow.run_id", "airflow.task_id", "airflow.map_index", "airflow.try_number")
 STATUS = "airflow.job_status"
 RESULT = "airflow.train.result"
+ADOPTED = "airflow.train.adopted_job_id"
 BY = "airflow.stopped_because"
 
 PARENT = "airflow.train.parent"
@@ -49,6 +50,11 @@ def stop_record(job_id: str) -> str:
 def end_record(job_id: str) -> str:
     """Return the name of the volume that says how the job ended."""
     return f"{PREFIX}{job_id}-end"
+
+
+def adoption_record(job_id: str) -> str:
+    """Return the name of the volume that says which ended job this one is, so that it does not run by itself."""
+    return f"{PREFIX}{job_id}-adopted"
 
 
 def data_volume(job_id: str) -> str:

@@ -9,6 +9,7 @@ import logging
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.services.train_container import logs, names
 from airflow_provider_jobapi.services.train_container.commands import Command
+from airflow_provider_jobapi.services.train_container.connection import LARGEST_EXPORT
 from airflow_provider_jobapi.services.train_container.containers import Containers
 from airflow_provider_jobapi.services.train_container.dialects import read_requirements
 from airflow_provider_jobapi.services.train_container.engine import Engine
@@ -25,10 +26,14 @@ class Outcomes:
     """How containers have ended.
 
     :param retry: How each request is repeated while the engine does not answer.
+    :param largest: Bytes that export files may have together.
     """
 
-    def __init__(self, engine: Engine, containers: Containers, retry: Retry, log: logging.Logger) -> None:
+    def __init__(
+        self, engine: Engine, containers: Containers, retry: Retry, log: logging.Logger, largest: int = LARGEST_EXPORT
+    ) -> None:
         self._engine = engine
+        self._largest = largest
         self._containers = containers
         self._retry = retry
         self._log = log
@@ -68,5 +73,5 @@ class Outcomes:
         if not verdict.ok or not isinstance(answer, RunResult) or not answer.export_files:
             return ()
         return self._retry.call(
-            lambda: measured(self._engine, container.id, answer.export_files, container.data), self._log
+            lambda: measured(self._engine, container.id, answer.export_files, container.data, self._largest), self._log
         )

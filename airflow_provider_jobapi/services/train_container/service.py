@@ -86,7 +86,7 @@ class TrainContainerService:
         self._retry, self._stop_retry = retry or Retry(), stop_retry
         self._meters = meters
         self._containers = Containers(engine, self._retry, log)
-        self.outcomes = Outcomes(engine, self._containers, self._retry, log)
+        self.outcomes = Outcomes(engine, self._containers, self._retry, log, connection.largest_export)
         self.retention = Retention(connection, engine, self._containers, self.outcomes, self._retry, log)
         self._launcher = Launcher(connection, engine, self._images, environment, task_labels, self._retry, log)
         self._measured: tuple[timedelta, float] | None = None
@@ -133,6 +133,8 @@ class TrainContainerService:
             handle = JobHandle(job_id, names.container_name(job_id), command).to_json()
             self.status(handle)  # raises JobGone
             return Submission(handle, timedelta(0))
+        elif (earlier := self._containers.adopted_by(job_id)) is not None:
+            return self.find(earlier)
         raise JobNotFound(f"The engine {self.engine.where} has no job with the id {job_id}.")
 
     def status(self, handle: Handle) -> JobStatus:
@@ -202,9 +204,46 @@ class TrainContainerService:
         answer = self.outcomes.verdict(container).answer
         if not self.outcomes.verdict(container).ok or not isinstance(answer, RunResult):
             raise NoSavedModel(f"There is no successor image: {self.retention.public_status(container).describe()}")
+        if wanted.largest is None:
+            wanted = replace(wanted, largest=self.connection.largest_export)
         if wanted.hide is None:
             wanted = replace(wanted, hide=self.retention.masker(container).text)
         return self._retry.call(lambda: make_successor(self.engine, container, answer, wanted, self._images), self._log)
+
+    def check_successor(self, wanted: Wanted, train: str) -> None:
+        """Refuse a successor that cannot be, whatever the train answers, before the train is run.
+
+        :param train: The train's image.
+        :raises InvalidJob: naming the parameter.
+        """
+        wanted.check(train)
+        if wanted.base:
+            self._images.ensure(wanted.base)
+
+    def adopt(self, plan: Plan, job_id: str, earlier: Handle) -> bool:
+        """Let a job be an earlier one, whose run was the same and successful, and of which nobody has the result.
+
+        :returns: Whether that was so; if not, nothing was done.
+        """
+        found = JobHandle.of(earlier)
+        container = self._container(found)
+        if container is None or not container.ended or self._containers.end_of(found.job_id) is not None:
+            return False
+        if not self.outcomes.verdict(container).ok or not self._launcher.prepare(plan, job_id).is_same_run(container):
+            return False
+        self._containers.note_adoption(job_id, found.job_id)
+        return True
+
+    def is_adopted(self, job_id: str) -> bool:
+        """Whether a job is an earlier one, see :meth:`adopt`."""
+        return self._containers.adopted_by(job_id) is not None
+
+    def note_end(self, handle: Handle, hide: Hide | None = None) -> None:
+        """Record that the result of a job that has ended was taken, and leave its container.
+
+        :param hide: As for :meth:`release`.
+        """
+        self.retention.note_end(self._ended(handle), hide)
 
     def last_lines(self, handle: Handle, count: int) -> tuple[str, ...]:
         """Return the last lines of the container's log, at most ``count``; none where they cannot be read."""

@@ -18,16 +18,16 @@ import json
 import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from airflow_provider_jobapi.exceptions import BrokenContract, InvalidJob
 from airflow_provider_jobapi.services.train_container import names
+from airflow_provider_jobapi.services.train_container.changes import changes_of
 from airflow_provider_jobapi.services.train_container.commands import Command
+from airflow_provider_jobapi.services.train_container.connection import LARGEST_EXPORT
 from airflow_provider_jobapi.services.train_container.engine import Engine
 from airflow_provider_jobapi.services.train_container.errors import Conflict, ImageMissing
-from airflow_provider_jobapi.services.train_container.export_files import KERNEL_FOLDERS, LARGEST_EXPORT, is_inside
-from airflow_provider_jobapi.services.train_container.exports import Export, measured, opened
+from airflow_provider_jobapi.services.train_container.exports import Export, check_room, measured, opened
 from airflow_provider_jobapi.services.train_container.images import LOCAL, Images
 from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
 from airflow_provider_jobapi.services.train_container.states import ContainerState
@@ -35,14 +35,6 @@ from airflow_provider_jobapi.services.train_container.tags import ImageName, che
 from airflow_provider_jobapi.services.train_container.vocabulary import RunResult
 
 Mode = Literal["rebase", "commit"]
-
-_ADDED, _DELETED = 1, 2
-"""Kinds of a difference, in Docker's API; 0 is a change."""
-
-_SYSTEM_FILES = frozenset(
-    {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab", "/run/.containerenv", "/.dockerenv"}
-)
-"""Files that an engine makes in each container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +82,7 @@ class Wanted:
     :ivar repository: The repository of the successor; by default that of the train.
     :ivar tags: Its tags.
     :ivar push: Whether it is pushed to the repository's registry.
-    :ivar largest: Bytes of all files together.
+    :ivar largest: Bytes of all files together; by default what the connection says.
     :ivar hide: Hides the station's secrets in a text; by default all values that the station gave to the train. A name
         that the train gives and that has one is refused, since it would leave the station, and stand in results and
         events.
@@ -101,18 +93,28 @@ class Wanted:
     repository: str | None = None
     tags: Sequence[str] = ()
     push: bool = False
-    largest: int = LARGEST_EXPORT
+    largest: int | None = None
     hide: Callable[[str], str] | None = None
+
+    @property
+    def bound(self) -> int:
+        """Bytes of all files together."""
+        return LARGEST_EXPORT if self.largest is None else self.largest
 
     def hidden(self, text: str) -> str:
         """Return a text without secrets."""
         return text if self.hide is None else self.hide(text)
 
-    def check(self) -> None:
-        """Refuse names that no image can have, before a train is run.
+    def check(self, train: str) -> None:
+        """Refuse names that no image can have, and a push to where nothing can be pushed, before a train is run.
 
+        :param train: The train's image.
         :raises InvalidJob: naming the parameter.
         """
+        given = (("tags", self.tags), ("base", self.base and [self.base]), ("repository", [self.repository or train]))
+        for name, texts in given:
+            if wrong := [each for each in texts or () if not isinstance(each, str)]:
+                raise InvalidJob(f"{name} cannot be {str(wrong[0])[:80]!r}: it is a text.", field=name)
         try:
             for tag in self.tags:
                 check_next_tag(tag, "A tag of tags")
@@ -121,6 +123,12 @@ class Wanted:
         for name, image in (("base", self.base), ("repository", self.repository)):
             if image:
                 read_image(image, name)
+        if self.push and (self.repository or train).startswith(LOCAL):
+            raise InvalidJob(
+                f"The successor of {train} cannot be pushed, since {LOCAL} is no registry: give its repository, such "
+                "as registry.example.com/trains/bmi, or set push to False.",
+                field="repository",
+            )
 
 
 def make_successor(
@@ -242,77 +250,11 @@ def _contents(
             read_image(base, "rebase")
         except InvalidJob as error:
             raise ResponseProblem(str(error)) from None
-        return base, measured(engine, train.id, answer.export_files, train.data, wanted.largest), []
-    files, left_out, deleted = _changed(engine, train, answer, wanted.largest)
-    if any(wanted.hidden(each.path) != each.path for each in files):
+        return base, measured(engine, train.id, answer.export_files, train.data, wanted.bound), []
+    found = changes_of(engine, train, answer.export_files, wanted.bound)
+    if any(wanted.hidden(each.path) != each.path for each in found.files):
         raise _has_secret("The train has written a file with", "the path of a file")
-    notes = []
-    if deleted:
-        notes.append(f"{_few(deleted)} was deleted by the train, and is still in its successor.")
-    if left_out:
-        notes.append(f"{_few(left_out)} is no regular file, or behind a link, and is not in the successor.")
-    return train.image_id, files, notes
-
-
-def _changed(
-    engine: Engine, train: ContainerState, answer: RunResult, largest: int
-) -> tuple[tuple[Export, ...], list[str], list[str]]:
-    """Return the files that a commit keeps, what it leaves out, and what the train has deleted.
-
-    Export files are among them, also where their folder is a volume of the container.
-    """
-    if train.read_only_root and not answer.export_files:
-        raise ResponseProblem(
-            "The train could not change its image and exports no files, so there is nothing to commit: let it answer "
-            "export_files, or set isolation.read_only_root to false and isolation.writable to []."
-        )
-    exports = measured(engine, train.id, answer.export_files, train.data, largest) if answer.export_files else ()
-    known = {each.path for each in exports}
-    paths, deleted = changed_files(engine.diff(train.id), train.mounts)
-    room = largest - sum(each.size for each in exports)
-    files, left_out = _only_files(engine, train, [path for path in paths if path not in known], room)
-    return (*exports, *files), left_out, deleted
-
-
-def changed_files(diff: Iterable[tuple[str, int]], mounts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the paths that may be files which a container has changed or added, and those that it has deleted.
-
-    :param diff: Paths and kinds, as an engine has them.
-    :param mounts: The folders of the container that are no part of it.
-    """
-    changed, deleted = [], []
-    folders = {str(parent) for path, _ in diff for parent in PurePosixPath(path).parents}
-    for path, kind in sorted(diff):
-        if any(is_inside(path, each) for each in (*mounts, *KERNEL_FOLDERS)) or path in _SYSTEM_FILES:
-            continue
-        if kind == _DELETED:
-            deleted.append(path)
-        elif path not in folders:
-            changed.append(path)
-    return changed, deleted
-
-
-def _only_files(
-    engine: Engine, train: ContainerState, paths: Sequence[str], largest: int
-) -> tuple[tuple[Export, ...], list[str]]:
-    files: list[Export] = []
-    left_out: list[str] = []
-    used = 0
-    for path in paths:
-        try:
-            (found,) = measured(engine, train.id, [path], train.mounts, max(0, largest - used))
-        except ResponseProblem as problem:
-            if "are allowed" in str(problem):
-                raise
-            left_out.append(path)
-        else:
-            used += found.size
-            files.append(found)
-    return tuple(files), left_out
-
-
-def _few(paths: Sequence[str]) -> str:
-    return paths[0] if len(paths) == 1 else f"{paths[0]} (and {len(paths) - 1} more)"
+    return train.image_id, found.files, found.notes()
 
 
 def _labels(train: ContainerState, parent: str, mode: Mode) -> dict[str, str]:
@@ -341,6 +283,7 @@ def _build(
     body: dict[str, Any] = {"Image": base, "Labels": labels, "HostConfig": {"NetworkMode": "none"}}
     if not config.get("Cmd") and not config.get("Entrypoint"):
         body["Cmd"] = [Command.PRINT_MODEL_SUMMARY.value]
+    check_room(files)
     of_train = names.successor_builder(train.labels[names.JOB_ID])
     try:
         container = engine.create(of_train, body)

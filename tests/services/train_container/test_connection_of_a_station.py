@@ -37,3 +37,12 @@ def test_targets_of_a_job() -> None:
     assert plan_of(job({"FHIR": ""})).targets == {"FHIR": ""}
     with pytest.raises(InvalidJob, match="targets is a list"):
         plan_of(job(["FHIR"]))
+
+
+def test_the_largest_export() -> None:
+    assert TrainConnection.of(extra={}).largest_export == 10 * 1024**3
+    for given, size in (("512m", 512 * 1024**2), (512, 512 * 1024**2), ("2 GiB", 2 * 1024**3)):
+        assert TrainConnection.of(extra={"largest_export": given}).largest_export == size
+    for given in ("-1", 0, "0g", "much", True, "9999999t"):
+        with pytest.raises(ConnectionProblem, match=r"extra largest_export cannot be '.*': it is a size such as 512m"):
+            TrainConnection.of(extra={"largest_export": given})

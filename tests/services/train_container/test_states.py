@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_jobapi.services.train_container import names
+from airflow_provider_jobapi.services.train_container.changes import changed_files
 from airflow_provider_jobapi.services.train_container.exports import st_mode
 from airflow_provider_jobapi.services.train_container.job_status import status_of
 from airflow_provider_jobapi.services.train_container.judge import Verdict
 from airflow_provider_jobapi.services.train_container.states import moment, read_container
 from airflow_provider_jobapi.services.train_container.station_data import MOST_MOUNTS, mounts_of
-from airflow_provider_jobapi.services.train_container.successor import changed_files
 from airflow_provider_jobapi.training.status import JobState
 
 ZERO = "0001-01-01T00:00:00Z"
@@ -66,10 +66,10 @@ def test_the_states_of_a_container(
 
 def test_a_kill_may_be_for_memory() -> None:
     podman = read_container(inspected("exited", ExitCode=137, OOMKilled=False))
-    assert "memory limit" in status_of(podman, BAD, None).message
+    assert "most often for its use of memory" in status_of(podman, BAD, None).message
     docker = read_container(inspected("exited", ExitCode=137, OOMKilled=True))
     assert docker.out_of_memory
-    assert "memory limit" not in status_of(docker, BAD, None).message
+    assert "use of memory" not in status_of(docker, BAD, None).message
 
 
 def test_the_data_of_a_container_are_what_it_cannot_write() -> None:

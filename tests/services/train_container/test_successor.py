@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem, NoSavedModel, ServiceUnavailable
+from airflow_provider_jobapi.exceptions import ConnectionProblem, NoSavedModel, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.train_container import names
 from airflow_provider_jobapi.services.train_container.commands import Command
 from airflow_provider_jobapi.services.train_container.plan import Plan
@@ -119,6 +119,24 @@ def test_files_that_may_not_be_exported(station: Station, code: str, words: str)
     service, handle, _ = station.ended(scripted(script))
     with pytest.raises(ResponseProblem, match=words):
         service.successor(handle, Wanted(largest=2**19))
+
+
+def test_the_bound_of_the_connection_is_checked_before_anything_is_copied(station: Station, tmp_path: Path) -> None:
+    """Also of a file with a hole, which takes no room in the container and all of its size where it is copied."""
+    code = (
+        "path = '/opt/pht_train/model/w'; os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 2**41)\n"
+        "answer(next_train_tag='n', export_files=[path])"
+    )
+    service, handle, _ = station.ended(scripted(code), largest_export="1m")
+    words = r"2\.2 TB, and 1\.0 MB are allowed \(largest_export of the connection\)"
+    with pytest.raises(ResponseProblem, match=words):
+        service.successor(handle, Wanted(base="localhost/base:1"))
+    with pytest.raises(ResponseProblem, match=words):
+        service.fetch_model(handle, tmp_path, "1")
+    service = station.service(largest_export="4t")
+    with pytest.raises(TrainingError, match=r"temporary folder .* free: make room there, or set TMPDIR"):
+        service.successor(handle, Wanted(base="localhost/base:1"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_successor_of_a_run_that_failed_or_names_too_little(station: Station) -> None:
