@@ -263,7 +263,7 @@ def test_a_name_that_no_successor_can_have_is_refused_before_the_run(station: En
         ({"base": "localhost/none:1"}, "has no image localhost/none:1, and localhost/ is no registry"),
         ({"push": True}, "cannot be pushed, since localhost/ is no registry: give its repository"),
         ({"tags": [True]}, r"^(A tag of )?tags cannot be 'True'"),
-        ({"tags": [["a"]]}, r"^tags cannot be '\['a'\]': it is a text"),
+        ({"tags": [["a"]]}, r"^tags cannot be .*: it is a text"),
         ({"tags": "n", "base": 5}, "^base cannot be '5': it is a text"),
     ],
 )
