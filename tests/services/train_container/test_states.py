@@ -66,10 +66,19 @@ def test_the_states_of_a_container(
 
 def test_a_kill_may_be_for_memory() -> None:
     podman = read_container(inspected("exited", ExitCode=137, OOMKilled=False))
-    assert "most often for its use of memory" in status_of(podman, BAD, None).message
+    assert "use of memory" in status_of(podman, BAD, None).message
     docker = read_container(inspected("exited", ExitCode=137, OOMKilled=True))
     assert docker.out_of_memory
     assert "use of memory" not in status_of(docker, BAD, None).message
+
+
+def test_a_kill_may_be_of_the_engine() -> None:
+    ended = read_container(inspected("exited", ExitCode=143))
+    assert "by its engine, as Docker does after a crash of its own." in status_of(ended, BAD, None).message
+    assert "daemon is down" not in status_of(ended, BAD, None).message
+    silent = Verdict(JobState.FAILED, "NoResponse", "It has printed no response.")
+    ended = read_container(inspected("exited", ExitCode=0))
+    assert "while its daemon is down" in status_of(ended, silent, None).message
 
 
 def test_the_data_of_a_container_are_what_it_cannot_write() -> None:
