@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -143,9 +144,13 @@ def test_podman_is_killed_while_trains_run_and_when_it_has_done_what_the_worker_
     assert [remote.starts_of(each) for each in (job, *(each for _, each in begun))] == [1] * 4
 
 
-def _kill_at(training: Training, held: Hold) -> None:
-    training.kill(held.wait().pid())
+def _kill_at(training: Training, held: Hold, look: Callable[[], str] = str) -> str:
+    """Kill the worker whose request is held; answers what was there to see before."""
+    pid = held.wait().pid()
+    seen = look()
+    training.kill(pid)
     held.wait_for_hangup()
+    return seen
 
 
 @pytest.mark.slow
@@ -167,15 +172,16 @@ def test_the_worker_is_killed_between_the_parts_of_a_whole_train(
         whole = [
             stage.train(f"kills_whole_{number}", repository=f"{registry.address}/whole") for number in (1, 2, 3, 4)
         ]
-        held[0].wait()  # what lists the requirements is removed
-        checked = ways[0].hold(*points[0])
-        held[0].release()
-        _kill_at(whole[0], checked)
-        removed = ways[0].hold(*points[0])
-        for each, training in zip(held[1:], whole[1:], strict=True):
-            _kill_at(training, each)
-        pushed = registry.digest("whole", whole[3].name)
-        _kill_at(whole[0], removed)
+        with ThreadPoolExecutor() as pool:  # at once: a client hangs up by itself after some time
+            looks = [str, str, lambda: registry.digest("whole", whole[3].name)]
+            others = [pool.submit(_kill_at, *each) for each in zip(whole[1:], held[1:], looks, strict=True)]
+            held[0].wait()  # what lists the requirements is removed
+            checked = ways[0].hold(*points[0])
+            held[0].release()
+            _kill_at(whole[0], checked)
+            removed = ways[0].hold(*points[0])
+            *_, pushed = [each.result() for each in others]
+            _kill_at(whole[0], removed)
         for each in (*held, checked, removed):
             each.release()
         for training in whole:
