@@ -218,7 +218,7 @@ class TrainCommandOperator(SubmitTrainingOperator):
         cycle = cycle_of(context)
         placed = placement.place(replace(cycle, task_id=f"{cycle.task_id}/{command}"), ti.try_number, parameters)
         secrets.collect(placed.job_id, parameters, placement.offered())
-        event = run_inline(self._trigger(placed, context, parameters), ti, secrets.masker)
+        event = run_inline(self._trigger(placed, context, parameters), None, secrets.masker)
         service, handle = self._service_of_trains(), placed.submission.handle
         with removed_after_failure(service, handle, secrets.masker):
             check_result(service, TrainingEvent.read(event), killed=placement.unwanted, masker=secrets.masker)

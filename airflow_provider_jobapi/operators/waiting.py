@@ -40,11 +40,12 @@ def make_trigger(submission: Submission, *, deferrable: bool, **parameters: Any)
 def run_inline(trigger: TrainingTrigger, ti: Any, masker: Masker | None = None) -> dict[str, Any]:
     """Run a trigger in this process, with the XComs of a task instance; its one event's payload.
 
+    :param ti: None for a job that is not the task's own, and leaves no XComs: the Training tab shows those of one job.
     :param masker: Hides the secrets of the job, which need not be unsealed here.
     """
     if masker is not None:
         trigger.masker = masker
-    trigger.sink = partial(xcoms.push, ti)
+    trigger.sink = None if ti is None else partial(xcoms.push, ti)
 
     async def first_event() -> dict[str, Any]:
         async with aclosing(trigger.run()) as events:
