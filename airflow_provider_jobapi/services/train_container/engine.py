@@ -44,7 +44,7 @@ from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import quote
 
-from airflow_provider_jobapi.exceptions import TrainingError
+from airflow_provider_jobapi.exceptions import ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.train_container.errors import (
     FileMissing,
     ImageMissing,
@@ -56,7 +56,7 @@ from airflow_provider_jobapi.services.train_container.errors import (
 CHUNK = 64 * 1024
 """Bytes that are read at a time."""
 
-_NOT_FOUND = 404
+_NOT_FOUND, _SERVER_ERROR = 404, 500
 
 _OF_URLS = str.maketrans("-_", "+/")
 """From the alphabet of base64 in URLs to the usual one."""
@@ -198,6 +198,10 @@ class Engine:
         ):
             if answer.status_code == _NOT_FOUND:  # without a text, as the answer to a HEAD
                 raise FileMissing(f"The container has no file {path}.")
+            if answer.status_code >= _SERVER_ERROR:  # as of Podman that was killed and is back
+                raise ServiceUnavailable(
+                    f"The container engine at {self.where} cannot look at {path} in the container now."
+                )
             client._raise_for_status(answer)  # noqa: SLF001 -- as its own calls do
             about = answer.headers["X-Docker-Container-Path-Stat"]
             return dict(json.loads(b64decode(about.translate(_OF_URLS))))
