@@ -17,7 +17,7 @@ from airflow_provider_jobapi.training.status import JobState, JobStatus, Reason
 
 _PAUSED = "Its container is paused: let it go on on the engine, or stop the job."
 _TERMINATED = "It was ended by SIGTERM (143): by somebody, or by its engine, as Docker does after a crash of its own."
-_MAYBE_LOST = "Docker loses what a container prints while its daemon is down, where it ends before that is back."
+_MAYBE_LOST = "Where the daemon of Docker was down when the train ended, what it printed meanwhile is lost."
 
 
 def status_of(container: ContainerState, verdict: Verdict | None, stop: tuple[str, str] | None) -> JobStatus:

@@ -121,7 +121,7 @@ def test_a_train_ends_while_its_engine_is_away(station: Station, own: Engine) ->
         assert status.status is JobState.SUCCESSFUL, status.describe()
     else:
         assert (status.status, status.reason) == (JobState.FAILED, "NoResponse")
-        assert status.message.endswith("while its daemon is down, where it ends before that is back.")
+        assert status.message.endswith("was down when the train ended, what it printed meanwhile is lost.")
     assert starts(station, handle["job_id"]) == 1
 
 
