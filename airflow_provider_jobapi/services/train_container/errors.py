@@ -65,6 +65,12 @@ _NETWORK = re.compile(r"unable to find network with name or ID (?P<podman>\S+):|
 _HTTP_STATUS = re.compile(r"(?:http|http status:?|statuscode:) ([45]\d\d)\b")
 """The status that a registry has answered with, in the words of Docker and of Podman."""
 _TOO_LARGE, _SERVER_ERROR = 413, 500
+_CUT = re.compile(
+    r"\b(dial|read|write) (tcp|udp)\b|\beof\b|refused|timeout|timed out|deadline exceeded|reset|aborted|broken pipe"
+    r"|no such host|no route to host|unreachable|closed (idle )?connection|use of closed|goaway|stream error"
+)
+"""What the network's errors say in Go, in which both engines and most registries are written."""
+
 _BUSY = frozenset({429, 502, 503, 504})
 
 
@@ -114,9 +120,7 @@ def error_of_registry(said: str, what: str, image: str) -> TrainingError:
             f"The registry {registry} cannot be trusted ({text}): install its certificate for the engine, or name it "
             "there as an insecure registry."
         )
-    if any(
-        word in words for word in ("refused", "timeout", "timed out", "eof", "no such host", "reset", "broken pipe")
-    ):
+    if _CUT.search(words):
         return ServiceUnavailable(f"The registry {registry} cannot be reached, so {image} is not {what}: {text}.")
     return _of_status(status, text, what, image)
 
