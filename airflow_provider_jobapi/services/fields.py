@@ -171,8 +171,8 @@ class ConnectionSettings:
             keys = [field.key for field in fields.values()]
             if "host" not in keys:  # an address that would be ignored, as of a container engine
                 raise ConnectionProblem(
-                    f"The connection has a host, which its type does not use: leave it empty. Its fields are in the "
-                    f"extra: {', '.join(keys)}."
+                    "The connection has a host, which its type does not use: remove it, and where the form does not "
+                    f"show it, add the connection again. Its fields are in the extra: {', '.join(keys)}."
                 )
             entered["host"] = settings.address(host, port, schema)
         entered |= {key: value for key, value in {"login": login, "password": password}.items() if value}

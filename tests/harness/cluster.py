@@ -267,8 +267,9 @@ class Cluster(Airflow):
         return {job["id"]: job for job in jobs}
 
     def connect(self, conn_id: str, fields: Mapping[str, Any]) -> None:
-        """Store a connection in Airflow's database, or change it."""
-        body = {key: value for key, value in fields.items() if key != "extra"}
+        """Store a connection in Airflow's database, or change it; what is not given is emptied."""
+        body = dict.fromkeys(("host", "port", "schema", "login", "password"))
+        body |= {key: value for key, value in fields.items() if key != "extra"}
         body |= {"connection_id": conn_id, "extra": json.dumps(fields.get("extra") or {})}
         known = {each["connection_id"] for each in self.api("GET", "connections", limit=100)["connections"]}
         if conn_id in known:
