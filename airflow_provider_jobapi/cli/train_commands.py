@@ -58,9 +58,8 @@ def _validate(options: argparse.Namespace) -> int:
     service = jobs_of(options).service
     if not isinstance(service, TrainContainerService):
         raise InvalidJob("--connection runs no trains: name a connection of the type train_container.")
-    wanted = [command for command in Command if options.algorithm or command is not Command.RUN_ALGORITHM]
     bad = 0
-    for found in validate(service, plan, wanted):
+    for found in validate(service, plan, Command.to_check(algorithm=options.algorithm)):
         bad += not found.ok
         print(visible(f"{found.command}: {'ok' if found.ok else 'not valid'}. {found.message}".rstrip()), flush=True)
     return FAILED if bad else 0

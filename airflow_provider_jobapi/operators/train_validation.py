@@ -44,7 +44,7 @@ class ValidateTrainOperator(TrainCommandOperator):
         problems: dict[str, list[Command]] = {}
         unmet: str | None = None
         service = self._service_of_trains()
-        wanted = [command for command in Command if self.run or command is not Command.RUN_ALGORITHM]
+        wanted = Command.to_check(algorithm=self.run)
         for command in wanted:
             try:
                 responses[command.value] = self._run_before(context, command, self.command_args)["response"]

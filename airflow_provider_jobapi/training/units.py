@@ -15,7 +15,8 @@ _UNITS = {
 _PART = re.compile(r"\s*(\d{1,12}(?:\.\d{1,6})?)\s*([a-z]+)\s*")
 _NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,6})?")
 _ISO = re.compile(r"p(?:(?P<d>\d{1,6})d)?(?:t(?=\d)(?:(?P<h>\d{1,6})h)?(?:(?P<m>\d{1,6})m)?(?:(?P<s>\d{1,9})s)?)?")
-_LONGEST_SPAN = timedelta(days=3_650)
+LONGEST_SPAN = timedelta(days=3_650)
+"""A longer duration is a mistake."""
 
 
 def read_span(text: str | float | None) -> timedelta | None:
@@ -28,7 +29,7 @@ def read_span(text: str | float | None) -> timedelta | None:
     """
     lowered = str("" if text is None else text).strip().lower()
     seconds = _seconds(lowered)
-    if not seconds or seconds > _LONGEST_SPAN.total_seconds():
+    if not seconds or seconds > LONGEST_SPAN.total_seconds():
         return None
     return timedelta(seconds=seconds)
 

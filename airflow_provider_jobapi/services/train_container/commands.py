@@ -39,6 +39,14 @@ class Command(StrEnum):
                 f"command cannot be {_shown(name)}: Train API V1 has the commands {', '.join(cls)}.", field="command"
             ) from None
 
+    @classmethod
+    def to_check(cls, *, algorithm: bool) -> list[Command]:
+        """Return the commands by which an image is checked.
+
+        :param algorithm: Whether the algorithm is run as well.
+        """
+        return [command for command in cls if algorithm or command is not cls.RUN_ALGORITHM]
+
 
 @dataclass(frozen=True, slots=True)
 class CommandRule:

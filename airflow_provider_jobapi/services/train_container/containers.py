@@ -3,10 +3,10 @@
 
 The claim. An engine has each name once, and a container's name is derived from its job's id: to create it is the claim,
 and whoever comes second is told so (409). Both engines run a container *again* that has ended where they are told to
-start it, so only the worker that created a container starts it, once, by the engine's own id of it. A container that
-was claimed and never started, because its worker was killed, is removed by the next one, which claims anew: the start
-of a worker that was only slow then finds no container. Where it was the engine that was killed, and may have started it
-without knowing so, somebody has to look: it is neither removed nor run again.
+start it, so only the worker that created a container starts it, once, by the engine's own id of it. A container whose
+worker was killed before it started it is removed by the next worker, which claims the job again: the start of a worker
+that was only slow then finds no container. Where it was the engine that was killed, and may have started it without
+knowing so, somebody has to look: it is neither removed nor run again.
 
 The records. An engine has no store, so a record is a volume with labels and no content. It needs no image, and neither
 ``docker container prune`` nor ``docker image prune`` removes it; ``docker system prune`` of Docker 23 and later leaves

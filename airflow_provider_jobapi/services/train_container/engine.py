@@ -46,6 +46,7 @@ from urllib.parse import quote
 
 from airflow_provider_jobapi.exceptions import ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.train_container.errors import (
+    Conflict,
     FileMissing,
     ImageMissing,
     Missing,
@@ -173,6 +174,22 @@ class Engine:
                 client.remove_container(container, v=True, force=force)
         except Missing:
             pass
+
+    @contextmanager
+    def unstarted(self, name: str, config: Mapping[str, Any]) -> Iterator[str]:
+        """Create a container that only holds files, instead of one that a killed worker left, and remove it at the end.
+
+        :param config: As for :meth:`create`.
+        """
+        try:
+            container = self.create(name, config)
+        except Conflict:
+            self.remove(name)
+            container = self.create(name, config)
+        try:
+            yield container
+        finally:
+            self.remove(container)
 
     @contextmanager
     def log(

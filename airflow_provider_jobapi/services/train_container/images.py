@@ -16,7 +16,7 @@ LOCAL = "localhost/"
 """How the names of images begin that an engine has built and no registry has."""
 
 Auth = Callable[[str], "Mapping[str, str] | None"]
-"""Returns user and password for the registry of an image; None where there are none for it."""
+"""Returns the user and password for the registry of an image; None where that needs no login."""
 
 
 @dataclass(frozen=True, slots=True)

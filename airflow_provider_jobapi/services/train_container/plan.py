@@ -23,7 +23,7 @@ from airflow_provider_jobapi.services.train_container.tags import read_image
 from airflow_provider_jobapi.services.train_container.targets import read_targets
 from airflow_provider_jobapi.training.job import DEFAULT_IMAGE, DataSource, TrainingJob
 from airflow_provider_jobapi.training.job_file import InputFile
-from airflow_provider_jobapi.training.units import read_span
+from airflow_provider_jobapi.training.units import LONGEST_SPAN, read_span
 
 OPTIONS = ("command", "command_names", "command_prefix", "isolation", "listed", "plain_summary", "strict", "targets")
 """The keys of ``service_options``."""
@@ -147,8 +147,8 @@ def _seconds(text: str) -> float | None:
         return None
     if (span := read_span(text)) is None:
         raise InvalidJob(
-            f"completion_time cannot be {text[:80]!r}: it is a time of more than 0 and up to 3,650 days, such as 20h, "
-            "1h30m, PT4H or 10000 for seconds, or blank for no limit.",
+            f"completion_time cannot be {text[:80]!r}: it is a time of more than 0 and up to "
+            f"{LONGEST_SPAN.days:,} days, such as 20h, 1h30m, PT4H or 10000 for seconds, or blank for no limit.",
             field="completion_time",
         )
     return span.total_seconds()

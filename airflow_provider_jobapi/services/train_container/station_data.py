@@ -17,7 +17,6 @@ from typing import Any
 
 from airflow_provider_jobapi.services.files.sources import Source
 from airflow_provider_jobapi.services.train_container.engine import Engine
-from airflow_provider_jobapi.services.train_container.errors import Conflict
 from airflow_provider_jobapi.training.job import DataSource
 
 MOST_MOUNTS = 64
@@ -110,22 +109,14 @@ def fill(
     :param labels: Of the volume and of the container.
     """
     engine.create_volume(volume, labels)
-    name = f"{volume}-fill"
     config = {
         "Image": image,
         "Cmd": ["true"],
         "Labels": dict(labels),
         "HostConfig": {"NetworkMode": "none", "Mounts": [volume_mount(volume, folder, read_only=False)]},
     }
-    try:
-        container = engine.create(name, config)
-    except Conflict:  # of a worker that was killed
-        engine.remove(name)
-        container = engine.create(name, config)
-    try:
+    with engine.unstarted(f"{volume}-fill", config) as container:
         engine.put_files(container, folder, lambda tar: _add(sources, tar))
-    finally:
-        engine.remove(container)
 
 
 def _add(sources: Mapping[str, Source], tar: tarfile.TarFile) -> None:

@@ -26,7 +26,7 @@ from airflow_provider_jobapi.services.train_container.changes import changes_of
 from airflow_provider_jobapi.services.train_container.commands import Command
 from airflow_provider_jobapi.services.train_container.connection import LARGEST_EXPORT
 from airflow_provider_jobapi.services.train_container.engine import Engine
-from airflow_provider_jobapi.services.train_container.errors import Conflict, ImageMissing
+from airflow_provider_jobapi.services.train_container.errors import ImageMissing
 from airflow_provider_jobapi.services.train_container.exports import Export, check_room, measured, opened
 from airflow_provider_jobapi.services.train_container.images import LOCAL, Images
 from airflow_provider_jobapi.services.train_container.responses import ResponseProblem
@@ -284,18 +284,10 @@ def _build(
     if not config.get("Cmd") and not config.get("Entrypoint"):
         body["Cmd"] = [Command.PRINT_MODEL_SUMMARY.value]
     check_room(files)
-    of_train = names.successor_builder(train.labels[names.JOB_ID])
-    try:
-        container = engine.create(of_train, body)
-    except Conflict:  # of a worker that was killed
-        engine.remove(of_train)
-        container = engine.create(of_train, body)
-    try:
+    with engine.unstarted(names.successor_builder(train.labels[names.JOB_ID]), body) as container:
         if files:
             engine.put_files(container, "/", lambda tar: _add(engine, train.id, files, tar))
         return engine.commit(container, name.repository, name.tag)
-    finally:
-        engine.remove(container)
 
 
 def _digest(base: Mapping[str, Any], files: Sequence[Export]) -> str:
