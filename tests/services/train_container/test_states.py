@@ -75,10 +75,12 @@ def test_a_kill_may_be_for_memory() -> None:
 def test_a_kill_may_be_of_the_engine() -> None:
     ended = read_container(inspected("exited", ExitCode=143))
     assert "by its engine, as Docker does after a crash of its own." in status_of(ended, BAD, None).message
-    assert "daemon is down" not in status_of(ended, BAD, None).message
+    assert "daemon of Docker was down" not in status_of(ended, BAD, None).message
     silent = Verdict(JobState.FAILED, "NoResponse", "It has printed no response.")
     ended = read_container(inspected("exited", ExitCode=0))
-    assert "while its daemon is down" in status_of(ended, silent, None).message
+    assert status_of(ended, silent, None).message.endswith(
+        "Where the daemon of Docker was down when the train ended, what it printed meanwhile is lost."
+    )
 
 
 def test_the_data_of_a_container_are_what_it_cannot_write() -> None:
