@@ -1,32 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print what importing an operator costs a DAG file, beside the Amazon SageMaker operator where that is installed."""
+"""Run the benchmarks, each beside its anchor, and print the table: ``python -m tests.benchmarks [PART ...]``.
+
+Ends with exit code 1 where a ratio is worse than its bound. A busy machine spoils absolute numbers, ratios less so.
+"""
 
 from __future__ import annotations
 
-from statistics import median
+import argparse
+import sys
+from importlib import import_module
 
-from tests.benchmarks.imports import cost
+from tests.benchmarks.table import Row, printed
 
-OPERATORS = {
-    "SubmitTrainingOperator": "from airflow_provider_jobapi.operators.training import SubmitTrainingOperator",
-    "FetchSavedModelOperator": "from airflow_provider_jobapi.operators.model import FetchSavedModelOperator",
-    "SageMakerTrainingOperator": (
-        "from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator"
-    ),
+PARTS = {
+    "imports": "what an import adds to a DAG file",
+    "metrics": "reading metrics in lines",
 }
-RUNS = 7
+"""The parts and what they measure. Each is a module of this package with ``measure() -> list[Row]``."""
 
 
-def main() -> None:
-    """Print the table."""
-    print(f"{'imported after airflow.sdk':28} {'modules':>8} {'ms (median of ' + str(RUNS) + ')':>18}")
-    for name, statement in OPERATORS.items():
-        costs = [cost(statement) for _ in range(RUNS)]
-        if costs[0] is None:
-            print(f"{name:28} {'not installed':>27}")
-            continue
-        print(f"{name:28} {len(costs[0].modules):>8} {median(each.milliseconds for each in costs if each):>18.1f}")
+def main(arguments: list[str] | None = None) -> int:
+    """Run the parts that the command line names, all by default; returns the exit code."""
+    parts = "; ".join(f"{name}: {what}" for name, what in PARTS.items())
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=f"Run benchmarks. {parts}.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="a part; all by default")
+    chosen = parser.parse_args(arguments).parts or list(PARTS)
+    if unknown := [name for name in chosen if name not in PARTS]:
+        parser.error(f"unknown part {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
+    rows: list[Row] = []
+    for name in chosen:
+        print(f"measuring {name}: {PARTS[name]}", file=sys.stderr, flush=True)
+        rows += import_module(f"tests.benchmarks.{name}").measure()
+    print(printed(rows))
+    return 0 if all(row.good for row in rows) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,6 +7,16 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from statistics import median
+
+from tests.benchmarks.table import Row
+
+OURS = {
+    "SubmitTrainingOperator": "from airflow_provider_jobapi.operators.training import SubmitTrainingOperator",
+    "FetchSavedModelOperator": "from airflow_provider_jobapi.operators.model import FetchSavedModelOperator",
+}
+ANCHOR = "from airflow.providers.amazon.aws.operators.sagemaker import SageMakerTrainingOperator"
+RUNS = 7
 
 PROGRAM = """
 import json, sys, time
@@ -37,3 +47,19 @@ def cost(statement: str) -> Cost | None:
     (line,) = (line for line in ran.stdout.splitlines() if line.startswith("RESULT "))
     result = json.loads(line.removeprefix("RESULT "))
     return None if result is None else Cost(*result)
+
+
+def measure() -> list[Row]:
+    """Import each operator beside the one of Amazon SageMaker, in turn.
+
+    :raises RuntimeError: when the Amazon provider is not installed.
+    """
+    rows = []
+    for name, statement in OURS.items():
+        pairs = [(cost(statement), cost(ANCHOR)) for _ in range(RUNS)]
+        costs = [(ours.milliseconds, anchor.milliseconds) for ours, anchor in pairs if ours and anchor]
+        if not costs:
+            raise RuntimeError("The anchor is not installed: pip install apache-airflow-providers-amazon")
+        ours, anchor = (median(each) for each in zip(*costs, strict=True))
+        rows.append(Row(f"import {name}", ours, anchor, "ms", 0.1, anchor_is="SageMakerTrainingOperator"))
+    return rows

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Print how many lines a second are read for metrics: ``python -m tests.benchmarks.metrics``.
+"""How long reading lines for metrics takes: ``python -m tests.benchmarks metrics``.
 
 The ratios compare with ``first_patterns.py``, the patterns of the first version, and with one plain regular expression
 for pairs, on the same machine.
@@ -14,6 +14,7 @@ from typing import Protocol
 
 from airflow_provider_jobapi.training.metrics.patterns import LinePatterns
 from tests.benchmarks.first_patterns import FirstPatterns
+from tests.benchmarks.table import Row
 
 _ROUNDS = 5
 
@@ -74,13 +75,21 @@ def ratio(lines: list[str], to: Callable[[], Reader] = FirstPatterns) -> float:
     return seconds(LinePatterns, lines) / seconds(to, lines)
 
 
-def main() -> None:
-    """Print the table."""
-    print(f"{'lines':24} {'lines a second':>16} {'time, first version = 1':>26} {'one pattern = 1':>16}")
-    for name, lines in {"Keras": KERAS, **MEASURED, **PLAIN}.items():
-        rate = len(lines) / seconds(LinePatterns, lines)
-        print(f"{name:24} {rate:>16,.0f} {ratio(lines):>26.2f} {ratio(lines, OnePattern):>16.2f}")
+def measure() -> list[Row]:
+    """Read lines for metrics; beside the first patterns for Keras, and beside one regular expression for the rest."""
+    rows = [_row("Keras", KERAS, FirstPatterns, 1.5)]
+    rows += [_row(name, lines, OnePattern, 30) for name, lines in MEASURED.items()]
+    return rows + [_row(name, lines, OnePattern, 3) for name, lines in PLAIN.items()]
 
 
-if __name__ == "__main__":
-    main()
+def _row(name: str, lines: list[str], anchor: Callable[[], Reader], bound: float) -> Row:
+    ours, theirs = (seconds(make, lines) / len(lines) * 1e6 for make in (LinePatterns, anchor))
+    is_first = anchor is FirstPatterns
+    return Row(
+        f"metrics of a line of {name}",
+        ours,
+        theirs,
+        "us",
+        bound,
+        anchor_is="first version" if is_first else "one pattern",
+    )
