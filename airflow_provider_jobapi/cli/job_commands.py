@@ -105,7 +105,10 @@ def add_command(commands: Commands, name: str, run: Callable[..., int], text: st
         "JOBAPI_CLIENT_ID and JOBAPI_CLIENT_SECRET); by default AIRFLOW_CONN_JOBAPI_DEFAULT",
     )
     parser.add_argument(
-        "--patience", type=_span, metavar="SPAN", help="how long to wait for a service that is unavailable, such as 10m"
+        "--patience",
+        type=read_seconds,
+        metavar="SPAN",
+        help="how long to wait for a service that is unavailable, such as 10m",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print only errors and warnings")
     return parser
@@ -139,7 +142,8 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return read
 
 
-def _span(text: str) -> float:
+def read_seconds(text: str) -> float:
+    """Read a duration of the command line, such as 10m, in seconds."""
     from airflow_provider_jobapi.training.units import read_span
 
     span = read_span(text)

@@ -6,10 +6,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_jobapi.cli.exit_codes import FAILED
-from airflow_provider_jobapi.cli.job_commands import add_command, jobs_of
+from airflow_provider_jobapi.cli.job_commands import add_command, jobs_of, read_seconds
 from airflow_provider_jobapi.cli.terminal import say, visible
 from airflow_provider_jobapi.exceptions import InvalidJob
 
@@ -34,6 +35,9 @@ def add_commands(commands: Commands) -> None:
         "--names", metavar="X", help="how the image spells the commands: train_api_v1 or describe_run"
     )
     validate.add_argument("--prefix", metavar="X", help="arguments before each command, such as '--station-id 3'")
+    validate.add_argument(
+        "--timeout", type=read_seconds, default=3600.0, metavar="SPAN", help="the most that each command may take (1h)"
+    )
     _add_strict(validate)
     response = add_command(
         train, "response", _response, "read the stdout of a train from the standard input, and print its response"
@@ -59,7 +63,8 @@ def _validate(options: argparse.Namespace) -> int:
     if not isinstance(service, TrainContainerService):
         raise InvalidJob("--connection runs no trains: name a connection of the type train_container.")
     bad = 0
-    for found in validate(service, plan, Command.to_check(algorithm=options.algorithm)):
+    limit = timedelta(seconds=options.timeout)
+    for found in validate(service, plan, Command.to_check(algorithm=options.algorithm), limit):
         bad += not found.ok
         print(visible(f"{found.command}: {'ok' if found.ok else 'not valid'}. {found.message}".rstrip()), flush=True)
     return FAILED if bad else 0

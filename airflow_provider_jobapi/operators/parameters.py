@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -89,6 +89,7 @@ class Parameters:
     :param default_name: The job's name where the DAG gives none.
     :param folder: The folder of the DAG file, where relative paths begin.
     :param bundle: The root of the DAG bundle; by default the same folder.
+    :param without: The names of parameters that are left out, wherever they are given.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class Parameters:
         default_name: str,
         folder: Path,
         bundle: Path | None = None,
+        without: Iterable[str] = (),
     ) -> None:
         self._given = given
         self._config = config
@@ -107,11 +109,15 @@ class Parameters:
         self._default_name = default_name
         self._folder = folder
         self._bundle = bundle or folder
+        self._without = tuple(without)
 
     @classmethod
-    def of(cls, operator: SubmitTrainingOperator, map_index: int | None = None, **others: Any) -> Parameters:
+    def of(
+        cls, operator: SubmitTrainingOperator, map_index: int | None = None, without: Iterable[str] = (), **others: Any
+    ) -> Parameters:
         """The parameters of a rendered operator.
 
+        :param without: The names of parameters that are left out, also where ``config`` gives them.
         :param others: Parameters that are not those of the operator, by name.
         """
         return cls(
@@ -121,6 +127,7 @@ class Parameters:
             default_name=default_name(operator.dag_id, operator.task_id, map_index),
             folder=Path(operator.dag.fileloc).parent,
             bundle=bundle_of(operator.dag),
+            without=without,
         )
 
     @property
@@ -267,7 +274,7 @@ class Parameters:
             if name in changed:
                 raise InvalidJob(f"config has {name} twice, in two spellings; keep one.", field=name)
             changed[name] = value
-        return {**self._given, **changed}
+        return {**self._given, **changed, **dict.fromkeys(self._without)}
 
 
 def _structure(name: str, value: Any, kind: type) -> Any:

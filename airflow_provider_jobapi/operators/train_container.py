@@ -211,8 +211,8 @@ class TrainCommandOperator(SubmitTrainingOperator):
         from airflow_provider_jobapi.triggers.event import TrainingEvent
 
         ti = context["ti"]
-        nothing = {} if RULES[command].environment else dict.fromkeys(_OF_THE_STATION)
-        parameters = self._parameters_of(command.value, arguments, ti.map_index, **nothing)
+        without = () if RULES[command].environment else _OF_THE_STATION
+        parameters = self._parameters_of(command.value, arguments, ti.map_index, without=without)
         self._secrets = secrets = JobSecrets(context, self.conn_id)
         placement = self._new_placement(ti, lambda job_id: secrets.keep(job_id, parameters, placement.offered()))
         cycle = cycle_of(context)

@@ -80,5 +80,12 @@ def test_an_image_that_keeps_the_api_and_one_that_does_not(engine: Engine, tmp_p
     code, out, _ = jobapi("train", "validate", "localhost/scripted:1", "--run", "--connection", "station", **environ)
     assert code == 1
     assert [line.partition(".")[0].partition(": ")[2] for line in out.splitlines()] == ["not valid"] * 3 + ["ok"]
+    given = ("localhost/scripted:1", "--prefix", "for_ever time.sleep(600)", "--timeout", "1")
+    code, out, _ = jobapi("train", "validate", *given, "--connection", "station", **environ)
+    assert code == 1
+    assert out.splitlines() == [
+        f"{command}: not valid. It did not end within 1 second."
+        for command in ("list_requirements", "check_requirements", "print_model_summary")
+    ]
     assert engine.client.containers(all=True) == []
     assert not engine.client.volumes()["Volumes"]

@@ -109,14 +109,21 @@ def test_what_a_station_would_have_to_offer(station: Engine) -> None:
     assert task.job_id != first
 
 
-@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "inline"])
-def test_a_whole_run(station: Engine, tmp_path: Path, deferrable: bool) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"deferrable": True, "env": {"DEPTH": 3}, "env_vars": {"MODE": "fast"}},
+        {"deferrable": False, "config": {"env": {"DEPTH": 3}, "env_vars": {"MODE": "fast"}}},
+    ],
+    ids=["deferred", "inline, by config"],
+)
+def test_a_whole_run(station: Engine, tmp_path: Path, given: dict[str, Any]) -> None:
     (tmp_path / "rows.csv").write_text("1\n2\n3\n")
     tmp_path.chmod(0o755)
     task = TrainTask(
-        RunTrainOperator, image=COUNTING, isolation={"user": "0"}, deferrable=deferrable,
-        data_input={"rows.csv": tmp_path / "rows.csv"}, destination=str(tmp_path / "models"), env={"DEPTH": 3},
-        env_vars={"MODE": "fast"}, repository="localhost/next", outlets=[Asset("trains://bmi")],
+        RunTrainOperator, image=COUNTING, isolation={"user": "0"},
+        data_input={"rows.csv": tmp_path / "rows.csv"}, destination=str(tmp_path / "models"),
+        repository="localhost/next", outlets=[Asset("trains://bmi")], **given,
     )  # fmt: skip
     result = task.run()
     assert result["response"]["state"] == "success"

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from airflow_provider_jobapi.exceptions import InvalidJob
@@ -16,6 +17,7 @@ from airflow_provider_jobapi.services.train_container.commands import Command
 from airflow_provider_jobapi.services.train_container.containers import Containers
 from airflow_provider_jobapi.services.train_container.judge import REQUIREMENTS_UNMET, Verdict
 from airflow_provider_jobapi.services.train_container.names import container_name
+from airflow_provider_jobapi.training.units import span_text
 
 if TYPE_CHECKING:
     from airflow_provider_jobapi.services.train_container.plan import Plan
@@ -41,22 +43,28 @@ class Finding:
     verdict: Verdict | None = None
 
 
-def validate(service: TrainContainerService, plan: Plan, commands: Iterable[Command]) -> Iterator[Finding]:
+def validate(
+    service: TrainContainerService, plan: Plan, commands: Iterable[Command], limit: timedelta
+) -> Iterator[Finding]:
     """Run commands of an image one after another.
 
     :param plan: Of any command, with everything else that is to be used.
+    :param limit: The most that each command may take; one that takes longer is stopped, and is a finding.
     :raises TrainingError: when the engine or the image cannot be used.
     """
     for command in commands:
-        yield _run(service, replace(plan, command=command))
+        yield _run(service, replace(plan, command=command), limit)
 
 
-def _run(service: TrainContainerService, plan: Plan) -> Finding:
+def _run(service: TrainContainerService, plan: Plan, limit: timedelta) -> Finding:
     job_id = str(uuid.uuid4())
     containers, name = Containers(service.engine, Retry(), _log), container_name(job_id)
     try:
         handle = service.launch(plan, job_id).handle
+        end = time.monotonic() + limit.total_seconds()
         while not (status := service.status(handle)).status.ended:
+            if time.monotonic() > end:
+                return Finding(plan.command, ok=False, message=f"It did not end within {span_text(limit)}.")
             time.sleep(PAUSE)
         verdict, masker = service.verdict(handle), service.masker(handle)
     except InvalidJob as error:
