@@ -16,13 +16,14 @@ import os
 import socket
 import struct
 import termios
-import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 BATCH = 50
-"""Lines after which the event loop is given back."""
+"""Lines that may be written at once, before the event loop is given back."""
 
 MOST_UNREAD = 64 * 1024
 """Bytes that may be unread; a line beyond what the socket holds would block the event loop."""
@@ -31,49 +32,74 @@ _LOOK_EVERY = 0.02
 """Seconds between two looks at the socket; the kernel signals nothing."""
 
 
+@dataclass(slots=True)
+class _Turns:
+    """The order of the lines of one event loop.
+
+    :ivar order: Held by the line whose turn it is; an ``asyncio.Lock`` serves in the order in which it is asked.
+    :ivar due: When the lines so far would have been written at exactly the rate, on the loop's clock.
+    :ivar draining: The triggers that end.
+    """
+
+    order: asyncio.Lock = field(default_factory=asyncio.Lock)
+    due: float = float("-inf")
+    draining: int = 0
+
+
 class Pace:
     """Slows the log lines of a process down; all its triggers share one pace.
 
-    :param rate: Lines a second. A triggerer manages about 2,000 at best.
+    Every line waits for its own turn, behind those that asked before it, so that a job with many lines does not hold
+    those of other jobs. Only the line whose turn it is looks at the clock and at the sockets.
+
+    :param rate: Lines a second of all triggers. What the parent process reads is less where the machine is busy, and
+        then bounds them: see :data:`MOST_UNREAD`.
     :param drain_wait: Seconds that the end of a trigger waits for its last lines to be read.
     :param stall_wait: Seconds after which a line no longer waits for sockets of which nothing is read. The socket to
         the parent has room for it then: one that is full for so long belongs to something else.
     """
 
-    def __init__(self, rate: int = 1_000, drain_wait: float = 20.0, stall_wait: float = 60.0) -> None:
+    def __init__(self, rate: int = 4_000, drain_wait: float = 20.0, stall_wait: float = 60.0) -> None:
         self._rate = rate
         self._drain_wait = drain_wait
         self._stall_wait = stall_wait
-        self._lines = 0
-        self._due = 0.0
-        self._draining = 0
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
 
     async def step(self) -> None:
         """Wait until the next line may be written, and count it."""
-        self._lines += 1
-        if self._lines % BATCH == 0:
-            now = time.monotonic()
-            self._due = max(self._due, now) + BATCH / self._rate
-            await asyncio.sleep(self._due - now)
-        while self._draining:  # noqa: ASYNC110 -- bounded by drain_wait
-            await asyncio.sleep(_LOOK_EVERY)
-        seen, until = 0, 0.0
-        while (waiting := unread()) > MOST_UNREAD:
-            if waiting != seen:
-                seen, until = waiting, time.monotonic() + self._stall_wait
-            elif time.monotonic() > until:
-                return
-            await asyncio.sleep(_LOOK_EVERY)
+        loop = asyncio.get_running_loop()
+        turns = self._turns_of(loop)
+        async with turns.order:
+            turns.due = max(turns.due, loop.time()) + 1 / self._rate
+            if (ahead := turns.due - loop.time()) > BATCH / self._rate:
+                await asyncio.sleep(ahead)
+            while turns.draining:  # noqa: ASYNC110 -- bounded by drain_wait
+                await asyncio.sleep(_LOOK_EVERY)
+            seen, until = 0, 0.0
+            while (waiting := unread()) > MOST_UNREAD:
+                if waiting != seen:
+                    seen, until = waiting, loop.time() + self._stall_wait
+                elif loop.time() > until:
+                    return
+                await asyncio.sleep(_LOOK_EVERY)
 
     async def drain(self) -> None:
         """Wait until every line so far was read; the other triggers of the process write none meanwhile."""
-        until = time.monotonic() + self._drain_wait
-        self._draining += 1
+        loop = asyncio.get_running_loop()
+        turns, until = self._turns_of(loop), loop.time() + self._drain_wait
+        turns.draining += 1
         try:
-            while unread() and time.monotonic() < until:  # noqa: ASYNC110 -- the kernel sets no event
+            while unread() and loop.time() < until:  # noqa: ASYNC110 -- the kernel sets no event
                 await asyncio.sleep(_LOOK_EVERY)
         finally:
-            self._draining -= 1
+            turns.draining -= 1
+
+    def _turns_of(self, loop: asyncio.AbstractEventLoop) -> _Turns:
+        """The turns of an event loop: a triggerer has one, a worker one for each trigger that it runs itself."""
+        turns = self._turns.get(loop)
+        if turns is None:
+            turns = self._turns[loop] = _Turns()
+        return turns
 
 
 def unread() -> int:

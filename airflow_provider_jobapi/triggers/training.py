@@ -13,6 +13,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_jobapi.exceptions import describe
 from airflow_provider_jobapi.services.follow import Deadline, End, Limits, follow, stop_job
 from airflow_provider_jobapi.training.masking import Masker
+from airflow_provider_jobapi.triggers.collector import leave_out_modules
 from airflow_provider_jobapi.triggers.event import TrainingEvent
 from airflow_provider_jobapi.triggers.pace import Pace
 from airflow_provider_jobapi.triggers.task_log import TaskLog
@@ -160,6 +161,8 @@ class TrainingTrigger(BaseTrigger):
         async def take(chunk: LogChunk, follower: LogFollower) -> None:
             if self.masker is None:
                 raise RuntimeError("Lines were read before the secrets in them were known.")
+            if self.task_instance is not None:  # after the first read, by which everything is imported
+                leave_out_modules()
             chunk = self.masker.chunk(chunk)
             publisher.on_state(chunk, follower)
             await log.show(chunk)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_jobapi.triggers import pace as paces
-from airflow_provider_jobapi.triggers.pace import MOST_UNREAD, Pace, unread
+from airflow_provider_jobapi.triggers.pace import BATCH, MOST_UNREAD, Pace, unread
+from tests.harness.virtual_time import run
 
 LINE = b"x" * 399 + b"\n"
 
@@ -121,29 +122,116 @@ def test_a_parent_that_stops_reading_does_not_block_the_end(parent: Parent) -> N
     assert 0.2 <= time.monotonic() - begin < 5
 
 
-def test_the_pace_holds_the_rate_and_leaves_the_loop_free() -> None:
-    async def run() -> tuple[float, int]:
+async def steps(pace: Pace, count: int) -> list[float]:
+    """Write lines; returns the seconds that each waited, on the clock of the loop."""
+    loop, waited = asyncio.get_running_loop(), []
+    for _ in range(count):
+        begin = loop.time()
+        await pace.step()
+        waited.append(loop.time() - begin)
+    return waited
+
+
+@pytest.mark.parametrize(("triggers", "lines"), [(1, 5_000), (2, 2_500), (49, 100), (500, 10)])
+def test_the_lines_of_all_triggers_keep_the_rate(triggers: int, lines: int) -> None:
+    async def write() -> float:
+        pace = Pace(rate=1_000)
+        await asyncio.gather(*(steps(pace, lines) for _ in range(triggers)))
+        return asyncio.get_running_loop().time()
+
+    seconds = run(write())
+    assert triggers * lines / 1_000 - BATCH / 1_000 <= seconds <= triggers * lines / 1_000
+
+
+def test_a_pace_without_haste_delays_no_line() -> None:
+    async def write() -> list[float]:
+        pace, waited = Pace(rate=1_000), []
+        for _ in range(1_000):
+            waited += await steps(pace, 1)
+            await asyncio.sleep(0.002)
+        return waited
+
+    assert set(run(write())) == {0.0}
+
+
+def test_a_job_with_many_lines_does_not_hold_those_of_others() -> None:
+    """Each of the others waits for its own turn, and for as long as one batch takes; none for the lines of others."""
+
+    async def write() -> list[float]:
+        pace = Pace(rate=1_000)
+        busy = [asyncio.create_task(steps(pace, 10**9)) for _ in range(3)]
+
+        async def rarely(first: float) -> list[float]:
+            waited = []
+            for second in range(20):
+                await asyncio.sleep(first + second - asyncio.get_running_loop().time())
+                waited += await steps(pace, 1)
+            return waited
+
+        waited = await asyncio.gather(*(rarely(number / 200) for number in range(200)))
+        for task in busy:
+            task.cancel()
+        return [each for lines in waited for each in lines]
+
+    waited = run(write())
+    assert len(waited) == 4_000
+    assert max(waited) <= 2 * BATCH / 1_000 + 0.2
+
+
+def test_lines_are_written_in_the_order_in_which_they_asked() -> None:
+    async def write() -> list[int]:
+        pace, order = Pace(rate=10), []
+        await steps(pace, BATCH + 1)
+
+        async def one(number: int) -> None:
+            await pace.step()
+            order.append(number)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(300):
+                group.create_task(one(number))
+        return order
+
+    assert run(write()) == list(range(300))
+
+
+def test_a_line_that_is_cancelled_while_it_waits_gives_its_turn_to_the_next() -> None:
+    async def write() -> float:
+        pace = Pace(rate=10)
+        await steps(pace, BATCH)
+        waiting = [asyncio.create_task(pace.step()) for _ in range(3)]
+        await asyncio.sleep(0)
+        for each in waiting[:2]:
+            each.cancel()
+        await waiting[2]
+        return asyncio.get_running_loop().time()
+
+    assert run(write()) < 2 * BATCH / 10
+
+
+def test_many_lines_leave_the_loop_free() -> None:
+    async def write() -> int:
         turns = 0
 
         async def count_turns() -> None:
             nonlocal turns
             while True:
                 turns += 1
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.001)
 
-        other = asyncio.ensure_future(count_turns())
-        pace, begin = Pace(rate=1_000), time.monotonic()
-        await asyncio.gather(*(steps(pace, 150) for _ in range(2)))
+        other = asyncio.create_task(count_turns())
+        await steps(Pace(rate=1_000), 1_000)
         other.cancel()
-        return time.monotonic() - begin, turns
+        return turns
 
-    async def steps(pace: Pace, count: int) -> None:
-        for _ in range(count):
-            await pace.step()
+    assert run(write()) > 900
 
-    seconds, turns = asyncio.run(run())
-    assert seconds >= 0.29
-    assert turns > 10
+
+def test_one_pace_serves_event_loops_one_after_another() -> None:
+    pace = Pace(rate=1_000)
+    for _ in range(3):
+        seconds = run(steps(pace, 200))
+        assert sum(seconds) >= 0.1
 
 
 def test_a_socket_of_which_nothing_is_read_does_not_block_lines_for_ever(parent: Parent) -> None:
