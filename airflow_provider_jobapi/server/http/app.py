@@ -14,11 +14,12 @@ from airflow_provider_jobapi import __version__
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.http import openapi, problems
 from airflow_provider_jobapi.server.http.bodies import BodyMemory
+from airflow_provider_jobapi.server.http.follow import Follow
 from airflow_provider_jobapi.server.http.limits import RequestLimits
-from airflow_provider_jobapi.server.http.log_reader import LogWatcher
+from airflow_provider_jobapi.server.http.log_watcher import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import SigningKey, TokenEndpoint, TokenVerifier
 from airflow_provider_jobapi.server.http.progress_reader import ProgressReader
-from airflow_provider_jobapi.server.http.routes import jobs, results, storage, token
+from airflow_provider_jobapi.server.http.routes import follow, jobs, results, storage, token
 from airflow_provider_jobapi.server.http.routes.dependencies import Components, ServerComponents
 from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
@@ -41,6 +42,7 @@ def build(settings: Settings, database: Database) -> ServerComponents:
     storages = Storages(settings, database)
     engine = make_engine(settings)
     registry = JobRegistry(settings, database, storages, engine.capacity)
+    watcher = LogWatcher()
     return ServerComponents(
         settings=settings,
         clients=clients,
@@ -50,7 +52,8 @@ def build(settings: Settings, database: Database) -> ServerComponents:
         registry=registry,
         runner=Runner(settings, registry, storages, clients, engine),
         housekeeper=Housekeeper(settings, clients, storages, registry),
-        log_watcher=LogWatcher(),
+        log_watcher=watcher,
+        follow=Follow(settings.root, registry, clients, watcher),
         progress=ProgressReader(registry),
         bodies=BodyMemory(),
     )
@@ -81,7 +84,7 @@ def create_app(components: ServerComponents | None = None) -> FastAPI:
     app.state.components = components
     problems.install(app)
     openapi.install(app)
-    for router in (token.router, storage.router, jobs.router, results.router, _health_router):
+    for router in (token.router, storage.router, jobs.router, follow.router, results.router, _health_router):
         app.include_router(router)
     app.add_middleware(RequestLimits)
     return app

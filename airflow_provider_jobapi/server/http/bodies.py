@@ -22,6 +22,9 @@ from airflow_provider_jobapi.training.units import size_text
 JOB_FILE_LIMIT = 8 * 2**20
 """The most bytes of a job file. One with 10,000 inputs has 2 MB."""
 
+FOLLOW_LIMIT = 2**20
+"""The most bytes of a request that follows jobs. One with 5,000 jobs has 600 KB."""
+
 BODY_LIMIT = 16 * 1024
 """The most bytes of any other body that is not an upload, such as the form of a request for a token."""
 
@@ -36,6 +39,7 @@ MEMORY_OF_CLIENT, MEMORY = 2 * JOB_FILE_LIMIT, 8 * JOB_FILE_LIMIT
 
 OBJECTS_PATH = "/api/v2/storage/objects/"
 JOBS_PATH = "/api/v2/jobs/"
+FOLLOW_PATH = "/api/v2/follow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class BodyBound:
             return cls(None, UPLOAD_RATE)
         if method == "POST" and path.startswith(JOBS_PATH) and "/" not in path[len(JOBS_PATH) :]:
             return cls(JOB_FILE_LIMIT, BODY_RATE)
+        if method == "POST" and path == FOLLOW_PATH:
+            return cls(FOLLOW_LIMIT, BODY_RATE)
         return cls(BODY_LIMIT, BODY_RATE)
 
     def refuse_size(self, size: int) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read the log of a job by offset, in whole records, and wait for new ones (long poll, RFC 7240 ``Prefer: wait``).
+"""Read the log of a job by offset, in whole records.
 
 The scalars of a job are a second such file. A *stream* is one of the two, in the spelling of the headers. Only the
 supervisor of the job appends to them, and to the log once the server, after the supervisor and before the job has
@@ -9,26 +9,16 @@ has ended, the file is complete.
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_provider_jobapi.server.http.problems import Problem
-from airflow_provider_jobapi.server.store.jobs import JobKey
 from airflow_provider_jobapi.training.logs import RECORD_LIMIT
 from airflow_provider_jobapi.training.status import JobState
 
 CHUNK_LIMIT = 2**20
 """The most bytes of one answer."""
-
-WAIT_LIMIT = 25.0
-"""The most seconds that one request waits. Proxies close a silent connection after 30 seconds or more."""
-
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 0.25
-"""Seconds between two reads of a file that does not grow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,74 +93,3 @@ def _records(handle: int, offset: int, limit: int, size: int, stream: str) -> by
     body = os.pread(handle, min(max(limit, RECORD_LIMIT), size - offset), offset)
     cut = body.rfind(b"\n", 0, limit) + 1 or body.find(b"\n") + 1
     return body[:cut]
-
-
-class LogWatcher:
-    """Wake the requests that wait for a job when it changes."""
-
-    def __init__(self) -> None:
-        self._loop: asyncio.AbstractEventLoop
-        self._waiting: dict[JobKey, set[asyncio.Event]] = defaultdict(set)
-        self._closed = False
-
-    def open(self) -> None:
-        """Allow requests to wait, in the running event loop."""
-        self._loop = asyncio.get_running_loop()
-
-    def notify(self, key: JobKey) -> None:
-        """Wake the requests that wait for this job. May be called in any thread."""
-        try:
-            self._loop.call_soon_threadsafe(self._wake, key)
-        except RuntimeError:  # the event loop is closed, and no request waits
-            pass
-
-    def close(self) -> None:
-        """Wake all requests and let none wait any more, so that the server can end. Call it in the event loop."""
-        self._closed = True
-        for key in list(self._waiting):
-            self._wake(key)
-
-    def _wake(self, key: JobKey) -> None:
-        for event in self._waiting.get(key, ()):
-            event.set()
-
-    async def wait_for_news(
-        self, key: JobKey, read: Callable[[], LogPart], known: JobState | None, wait: float
-    ) -> LogPart:
-        """Read a log until there are records, the log is complete, the state changes, or the time is over.
-
-        The first scalars of the job end it, too, so that its client learns that there are any.
-
-        :param read: Reads the log. It is called in the event loop.
-        :param known: The state that the client knows; by default the state at the first read.
-        :param wait: The most seconds to wait.
-        """
-        part = read()
-        known, had_scalars = known or part.state, part.scalars > 0
-        deadline, pause = self._loop.time() + wait, _SHORTEST_PAUSE
-        event = asyncio.Event()
-        self._waiting[key].add(event)
-        try:
-            while not (part.body or part.complete or part.state is not known or self._closed):
-                if part.scalars and not had_scalars:
-                    break
-                left = deadline - self._loop.time()
-                if left <= 0:
-                    break
-                await _wait(event, min(pause, left))
-                event.clear()
-                pause = min(pause * 1.5, _LONGEST_PAUSE)
-                part = read()
-        finally:
-            self._waiting[key].discard(event)
-            if not self._waiting[key]:
-                del self._waiting[key]
-        return part
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass

@@ -218,7 +218,15 @@ def _on_exception(request: Request, _error: Exception) -> JSONResponse:
 
 
 def _internal_error(request: Request, error: Exception | None) -> JSONResponse:
+    return internal_problem(f"{request.method} {request.url.path}", error).response()
+
+
+def internal_problem(place: str, error: Exception | None) -> Problem:
+    """Log an error that is none of the client's, and return the problem that names its number.
+
+    :param place: Where it happened, such as the method and the path of the request.
+    """
     number = uuid.uuid4().hex[:12]
-    log.error("Error %s at %s %s", number, request.method, request.url.path, exc_info=error)
+    log.error("Error %s at %s", number, place, exc_info=error)
     detail = f"The server failed on this request; report the number {number} to its operator, who finds it in the log."
-    return Problem(500, None, detail).response()
+    return Problem(500, None, detail)

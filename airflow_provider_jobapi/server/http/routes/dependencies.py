@@ -6,7 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Path, Request, Security
 from fastapi.concurrency import run_in_threadpool
@@ -15,7 +16,8 @@ from fastapi.security import OAuth2
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.http.audit import audit
 from airflow_provider_jobapi.server.http.bodies import BodyMemory
-from airflow_provider_jobapi.server.http.log_reader import LogWatcher
+from airflow_provider_jobapi.server.http.follow import Follow
+from airflow_provider_jobapi.server.http.log_watcher import WAIT_LIMIT, LogWatcher
 from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, TokenVerifier, bearer_token
 from airflow_provider_jobapi.server.http.problems import Problem
 from airflow_provider_jobapi.server.http.progress_reader import ProgressReader
@@ -31,7 +33,19 @@ PREFIX = "/api/v2"
 JOB_ERRORS = {"s404": "There is no such job", "s410": "The job is gone", "s422": "The id is no UUID"}
 """The errors of the routes of a job, for the OpenAPI document."""
 
-_JOB_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+JOB_ID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+"""The ids of jobs, as a regular expression."""
+
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "How long to wait for a new record or another status",
+    "schema": {"type": "string"},
+    "example": "wait=25",
+}
+"""The header of a long poll, for the OpenAPI document."""
+
+StateWord = Literal["PENDING", "RUNNING", "SUCCESSFUL", "FAILED", "STOPPED"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,7 @@ class ServerComponents:
     runner: Runner
     housekeeper: Housekeeper
     log_watcher: LogWatcher
+    follow: Follow
     progress: ProgressReader
     bodies: BodyMemory
 
@@ -88,7 +103,7 @@ async def job_id(
 
     :raises Problem: 422, when it is not a UUID.
     """
-    if not re.fullmatch(_JOB_ID, job_id):
+    if not re.fullmatch(JOB_ID, job_id):
         raise Problem(
             422,
             "invalid-job",
@@ -115,7 +130,7 @@ async def cycle(
 
     :raises Problem: 422, when it is not a UUID.
     """
-    if given is not None and not re.fullmatch(_JOB_ID, given):
+    if given is not None and not re.fullmatch(JOB_ID, given):
         raise Problem(
             422,
             "invalid-job",
@@ -123,6 +138,25 @@ async def cycle(
             "task have in common; leave it out where there is none.",
         )
     return given
+
+
+async def wait(request: Request) -> float | None:
+    """Return the seconds of ``Prefer: wait``. RFC 7240 says to ignore a preference that cannot be read."""
+    for preferred in request.headers.getlist("prefer"):
+        if matched := re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", preferred, re.IGNORECASE):
+            return min(float(matched[1]), WAIT_LIMIT)
+    return None
+
+
+def wait_headers(wait: float | None) -> dict[str, str]:
+    """Return the headers of an answer to a request that may have waited."""
+    headers = {"Job-Time": job_time(), "Cache-Control": "no-store"}
+    return headers if wait is None else headers | {"Preference-Applied": f"wait={wait:.0f}"}
+
+
+def job_time() -> str:
+    """Return the time for the ``Job-Time`` header: RFC 3339, UTC, microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 async def job_document(request: Request, server: Components, client: ClientId) -> AsyncIterator[bytes]:
@@ -156,6 +190,7 @@ ClientId = Annotated[str, Depends(client_id)]
 CallerStorage = Annotated[ClientStorage, Depends(storage)]
 JobId = Annotated[str, Depends(job_id)]
 Cycle = Annotated[str | None, Depends(cycle)]
+Wait = Annotated[float | None, Depends(wait)]
 JobDocument = Annotated[bytes, Depends(job_document)]
 SubmittedJobFile = Annotated[JobFile, Depends(job_file)]
 authenticated = Security(_scheme)

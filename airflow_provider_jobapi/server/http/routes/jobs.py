@@ -3,11 +3,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -16,26 +14,29 @@ from pydantic import BaseModel, Field
 
 from airflow_provider_jobapi.server.errors import DeletedJob
 from airflow_provider_jobapi.server.http.audit import audit
-from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, WAIT_LIMIT, LogPart, read_part, size_of
+from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, LogPart, read_part, size_of
 from airflow_provider_jobapi.server.http.problems import documented
 from airflow_provider_jobapi.server.http.routes.dependencies import (
     JOB_ERRORS,
+    PREFER,
     PREFIX,
     ClientId,
     Components,
     Cycle,
     JobId,
     ServerComponents,
+    StateWord,
     SubmittedJobFile,
+    Wait,
     authenticated,
+    job_time,
+    wait_headers,
 )
 from airflow_provider_jobapi.server.store.job_record import JobKey
 from airflow_provider_jobapi.server.store.layout import job_directory
 from airflow_provider_jobapi.training.status import JobState, JobStatus
 
 router = APIRouter(prefix=f"{PREFIX}/jobs", tags=["jobs"], dependencies=[authenticated])
-
-StateWord = Literal["PENDING", "RUNNING", "SUCCESSFUL", "FAILED", "STOPPED"]
 
 
 class JobPage(BaseModel):
@@ -62,7 +63,7 @@ _JOB_FILE = {"schema": {"$ref": "#/components/schemas/JobFile"}}
 
 
 def _status_answer(status: JobStatus, code: int = 200) -> JSONResponse:
-    return JSONResponse(status.to_wire(), code, headers={"Job-Time": _now()})
+    return JSONResponse(status.to_wire(), code, headers={"Job-Time": job_time()})
 
 
 @router.post(
@@ -123,7 +124,7 @@ def list_jobs(
     page = found[:limit]
     following = page[-1].key.job_id if len(found) > limit else None
     content = {"jobs": [status.to_wire() for status in server.progress.statuses(page)], "next": following}
-    return JSONResponse(content, headers={"Job-Time": _now()})
+    return JSONResponse(content, headers={"Job-Time": job_time()})
 
 
 @router.get(
@@ -205,13 +206,6 @@ def _records(stream: str, also: Mapping[str, str]) -> dict[int | str, dict[str, 
 
 
 _SCALARS_SIZE = "Job-Scalars-Size"
-_PREFER = {
-    "name": "Prefer",
-    "in": "header",
-    "description": "How long to wait for a new record or another status",
-    "schema": {"type": "string"},
-    "example": "wait=25",
-}
 
 Offset = Annotated[int, Query(ge=0, le=2**53, description="Where the answer begins, in bytes")]
 Limit = Annotated[int, Query(ge=1, description="The most bytes of the answer: at most 1 MiB, and at least one record")]
@@ -228,19 +222,19 @@ Known = Annotated[StateWord | None, Query(description="The status that the clien
     ),
     response_class=Response,
     responses=_records("Log", {_SCALARS_SIZE: "the size of the scalars so far, in bytes"}),
-    openapi_extra={"parameters": [_PREFER]},
+    openapi_extra={"parameters": [PREFER]},
 )
 async def get_logs(
-    request: Request,
     server: Components,
     client: ClientId,
     job_id: JobId,
+    wait: Wait,
     offset: Offset = 0,
     limit: Limit = CHUNK_LIMIT,
     known: Known = None,
 ) -> Response:
     """Return records of the log, with the status of the job in the headers."""
-    return await _read_stream("Log", request, server, JobKey(client, job_id), offset, limit, known)
+    return await _read_stream("Log", server, JobKey(client, job_id), wait, offset, limit, known)
 
 
 @router.get(
@@ -253,31 +247,31 @@ async def get_logs(
     ),
     response_class=Response,
     responses=_records("Scalars", {}),
-    openapi_extra={"parameters": [_PREFER]},
+    openapi_extra={"parameters": [PREFER]},
 )
 async def get_scalars(
-    request: Request,
     server: Components,
     client: ClientId,
     job_id: JobId,
+    wait: Wait,
     offset: Offset = 0,
     limit: Limit = CHUNK_LIMIT,
     known: Known = None,
 ) -> Response:
     """Return records of the scalars, with the status of the job in the headers."""
-    return await _read_stream("Scalars", request, server, JobKey(client, job_id), offset, limit, known)
+    return await _read_stream("Scalars", server, JobKey(client, job_id), wait, offset, limit, known)
 
 
 async def _read_stream(
     stream: str,
-    request: Request,
     server: ServerComponents,
     key: JobKey,
+    wait: float | None,
     offset: int,
     limit: int,
     known: StateWord | None,
 ) -> Response:
-    wait, home = _wait(request), job_directory(server.settings.root, *key)
+    home = job_directory(server.settings.root, *key)
     if server.registry.state(key) is None or not (home / "log").exists():
         await run_in_threadpool(server.registry.get, *key)
 
@@ -288,7 +282,8 @@ async def _read_stream(
         part = read_part(home / stream.lower(), offset, min(limit, CHUNK_LIMIT), state, stream)
         return replace(part, scalars=size_of(home / "scalars")) if stream == "Log" else part
 
-    part = await server.log_watcher.wait_for_news(key, read, JobState(known) if known else None, wait or 0.0)
+    job = server.log_watcher.watch(key, home)
+    part = await server.log_watcher.wait_for_news(job, read, JobState(known) if known else None, wait or 0.0)
     headers = _record_headers(stream, part, wait)
     return Response(part.body, headers=headers, media_type="text/plain; charset=utf-8")
 
@@ -299,22 +294,7 @@ def _record_headers(stream: str, part: LogPart, wait: float | None) -> dict[str,
         f"Job-{stream}-Size": str(part.size),
         f"Job-{stream}-Complete": "true" if part.complete else "false",
         "Job-Status": part.state.value,
-        "Job-Time": _now(),
-        "Cache-Control": "no-store",
     }
     if stream == "Log":
         headers[_SCALARS_SIZE] = str(part.scalars)
-    return headers if wait is None else headers | {"Preference-Applied": f"wait={wait:.0f}"}
-
-
-def _wait(request: Request) -> float | None:
-    """Return the seconds of ``Prefer: wait``. RFC 7240 says to ignore a preference that cannot be read."""
-    for preferred in request.headers.getlist("prefer"):
-        if matched := re.search(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,6})\"?", preferred, re.IGNORECASE):
-            return min(float(matched[1]), WAIT_LIMIT)
-    return None
-
-
-def _now() -> str:
-    """Return the time for the ``Job-Time`` header: RFC 3339, UTC, microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return headers | wait_headers(wait)
