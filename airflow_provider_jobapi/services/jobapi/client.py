@@ -16,7 +16,7 @@ from airflow_provider_jobapi.services.files.sources import VerifiedReader
 from airflow_provider_jobapi.services.jobapi import contract
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request
-from airflow_provider_jobapi.services.jobapi.errors import error_of_answer, error_of_fault
+from airflow_provider_jobapi.services.jobapi.errors import error_of_answer
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
 from airflow_provider_jobapi.services.jobapi.transport import TIMES
 from airflow_provider_jobapi.services.retry import Retry
@@ -138,7 +138,7 @@ class Client:
                 stream=True,
             )
         except OSError as error:
-            raise error_of_fault(error, connection.base_url) from None
+            raise connection.error_of_fault(error, connection.base_url) from None
         except UnicodeError:
             raise ConnectionProblem(
                 f"{connection.base_url} is not a valid address; check the connection's host."

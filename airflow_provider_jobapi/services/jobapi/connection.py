@@ -11,8 +11,9 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_jobapi.exceptions import ConnectionProblem
+from airflow_provider_jobapi.exceptions import ConnectionProblem, TrainingError
 from airflow_provider_jobapi.services import fields, settings
+from airflow_provider_jobapi.services.jobapi.errors import error_of_fault, may_be_of_a_file
 
 
 class TokenMethod(StrEnum):
@@ -116,7 +117,9 @@ class JobApiConnection(fields.HttpConnectionSettings):
             else:
                 context = ssl.create_default_context(cafile=roots)
         except OSError as error:
-            raise ConnectionProblem(f"The CA bundle {roots} cannot be used: {error.strerror or error}.") from None
+            raise ConnectionProblem(
+                f"The CA bundle {roots} cannot be used: {_reason(error)}; check ca_bundle and REQUESTS_CA_BUNDLE."
+            ) from None
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -125,6 +128,28 @@ class JobApiConnection(fields.HttpConnectionSettings):
                 context.load_cert_chain(self.client_cert, self.client_key)
             except OSError as error:
                 raise ConnectionProblem(
-                    f"The connection's client_cert {self.client_cert} cannot be used: {error.strerror or error}."
+                    f"The connection's client_cert {self.client_cert} cannot be used: {_reason(error)}; check "
+                    "client_cert and client_key."
                 ) from None
         return context
+
+    def error_of_fault(self, error: BaseException, address: str) -> TrainingError:
+        """The error for a fault; it names the file of this connection that cannot be used, if that is the cause.
+
+        :param address: The address that was called.
+        """
+        if may_be_of_a_file(error):
+            try:
+                self.ssl_context()
+            except ConnectionProblem as problem:
+                return problem
+        return error_of_fault(error, address)
+
+
+def _reason(error: OSError) -> str:
+    """Why a file of certificates cannot be used."""
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or str(error)
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key is of another certificate"
+    return "it does not hold what is expected, in PEM"

@@ -52,11 +52,11 @@ def error_of_fault(error: BaseException, address: str) -> TrainingError:
     causes = list(_causes(error))
     if refused := _tls(causes, address):
         return refused
-    if any("407" in str(cause) for cause in causes if "unnel" in str(cause)):
+    if any(_is_of_the_proxy(cause) for cause in causes):
         return ConnectionProblem(f"The proxy to {address} refuses the user; check the connection's proxy.")
     if type(error).__name__.startswith(("InvalidURL", "InvalidSchema", "InvalidProxyURL")):
         return ConnectionProblem(f"{address} is not a valid address; check the connection's host.")
-    if isinstance(error, OSError) and "TLS" in str(error) and "invalid path" in str(error):
+    if _is_a_missing_file(error):
         return ConnectionProblem(
             "The connection's CA bundle or client certificate does not exist; check ca_bundle and client_cert."
         )
@@ -158,6 +158,21 @@ def _causes(error: BaseException) -> list[BaseException]:
             found.append(each)
             left += [each.__cause__, each.__context__, getattr(each, "reason", None), *each.args]
     return found
+
+
+def _is_a_missing_file(error: BaseException) -> bool:
+    """Whether requests has not found a file of the connection."""
+    return isinstance(error, OSError) and "TLS" in str(error) and "invalid path" in str(error)
+
+
+def may_be_of_a_file(error: BaseException) -> bool:
+    """Whether the cause may be a file of certificates that the connection names, rather than the service."""
+    return any(isinstance(cause, ssl.SSLError) or _is_a_missing_file(cause) for cause in _causes(error))
+
+
+def _is_of_the_proxy(cause: BaseException) -> bool:
+    """Whether a proxy has refused its user: requests says so in words, aiohttp by a status."""
+    return ("unnel" in str(cause) and "407" in str(cause)) or getattr(cause, "status", None) == 407
 
 
 def _tls(causes: list[BaseException], address: str) -> ConnectionProblem | None:

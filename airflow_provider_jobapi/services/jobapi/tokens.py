@@ -21,7 +21,6 @@ from urllib.parse import quote_plus
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.answer import Answer, sentence
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection, TokenMethod
-from airflow_provider_jobapi.services.jobapi.errors import error_of_fault
 from airflow_provider_jobapi.services.jobapi.transport import TIMES
 from airflow_provider_jobapi.training.masking import Masker
 
@@ -134,7 +133,7 @@ def _login(connection: JobApiConnection, *, encoded: bool) -> dict[str, Any]:
                 )
             )
         except OSError as error:  # every error of requests is one
-            raise error_of_fault(error, connection.token_server) from None
+            raise connection.error_of_fault(error, connection.token_server) from None
         except OAuthError as error:
             raise _refusal(connection, str(error.error), str(error.description or "")) from None
         except (ValueError, TypeError, OverflowError):
