@@ -9,12 +9,19 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+MOST_TURNS = 100_000
+"""Turns of the loop at one moment, after which something waits without a pause."""
+
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop with a clock of its own, which begins at 0 seconds and stands still while anything can run."""
+    """An event loop with a clock of its own, which begins at 0 seconds and stands still while anything can run.
+
+    :raises RuntimeError: out of ``run``, where something that waits lets no time pass.
+    """
 
     def __init__(self) -> None:
         self._now = 0.0
+        self._turns = 0
         super().__init__()
 
     def time(self) -> float:
@@ -23,7 +30,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
+            when = self._scheduled[0]._when  # type: ignore[attr-defined]
+            self._turns = 0 if when > self._now else self._turns
+            self._now = max(self._now, when)
+        self._turns += 1
+        if self._turns > MOST_TURNS:
+            raise RuntimeError(f"{MOST_TURNS:,} turns of the event loop at {self._now} seconds: a wait has no pause.")
         super()._run_once()  # type: ignore[misc]
 
 

@@ -15,6 +15,7 @@ from airflow_provider_jobapi._airflow import AirflowFailException
 from airflow_provider_jobapi.lineage.mixins import ServiceJob
 from airflow_provider_jobapi.operators.model import FetchSavedModelOperator
 from airflow_provider_jobapi.operators.training import SubmitTrainingOperator
+from airflow_provider_jobapi.services.base import FetchedModel, ModelFile
 from airflow_provider_jobapi.training.status import JobStatus
 
 pytest.importorskip("airflow.providers.openlineage")
@@ -74,6 +75,18 @@ def test_a_job_stands_in_the_namespace_of_its_connection(monkeypatch, conn_type)
         "7",
         {"loss": 0.5},
     )
+
+
+def test_a_training_that_fetched_its_model_names_it_where_it_was_successful():
+    operator = train(conn_id="mine", job_name="digits", destination="s3://models/digits")
+    operator._lineage_job = ServiceJob("jobapi", "7", JobStatus(status="SUCCESSFUL", name="digits"), {})
+    operator._lineage_model = FetchedModel("s3://models/digits/3", (ModelFile("m.onnx", 5, "a" * 64),))
+    told = operator.get_openlineage_facets_on_complete(None)
+    assert names(told.outputs) == [("jobapi://mine", "digits"), ("s3://models", "digits/3")]
+    assert told.outputs[1].outputFacets["outputStatistics"].size == 5
+    assert operator.get_openlineage_facets_on_failure(None).outputs == []
+    operator._lineage_model = None
+    assert names(operator.get_openlineage_facets_on_complete(None).outputs) == [("jobapi://mine", "digits")]
 
 
 def test_a_folder_and_a_glob_are_told_as_folders():

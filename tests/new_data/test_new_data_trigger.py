@@ -18,6 +18,7 @@ from airflow_provider_jobapi.services.files.stores import S3Access, obstore_of
 from tests.harness.moto_s3 import moto_s3
 from tests.harness.s3 import BUCKET, KEY, SECRET, s3
 from tests.harness.scripted import Recorder
+from tests.harness.virtual_time import run
 
 try:
     from airflow.sdk.serde import deserialize, serialize
@@ -349,3 +350,52 @@ def test_no_letter_of_the_path_is_a_pattern(tmp_path, moto_s3, monkeypatch, name
 
     for path in (str(folder), f"file://{tmp_path}/{name}", f"s3://rows_bucket@{BUCKET}/rows/{name}"):
         assert listed(path) == ["new.csv"]
+
+
+class _Times:
+    """The times on the loop's clock at which something is asked for; the last one ends the watch."""
+
+    def __init__(self, most: int) -> None:
+        self.all: list[float] = []
+        self._most = most
+
+    def note(self) -> None:
+        self.all.append(asyncio.get_running_loop().time())
+        if len(self.all) == self._most:
+            raise asyncio.CancelledError
+
+
+def watched(made: NewDataTrigger) -> None:
+    """Run a trigger on a virtual clock until it is cancelled."""
+
+    async def first() -> None:
+        await anext(made.run())
+
+    with pytest.raises(asyncio.CancelledError):
+        run(first())
+
+
+def test_a_folder_is_listed_once_in_each_interval(tmp_path, monkeypatch):
+    """A bucket's listings cost money, and those without a pause a whole core."""
+    made, times = trigger(tmp_path, poll_interval=30.0), _Times(4)
+    listed = made._folder
+
+    async def folder():
+        times.note()
+        return await listed()
+
+    monkeypatch.setattr(made, "_folder", folder)
+    watched(made)
+    assert times.all == [0, 30, 60, 90]
+
+
+def test_a_state_that_cannot_be_read_is_asked_for_once_in_each_interval(tmp_path):
+    times = _Times(4)
+
+    class Broken(Store):
+        async def aget(self, _key):
+            times.note()
+            raise OSError("it is away")
+
+    watched(trigger(tmp_path, Broken(), poll_interval=30.0))
+    assert times.all == [0, 30, 60, 90]

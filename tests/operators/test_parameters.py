@@ -379,6 +379,14 @@ def test_any_dag_has_a_job_name(dag_id, task_id):
     assert re.fullmatch(NAME, default_name(dag_id, task_id))
 
 
+def test_the_name_of_a_mapped_task_keeps_its_index_in_100_characters():
+    short, long = default_name("dag", "train", 7), default_name("d" * 80, "t" * 80, 1_023)
+    assert short == "dag-train-7"
+    assert long == f"{'d' * 80}-{'t' * 14}-1023"
+    assert len(long) == 100
+    assert default_name("d" * 80, "t" * 80, -1) == default_name("d" * 80, "t" * 80) == f"{'d' * 80}-{'t' * 19}"
+
+
 def test_metric_definitions_may_be_json_and_come_with_the_run():
     definitions = [{"name": "loss", "regex": "L: (.*)"}]
     assert parameters().metric_definitions is None

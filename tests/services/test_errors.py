@@ -40,6 +40,23 @@ def refused(request: Request, status: int, content: Any = None, *secrets: str, *
     return error_of_answer(request, Answer(status, named, body, NOW), ADDRESS, secrets)
 
 
+@pytest.mark.parametrize("body", [b"", b'{"detail": "The en', b"\xff\xfe", b"[" * 100_000, b"null", b"[1]", b'"text"'])
+@pytest.mark.parametrize(
+    ("request_", "status", "kind", "said"),
+    [
+        (GET, 500, ServiceUnavailable, f"{ADDRESS} cannot serve now. It answered 500."),
+        (POST, 422, InvalidJob, "The service refuses job 1 and gives no reason."),
+        (POST, 409, JobConflict, "The state of job 1 does not allow this."),
+        (POST, 507, QuotaReached, "The service has no space left for this client."),
+    ],
+)
+def test_an_answer_that_says_json_and_is_none_or_no_object(
+    request_: Request, status: int, kind: type[TrainingError], said: str, body: bytes
+) -> None:
+    error = refused(request_, status, body or b" ")
+    assert (type(error), str(error)) == (kind, said)
+
+
 @pytest.mark.parametrize(
     ("request_", "status", "kind"),
     [

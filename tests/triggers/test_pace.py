@@ -115,6 +115,30 @@ def test_while_one_trigger_ends_the_others_write_nothing(parent: Parent) -> None
     assert asyncio.run(both()) == ["ended", "wrote"]
 
 
+@pytest.mark.parametrize("waits", ["the end of a trigger", "the lines of others"])
+def test_an_end_that_is_waited_for_leaves_the_loop_free(monkeypatch: pytest.MonkeyPatch, waits: str) -> None:
+    """On a clock that stands still while anything runs, a wait without a pause would never end."""
+    turns: list[float] = []
+
+    def unread_for_a_second() -> int:
+        turns.append(asyncio.get_running_loop().time())
+        assert len(turns) < 1_000, "the loop is not given back"
+        return 1 if turns[-1] < 1 else 0
+
+    async def write() -> None:
+        pace, loop = Pace(), asyncio.get_running_loop()
+        ending = asyncio.create_task(pace.drain())
+        if waits == "the lines of others":
+            await asyncio.sleep(0)
+            await asyncio.wait_for(pace.step(), 5)
+            assert loop.time() >= 1
+        await ending
+        assert 1 <= loop.time() < 1.1
+
+    monkeypatch.setattr(paces, "unread", unread_for_a_second)
+    run(write())
+
+
 def test_a_parent_that_stops_reading_does_not_block_the_end(parent: Parent) -> None:
     parent.mine.sendall(LINE)
     begin = time.monotonic()

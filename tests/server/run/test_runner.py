@@ -366,6 +366,25 @@ def test_the_runner_goes_on_after_a_turn_that_failed(bench, monkeypatch, caplog)
     assert "A turn of the runner failed" in caplog.text
 
 
+def test_a_step_that_failed_is_logged_and_tried_again_after_a_pause(bench, monkeypatch, caplog):
+    engine, placed = bench.runner._engine, []
+    place = engine.place
+
+    def fails_once(request):
+        placed.append(time.monotonic())
+        if len(placed) == 1:
+            raise RuntimeError("no process can be made")
+        place(request)
+
+    monkeypatch.setattr(engine, "place", fails_once)
+    job = bench.wait(bench.submit())
+    assert job.state == "SUCCESSFUL"
+    assert f"Job {job.key.job_id} of client airflow: begin failed; it is tried again in 2 seconds." in caplog.text
+    assert "no process can be made" in caplog.text
+    assert len(placed) == 2
+    assert placed[1] - placed[0] >= 2
+
+
 def test_an_idle_runner_begins_at_once(tmp_path):
     with Bench(tmp_path, idle_pause=120, grace=timedelta(seconds=1)) as bench:
         bench.wait(bench.submit())

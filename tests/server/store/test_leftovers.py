@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.server.errors import MissingInput, ResourcesExceeded, StorageFull
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
-from airflow_provider_jobapi.server.store.database import objects
+from airflow_provider_jobapi.server.store.database import inputs, jobs, objects
 from airflow_provider_jobapi.server.store.disk import tree_size
 from airflow_provider_jobapi.server.store.job_record import Job
 from airflow_provider_jobapi.training.job_file import JobFile
@@ -117,6 +117,20 @@ def test_work_folders_of_an_earlier_version_are_counted_at_the_start(bench):
     for _ in range(2):
         housekeeper(bench).sweep()
         assert used(bench) == before
+
+
+def test_all_that_a_client_uses_is_counted_at_the_start(bench):
+    """Its objects, the inputs whose objects it has deleted, and what its ended jobs left."""
+    put(bench, "rows", 30)
+    job = failed(bench)
+    counted = used(bench)
+    with bench.database.write() as connection:
+        of_the_job = (jobs.c.job_id == job.key.job_id) & (jobs.c.client_id == CLIENT)
+        connection.execute(jobs.update().where(of_the_job).values(checkpoints=5_000))
+        values = {"client_id": CLIENT, "job_id": job.key.job_id, "path": "gone.csv", "blob": "b" * 32, "size": 700}
+        connection.execute(inputs.insert().values(**values, alone=True))
+    housekeeper(bench).sweep()
+    assert used(bench) == counted + 5_000 + 700
 
 
 @pytest.mark.parametrize(

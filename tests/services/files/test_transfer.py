@@ -7,15 +7,42 @@ import threading
 import time
 from typing import Any
 
+import obstore
 import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob, ServiceUnavailable
 from airflow_provider_jobapi.services.files import transfers
-from airflow_provider_jobapi.services.files.transfers import THREADS, Task, run
+from airflow_provider_jobapi.services.files.sources import measure
+from airflow_provider_jobapi.services.files.stores import S3Access, S3Store, obstore_of
+from airflow_provider_jobapi.services.files.transfers import THREADS, Task, run, upload
+from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.units import size_text
+from tests.harness.moto_s3 import MotoS3, moto_s3
+from tests.harness.s3 import BUCKET, KEY, SECRET
 from tests.harness.server import poll
 
+__all__ = ["moto_s3"]
+
 log = logging.getLogger("transfer-test")
+
+
+def test_an_object_is_kept_only_where_its_hash_is_known_to_be_that_of_the_file(moto_s3: MotoS3) -> None:
+    """A listing of S3 has sizes and no hashes, and what another program wrote has no hash of ours at all."""
+    access = S3Access(url=moto_s3.url, bucket=BUCKET, access_key=KEY, secret_key=SECRET)
+    store, bucket = S3Store(access), obstore_of(access)
+    sources = {name: measure(name, content) for name, content in (("ours", b"new!"), ("theirs", b"same"))}
+    upload(store, "kept", {"ours": measure("ours", b"old!"), "equal": measure("equal", b"same")}, Retry(), log, "Up")
+    obstore.put(bucket, "kept/theirs", b"same")
+    before = {name: obstore.head(bucket, f"kept/{name}")["last_modified"] for name in ("equal", "theirs")}
+    time.sleep(1.1)  # the times of objects are whole seconds
+    upload(store, "kept", sources | {"equal": measure("equal", b"same")}, Retry(), log, "Up")
+    assert bytes(obstore.get(bucket, "kept/ours").bytes()) == b"new!"
+    found = store.head("kept/theirs")
+    assert found is not None
+    assert found.sha256 == sources["theirs"].sha256
+    after = {name: obstore.head(bucket, f"kept/{name}")["last_modified"] for name in ("equal", "theirs")}
+    assert after["equal"] == before["equal"]
+    assert after["theirs"] > before["theirs"]
 
 
 def test_files_move_in_parallel_and_no_more_than_some() -> None:
