@@ -42,7 +42,7 @@ def build(settings: Settings, database: Database) -> ServerComponents:
     storages = Storages(settings, database)
     engine = make_engine(settings)
     registry = JobRegistry(settings, database, storages, engine.capacity)
-    watcher = LogWatcher()
+    watcher = LogWatcher(settings.root)
     return ServerComponents(
         settings=settings,
         clients=clients,

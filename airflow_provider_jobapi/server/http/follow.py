@@ -18,8 +18,9 @@ from starlette.requests import Request
 
 from airflow_provider_jobapi.server.errors import DeletedJob, UnknownJob
 from airflow_provider_jobapi.server.http.log_reader import CHUNK_LIMIT, LogPart, read_part, size_of
-from airflow_provider_jobapi.server.http.log_watcher import LogWatcher, Waiter, WatchedJob
+from airflow_provider_jobapi.server.http.log_watcher import LogWatcher
 from airflow_provider_jobapi.server.http.problems import Problem, internal_problem, problem_of
+from airflow_provider_jobapi.server.http.watched_jobs import Waiter, WatchedJob
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.job_record import JobKey
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
@@ -163,17 +164,17 @@ class Follow:
         """Find the watch of each job, or the problem of one that does not exist."""
         changes, doubtful = self._clients.changes(), []
         for each in jobs:
-            watch = self._watcher.watched(each.key)
+            watch = self._watcher.jobs.get(each.key)
             if watch is None or watch.checked != changes or self._registry.state(each.key) is None:
                 doubtful.append(each)
             else:
-                each.watch = self._watcher.watch(each.key, watch.home)
+                each.watch = self._watcher.jobs.watch(each.key, watch.home)
         if not doubtful:
             return
         await run_in_threadpool(self._look_up, doubtful)
         for each in doubtful:
             if each.problem is None:
-                each.watch = self._watcher.watch(each.key, self._home(each.key))
+                each.watch = self._watcher.jobs.watch(each.key, self._home(each.key))
                 each.watch.checked = changes
 
     def _look_up(self, jobs: Sequence[FollowedJob]) -> None:

@@ -52,8 +52,11 @@ def read_part(path: Path, offset: int, limit: int, state: JobState, stream: str 
     except FileNotFoundError:
         handle = -1
     try:
-        size = 0 if handle < 0 else _whole_size(handle)
-        body = b"" if offset == size == 0 else _records(handle, offset, limit, size, stream)
+        found = _rest(handle, offset, limit)
+        if found is None:
+            size = 0 if handle < 0 else _whole_size(handle)
+            found = size, b"" if offset == size == 0 else _records(handle, offset, limit, size, stream)
+        size, body = found
     finally:
         if handle >= 0:
             os.close(handle)
@@ -67,6 +70,21 @@ def size_of(path: Path) -> int:
         return path.lstat().st_size
     except OSError:
         return 0
+
+
+def _rest(handle: int, offset: int, limit: int) -> tuple[int, bytes] | None:
+    """Read the rest of a file at once, as for a client that follows it; None where it is too long, or otherwise.
+
+    Returns what ``_whole_size`` and ``_records`` would.
+    """
+    end = os.fstat(handle).st_size if handle >= 0 else 0
+    if not 0 < offset <= end <= offset + max(limit, RECORD_LIMIT):
+        return None
+    piece = os.pread(handle, end - offset + 1, offset - 1)
+    if not piece.startswith(b"\n"):
+        return None
+    last = piece.rfind(b"\n")
+    return offset + last, _cut(piece[1 : last + 1], limit)
 
 
 def _whole_size(handle: int) -> int:
@@ -91,5 +109,9 @@ def _records(handle: int, offset: int, limit: int, size: int, stream: str) -> by
             headers={"Content-Range": f"bytes */{size}", f"Job-{stream}-Size": str(size)},
         )
     body = os.pread(handle, min(max(limit, RECORD_LIMIT), size - offset), offset)
-    cut = body.rfind(b"\n", 0, limit) + 1 or body.find(b"\n") + 1
-    return body[:cut]
+    return _cut(body, limit)
+
+
+def _cut(body: bytes, limit: int) -> bytes:
+    """Return the whole records within a limit, and at least one."""
+    return body[: body.rfind(b"\n", 0, limit) + 1 or body.find(b"\n") + 1]

@@ -282,7 +282,7 @@ async def _read_stream(
         part = read_part(home / stream.lower(), offset, min(limit, CHUNK_LIMIT), state, stream)
         return replace(part, scalars=size_of(home / "scalars")) if stream == "Log" else part
 
-    job = server.log_watcher.watch(key, home)
+    job = server.log_watcher.jobs.watch(key, home)
     part = await server.log_watcher.wait_for_news(job, read, JobState(known) if known else None, wait or 0.0)
     headers = _record_headers(stream, part, wait)
     return Response(part.body, headers=headers, media_type="text/plain; charset=utf-8")
