@@ -38,11 +38,13 @@ class _Turns:
 
     :ivar order: Held by the line whose turn it is; an ``asyncio.Lock`` serves in the order in which it is asked.
     :ivar due: When the lines so far would have been written at exactly the rate, on the loop's clock.
+    :ivar lines: The lines so far.
     :ivar draining: The triggers that end.
     """
 
     order: asyncio.Lock = field(default_factory=asyncio.Lock)
     due: float = float("-inf")
+    lines: int = 0
     draining: int = 0
 
 
@@ -70,9 +72,12 @@ class Pace:
         loop = asyncio.get_running_loop()
         turns = self._turns_of(loop)
         async with turns.order:
-            turns.due = max(turns.due, loop.time()) + 1 / self._rate
-            if (ahead := turns.due - loop.time()) > BATCH / self._rate:
-                await asyncio.sleep(ahead)
+            now = loop.time()
+            start = max(turns.due, now)
+            turns.due = start + 1 / self._rate
+            turns.lines += 1
+            if turns.lines % BATCH == 0:
+                await asyncio.sleep(start - now)
             while turns.draining:  # noqa: ASYNC110 -- bounded by drain_wait
                 await asyncio.sleep(_LOOK_EVERY)
             seen, until = 0, 0.0

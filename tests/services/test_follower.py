@@ -37,6 +37,13 @@ def network(jobapi_server: Server) -> Iterator[FaultProxy]:
         yield proxy
 
 
+@pytest.fixture(params=[2, 1], ids=["alone", "together"], autouse=True)
+def together(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Read logs by each job's own route, as for the only follower of a connection, or by the request for many."""
+    monkeypatch.setattr(async_client, "FEWEST_TOGETHER", request.param)
+    return bool(request.param == 1)
+
+
 def submitted(server: Server, script: str) -> str:
     job_id = str(uuid.uuid4())
     service(server).submit(job(script), job_id)
@@ -71,9 +78,12 @@ def test_the_status_is_told_while_a_read_waits(jobapi_server: Server) -> None:
     assert (status.job_id, status.status, status.storing_time, waited) == (job_id, JobState.RUNNING, None, True)
 
 
-def test_no_line_is_lost_or_repeated_over_a_bad_network(jobapi_server: Server, network: FaultProxy) -> None:
+def test_no_line_is_lost_or_repeated_over_a_bad_network(
+    jobapi_server: Server, network: FaultProxy, together: bool
+) -> None:
     job_id = submitted(jobapi_server, COUNTS)
-    network.next(Canned(503), Broken(0), Broken(300), Canned(429), Canned(502), Broken(150), Broken(0), when="/logs")
+    faults = Canned(503), Broken(0), Broken(300), Canned(429), Canned(502), Broken(150), Broken(0)
+    network.next(*faults, when="/follow" if together else "/logs")
     lines = asyncio.run(follow(following(connection(jobapi_server, network.url), job_id)))
     assert [line.text for line in lines] == [f"line {number}" for number in range(12)]
 
@@ -141,10 +151,11 @@ def test_jobs_that_are_not_there(jobapi_server: Server) -> None:
         asyncio.run(read_once(following(connection(jobapi_server), job_id)))
 
 
-def test_errors_say_what_to_do(jobapi_server: Server, network: FaultProxy) -> None:
+def test_errors_say_what_to_do(jobapi_server: Server, network: FaultProxy, together: bool) -> None:
     job_id = str(uuid.uuid4())
     settings = connection(jobapi_server, network.url)
-    network.next(Canned(429, {"Retry-After": "7"}), Canned(301, {"Location": "http://other.example.com/"}), Canned(200))
+    network.next(Canned(429, {"Retry-After": "7"}), Canned(301, {"Location": "http://other.example.com/"}))
+    network.next(*[Canned(200)] * (2 if together else 1))  # what is no answer about many jobs is of no such route
     for kind, words in (
         (ServiceUnavailable, "asks for fewer requests"),
         (ConnectionProblem, "redirects are not followed"),

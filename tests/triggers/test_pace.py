@@ -251,6 +251,28 @@ def test_many_lines_leave_the_loop_free() -> None:
     assert run(write()) > 900
 
 
+def test_lines_that_wait_for_nothing_give_the_loop_back_after_each_batch() -> None:
+    """Also where a line takes longer to write than the rate allows."""
+
+    async def write() -> tuple[int, int]:
+        pace, turns = Pace(rate=10**9), 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        other = asyncio.create_task(count_turns())
+        await steps(pace, 10 * BATCH)
+        other.cancel()
+        return turns, pace._turns_of(asyncio.get_running_loop()).lines
+
+    turns, lines = asyncio.run(write())
+    assert lines == 10 * BATCH
+    assert turns >= 10
+
+
 def test_one_pace_serves_event_loops_one_after_another() -> None:
     pace = Pace(rate=1_000)
     for _ in range(3):

@@ -6,13 +6,15 @@ from __future__ import annotations
 import asyncio
 import resource
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from airflow_provider_jobapi.exceptions import BrokenContract
 from airflow_provider_jobapi.services.answer import Answer
-from airflow_provider_jobapi.services.jobapi import contract
+from airflow_provider_jobapi.services.jobapi import contract, follow_many
+from airflow_provider_jobapi.services.jobapi.channel import Channel
 from airflow_provider_jobapi.services.jobapi.client import Mask, lowered
 from airflow_provider_jobapi.services.jobapi.connection import CONNECT_TIMEOUT, JobApiConnection
 from airflow_provider_jobapi.services.jobapi.contract import Request
@@ -21,6 +23,12 @@ from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
+
+    from airflow_provider_jobapi.services.jobapi.follow_many import Place
+
+
+FEWEST_TOGETHER = 2
+"""Followers of a connection from which on their jobs are read by one request."""
 
 
 class AsyncClient:
@@ -35,6 +43,7 @@ class AsyncClient:
         self._opening = asyncio.Lock()
         self._login: asyncio.Task[str] | None = None
         self._masked: str | None = None
+        self._channel: Channel | None = None
 
     async def prepare(self, mask: Mask) -> None:
         """Fetch the token and open the session, so that the next request is sent at once."""
@@ -42,24 +51,58 @@ class AsyncClient:
         await self._opened()
 
     async def send(
-        self, request: Request, mask: Mask, *, wait: float = 0.0, accept: frozenset[int] = frozenset()
+        self,
+        request: Request,
+        mask: Mask,
+        *,
+        wait: float = 0.0,
+        accept: frozenset[int] = frozenset(),
+        limit: int = contract.LARGEST_ANSWER,
     ) -> Answer:
         """Send a request once; where the token is refused, once more with a new one.
 
         :param wait: Seconds for which the service may hold the request, on top of the connection's timeout.
+        :param limit: The most bytes of the answer.
         :raises TrainingError: for every answer that is not a success, by what it asks of the user.
         """
         token = await self._token(mask)
-        answer = await self._exchange(request, token, wait)
+        answer = await self._exchange(request, token, wait, limit)
         if answer.status == 401:
             token = await self._token(mask, refused=token)
-            answer = await self._exchange(request, token, wait)
+            answer = await self._exchange(request, token, wait, limit)
+        return self.checked(request, answer, accept)
+
+    def checked(self, request: Request, answer: Answer, accept: frozenset[int] = frozenset()) -> Answer:
+        """Return the answer to a request.
+
+        :raises TrainingError: where it is not a success.
+        """
         if not 200 <= answer.status < 300 and answer.status not in accept:
-            raise error_of_answer(request, answer, self.connection.base_url, (token, self.connection.client_secret))
+            secrets = (self._tokens.cached() or "", self.connection.client_secret)
+            raise error_of_answer(request, answer, self.connection.base_url, secrets)
         return answer
 
+    async def read_log(self, place: Place, mask: Mask) -> Answer | None:
+        """Wait for what is new of a job, with the other jobs that are followed over this connection.
+
+        :returns: As :meth:`Channel.read`; None also where no other job is followed.
+        :raises TrainingError: when the request failed.
+        """
+        if self.users < FEWEST_TOGETHER:
+            return None
+        if self._channel is None:
+            self._channel = Channel(partial(self._follow, mask))
+        return await self._channel.read(place)
+
+    async def _follow(self, mask: Mask, request: Request) -> Answer:
+        accept, limit = follow_many.WITHOUT_ROUTE, follow_many.LARGEST_ANSWER
+        return await self.send(request, mask, wait=contract.LONGEST_WAIT, accept=accept, limit=limit)
+
     async def close(self) -> None:
-        """Close the session."""
+        """End the requests and close the session."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -80,7 +123,7 @@ class AsyncClient:
             self._masked = token
         return token
 
-    async def _exchange(self, request: Request, token: str, wait: float) -> Answer:
+    async def _exchange(self, request: Request, token: str, wait: float, limit: int) -> Answer:
         session = await self._opened()
         import aiohttp
         from yarl import URL
@@ -105,12 +148,12 @@ class AsyncClient:
                 allow_redirects=False,
             ) as response:
                 at = sent + (datetime.now(UTC) - sent) / 2
-                body = await self._body(response)
+                body = await self._body(response, limit)
                 return Answer(response.status, lowered(response.headers), body, at)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise error_of_fault(error, connection.base_url) from None
 
-    async def _body(self, response: ClientResponse) -> bytes:
+    async def _body(self, response: ClientResponse, limit: int) -> bytes:
         address = self.connection.base_url
         if response.headers.get("Content-Encoding", "identity").lower() not in {"", "identity"}:
             raise BrokenContract(
@@ -121,8 +164,8 @@ class AsyncClient:
         async for part in response.content.iter_any():
             parts.append(part)
             total += len(part)
-            if total > contract.LARGEST_ANSWER:
-                raise BrokenContract(f"{address} sent more than {contract.LARGEST_ANSWER:,} bytes in one answer.")
+            if total > limit:
+                raise BrokenContract(f"{address} sent more than {limit:,} bytes in one answer.")
         return b"".join(parts)
 
     async def _opened(self) -> ClientSession:

@@ -16,6 +16,7 @@ from airflow_provider_jobapi.services.base import ScalarChunk
 from airflow_provider_jobapi.services.jobapi import async_client, contract
 from airflow_provider_jobapi.services.jobapi.client import Mask
 from airflow_provider_jobapi.services.jobapi.connection import JobApiConnection
+from airflow_provider_jobapi.services.jobapi.follow_many import Place
 from airflow_provider_jobapi.services.jobapi.tokens import TokenSource
 from airflow_provider_jobapi.services.retry import Retry, sleep_async
 from airflow_provider_jobapi.training.logs import LogChunk
@@ -34,6 +35,8 @@ SCALARS_INTERVAL = 2.0
 
 MOST_REQUESTS = 1_000
 """Requests a second of all followers of a process together, at the most."""
+
+_NO_SUCH_OFFSET = frozenset({416})
 
 STOP = Retry(total=6.0, attempts=3, longest_wait=2.0)
 """How the request to stop a job is repeated; short, since the trigger repeats it as a whole."""
@@ -110,10 +113,7 @@ class JobApiFollower:
         """
         offset = _offset(cursor)
         await self._joined().prepare(self._mask)
-        await self._pace()
-        asked = time.monotonic()
-        request = contract.log_page(self._job_id, offset, wait=contract.LONGEST_WAIT, known=self._state)
-        answer = await self._joined().send(request, self._mask, wait=contract.LONGEST_WAIT, accept=frozenset({416}))
+        answer = await self._read_with_others(offset) or await self._read_alone(offset)
         if answer.status == 416:
             return LogChunk((), {"offset": self._shrunk(answer, offset, "log")})
         page = contract.read_log_page(answer, offset)
@@ -122,9 +122,25 @@ class JobApiFollower:
         self._complete = page.complete
         if self.has_scalars or page.complete:
             self._news_of_scalars.set()
-        if not page.lines and not page.complete and time.monotonic() - asked < QUIET_INTERVAL:
-            self._next = max(self._next, asked + max(QUIET_INTERVAL, _crowd.interval()))
         return LogChunk(page.lines, {"offset": page.next_offset}, page.state, page.complete)
+
+    async def _read_with_others(self, offset: int) -> Answer | None:
+        """Read the log by the request for all jobs that are followed; None where it has to be read alone."""
+        place = Place(self._job_id, offset, self._state, self.has_scalars)
+        answer = await self._joined().read_log(place, self._mask)
+        request = contract.log_page(self._job_id, offset)
+        return None if answer is None else self._joined().checked(request, answer, _NO_SUCH_OFFSET)
+
+    async def _read_alone(self, offset: int) -> Answer:
+        """Read the log by the job's own route."""
+        await self._pace()
+        asked = time.monotonic()
+        request = contract.log_page(self._job_id, offset, wait=contract.LONGEST_WAIT, known=self._state)
+        answer = await self._joined().send(request, self._mask, wait=contract.LONGEST_WAIT, accept=_NO_SUCH_OFFSET)
+        is_news = answer.body or answer.status == 416 or answer.headers.get("job-log-complete") == "true"
+        if not is_news and time.monotonic() - asked < QUIET_INTERVAL:
+            self._next = max(self._next, asked + max(QUIET_INTERVAL, _crowd.interval()))
+        return answer
 
     async def read_scalars(self, cursor: Any) -> ScalarChunk:
         """Return the points after the cursor, ``{"offset": bytes}``; waits for new ones.
@@ -138,7 +154,7 @@ class JobApiFollower:
             return ScalarChunk((), {"offset": offset}, self._state, complete=True, at_end=True)
         await self._pace_of_scalars()
         request = contract.scalars_page(self._job_id, offset, wait=contract.LONGEST_WAIT)
-        answer = await self._joined().send(request, self._mask, wait=contract.LONGEST_WAIT, accept=frozenset({416}))
+        answer = await self._joined().send(request, self._mask, wait=contract.LONGEST_WAIT, accept=_NO_SUCH_OFFSET)
         if answer.status == 416:
             return ScalarChunk((), {"offset": self._shrunk(answer, offset, "scalars")})
         page = contract.read_log_page(answer, offset, "scalars")

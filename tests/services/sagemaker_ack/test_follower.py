@@ -29,6 +29,8 @@ def test_lines_and_transitions_until_the_end(begun: Begun) -> None:
 
     async def watch() -> None:
         async with followed:
+            # The object has the newest step only; the one before must have been seen before it is replaced.
+            await followed.until(lambda: len(followed.steps()) == 1)
             await followed.until_state(JobState.PENDING)
             running.move("Training")
             await followed.until_state(JobState.RUNNING)

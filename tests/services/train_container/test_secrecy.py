@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,6 @@ def test_a_path_that_a_commit_finds_and_that_has_a_secret_makes_no_successor(tel
 def test_the_check_of_an_image_shows_no_secret(telling: Station) -> None:
     code = "print(json.dumps({'unmet': ['GENOMES'], 'message': 'it is ' + os.environ['TOKEN']}))"
     plan = Plan(image="localhost/scripted:1", command=Command.CHECK_REQUIREMENTS, arguments=(code,))
-    (found,) = validate(telling.service(), plan, [Command.CHECK_REQUIREMENTS])
+    (found,) = validate(telling.service(), plan, [Command.CHECK_REQUIREMENTS], timedelta(minutes=5))
     assert "it is ***" in found.message
     assert found.ok
