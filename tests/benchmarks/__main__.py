@@ -13,8 +13,10 @@ from importlib import import_module
 from tests.benchmarks.table import Row, printed
 
 PARTS = {
+    "followers": "many jobs that are followed, on the server",
     "imports": "what an import adds to a DAG file",
     "metrics": "reading metrics in lines",
+    "polls": "long polls of jobs that write nothing, on the server",
 }
 """The parts and what they measure. Each is a module of this package with ``measure() -> list[Row]``."""
 

@@ -56,7 +56,7 @@ class FollowedJob:
         self.has_scalars = has_scalars
         self.watch: WatchedJob | None = None
         self.problem: Problem | None = None
-        self.parts: list[LogPart] = []
+        self.parts: Sequence[LogPart] = ()
         self.length = 0
 
     def may_have_news(self, state: JobState | None) -> bool:
@@ -83,7 +83,7 @@ class FollowedJob:
         watch.size, watch.scalars, watch.changed = part.size, size_of(watch.scalars_file), False
         if len(part.body) > (limit if self.parts else room):
             return False
-        self.parts.append(part)
+        self.parts = (*self.parts, part)
         self.length += len(part.body)
         return part.next_offset < part.size and self.length < CHUNK_LIMIT
 
@@ -194,7 +194,7 @@ class Follow:
         room, turn = self._most, 0
         read = hungry = [each for each in jobs if each.may_have_news(self._registry.state(each.key))]
         for each in read:
-            each.parts, each.length = [], 0
+            each.parts, each.length = (), 0
         share = max(1, room // max(1, len(hungry)))
         while hungry and share:
             more = []

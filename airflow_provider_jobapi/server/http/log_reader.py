@@ -39,7 +39,7 @@ class LogPart:
     scalars: int = 0
 
 
-def read_part(path: Path, offset: int, limit: int, state: JobState, stream: str = "Log") -> LogPart:
+def read_part(path: Path | str, offset: int, limit: int, state: JobState, stream: str = "Log") -> LogPart:
     """Read whole records from an offset on.
 
     :param limit: The most bytes; one record is returned even if it is longer.
@@ -64,10 +64,10 @@ def read_part(path: Path, offset: int, limit: int, state: JobState, stream: str 
     return LogPart(body, end, size, state.ended and end == size, state)
 
 
-def size_of(path: Path) -> int:
+def size_of(path: Path | str) -> int:
     """The bytes of a stream, a record that is being written included; 0 where there is none."""
     try:
-        return path.lstat().st_size
+        return os.lstat(path).st_size
     except OSError:
         return 0
 

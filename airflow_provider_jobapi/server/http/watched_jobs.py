@@ -38,6 +38,8 @@ class WatchedJob:
     """The log and the scalars of a job, as they were last seen.
 
     :ivar home: The directory of the job.
+    :ivar log: The path of its log.
+    :ivar scalars_file: The path of its scalars.
     :ivar number: The watch of the directory; None where the sizes of the files are looked at instead.
     :ivar changed: Whether the files may have grown since the log was last read for a request that follows many jobs.
     :ivar size: The bytes of all whole records of the log, as last read for one.
@@ -55,7 +57,7 @@ class WatchedJob:
     def __init__(self, key: JobKey, home: Path, number: int | None, now: float) -> None:
         self.key = key
         self.home = home
-        self.log, self.scalars_file = home / "log", home / "scalars"
+        self.log, self.scalars_file = f"{home}/log", f"{home}/scalars"  # used too often for a Path
         self.number = number
         self.changed = True
         self.size = self.scalars = 0

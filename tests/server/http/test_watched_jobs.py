@@ -150,7 +150,7 @@ def test_a_directory_that_is_replaced_is_watched_again(tmp_path: Path):
             append(job)
             with watcher.waiting([job]) as waiter:
                 number = job.number
-                job.log.unlink()
+                (job.home / "log").unlink()
                 job.home.rmdir()
                 job.home.mkdir()
                 append(job)

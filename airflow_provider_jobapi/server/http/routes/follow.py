@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, NotRequired
 
 from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
+from typing_extensions import TypedDict
 
 from airflow_provider_jobapi.server.http.follow import FollowedJob
 from airflow_provider_jobapi.server.http.problems import Problem, documented
@@ -33,25 +34,39 @@ MOST_JOBS = 5_000
 router = APIRouter(prefix=PREFIX, tags=["jobs"], dependencies=[authenticated])
 
 
-class FollowRequestJob(BaseModel):
-    """A job, and what the client knows of it."""
+class FollowRequestJob(TypedDict):
+    """A job, and what the client knows of it."""  # a dictionary, since an object takes twice the time
 
-    job: str = Field(pattern=f"^{JOB_ID}$", description="the id of the job")
-    offset: Annotated[int, Field(strict=True, ge=0, le=2**53)] = Field(
-        default=0, description="where its records begin, in bytes"
-    )
-    state: StateWord | None = Field(
-        default=None, description="the status that the client knows; any other one is news. By default the present one"
-    )
-    scalars: Annotated[bool, Field(strict=True)] = Field(
-        default=False, description="whether the client knows that the job has scalars; otherwise the first are news"
-    )
+    job: Annotated[str, Field(pattern=f"^{JOB_ID}$", description="the id of the job")]
+    offset: NotRequired[
+        Annotated[
+            int, Field(strict=True, ge=0, le=2**53, description="where its records begin, in bytes; by default 0")
+        ]
+    ]
+    state: NotRequired[
+        Annotated[
+            StateWord | None,
+            Field(description="the status that the client knows; any other one is news. By default the present one"),
+        ]
+    ]
+    scalars: NotRequired[
+        Annotated[
+            bool,
+            Field(
+                strict=True,
+                description="whether the client knows that the job has scalars; otherwise the first are news",
+            ),
+        ]
+    ]
 
 
 class FollowRequest(BaseModel):
     """The jobs that a client follows, each once."""
 
     jobs: list[FollowRequestJob] = Field(min_length=1, max_length=MOST_JOBS)
+
+
+_STATES: dict[str | None, JobState | None] = {None: None} | {state.value: state for state in JobState}
 
 
 _HEADERS = {"Job-Time": "the time on the server", "Preference-Applied": "`wait=<seconds>`, where the request had one"}
@@ -105,20 +120,26 @@ def _jobs(client: str, content: bytes) -> list[FollowedJob]:
         asked = FollowRequest.model_validate_json(content).jobs
     except ValidationError as error:
         _refuse(error)
-    places: dict[str, int] = {}
-    for place, each in enumerate(asked):
-        if places.setdefault(each.job, place) != place:
-            detail = f"jobs.{place}.job names the job {each.job}, as jobs.{places[each.job]} does: name each job once."
-            raise Problem(422, None, detail, field=f"jobs.{place}.job")
-    return [
+    jobs = [
         FollowedJob(
-            JobKey(client, each.job),
-            each.offset,
-            JobState(each.state) if each.state else None,
-            has_scalars=each.scalars,
+            JobKey(client, each["job"]),
+            each.get("offset", 0),
+            _STATES[each.get("state")],
+            has_scalars=each.get("scalars", False),
         )
         for each in asked
     ]
+    if len({each.key for each in jobs}) < len(jobs):
+        _refuse_second([each["job"] for each in asked])
+    return jobs
+
+
+def _refuse_second(job_ids: list[str]) -> NoReturn:
+    """Refuse a request that names a job twice."""
+    place = next(place for place, job_id in enumerate(job_ids) if job_ids.index(job_id) < place)
+    first = job_ids.index(job_ids[place])
+    detail = f"jobs.{place}.job names the job {job_ids[place]}, as jobs.{first} does: name each job once."
+    raise Problem(422, None, detail, field=f"jobs.{place}.job")
 
 
 def _refuse(error: ValidationError) -> NoReturn:

@@ -32,6 +32,7 @@ from airflow_provider_jobapi.server.http.routes.dependencies import (
     job_time,
     wait_headers,
 )
+from airflow_provider_jobapi.server.http.watched_jobs import WatchedJob
 from airflow_provider_jobapi.server.store.job_record import JobKey
 from airflow_provider_jobapi.server.store.layout import job_directory
 from airflow_provider_jobapi.training.status import JobState, JobStatus
@@ -271,21 +272,31 @@ async def _read_stream(
     limit: int,
     known: StateWord | None,
 ) -> Response:
-    home = job_directory(server.settings.root, *key)
-    if server.registry.state(key) is None or not (home / "log").exists():
-        await run_in_threadpool(server.registry.get, *key)
+    job = await _watched(server, key)
 
     def read() -> LogPart:
         state = server.registry.state(key)
         if state is None:  # deleted while the request waited
             raise DeletedJob(key.job_id)
-        part = read_part(home / stream.lower(), offset, min(limit, CHUNK_LIMIT), state, stream)
-        return replace(part, scalars=size_of(home / "scalars")) if stream == "Log" else part
+        path = job.log if stream == "Log" else job.scalars_file
+        part = read_part(path, offset, min(limit, CHUNK_LIMIT), state, stream)
+        return replace(part, scalars=size_of(job.scalars_file)) if stream == "Log" else part
 
-    job = server.log_watcher.jobs.watch(key, home)
     part = await server.log_watcher.wait_for_news(job, read, JobState(known) if known else None, wait or 0.0)
     headers = _record_headers(stream, part, wait)
     return Response(part.body, headers=headers, media_type="text/plain; charset=utf-8")
+
+
+async def _watched(server: ServerComponents, key: JobKey) -> WatchedJob:
+    """Return the watch of a job's files, after it was looked up where that is not certain to find it."""
+    changes, job = server.clients.changes(), server.log_watcher.jobs.get(key)
+    if job is None or job.checked != changes or server.registry.state(key) is None:
+        home = job_directory(server.settings.root, *key)
+        if server.registry.state(key) is None or not (home / "log").exists():
+            await run_in_threadpool(server.registry.get, *key)
+        job = server.log_watcher.jobs.watch(key, home)
+        job.checked = changes
+    return job
 
 
 def _record_headers(stream: str, part: LogPart, wait: float | None) -> dict[str, str]:
