@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
-from airflow_provider_jobapi.services.base import ScalarFollower
 from airflow_provider_jobapi.training.logs import LogChunk, LogLine
 from airflow_provider_jobapi.training.masking import Masker
 from airflow_provider_jobapi.training.metrics.definitions import MetricDefinition, read_definitions
@@ -186,12 +185,12 @@ class XComPublisher:
         if self._broken:
             return
         try:
-            begin = time.thread_time()
+            begin = time.monotonic()
             for line in lines:
                 read(line, self._time(line))
-                if time.thread_time() - begin > SLICE:
+                if time.monotonic() - begin > SLICE:
                     await asyncio.sleep(0)
-                    begin = time.thread_time()
+                    begin = time.monotonic()
         except Exception as error:  # noqa: BLE001 -- a job that trains is worth more than its curves
             self._broken = True
             self._warn(f"No more metrics of this job are read because of an error: {error!r}")
@@ -209,8 +208,7 @@ class XComPublisher:
             self._writer.offer(self._slots[METRICS_KEY], self._metrics.snapshot, urgent=urgent)
 
     def _misses_scalars(self) -> bool:
-        follower = self._follower
-        return isinstance(follower, ScalarFollower) and follower.has_scalars and not self._has_scalars
+        return bool(getattr(self._follower, "has_scalars", False)) and not self._has_scalars
 
     async def _keep_asking(self) -> None:
         """Ask for the status while the log is read: when the state has changed, and regularly."""

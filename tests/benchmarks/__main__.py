@@ -14,7 +14,6 @@ from tests.benchmarks.table import Row, printed
 
 PARTS = {
     "followers": "many jobs that are followed, on the server",
-    "idle": "the CPU time of a server with thousands of waiting jobs",
     "imports": "what an import adds to a DAG file",
     "metrics": "reading metrics in lines",
     "polls": "long polls of jobs that write nothing, on the server",

@@ -406,6 +406,10 @@ def test_a_service_that_is_gone_for_too_long_fails_the_try_and_the_next_one_find
     assert (facets["jobapi_training"].jobName, facets["jobapi_training"].status) == ("tries-train", "UNKNOWN")
     jobapi.restart()
     first = train.job_id
+    said = rf"Job {first} .* is RUNNING and can no longer be followed: .* A retry goes on with it\."
+    with pytest.raises(ServiceUnavailable, match=said):  # with a try left, else it stops the job
+        operator.execute_complete(train.context(operator, try_number=train.max_tries), event)
+    assert jobapi.status(first)["status"] == "RUNNING", "nobody has stopped it"
     (tmp_path / "gate").touch()
     assert train.run()["job_id"] == first
 

@@ -24,6 +24,7 @@ from airflow_provider_jobapi.triggers import training
 from airflow_provider_jobapi.triggers.event import TrainingEvent
 from airflow_provider_jobapi.triggers.pace import Pace
 from airflow_provider_jobapi.triggers.training import TrainingTrigger
+from tests.harness import virtual_time
 from tests.harness.scripted import START, ScriptedFollower, ScriptedTrigger, chunk, end
 
 TI = SimpleNamespace(dag_id="d", task_id="t", run_id="r", map_index=-1)
@@ -256,6 +257,24 @@ def test_a_job_goes_on_where_the_state_of_the_task_is_unknown(mocker):
     asyncio.run(trigger.on_kill())
     assert trigger.follower.stops == 0
     assert "so the job goes on: RuntimeError: closed." in trigger.recorder.lines("warning")[0]
+
+
+def test_an_airflow_that_never_says_whether_a_job_is_wanted_stops_nothing(mocker):
+    trigger = ScriptedTrigger(ScriptedFollower([]))
+    trigger.task_instance = TI
+
+    async def never() -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    async def kill() -> float:
+        await trigger.on_kill()
+        return asyncio.get_running_loop().time()
+
+    mocker.patch.object(trigger, "_is_still_wanted", never)
+    assert virtual_time.run(kill()) == trigger.kill_patience
+    assert trigger.follower.stops == 0
+    assert "so the job goes on" in trigger.recorder.lines("warning")[0]
 
 
 def test_a_stop_that_fails_is_tried_again(mocker):

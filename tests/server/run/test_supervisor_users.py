@@ -19,6 +19,7 @@ from airflow_provider_jobapi.server.config import Settings, SettingsError
 from airflow_provider_jobapi.server.run.engines.local import can_hide_processes
 from airflow_provider_jobapi.server.run.supervisor.event_folder import EventFiles
 from airflow_provider_jobapi.server.run.supervisor.tfrecord import Event
+from airflow_provider_jobapi.server.store.database import clients
 from airflow_provider_jobapi.training.job_file import JobFile
 from tests.harness.bench import WRITE_MODEL, Bench, processes_of
 from tests.harness.event_writer import SOURCE, Writer
@@ -48,6 +49,17 @@ def bench(home):
     with Bench(home, users=(FIRST, FIRST + 9), python=PYTHON) as bench:
         bench.clients.add("second")
         yield bench
+
+
+def test_a_job_of_a_client_without_a_user_id_fails_and_runs_under_no_other(bench):
+    """A restored database may have clients of a time before ``--users``."""
+    with bench.database.write() as connection:
+        connection.execute(clients.update().where(clients.c.client_id == "second").values(uid=None))
+    job = bench.wait(bench.submit("print('it runs')", client="second"))
+    assert (job.state, job.reason) == ("FAILED", "Lost")
+    assert "the client has no user id of its own" in job.message
+    assert bench.log(job) == ""
+    assert bench.wait(bench.submit()).state == "SUCCESSFUL"
 
 
 LOOK = """
