@@ -17,6 +17,7 @@ PARTS = {
     "imports": "what an import adds to a DAG file",
     "metrics": "reading metrics in lines",
     "polls": "long polls of jobs that write nothing, on the server",
+    "triggerer": "many jobs that are followed, in a triggerer",
 }
 """The parts and what they measure. Each is a module of this package with ``measure() -> list[Row]``."""
 

@@ -41,7 +41,7 @@ async def _share(kind: str, count: int) -> float:
     """
     with log_server(kind, count) as server:
         lines, ended = [0], threading.Event()
-        writing = asyncio.create_task(asyncio.to_thread(_write, server, ended))
+        writing = asyncio.create_task(asyncio.to_thread(write_lines, server, ended))
         if kind == "here":
             tasks = [asyncio.create_task(_follow_together(server, lines))]
         else:
@@ -65,7 +65,7 @@ async def _share(kind: str, count: int) -> float:
         return share
 
 
-def _write(server: LogServer, ended: threading.Event) -> None:
+def write_lines(server: LogServer, ended: threading.Event) -> None:
     """Write a line to each log each second, spread over the second."""
     paths, begin = list(server.logs.values()), time.monotonic()
     turn = 0
