@@ -15,6 +15,7 @@
     ├── UnknownObject           the storage has no object with this key
     ├── UnknownFile             the working directory of a job has no file with this path
     ├── InvalidObjectKey        the text cannot be the key of an object
+    ├── InvalidStream           the body with several objects is wrong
     ├── LostBytes               the bytes of an object are missing on the disk
     ├── OutOfSpace
     │   ├── StorageFull         the client has used up its storage
@@ -105,6 +106,10 @@ class UnknownFile(ServerError):
 
 class InvalidObjectKey(ServerError):
     """The text cannot be the key of an object."""
+
+
+class InvalidStream(ServerError):
+    """A body with several objects is wrong: the line of one, its bytes, or the end."""
 
 
 class LostBytes(ServerError):

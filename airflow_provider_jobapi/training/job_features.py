@@ -23,7 +23,15 @@ from pydantic import BaseModel
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.training.parameter_names import spelled
 
-SERVER_FEATURES: tuple[str, ...] = ("package-indexes", "requirement-directions", "requirement-wheels")
+OBJECT_STREAMS = "object-streams"
+"""The feature of a server that takes and sends many objects by one request."""
+
+SERVER_FEATURES: tuple[str, ...] = (
+    OBJECT_STREAMS,
+    "package-indexes",
+    "requirement-directions",
+    "requirement-wheels",
+)
 """The features of a server that belong to no field of the job file."""
 
 _WORD = r"[a-z0-9][a-z0-9-]{0,39}"

@@ -19,7 +19,7 @@ from airflow_provider_jobapi.server.http.limits import RequestLimits
 from airflow_provider_jobapi.server.http.log_watcher import LogWatcher
 from airflow_provider_jobapi.server.http.oauth import SigningKey, TokenEndpoint, TokenVerifier
 from airflow_provider_jobapi.server.http.progress_reader import ProgressReader
-from airflow_provider_jobapi.server.http.routes import follow, jobs, results, storage, token
+from airflow_provider_jobapi.server.http.routes import follow, jobs, object_streams, results, storage, token
 from airflow_provider_jobapi.server.http.routes.dependencies import Components, ServerComponents
 from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
@@ -27,7 +27,7 @@ from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
-from airflow_provider_jobapi.server.store.objects import Storages
+from airflow_provider_jobapi.server.store.storages import Storages
 
 
 def build(settings: Settings, database: Database) -> ServerComponents:
@@ -84,7 +84,15 @@ def create_app(components: ServerComponents | None = None) -> FastAPI:
     app.state.components = components
     problems.install(app)
     openapi.install(app)
-    for router in (token.router, storage.router, jobs.router, follow.router, results.router, _health_router):
+    for router in (
+        token.router,
+        storage.router,
+        object_streams.router,
+        jobs.router,
+        follow.router,
+        results.router,
+        _health_router,
+    ):
         app.include_router(router)
     app.add_middleware(RequestLimits)
     return app

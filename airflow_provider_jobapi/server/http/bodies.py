@@ -23,7 +23,7 @@ JOB_FILE_LIMIT = 8 * 2**20
 """The most bytes of a job file. One with 10,000 inputs has 2 MB."""
 
 FOLLOW_LIMIT = 2**20
-"""The most bytes of a request that follows jobs. One with 5,000 jobs has 600 KB."""
+"""The most bytes of a request that follows jobs, or names objects. One with 5,000 jobs has 600 KB."""
 
 BODY_LIMIT = 16 * 1024
 """The most bytes of any other body that is not an upload, such as the form of a request for a token."""
@@ -37,6 +37,8 @@ PATIENCE = 60.0
 MEMORY_OF_CLIENT, MEMORY = 2 * JOB_FILE_LIMIT, 8 * JOB_FILE_LIMIT
 """The most bytes of the bodies of one client, and of all clients, that are in memory at the same time."""
 
+UPLOAD_PATH = "/api/v2/storage/upload"
+DOWNLOAD_PATH = "/api/v2/storage/download"
 OBJECTS_PATH = "/api/v2/storage/objects/"
 JOBS_PATH = "/api/v2/jobs/"
 FOLLOW_PATH = "/api/v2/follow"
@@ -57,11 +59,11 @@ class BodyBound:
     def of(cls, scope: Scope) -> BodyBound:
         """Return the bound of the route that a request is for."""
         method, path = scope["method"], scope["path"]
-        if method == "PUT" and path.startswith(OBJECTS_PATH):
+        if (method == "PUT" and path.startswith(OBJECTS_PATH)) or (method == "POST" and path == UPLOAD_PATH):
             return cls(None, UPLOAD_RATE)
         if method == "POST" and path.startswith(JOBS_PATH) and "/" not in path[len(JOBS_PATH) :]:
             return cls(JOB_FILE_LIMIT, BODY_RATE)
-        if method == "POST" and path == FOLLOW_PATH:
+        if method == "POST" and path in {FOLLOW_PATH, DOWNLOAD_PATH}:
             return cls(FOLLOW_LIMIT, BODY_RATE)
         return cls(BODY_LIMIT, BODY_RATE)
 

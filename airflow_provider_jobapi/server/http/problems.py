@@ -122,6 +122,7 @@ _ANSWERS: dict[type[errors.ServerError], tuple[HTTPStatus, str | None]] = {
     errors.UnknownObject: (HTTPStatus.NOT_FOUND, "no-such-object"),
     errors.UnknownFile: (HTTPStatus.NOT_FOUND, "no-such-file"),
     errors.InvalidObjectKey: (HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-key"),
+    errors.InvalidStream: (HTTPStatus.UNPROCESSABLE_ENTITY, None),
     errors.LostBytes: (HTTPStatus.INTERNAL_SERVER_ERROR, None),
     errors.StorageFull: (HTTPStatus.INSUFFICIENT_STORAGE, "storage-full"),
     errors.DiskFull: (HTTPStatus.INSUFFICIENT_STORAGE, "disk-full"),

@@ -18,9 +18,9 @@ from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.disk import is_full
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
-from airflow_provider_jobapi.server.store.objects import Storages
 from airflow_provider_jobapi.server.store.reserve import Reserve, open_database
 from airflow_provider_jobapi.server.store.set_aside import SetAside
+from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.training.units import size_text
 
 log = logging.getLogger(__name__)

@@ -43,7 +43,8 @@ from airflow_provider_jobapi.server.store.fair_slots import FairSlots
 from airflow_provider_jobapi.server.store.job_record import PREPARING, Job, JobKey
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
 from airflow_provider_jobapi.server.store.layout import remove_tree
-from airflow_provider_jobapi.server.store.objects import DISK_SLOTS, Storages
+from airflow_provider_jobapi.server.store.objects import DISK_SLOTS
+from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.training.status import JobState
 
 log = logging.getLogger(__name__)

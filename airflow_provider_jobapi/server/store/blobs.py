@@ -86,6 +86,31 @@ class Blobs:
         except OSError as error:
             raise (DiskFull() if is_disk_full(error) else error) from None
 
+    def settle(self, blobs: Collection[str]) -> None:
+        """Flush blobs that were left with :meth:`BlobWriter.leave`, give them their names, and flush the names.
+
+        :raises DiskFull: when the disk is full.
+        """
+        moves = [(self._unsettled(blob), self.path(blob)) for blob in blobs]
+        try:
+            with ThreadPoolExecutor(_FLUSHES, "jobapi-flush") as pool:
+                list(pool.map(_flush, [part for part, _ in moves]))
+                for part, place in moves:
+                    place.parent.mkdir(exist_ok=True, mode=0o700)
+                    part.rename(place)
+                list(pool.map(_flush, {place.parent for _, place in moves}))
+            _flush(self._directory)  # with the names of new folders
+        except OSError as error:
+            raise (DiskFull() if is_disk_full(error) else error) from None
+
+    def delete_unsettled(self, blobs: Iterable[str]) -> None:
+        """Delete blobs that were left and not settled."""
+        for blob in blobs:
+            self._unsettled(blob).unlink(missing_ok=True)
+
+    def _unsettled(self, blob: str) -> Path:
+        return self._directory / f"{blob}.part"
+
     def sweep(self, known: Collection[str], aside: SetAside) -> int:
         """Delete the uploads that a crash cut off, set unknown blobs aside, and return how many bytes both have.
 
@@ -187,6 +212,11 @@ class BlobWriter:
         except OSError as error:
             raise (DiskFull() if is_disk_full(error) else error) from None
         return blob
+
+    def leave(self) -> str:
+        """Close the file, keep its temporary name until :meth:`Blobs.settle`, and return the name of the blob."""
+        self._file.close()
+        return self._place.name.removesuffix(".part")
 
     def close(self) -> None:
         """Close the file, and remove it if it was not finished."""

@@ -20,7 +20,7 @@ from airflow_provider_jobapi.server.errors import JobStillActive
 from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.database import Database, jobs
 from airflow_provider_jobapi.server.store.job_record import ENDED, Job, JobKey, is_row_of
-from airflow_provider_jobapi.server.store.objects import Storages
+from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState
 

@@ -31,10 +31,10 @@ from airflow_provider_jobapi.server.store.job_record import (
     job_of_key,
 )
 from airflow_provider_jobapi.server.store.leftovers import Leftovers
-from airflow_provider_jobapi.server.store.objects import Storages
 from airflow_provider_jobapi.server.store.requirement_lines import Installs
 from airflow_provider_jobapi.server.store.retention_clock import RetentionClock
 from airflow_provider_jobapi.server.store.set_aside import SetAside
+from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.server.store.submission import Submissions
 from airflow_provider_jobapi.training.job_file import JobFile, Resources, directory
 from airflow_provider_jobapi.training.job_limits import JobLimits

@@ -18,8 +18,8 @@ from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.database import Database, Moment, clients, jobs, objects
 from airflow_provider_jobapi.server.store.disk import tree_size
 from airflow_provider_jobapi.server.store.job_record import ENDED, JobKey, is_row_of, job_of_key
-from airflow_provider_jobapi.server.store.objects import Storages
 from airflow_provider_jobapi.server.store.retention_clock import RetentionClock
+from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.server.store.used_ids import UsedIds
 from airflow_provider_jobapi.training.job_file import directory
 from airflow_provider_jobapi.training.status import JobState

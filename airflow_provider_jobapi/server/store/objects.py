@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,6 +127,19 @@ class ClientStorage:
                 room += _sum(connection, objects.c.size, some)
         return room
 
+    def open_all(self, keys: Sequence[str]) -> dict[str, tuple[StoredObject, int]]:
+        """Return those of the objects whose bytes are there, each with a file descriptor that the caller closes.
+
+        :param keys: At most 1,000.
+        """
+        with self._database.read() as connection:
+            rows = connection.execute(select(objects).where(self._mine(), objects.c.key.in_(keys))).all()
+        found = {}
+        for row in rows:
+            with suppress(FileNotFoundError):  # replaced after the look-up
+                found[row.key] = (_stored(row), self.blobs.open(row.blob))
+        return found
+
     def turn(self) -> AbstractContextManager[None]:
         """Wait for the client's turn to work on the disk."""
         return self._slots.turn(self.client_id)
@@ -236,25 +249,27 @@ class ClientStorage:
     def publish(self, stored: StoredObject, check: WriteCheck | None) -> bool:
         """Connect a key to a finished blob and return whether the key is new."""
         try:
-            with self._database.write() as connection:
-                if check:
-                    check(connection, stored.key)
-                replaced = self._remove_key(connection, stored.key)
-                self._insert(connection, [stored])
+            return not self.publish_all([stored], check, [stored.key])
         except BaseException:
             self.blobs.delete([stored.blob])
             raise
-        if replaced is not None:
-            self.blobs.delete([replaced])
-        return replaced is None
 
-    def publish_all(self, stored: Sequence[StoredObject]) -> None:
-        """Connect keys to finished blobs in one transaction."""
+    def publish_all(
+        self, stored: Sequence[StoredObject], check: WriteCheck | None = None, checked: Sequence[str] = ()
+    ) -> bool:
+        """Connect keys to finished blobs in one transaction, and return whether objects were replaced.
+
+        :param check: Called before, with each key of ``checked``.
+        """
         with self._database.write() as connection:
+            for key in checked:
+                if check:
+                    check(connection, key)
             query = select(objects.c.key).where(self._mine(), objects.c.key.in_([each.key for each in stored]))
             replaced = [self._remove_key(connection, key) for key in connection.execute(query).scalars().all()]
             self._insert(connection, stored)
         self.blobs.delete(blob for blob in replaced if blob)
+        return bool(replaced)
 
     def count_upload(self, size: int) -> int:
         """Add to the bytes of all uploads that are not committed, and return their sum. A negative size subtracts."""
@@ -370,21 +385,6 @@ class ObjectWriter:
 
     def __exit__(self, *_unused: object) -> None:
         self.close()
-
-
-class Storages:
-    """The storages of all clients."""
-
-    def __init__(self, settings: Settings, database: Database) -> None:
-        self._settings = settings
-        self._database = database
-        self._storages: dict[str, ClientStorage] = {}
-        self._slots = FairSlots(DISK_SLOTS)
-
-    def of(self, client_id: str) -> ClientStorage:
-        """Return the storage of a client."""
-        made = ClientStorage(self._settings, self._database, client_id, self._slots)
-        return self._storages.setdefault(client_id, made)
 
 
 def _begins(prefix: str) -> ColumnElement[bool]:

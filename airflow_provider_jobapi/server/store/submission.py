@@ -27,9 +27,10 @@ from airflow_provider_jobapi.server.store.job_validation import (
     check_runnable,
     choose_inputs,
 )
-from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages, StoredObject
+from airflow_provider_jobapi.server.store.objects import ClientStorage, StoredObject
 from airflow_provider_jobapi.server.store.requirement_lines import Installs
 from airflow_provider_jobapi.server.store.set_aside import SetAside
+from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.server.store.used_ids import UsedIds
 from airflow_provider_jobapi.training.job_file import MOST_INPUTS, JobFile, Resources
 from airflow_provider_jobapi.training.job_limits import JobLimits

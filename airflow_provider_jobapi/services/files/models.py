@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from airflow_provider_jobapi.exceptions import BrokenContract, NoSavedModel
 from airflow_provider_jobapi.services.base import FetchedModel, ModelFile
 from airflow_provider_jobapi.services.files.destinations import Destination
+from airflow_provider_jobapi.services.files.read_ahead import ReadAhead
+from airflow_provider_jobapi.services.files.sources import OnBytes
 from airflow_provider_jobapi.services.files.stores import ObjectStore
-from airflow_provider_jobapi.services.files.transfers import Meters, download, run
+from airflow_provider_jobapi.services.files.transfers import Meters, download, keep, run
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job_file import check_path
 from airflow_provider_jobapi.training.model import MARKERS, MOST_FILES, ModelKind
@@ -147,11 +149,18 @@ def fetch(
         log.info(f"The {what} of job {job_id} is in {place.location} already.")
         return FetchedModel(place.location, files, kind)
     store = store_of()
+    ahead = ReadAhead(store, {keys[file]: file.size for file in files}, retry)
+
+    def get(file: ModelFile, out: BinaryIO, on_bytes: OnBytes) -> None:
+        content = ahead.take(keys[file])
+        if content is None or not keep(content, file, out, on_bytes):
+            download(store, keys[file], file, out, retry, on_bytes)
+
     title = f"Fetching the {what} of job {job_id}"
     place.publish(
         job_id,
         files,
-        lambda file, out, on_bytes: download(store, keys[file], file, out, retry, on_bytes),
+        get,
         lambda tasks: run(title, tasks, log, meters),
     )
     return FetchedModel(place.location, files, kind)

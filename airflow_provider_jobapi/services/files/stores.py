@@ -7,11 +7,11 @@ nothing is uploaded twice; in S3 it is in the object's metadata.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from airflow_provider_jobapi.exceptions import BrokenContract, ConnectionProblem, QuotaReached, ServiceUnavailable
 from airflow_provider_jobapi.services.files.sources import CHUNK, OnBytes, Source
@@ -67,6 +67,25 @@ class ObjectStore(Protocol):
 
     def list_objects(self, prefix: str) -> Iterator[StoredObject]:
         """List the objects whose key begins with ``prefix``, without the empty objects that stand for folders."""
+
+
+@runtime_checkable
+class StreamingStore(ObjectStore, Protocol):
+    """A store that takes and sends many small objects by one request."""
+
+    def put_all(self, sources: Mapping[str, Source], on_bytes: OnBytes) -> bool:
+        """Upload files by one request; readers see all of them or none.
+
+        :param sources: By their keys.
+        :return: False where the store refused the request as a whole: then upload each file by itself, which works or
+            names what is wrong with it.
+        """
+
+    def read_all(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
+        """Read objects by one request.
+
+        :param sizes: The expected bytes by key. Objects of another size, and those after them, are left out.
+        """
 
 
 def endpoint_url(endpoint: str) -> str:

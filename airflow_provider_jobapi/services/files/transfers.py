@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
@@ -16,12 +16,18 @@ from typing import BinaryIO, Protocol
 from airflow_provider_jobapi.exceptions import BrokenContract, ServiceUnavailable, TrainingError
 from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files.sources import OnBytes, Source
-from airflow_provider_jobapi.services.files.stores import ObjectStore, StoredObject
+from airflow_provider_jobapi.services.files.stores import ObjectStore, StoredObject, StreamingStore
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.units import count_text, size_text
 
 THREADS = 8
 """Files that are transferred at a time; their chunks need some tens of megabytes, whatever the files' sizes."""
+
+SMALL = 2**20
+"""The most bytes of a file that is transferred together with others, where the store can."""
+
+_LEAST_TOGETHER, _TOGETHER, _TOGETHER_BYTES = 25, 500, 16 * 2**20
+"""How many files one request has, where there are so many, at the most, and the most bytes of them."""
 
 PACE = 5.0
 """Seconds, at the least, from one progress line to the next."""
@@ -178,7 +184,43 @@ def upload(
 
         return Task(key, source.size, lambda on_bytes: retry.call(lambda: once(on_bytes), log))
 
-    run(title, [task(f"{directory}/{path}", source) for path, source in sources.items()], log, meters)
+    left = {f"{directory}/{path}": source for path, source in sources.items()}
+    tasks: dict[str, Task] = {key: task(key, source) for key, source in left.items()}
+    if isinstance(store, StreamingStore):
+        small = {
+            key: each for key, each in left.items() if each.size <= SMALL and not _same(store, there.get(key), each)
+        }
+        for some in _groups(small):
+            tasks[next(iter(some))] = _together(store, some, [tasks.pop(key) for key in some], retry, log)
+    run(title, list(tasks.values()), log, meters)
+
+
+def _together(
+    store: StreamingStore, sources: Mapping[str, Source], single: Sequence[Task], retry: Retry, log: logging.Logger
+) -> Task:
+    """The upload of files by one request, or each by its own task where the store refuses that."""
+
+    def move(on_bytes: OnBytes) -> None:
+        if not retry.call(lambda: store.put_all(sources, on_bytes), log):
+            for task in single:
+                task.move(on_bytes)
+
+    return Task(next(iter(sources)), sum(source.size for source in sources.values()), move)
+
+
+def _groups(sources: Mapping[str, Source]) -> Iterator[dict[str, Source]]:
+    """Divide files among requests, so that each thread has one where there are many; one file is no group."""
+    most = min(_TOGETHER, max(_LEAST_TOGETHER, -(-len(sources) // THREADS)))
+    group: dict[str, Source] = {}
+    size = 0
+    for key, source in sources.items():
+        if len(group) == most or size + source.size > _TOGETHER_BYTES:
+            yield group
+            group, size = {}, 0
+        group[key] = source
+        size += source.size
+    if len(group) > 1:
+        yield group
 
 
 def _same(store: ObjectStore, there: StoredObject | None, source: Source) -> bool:
@@ -219,6 +261,18 @@ def download(store: ObjectStore, key: str, file: ModelFile, out: BinaryIO, retry
     received.verify()
     out.flush()
     os.fsync(out.fileno())
+
+
+def keep(content: bytes, file: ModelFile, out: BinaryIO, on_bytes: OnBytes) -> bool:
+    """Write the bytes of an object that was read into an empty local file, synced; False where they differ."""
+    on_bytes(0)
+    if len(content) != file.size or file.sha256 not in {None, hashlib.sha256(content).hexdigest()}:
+        return False
+    out.write(content)
+    on_bytes(len(content))
+    out.flush()
+    os.fsync(out.fileno())
+    return True
 
 
 class _Received:

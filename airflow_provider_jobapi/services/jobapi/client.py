@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_jobapi.exceptions import ConnectionProblem
 from airflow_provider_jobapi.services.answer import Answer
@@ -30,7 +30,18 @@ THREADS = 8
 Mask = Callable[[str], Any]
 """Called with each secret that is not in the connection, so that logs can mask it."""
 
-Body = Callable[[], VerifiedReader | bytes]
+
+class ClosableBody(Protocol):
+    """A body of a known length that is sent piece by piece."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
+Body = Callable[[], VerifiedReader | ClosableBody | bytes]
 """Opens the body of a request."""
 
 

@@ -29,7 +29,7 @@ from airflow_provider_jobapi.services.jobapi.submit_checks import check_known, c
 from airflow_provider_jobapi.services.jobapi.tokens import tokens_of
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.job import TrainingJob
-from airflow_provider_jobapi.training.job_features import used_features
+from airflow_provider_jobapi.training.job_features import OBJECT_STREAMS, used_features
 from airflow_provider_jobapi.training.job_file import JobFile, check_input_count
 from airflow_provider_jobapi.training.logs import LogChunk
 from airflow_provider_jobapi.training.status import JobStatus
@@ -299,8 +299,11 @@ class JobApiService:
 
     def _open(self, storage: Storage) -> ObjectStore:
         from airflow_provider_jobapi.services.jobapi.http_store import HttpStore
+        from airflow_provider_jobapi.services.jobapi.http_streams import StreamingHttpStore
 
-        return HttpStore(self._client) if storage.protocol == "http" else s3_store(self.connection, storage)
+        if storage.protocol != "http":
+            return s3_store(self.connection, storage)
+        return StreamingHttpStore(self._client) if OBJECT_STREAMS in storage.features else HttpStore(self._client)
 
     def _upload(self, job_file: JobFile, sources: Mapping[str, Source], job_id: str, cycle: str) -> None:
         from airflow_provider_jobapi.services.files.transfers import upload

@@ -30,7 +30,8 @@ from airflow_provider_jobapi.server.store.database import Database, clients, inp
 from airflow_provider_jobapi.server.store.jobs import JobKey, JobRegistry
 from airflow_provider_jobapi.server.store.object_batch import ObjectBatch
 from airflow_provider_jobapi.server.store.object_keys import check_key
-from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages
+from airflow_provider_jobapi.server.store.objects import ClientStorage
+from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.training.job_file import JobFile
 from airflow_provider_jobapi.training.status import JobState
 from tests.harness.small_disk import small_disk

@@ -24,7 +24,7 @@ from airflow_provider_jobapi.server.store import layout
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.database import Database
 from airflow_provider_jobapi.server.store.jobs import JobKey, JobRegistry
-from airflow_provider_jobapi.server.store.objects import Storages
+from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.training.job_file import JobFile, Resources
 from airflow_provider_jobapi.training.status import JobState, Reason
 

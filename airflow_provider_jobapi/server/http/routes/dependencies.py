@@ -25,7 +25,8 @@ from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.jobs import JobRegistry
-from airflow_provider_jobapi.server.store.objects import ClientStorage, Storages
+from airflow_provider_jobapi.server.store.objects import ClientStorage
+from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.training.job_file import YAML_LIMIT, JobFile
 from airflow_provider_jobapi.training.units import size_text
 
