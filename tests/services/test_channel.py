@@ -247,6 +247,34 @@ def test_a_job_without_news_is_answered_after_25_seconds() -> None:
     run(main())
 
 
+def test_a_job_without_news_is_answered_while_others_are_asked_for_again_and_again() -> None:
+    """Ended for each that comes later, a request would leave its jobs without any answer."""
+
+    async def main() -> None:
+        service = Service()
+
+        async def show(name: str) -> None:
+            offset = 0
+            while True:
+                offset += len(await service.read(name, offset))
+                await asyncio.sleep(1)  # to show what came
+
+        async def write() -> None:
+            for name in names(40):
+                await asyncio.sleep(20)
+                service.write(name)
+
+        many = [asyncio.create_task(each) for each in (*map(show, names(40)), write())]
+        await asyncio.sleep(1)
+        await service.channel.read(Place("quiet", 123, JobState.PENDING))
+        assert now() <= 1 + 2 * (contract.LONGEST_WAIT + 1)
+        assert service.most_open <= 2 * MOST_POLLS
+        await cancelled(many)
+        await service.channel.close()
+
+    run(main())
+
+
 def test_a_reader_that_is_cancelled_disturbs_no_other_and_loses_nothing() -> None:
     async def main() -> None:
         service = Service()

@@ -32,8 +32,9 @@ QUIET_INTERVAL = 1.0
 """Seconds between two requests, at the least, while the service answers at once without news."""
 
 MOST_POLLS = 2
-"""The most requests at a time, beside those for as many jobs as one may have. What is asked for while a request waits
-goes into another one, so that the long list is not sent again for each job."""
+"""The most requests at a time, beside those that are not ended early: for as many jobs as one may have, or for a job
+that has waited for long. What is asked for while a request waits goes into another one, so that the long list is not
+sent again for each job."""
 
 ASK_AGAIN = 600.0
 """Seconds after which a service without the route is asked for it again; it may have been replaced by a newer one."""
@@ -54,13 +55,17 @@ class _Asked:
 
 
 class _Poll:
-    """A request that is under way, and what is asked for with it."""
+    """A request that is under way, and what is asked for with it.
 
-    __slots__ = ("asked", "sent")
+    :ivar oldest: When the first of its followers asked.
+    """
+
+    __slots__ = ("asked", "oldest", "sent")
 
     def __init__(self, asked: dict[str, _Asked], sent: float) -> None:
         self.asked = asked
         self.sent = sent
+        self.oldest = min(each.since for each in asked.values())
 
 
 class Channel:
@@ -83,7 +88,7 @@ class Channel:
         self._no_route_until = float("-inf")
 
     async def read(self, place: Place) -> Answer | None:
-        """Wait for what is new of a job: what the route of its log would answer, in 25 seconds or little more.
+        """Wait for what is new of a job: what the route of its log would answer, in 50 seconds or little more.
 
         :returns: None where the job has to be read by its own route: the service cannot follow many jobs at once, or
             another follower waits for the same job.
@@ -134,8 +139,15 @@ class Channel:
                 task.add_done_callback(self._done)
 
     async def _end_shortest(self) -> None:
-        """Where there are too many requests, end the one for the fewest jobs; the next one is for these, too."""
-        open_ones = [task for task, poll in self._polls.items() if len(poll.asked) < MOST_JOBS]
+        """Where there are too many requests, end the one for the fewest jobs; the next one is for these, too.
+
+        One with a job that has waited for as long as a request may take stays: were it ended for each that comes
+        later, that job's follower would have no answer, and take the service for one that is away.
+        """
+        overdue = self._clock() - contract.LONGEST_WAIT
+        open_ones = [
+            task for task, poll in self._polls.items() if len(poll.asked) < MOST_JOBS and poll.oldest > overdue
+        ]
         if len(open_ones) >= MOST_POLLS:
             task = min(open_ones, key=lambda each: len(self._polls[each].asked))
             task.cancel()
