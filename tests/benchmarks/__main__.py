@@ -16,6 +16,7 @@ PARTS = {
     "followers": "many jobs that are followed, on the server",
     "imports": "what an import adds to a DAG file",
     "metrics": "reading metrics in lines",
+    "storage": "files over the http storage",
     "polls": "long polls of jobs that write nothing, on the server",
     "triggerer": "many jobs that are followed, in a triggerer",
 }
