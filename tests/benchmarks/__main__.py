@@ -14,6 +14,7 @@ from tests.benchmarks.table import Row, printed
 
 PARTS = {
     "followers": "many jobs that are followed, on the server",
+    "idle": "the CPU time of a server with thousands of waiting jobs",
     "imports": "what an import adds to a DAG file",
     "metrics": "reading metrics in lines",
     "storage": "files over the http storage",

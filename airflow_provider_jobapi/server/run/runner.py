@@ -25,7 +25,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -37,6 +37,8 @@ from airflow_provider_jobapi.server.run import checkpoints, environment_record, 
 from airflow_provider_jobapi.server.run.engines.base import Engine, EngineState, EngineStatus, PlacementRequest
 from airflow_provider_jobapi.server.run.environments import Environments
 from airflow_provider_jobapi.server.run.preparation import is_prepared, prepare
+from airflow_provider_jobapi.server.run.wait_reasons import WaitReasons
+from airflow_provider_jobapi.server.store.checkpoints import held_back
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
 from airflow_provider_jobapi.server.store.disk import tree_size
 from airflow_provider_jobapi.server.store.fair_slots import FairSlots
@@ -124,6 +126,8 @@ class Runner:
         self._working_lock = threading.Lock()
         self._storing: set[JobKey] = set()
         self._next_collection = time.monotonic()
+        self._admitted: object = None
+        self._next_admission = 0.0
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="jobapi-work")
@@ -131,6 +135,8 @@ class Runner:
 
     def start(self) -> None:
         """Start the loop. It takes over the jobs that an earlier server placed."""
+        self._registry.hold_active()
+        self._registry.why_waiting = WaitReasons(self._registry, self._engine, self._occupying).of
         self._registry.on_change(lambda _key: self.wake())
         self._thread.start()
 
@@ -160,6 +166,7 @@ class Runner:
     def _turn(self) -> bool:
         """Look at every job once; returns whether any is placed."""
         busy = self._busy.copy()  # before the jobs are read, so that no job that just became free is seen as it was
+        changes = self._registry.active.changes  # before them, too, so that no change after it is missed
         placed = self._registry.placed()
         now = time.monotonic()
         for key in self._progress.keys() - {job.key for job in placed}:
@@ -168,25 +175,34 @@ class Runner:
         statuses = self._engine.poll([PlacementRequest.of(job) for job in due if is_prepared(job)])
         for job in due:
             self._advance(job, statuses.get(job.key))
-        admitted = self._admit([job for job in placed if job.key not in self._storing])
+        admitted = self._admit(placed, changes)
         self._collect_environments()
         return bool(placed or admitted)
 
     def _progress_of(self, job: Job) -> _Progress:
         return self._progress.setdefault(job.key, _Progress())
 
-    def _admit(self, placed: Sequence[Job]) -> bool:
-        """Place the waiting jobs that the engine has room for, and record why the others wait."""
+    def _occupying(self, placed: Iterable[Job]) -> list[Job]:
+        """Return the jobs that occupy the engine: all that are placed but those whose model is being stored."""
+        return [job for job in placed if job.key not in self._storing]
+
+    def _admit(self, placed: Sequence[Job], changes: int) -> bool:
+        """Place the waiting jobs that the engine has room for, where anything changed since the last time.
+
+        The room of an engine may change by itself, so it is asked from time to time, too.
+        """
+        occupying = self._occupying(placed)
+        seen = (changes, [job.key for job in occupying])
+        if seen == self._admitted and time.monotonic() < self._next_admission:
+            return False
         waiting = self._registry.waiting()
-        held = self._registry.checkpoints.waits(waiting)
-        free = [PlacementRequest.of(job) for job in waiting if job.key not in held]
-        admission = self._engine.admit(map(PlacementRequest.of, placed), free)
-        for job in waiting:
-            if (message := (held | admission.waits).get(job.key, job.message)) != job.message:
-                self._registry.set_waiting_reason(job.key, message)
-        for key, gpu_ids in admission.granted.items():
+        held = held_back(waiting, self._registry.placed())
+        free = (PlacementRequest.of(job) for job in waiting if job.key not in held)
+        granted = self._engine.admit(map(PlacementRequest.of, occupying), free, explain=False).granted
+        for key, gpu_ids in granted.items():
             self._registry.place(key, gpu_ids, COPYING_INPUTS)
-        return bool(admission.granted)
+        self._admitted, self._next_admission = seen, time.monotonic() + self._idle_pause
+        return bool(granted)
 
     def _advance(self, job: Job, status: EngineStatus | None) -> None:
         """Do what is next for a placed job.

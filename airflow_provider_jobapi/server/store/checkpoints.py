@@ -65,20 +65,6 @@ class Checkpoints:
         if not usable:
             raise InvalidJob(f"job.resumeFrom names job {wanted}, {_why_unusable(row)}", field=_FIELD)
 
-    def waits(self, waiting: Sequence[Job]) -> dict[JobKey, str]:
-        """The jobs that wait for an earlier one of their cycle, which is being stopped and may write a checkpoint."""
-        if not any(job.cycle for job in waiting):
-            return {}
-        query = select(*_COLUMNS).where(_ACTIVE, jobs.c.stop_requested_by.is_not(None), jobs.c.cycle.is_not(None))
-        with self._database.read() as connection:
-            stopping = {(row.client_id, row.cycle): row.job_id for row in connection.execute(query)}
-        return {
-            job.key: f"It continues job {stopping[job.key.client_id, job.cycle]}, which is being stopped, and starts "
-            "when that has ended."
-            for job in waiting
-            if job.cycle and (job.key.client_id, job.cycle) in stopping
-        }
-
     def refuse_delete(self, connection: Connection, key: JobKey) -> None:
         """Refuse to delete a job whose checkpoints another one is to get.
 
@@ -151,6 +137,20 @@ class Checkpoints:
         mine = (jobs.c.client_id == client_id) & (jobs.c.cycle == cycle) & jobs.c.deleted.is_(None)
         query = select(jobs.c.client_id, jobs.c.job_id).where(mine, jobs.c.checkpoints.is_not(None), *conditions)
         return [JobKey(*row) for row in connection.execute(query.order_by(jobs.c.number.desc()))]
+
+
+def held_back(waiting: Sequence[Job], placed: Iterable[Job]) -> dict[JobKey, str]:
+    """Why some jobs wait: for an earlier one of their cycle, which is being stopped and may write a checkpoint."""
+    asked = [job for job in placed if job.stop_requested_by and job.cycle]
+    stopping = {(job.key.client_id, job.cycle): job.key.job_id for job in asked}
+    if not stopping:
+        return {}
+    return {
+        job.key: f"It continues job {stopping[job.key.client_id, job.cycle]}, which is being stopped, and starts "
+        "when that has ended."
+        for job in waiting
+        if (job.key.client_id, job.cycle) in stopping
+    }
 
 
 def _is_needed(row: Row[Any], rows: Iterable[Row[Any]], resumed: set[Row[Any]]) -> bool:

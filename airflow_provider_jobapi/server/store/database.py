@@ -8,7 +8,7 @@ until its commit. A commit is on the disk when it returns (``synchronous=FULL``)
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -61,6 +61,8 @@ _LOCK_TIMEOUT = 5
 
 _CONNECTION_TIMEOUT = 10
 """Seconds that a request waits for a free connection to the database."""
+
+_AFTER_COMMIT = "jobapi_after_commit"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -234,14 +236,20 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a transaction that holds the write lock from its beginning.
 
+        What was given to :func:`after_commit` is called once it is committed, before the next transaction begins.
+
         :raises DatabaseBusy: when another transaction holds the lock for too long.
         :raises DiskFull: when the disk is full.
         """
         if not self._writer.acquire(timeout=_LOCK_TIMEOUT):
             raise DatabaseBusy
         try:
+            calls: list[Callable[[], object]] = []
             with self._server_errors(), self._engine.begin() as connection:
+                connection.info[_AFTER_COMMIT] = calls
                 yield connection
+            for call in calls:
+                call()
         finally:
             self._writer.release()
 
@@ -265,6 +273,11 @@ class Database:
             yield
         except OperationalError as error:
             raise (_server_error(str(error.orig), self._folder) or error) from error.orig
+
+
+def after_commit(connection: Connection, call: Callable[[], object]) -> None:
+    """Call a function when the transaction of :meth:`Database.write` is committed, in the order of the commits."""
+    connection.info[_AFTER_COMMIT].append(call)
 
 
 def _damaged(path: Path, how: str) -> str:

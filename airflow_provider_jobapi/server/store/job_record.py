@@ -41,6 +41,7 @@ class JobKey(NamedTuple):
 class Job:
     """A job as recorded in the database.
 
+    :ivar number: Its place in the order of submission.
     :ivar placed: When the engine had room for it.
     :ivar started: When its command began.
     :ivar storing: When its command had ended and the server began to store its model.
@@ -71,6 +72,12 @@ class Job:
     cycle: str | None = None
     resumed: str | None = None
     checkpoints: int | None = None
+    number: int = 0
+
+    @property
+    def waits(self) -> bool:
+        """Whether the engine has had no room for it yet; the same as :data:`WAITING`."""
+        return self.state is JobState.PENDING and self.placed is None
 
     @property
     def prefix(self) -> str:
@@ -131,6 +138,7 @@ def job_from_row(row: Row[Any], directory: Path) -> Job:
         cycle=row.cycle,
         resumed=row.resumed,
         checkpoints=row.checkpoints,
+        number=row.number,
     )
 
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, literal, select, update
@@ -17,8 +17,9 @@ from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.errors import DeletedJob, JobStillActive, ResourcesExceeded, UnknownJob
 from airflow_provider_jobapi.server.store import layout
+from airflow_provider_jobapi.server.store.active_jobs import ActiveJobs, JobStates
 from airflow_provider_jobapi.server.store.checkpoints import Checkpoints
-from airflow_provider_jobapi.server.store.database import Database, Moment, jobs
+from airflow_provider_jobapi.server.store.database import Database, Moment, after_commit, jobs
 from airflow_provider_jobapi.server.store.job_record import (
     ENDED,
     PREPARING,
@@ -43,7 +44,6 @@ from airflow_provider_jobapi.training.status import JobState, Reason
 __all__ = ["Job", "JobKey", "JobRegistry"]
 
 _ACTIVE = (JobState.PENDING.value, JobState.RUNNING.value)
-_RANK = {state: 2 if state.ended else int(state is JobState.RUNNING) for state in JobState}
 
 
 class JobRegistry:
@@ -51,6 +51,7 @@ class JobRegistry:
 
     :param capacity: The most that one job may ask for; None where the engine's own queue decides.
     :param clock: The clock of the retention.
+    :ivar active: The jobs that have not ended, in memory after :meth:`hold_active`.
     """
 
     def __init__(
@@ -65,12 +66,13 @@ class JobRegistry:
         self._settings = settings
         self._database = database
         self._storages = storages
-        self._submissions = Submissions(settings, database, storages, capacity)
+        self._submissions = Submissions(settings, database, storages, capacity, self._accepted)
         self.leftovers = Leftovers(settings, database, storages, self._clock)
         self.checkpoints = Checkpoints(settings, database, storages)
-        self._states: dict[JobKey, JobState] = {}
-        self._states_lock = Lock()
+        self._states = JobStates()
         self._listeners: list[Callable[[JobKey], None]] = []
+        self.active = ActiveJobs()
+        self.why_waiting: Callable[[JobKey], str | None] = lambda _key: None  # the runner knows it
         self.has_python_2 = False  # the runner knows the Pythons, and the package indexes
         self.installs = Installs(urls=settings.allow_requirement_urls)
 
@@ -78,6 +80,11 @@ class JobRegistry:
     def limits(self) -> JobLimits:
         """The limits that a job is checked against before its files are uploaded."""
         return replace(self._submissions.limits, python=None if self.has_python_2 else 3)
+
+    def hold_active(self) -> None:
+        """Hold the jobs that have not ended in memory from now on. No other process may change jobs then."""
+        with self._database.write() as connection:  # nothing is committed until they are loaded
+            after_commit(connection, partial(self.active.load, self._not_ended(connection)))
 
     def on_change(self, listener: Callable[[JobKey], None]) -> None:
         """Call a listener after each new job and each change, in the thread that committed it."""
@@ -105,10 +112,14 @@ class JobRegistry:
             raise self._refusal(key, job_file, error) from None
         if not new:
             return self.get(*key), False
-        with self._states_lock:  # of a client of the same name that was removed
-            self._states.pop(key, None)
         self._submissions.used_ids(client_id).add(job_id)
-        return self._changed(key), True
+        self._notify(key)
+        return self._found(key), True
+
+    def _accepted(self, row: Row[Any]) -> None:
+        job = job_from_row(row, self._settings.root)
+        self._states.begin(job.key)
+        self.active.put(job)
 
     def _refusal(
         self, key: JobKey, job_file: JobFile, error: InvalidJob | ResourcesExceeded
@@ -124,10 +135,19 @@ class JobRegistry:
         :raises UnknownJob: when the client never submitted it.
         :raises DeletedJob: when it was deleted.
         """
-        key = JobKey(client_id, job_id)
+        return self._explained(self._found(JobKey(client_id, job_id)))
+
+    def _found(self, key: JobKey) -> Job:
+        if (job := self.active.get(key)) is not None:
+            return job
         with self._database.read() as connection:
             row = self._row(connection, key)
         return self._job(self._existing(row, key))
+
+    def _explained(self, job: Job) -> Job:
+        """Return a job with the reason why it waits, where it waits."""
+        message = self.why_waiting(job.key) if job.waits else None
+        return job if message is None else replace(job, message=message)
 
     def state(self, key: JobKey) -> JobState | None:
         """Return the state of a job from memory, or None where :meth:`get` must read it. Never blocks."""
@@ -149,35 +169,30 @@ class JobRegistry:
                     raise UnknownJob(after)
                 query = query.where(jobs.c.number < row.number)
             rows = connection.execute(query.order_by(jobs.c.number.desc()).limit(limit)).all()
-        return [self._job(row) for row in rows]
+        return [self._explained(self._job(row)) for row in rows]
 
     def waiting(self) -> list[Job]:
         """Return the PENDING jobs of all clients that are not placed, in the order of their submission."""
-        return self._all(WAITING)
+        return self._known().waiting()
 
     def placed(self) -> list[Job]:
         """Return the jobs of all clients that are placed and have not ended, in the order of their submission."""
-        return self._all(jobs.c.state.in_(_ACTIVE) & ~WAITING)
+        return self._known().placed()
 
     def set_waiting_reason(self, key: JobKey, message: str, reason: str | None = None) -> None:
         """Record why a PENDING job does not run yet."""
-        with self._database.write() as connection:
-            query = update(jobs).where(is_row_of(key), jobs.c.state == JobState.PENDING.value)
-            connection.execute(query.values(message=message, reason=reason))
+        self._update(key, (JobState.PENDING.value,), {"message": message, "reason": reason})
 
     def set_resumed(self, key: JobKey, job_id: str | None) -> None:
         """Record whose checkpoints a job got."""
-        with self._database.write() as connection:
-            connection.execute(update(jobs).where(is_row_of(key)).values(resumed=job_id))
+        self._update(key, (*_ACTIVE, *ENDED), {"resumed": job_id})
 
     def set_storing(self, key: JobKey, since: datetime, message: str) -> None:
         """Record that the command of a RUNNING job has succeeded and that its model is being stored.
 
         :param since: When the command ended.
         """
-        with self._database.write() as connection:
-            query = update(jobs).where(is_row_of(key), jobs.c.state == JobState.RUNNING.value)
-            connection.execute(query.values(message=message, storing=since))
+        self._update(key, (JobState.RUNNING.value,), {"message": message, "storing": since})
 
     def place(self, key: JobKey, gpu_ids: tuple[int, ...] = (), message: str = "") -> bool:
         """Record that an engine has room for a waiting job. Return False if the job does not wait any more.
@@ -262,7 +277,7 @@ class JobRegistry:
             self.checkpoints.discount(connection, key)
             emptied = {"deleted": datetime.now(UTC), "job_file": "", "message": "", "model": None}
             connection.execute(update(jobs).where(is_row_of(key)).values(emptied))
-        self._states.pop(key, None)
+        self._states.forget(key)
         storage.blobs.delete(freed)
         layout.remove_tree(home)
         self._notify(key)
@@ -337,41 +352,46 @@ class JobRegistry:
         return existing_row(row, key)
 
     def _move(self, key: JobKey, states: tuple[str, ...], values: dict[str, Any], *also: ColumnElement[bool]) -> bool:
+        """Change a job in one of some states as :meth:`_update` does, and notify the listeners."""
+        moved = self._update(key, states, values, *also)
+        if moved:
+            self._notify(key)
+        return moved
+
+    def _update(self, key: JobKey, states: Iterable[str], values: dict[str, Any], *also: ColumnElement[bool]) -> bool:
+        """Change a job in one of some states, in the database and then in memory; returns whether it was in one."""
         with self._database.write() as connection:
             if finished := values.get("finished"):
                 values = values | {"kept_from": self._clock.kept_from(connection, finished)}
             query = update(jobs).where(is_row_of(key), jobs.c.state.in_(states), jobs.c.deleted.is_(None), *also)
-            moved = bool(connection.execute(query.values(values)).rowcount)
-            if moved and (kept := (values.get("work") or 0) + (values.get("checkpoints") or 0)):
-                self._storages.of(key.client_id).count(connection, kept)
-        if moved:
-            self._changed(key)
-        return moved
+            row = connection.execute(query.values(values).returning(jobs)).one_or_none()
+            if row is not None:
+                after_commit(connection, partial(self._committed, row))
+                if kept := (values.get("work") or 0) + (values.get("checkpoints") or 0):
+                    self._storages.of(key.client_id).count(connection, kept)
+        return row is not None
 
-    def _changed(self, key: JobKey) -> Job:
-        job = self.get(*key)
-        self._notify(key)
-        return job
-
-    def _remember(self, key: JobKey, state: JobState) -> None:
-        # A reader may arrive here late with an older state, and states only go forward.
-        with self._states_lock:
-            if _RANK[state] >= _RANK[self._states.get(key, JobState.PENDING)]:
-                self._states[key] = state
+    def _committed(self, row: Row[Any]) -> None:
+        self.active.put(self._job(row))
 
     def _notify(self, key: JobKey) -> None:
         for listener in self._listeners:
             listener(key)
 
-    def _all(self, condition: ColumnElement[bool]) -> list[Job]:
+    def _known(self) -> ActiveJobs:
+        if self.active.loaded:
+            return self.active
         with self._database.read() as connection:
-            query = select(jobs).where(condition, jobs.c.deleted.is_(None)).order_by(jobs.c.number)
-            return [self._job(row) for row in connection.execute(query)]
+            return ActiveJobs().load(self._not_ended(connection))
+
+    def _not_ended(self, connection: Connection) -> list[Job]:
+        active = select(jobs).where(jobs.c.state.in_(_ACTIVE), jobs.c.deleted.is_(None)).order_by(jobs.c.number)
+        return [self._job(row) for row in connection.execute(active)]
 
     def _row(self, connection: Connection, key: JobKey) -> Row[Any] | None:
         return connection.execute(select(jobs).where(is_row_of(key))).one_or_none()
 
     def _job(self, row: Row[Any]) -> Job:
         job = job_from_row(row, self._settings.root)
-        self._remember(job.key, job.state)
+        self._states.remember(job.key, job.state)
         return job

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,7 +20,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.errors import ChangedInput, DeletedJob, JobIdTaken, QueueFull
 from airflow_provider_jobapi.server.store import layout
-from airflow_provider_jobapi.server.store.database import Database, jobs
+from airflow_provider_jobapi.server.store.database import Database, after_commit, jobs
 from airflow_provider_jobapi.server.store.job_record import WAITING, JobKey, existing_row, is_row_of
 from airflow_provider_jobapi.server.store.job_validation import (
     check_inputs,
@@ -47,16 +48,23 @@ class Submissions:
     """The submits of a server.
 
     :param capacity: The most that one job may ask for; None where the engine's own queue decides.
+    :param on_accepted: Called with the row of each new job when it is committed.
     :ivar limits: The limits that a client can check a job against.
     """
 
     def __init__(
-        self, settings: Settings, database: Database, storages: Storages, capacity: Resources | None = None
+        self,
+        settings: Settings,
+        database: Database,
+        storages: Storages,
+        capacity: Resources | None = None,
+        on_accepted: Callable[[Row[Any]], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._database = database
         self._storages = storages
         self._capacity = capacity
+        self._on_accepted = on_accepted
         self._ids = _Ids()
         has = capacity or JobLimits()
         self.limits = JobLimits(has.cpus, has.gpus, has.memory)
@@ -143,9 +151,10 @@ class Submissions:
         try:
             with self._database.write() as connection:
                 self._check_queue(connection, key.client_id)
-                connection.execute(insert(jobs).values(values))
+                row = connection.execute(insert(jobs).values(values).returning(jobs)).one()
                 if not storage.record_inputs(connection, key.job_id, chosen):
                     raise _Changed
+                after_commit(connection, partial(self._on_accepted, row))
         except _Changed:
             return False
         return True

@@ -357,11 +357,11 @@ def test_a_runner_that_was_stopped_leaves_its_jobs_to_the_next(tmp_path):
 def test_the_runner_goes_on_after_a_turn_that_failed(bench, monkeypatch, caplog):
     failures = iter([OSError("the database is away")])
 
-    def once() -> list[object]:
+    def once(*_placement: object) -> bool:
         monkeypatch.undo()
         raise next(failures)
 
-    monkeypatch.setattr(bench.registry, "waiting", once)
+    monkeypatch.setattr(bench.registry, "place", once)
     assert bench.wait(bench.submit()).state == "SUCCESSFUL"
     assert "A turn of the runner failed" in caplog.text
 

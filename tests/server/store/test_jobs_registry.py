@@ -303,7 +303,7 @@ def test_a_late_reader_does_not_bring_an_old_state_back(registry: JobRegistry):
     key = submit(registry)
     old = registry.get(*key)
     registry.finish(key, JobState.FAILED)
-    registry._remember(key, old.state)
+    registry._states.remember(key, old.state)
     assert registry.state(key) is JobState.FAILED
 
 
@@ -382,3 +382,26 @@ def test_the_database_of_an_earlier_version_is_migrated(registry: JobRegistry, s
     start(registry, key)
     registry.set_storing(key, NOON, "storing")
     assert registry.get(*key).storing == NOON
+
+
+def test_what_is_in_memory_is_what_the_database_says(registry: JobRegistry, settings: Settings):
+    registry.hold_active()
+    waits, asked, runs, stores, over = (submit(registry) for _ in range(5))
+    for key in (asked, runs, stores, over):
+        registry.place(key, (0,), "Placed.")
+    stopped = submit(registry)
+    registry.request_stop(stopped, "alice")
+    registry.request_stop(asked, "alice")
+    registry.set_waiting_reason(asked, "It waits.", "Preparing")
+    for key in (runs, stores, over):
+        registry.start(key, NOON)
+    registry.set_resumed(runs, str(uuid.uuid4()))
+    registry.set_storing(stores, NOON, "Stored.")
+    registry.finish(over, JobState.FAILED, message="No.")
+    again = JobRegistry(settings, registry._database, registry._storages, CAPACITY)
+    assert registry.waiting() == again.waiting() == [registry.get(*waits)]
+    assert not again.active.loaded
+    assert registry.placed() == again.placed() == [registry.get(*key) for key in (asked, runs, stores)]
+    for key in (waits, asked, runs, stores, over, stopped):
+        assert registry.get(*key) == again.get(*key)
+        assert registry.state(key) is registry.get(*key).state

@@ -6,7 +6,7 @@ A job never overtakes an earlier one, since a large job would otherwise wait for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from airflow_provider_jobapi.server.run.engines.base import Admission, PlacementRequest
 from airflow_provider_jobapi.training.job_file import Resources
@@ -14,12 +14,19 @@ from airflow_provider_jobapi.training.job_file import Resources
 _UNITS = {"cpus": ("CPU", "CPUs"), "gpus": ("GPU", "GPUs"), "memory": ("MB of memory", "MB of memory")}
 
 
-def admit(capacity: Resources, placed: Iterable[PlacementRequest], waiting: Sequence[PlacementRequest]) -> Admission:
+def admit(
+    capacity: Resources,
+    placed: Iterable[PlacementRequest],
+    waiting: Iterable[PlacementRequest],
+    *,
+    explain: bool = True,
+) -> Admission:
     """Decide which jobs are placed now.
 
     :param capacity: What all jobs may use together.
     :param placed: The jobs that occupy some of it.
     :param waiting: The jobs that wait, in the order of their submission.
+    :param explain: Whether to say why each of the others waits. Without it, those behind the first are not looked at.
     """
     total = {name: getattr(capacity, name) for name in _UNITS}
     free, free_gpus = dict(total), set(range(capacity.gpus))
@@ -36,6 +43,8 @@ def admit(capacity: Resources, placed: Iterable[PlacementRequest], waiting: Sequ
             continue
         missing = _missing(wanted, free, total)
         if ahead or missing:
+            if not explain:
+                break
             admission.waits[request.key] = _reason(missing, ahead)
             ahead += 1
             continue

@@ -8,7 +8,7 @@ those to the job's directory, so an engine's own exit codes and captured output,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -103,11 +103,14 @@ class Engine(Protocol):
     def runs_images(self) -> bool:
         """Whether a job runs in the container image that it names."""
 
-    def admit(self, placed: Iterable[PlacementRequest], waiting: Sequence[PlacementRequest]) -> Admission:
+    def admit(
+        self, placed: Iterable[PlacementRequest], waiting: Iterable[PlacementRequest], *, explain: bool = True
+    ) -> Admission:
         """Decide which waiting jobs are placed now. An engine with a queue of its own grants all of them.
 
         :param placed: The jobs that occupy the engine.
         :param waiting: The jobs that wait, in the order of their submission.
+        :param explain: Whether to say why each of the others waits, which takes a look at all of them.
         """
 
     def place(self, request: PlacementRequest) -> None:

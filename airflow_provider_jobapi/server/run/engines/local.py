@@ -11,7 +11,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -43,9 +43,11 @@ class LocalEngine:
         self._exit_wait = exit_wait
         self._processes: dict[JobKey, subprocess.Popen[bytes]] = {}
 
-    def admit(self, placed: Iterable[PlacementRequest], waiting: Sequence[PlacementRequest]) -> Admission:
+    def admit(
+        self, placed: Iterable[PlacementRequest], waiting: Iterable[PlacementRequest], *, explain: bool = True
+    ) -> Admission:
         """Admit jobs in the order of their submission while they fit into the capacity."""
-        return admit(self.capacity, placed, waiting)
+        return admit(self.capacity, placed, waiting, explain=explain)
 
     def place(self, request: PlacementRequest) -> None:
         """Start a supervisor, unless this process has started one that still runs."""
