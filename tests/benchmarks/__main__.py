@@ -18,6 +18,7 @@ PARTS = {
     "imports": "what an import adds to a DAG file",
     "metrics": "reading metrics in lines",
     "storage": "files over the http storage",
+    "status": "how many statuses a second the server answers",
     "polls": "long polls of jobs that write nothing, on the server",
     "triggerer": "many jobs that are followed, in a triggerer",
 }

@@ -21,6 +21,7 @@ from airflow_provider_jobapi.server.http.oauth import SigningKey, TokenEndpoint,
 from airflow_provider_jobapi.server.http.progress_reader import ProgressReader
 from airflow_provider_jobapi.server.http.routes import follow, jobs, object_streams, results, storage, token
 from airflow_provider_jobapi.server.http.routes.dependencies import Components, ServerComponents
+from airflow_provider_jobapi.server.http.status_answers import StatusAnswers
 from airflow_provider_jobapi.server.run.engines import make_engine
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
@@ -43,6 +44,7 @@ def build(settings: Settings, database: Database) -> ServerComponents:
     engine = make_engine(settings)
     registry = JobRegistry(settings, database, storages, engine.capacity)
     watcher = LogWatcher(settings.root)
+    progress = ProgressReader(registry)
     return ServerComponents(
         settings=settings,
         clients=clients,
@@ -54,7 +56,8 @@ def build(settings: Settings, database: Database) -> ServerComponents:
         housekeeper=Housekeeper(settings, clients, storages, registry),
         log_watcher=watcher,
         follow=Follow(settings.root, registry, clients, watcher),
-        progress=ProgressReader(registry),
+        progress=progress,
+        status_answers=StatusAnswers(registry, progress),
         bodies=BodyMemory(),
     )
 

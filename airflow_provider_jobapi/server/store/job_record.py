@@ -92,6 +92,11 @@ class Job:
         except FileNotFoundError:
             return None
 
+    @property
+    def has_environment(self) -> bool:
+        """Whether the list of its packages is made."""
+        return (self.directory / ENVIRONMENT_NAME).exists()
+
     def status(self) -> JobStatus:
         """Return the status object of the jobAPI contract."""
         return JobStatus(
@@ -106,7 +111,7 @@ class Job:
             exit_code=self.exit_code,
             storing_time=self.storing,
             data_version=data_version(self.job_file.job.inputs or ()),
-            environment=f"jobs/{self.key.job_id}/environment" if (self.directory / ENVIRONMENT_NAME).exists() else None,
+            environment=f"jobs/{self.key.job_id}/environment" if self.has_environment else None,
             resumed_from=self.resumed,
             checkpoint_size=self.checkpoints,
         )

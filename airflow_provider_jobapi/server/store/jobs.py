@@ -135,7 +135,7 @@ class JobRegistry:
         :raises UnknownJob: when the client never submitted it.
         :raises DeletedJob: when it was deleted.
         """
-        return self._explained(self._found(JobKey(client_id, job_id)))
+        return self.explained(self._found(JobKey(client_id, job_id)))
 
     def _found(self, key: JobKey) -> Job:
         if (job := self.active.get(key)) is not None:
@@ -144,7 +144,7 @@ class JobRegistry:
             row = self._row(connection, key)
         return self._job(self._existing(row, key))
 
-    def _explained(self, job: Job) -> Job:
+    def explained(self, job: Job) -> Job:
         """Return a job with the reason why it waits, where it waits."""
         message = self.why_waiting(job.key) if job.waits else None
         return job if message is None else replace(job, message=message)
@@ -169,7 +169,7 @@ class JobRegistry:
                     raise UnknownJob(after)
                 query = query.where(jobs.c.number < row.number)
             rows = connection.execute(query.order_by(jobs.c.number.desc()).limit(limit)).all()
-        return [self._explained(self._job(row)) for row in rows]
+        return [self.explained(self._job(row)) for row in rows]
 
     def waiting(self) -> list[Job]:
         """Return the PENDING jobs of all clients that are not placed, in the order of their submission."""

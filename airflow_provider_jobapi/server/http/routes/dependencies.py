@@ -21,6 +21,7 @@ from airflow_provider_jobapi.server.http.log_watcher import WAIT_LIMIT, LogWatch
 from airflow_provider_jobapi.server.http.oauth import TokenEndpoint, TokenVerifier, bearer_token
 from airflow_provider_jobapi.server.http.problems import Problem
 from airflow_provider_jobapi.server.http.progress_reader import ProgressReader
+from airflow_provider_jobapi.server.http.status_answers import StatusAnswers
 from airflow_provider_jobapi.server.run.housekeeping import Housekeeper
 from airflow_provider_jobapi.server.run.runner import Runner
 from airflow_provider_jobapi.server.store.clients import ClientRegistry
@@ -64,6 +65,7 @@ class ServerComponents:
     log_watcher: LogWatcher
     follow: Follow
     progress: ProgressReader
+    status_answers: StatusAnswers
     bodies: BodyMemory
 
 

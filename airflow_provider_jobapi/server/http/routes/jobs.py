@@ -135,10 +135,13 @@ def list_jobs(
     response_description="The status object",
     responses=documented(**JOB_ERRORS),
 )
-def get_job(server: Components, client: ClientId, job_id: JobId) -> JSONResponse:
+async def get_job(server: Components, client: ClientId, job_id: JobId) -> Response:
     """Return the status object of a job."""
-    (status,) = server.progress.statuses([server.registry.get(client, job_id)])
-    return _status_answer(status)
+    key = JobKey(client, job_id)
+    body = server.status_answers.recall(key)
+    if body is None:
+        body = await run_in_threadpool(server.status_answers.read, key)
+    return Response(body, headers={"Job-Time": job_time()}, media_type="application/json")
 
 
 @router.post(
