@@ -53,6 +53,8 @@ def test_each_change_of_a_job_makes_another_status(bench: Bench, answers: Status
     assert json.loads(answers.recall(job.key) or b"")["message"] == "1 job is ahead."
     bench.registry.place(job.key, (), "Its inputs are copied.")
     assert json.loads(answers.recall(job.key) or b"")["message"] == "Its inputs are copied."
+    bench.registry.set_waiting_reason(job.key, "Its inputs are copied.", "Queued")  # the same message
+    assert json.loads(answers.recall(job.key) or b"")["reason"] == "Queued"
     (job.directory / ENVIRONMENT_NAME).write_text("numpy==2.0")
     assert answers.recall(job.key) == answers.read(job.key)
     assert json.loads(answers.recall(job.key) or b"")["environment"] == f"jobs/{job.key.job_id}/environment"
