@@ -364,7 +364,9 @@ class JobRegistry:
             if finished := values.get("finished"):
                 values = values | {"kept_from": self._clock.kept_from(connection, finished)}
             query = update(jobs).where(is_row_of(key), jobs.c.state.in_(states), jobs.c.deleted.is_(None), *also)
-            row = connection.execute(query.values(values).returning(jobs)).one_or_none()
+            # Read again and not by RETURNING, which SQLite has from 3.35 on; RHEL 9 has 3.34.
+            changed = connection.execute(query.values(values)).rowcount
+            row = self._row(connection, key) if changed else None
             if row is not None:
                 after_commit(connection, partial(self._committed, row))
                 if kept := (values.get("work") or 0) + (values.get("checkpoints") or 0):

@@ -151,7 +151,8 @@ class Submissions:
         try:
             with self._database.write() as connection:
                 self._check_queue(connection, key.client_id)
-                row = connection.execute(insert(jobs).values(values).returning(jobs)).one()
+                connection.execute(insert(jobs).values(values))
+                row = connection.execute(select(jobs).where(is_row_of(key))).one()
                 if not storage.record_inputs(connection, key.job_id, chosen):
                     raise _Changed
                 after_commit(connection, partial(self._on_accepted, row))
