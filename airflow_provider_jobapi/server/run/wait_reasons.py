@@ -40,9 +40,8 @@ class WaitReasons:
         with self._lock:
             began = time.monotonic()
             if began >= self._not_before:
-                changes = (
-                    self._registry.active.changes
-                )  # before the jobs are read, so that no change after it is missed
+                # Read before the jobs, so that no change after it is missed.
+                changes = self._registry.active.changes
                 placed = self._registry.placed()
                 occupying = self._occupying(placed)
                 seen = (changes, [job.key for job in occupying])

@@ -74,8 +74,9 @@ class ObjectStream:
         stored = list(self._received.values())
         if stored:
             self._storage.blobs.settle([each.blob for each in stored])
-            self._storage.publish_all(stored, self._check, list(self._jobs.values()))
-        self._forget()
+            replaced = self._storage.connect(stored, self._check, list(self._jobs.values()))
+            self._forget()  # from here on the objects stay, whatever fails
+            self._storage.blobs.delete(replaced)
         return stored
 
     def close(self) -> None:

@@ -249,15 +249,21 @@ class ClientStorage:
     def publish(self, stored: StoredObject, check: WriteCheck | None) -> bool:
         """Connect a key to a finished blob and return whether the key is new."""
         try:
-            return not self.publish_all([stored], check, [stored.key])
+            replaced = self.connect([stored], check, [stored.key])
         except BaseException:
             self.blobs.delete([stored.blob])
             raise
+        self.blobs.delete(replaced)
+        return not replaced
 
-    def publish_all(
+    def publish_all(self, stored: Sequence[StoredObject]) -> None:
+        """Connect keys to finished blobs in one transaction."""
+        self.blobs.delete(self.connect(stored))
+
+    def connect(
         self, stored: Sequence[StoredObject], check: WriteCheck | None = None, checked: Sequence[str] = ()
-    ) -> bool:
-        """Connect keys to finished blobs in one transaction, and return whether objects were replaced.
+    ) -> list[str]:
+        """Connect keys to finished blobs in one transaction; returns the blobs that are replaced, to be deleted.
 
         :param check: Called before, with each key of ``checked``.
         """
@@ -268,8 +274,7 @@ class ClientStorage:
             query = select(objects.c.key).where(self._mine(), objects.c.key.in_([each.key for each in stored]))
             replaced = [self._remove_key(connection, key) for key in connection.execute(query).scalars().all()]
             self._insert(connection, stored)
-        self.blobs.delete(blob for blob in replaced if blob)
-        return bool(replaced)
+        return [blob for blob in replaced if blob]
 
     def count_upload(self, size: int) -> int:
         """Add to the bytes of all uploads that are not committed, and return their sum. A negative size subtracts."""

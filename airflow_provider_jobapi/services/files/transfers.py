@@ -39,14 +39,16 @@ class Cancelled(TrainingError):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One file to transfer.
+    """One file to transfer, or some together.
 
     :ivar move: Transfers it; called with the function that counts its bytes.
+    :ivar files: How many files it is.
     """
 
     name: str
     size: int
     move: Callable[[OnBytes], None]
+    files: int = 1
 
 
 class Meter(Protocol):
@@ -71,7 +73,8 @@ def run(title: str, tasks: Sequence[Task], log: logging.Logger, meters: Meters |
     :raises TrainingError: the first error; the other transfers are cancelled.
     """
     size = sum(task.size for task in tasks)
-    meter = LogMeter(title, len(tasks), size, log) if meters is None else meters(title, len(tasks), size)
+    count = sum(task.files for task in tasks)
+    meter = LogMeter(title, count, size, log) if meters is None else meters(title, count, size)
     progress = _Progress(title)
     executor = ThreadPoolExecutor(max_workers=min(THREADS, max(1, len(tasks))), thread_name_prefix="jobapi-transfer")
     try:
@@ -205,7 +208,7 @@ def _together(
             for task in single:
                 task.move(on_bytes)
 
-    return Task(next(iter(sources)), sum(source.size for source in sources.values()), move)
+    return Task(next(iter(sources)), sum(source.size for source in sources.values()), move, len(sources))
 
 
 def _groups(sources: Mapping[str, Source]) -> Iterator[dict[str, Source]]:
