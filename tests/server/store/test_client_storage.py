@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import json
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,7 @@ from airflow_provider_jobapi.server.store.database import Database, clients, inp
 from airflow_provider_jobapi.server.store.jobs import JobKey, JobRegistry
 from airflow_provider_jobapi.server.store.object_batch import ObjectBatch
 from airflow_provider_jobapi.server.store.object_keys import check_key
+from airflow_provider_jobapi.server.store.object_stream import ObjectStream
 from airflow_provider_jobapi.server.store.objects import ClientStorage
 from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.training.job_file import JobFile
@@ -248,6 +251,32 @@ def test_deleting_a_job_deletes_its_objects_and_files(store: Store):
     assert [each.key for each in store.storage.page("", "", 9)[0]] == [f"jobs/train-{JOB}x/train.py", "other"]
     assert store.used() == store.held() == len(b"stays" + b"neighbour")
     assert len(store.files()) == 2
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_an_object_that_was_written_stays_where_the_one_before_cannot_be_deleted(
+    store: Store, monkeypatch: pytest.MonkeyPatch, together: bool
+) -> None:
+    store.put("a", b"old")
+    old, delete = store.storage.head("a").blob, store.storage.blobs.delete
+
+    def fails(blobs: Iterable[str]) -> None:
+        given = list(blobs)
+        if old in given:
+            raise OSError(errno.EIO, "the disk is broken")
+        delete(given)
+
+    def put_together() -> None:
+        with ObjectStream(store.storage, lambda _connection, _key: None) as stream:
+            head = {"key": "a", "size": 3, "sha256": hashlib.sha256(b"new").hexdigest()}
+            stream.write(json.dumps(head).encode() + b"\nnew")
+            stream.commit()
+
+    monkeypatch.setattr(store.storage.blobs, "delete", fails)
+    with pytest.raises(OSError, match="the disk is broken"):
+        put_together() if together else store.put("a", b"new")
+    monkeypatch.undo()
+    assert store.read("a") == b"new"
 
 
 def test_a_sweep_removes_files_of_a_crash_and_counts_the_used_bytes(store: Store):
