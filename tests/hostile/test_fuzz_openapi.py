@@ -31,6 +31,7 @@ _CHECKS = [
     status_code_conformance,
 ]
 _SCHEMA = schemathesis.openapi.from_dict(create_app().openapi())
+schemathesis.serializer.alias("application/vnd.jobapi.objects", "application/octet-stream")
 _QUIET = {
     "suppress_health_check": list(HealthCheck),
     "phases": [Phase.explicit, Phase.generate],

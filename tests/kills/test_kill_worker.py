@@ -14,7 +14,7 @@ from tests.kills.rows import Attack, kill_workers_around_the_submit, outlive
 
 pytestmark = pytest.mark.slow
 
-UPLOAD = r"^PUT /api/v2/storage/objects/.*/second\.txt$"
+UPLOAD = r"^POST /api/v2/storage/upload$"
 
 
 def test_row_1_the_worker_is_killed_around_the_submit(stage: Stage, ways: list[ScriptedProxy]) -> None:

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from airflow_provider_jobapi.server.http.problems import ProblemBody
 from airflow_provider_jobapi.server.http.routes.follow import FollowRequest
+from airflow_provider_jobapi.server.http.routes.object_streams import Wanted
 from airflow_provider_jobapi.training.job_file import JobFile
 
 _DESCRIPTION = """\
@@ -55,7 +56,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas: dict[str, Any] = document["components"]["schemas"]
     for name in _UNUSED_SCHEMAS:
         schemas.pop(name, None)
-    for model in (FollowRequest, JobFile, ProblemBody):
+    for model in (FollowRequest, JobFile, ProblemBody, Wanted):
         described = model.model_json_schema(ref_template=_REF)
         schemas |= described.pop("$defs", {})
         schemas[model.__name__] = described

@@ -7,11 +7,13 @@ import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from fastapi import Depends, Header, Path, Request, Security
 from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
 from fastapi.security import OAuth2
+from pydantic import BaseModel, ValidationError
 
 from airflow_provider_jobapi.server.config import Settings
 from airflow_provider_jobapi.server.http.audit import audit
@@ -30,6 +32,8 @@ from airflow_provider_jobapi.server.store.objects import ClientStorage
 from airflow_provider_jobapi.server.store.storages import Storages
 from airflow_provider_jobapi.training.job_file import YAML_LIMIT, JobFile
 from airflow_provider_jobapi.training.units import size_text
+
+Body = TypeVar("Body", bound=BaseModel)
 
 PREFIX = "/api/v2"
 JOB_ERRORS = {"s404": "There is no such job", "s410": "The job is gone", "s422": "The id is no UUID"}
@@ -160,6 +164,18 @@ def wait_headers(wait: float | None) -> dict[str, str]:
 def job_time() -> str:
     """Return the time for the ``Job-Time`` header: RFC 3339, UTC, microseconds."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def parsed(model: type[Body], content: bytes) -> Body:
+    """Parse the body of a request; one that is no JSON is refused like one with a wrong field.
+
+    :raises RequestValidationError: when it is not what the model describes.
+    """
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        found = error.errors(include_url=False)[0]
+        raise RequestValidationError([{**found, "loc": ("body", *found["loc"])}]) from None
 
 
 async def job_document(request: Request, server: Components, client: ClientId) -> AsyncIterator[bytes]:

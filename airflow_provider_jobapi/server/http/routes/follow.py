@@ -6,8 +6,7 @@ from __future__ import annotations
 from typing import Annotated, NoReturn, NotRequired
 
 from fastapi import APIRouter, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from airflow_provider_jobapi.server.http.follow import FollowedJob
@@ -21,6 +20,7 @@ from airflow_provider_jobapi.server.http.routes.dependencies import (
     StateWord,
     Wait,
     authenticated,
+    parsed,
     wait_headers,
 )
 from airflow_provider_jobapi.server.store.job_record import JobKey
@@ -116,10 +116,7 @@ async def follow_jobs(request: Request, server: Components, client: ClientId, wa
 
 def _jobs(client: str, content: bytes) -> list[FollowedJob]:
     """Read the body of a request."""
-    try:
-        asked = FollowRequest.model_validate_json(content).jobs
-    except ValidationError as error:
-        _refuse(error)
+    asked = parsed(FollowRequest, content).jobs
     jobs = [
         FollowedJob(
             JobKey(client, each["job"]),
@@ -140,8 +137,3 @@ def _refuse_second(job_ids: list[str]) -> NoReturn:
     first = job_ids.index(job_ids[place])
     detail = f"jobs.{place}.job names the job {job_ids[place]}, as jobs.{first} does: name each job once."
     raise Problem(422, None, detail, field=f"jobs.{place}.job")
-
-
-def _refuse(error: ValidationError) -> NoReturn:
-    found = error.errors(include_url=False)[0]
-    raise RequestValidationError([{**found, "loc": ("body", *found["loc"])}])

@@ -22,6 +22,7 @@ from airflow_provider_jobapi.server.http.routes.dependencies import (
     ClientId,
     Components,
     authenticated,
+    parsed,
 )
 from airflow_provider_jobapi.server.store.object_stream import MOST_OBJECTS, ObjectStream
 from airflow_provider_jobapi.server.store.objects import ClientStorage, StoredObject
@@ -112,10 +113,23 @@ async def _receive(request: Request, stream: ObjectStream) -> None:
     ),
     response_class=Response,
     response_description="The entries of the objects",
-    responses=documented(s413="The body is too large", s422="The body is wrong") | {200: {"content": _STREAM}},
+    responses=documented(
+        s413="The body is too large",
+        s422="The body is wrong",
+        s503="The requests of the client need too much memory",
+    )
+    | {200: {"content": _STREAM}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Wanted"}}},
+        },
+    },
 )
-def download_objects(storage: CallerStorage, wanted: Wanted) -> Response:
+async def download_objects(request: Request, server: Components, client: ClientId, storage: CallerStorage) -> Response:
     """Send many objects."""
+    async with server.bodies.read(request, client) as content:
+        wanted = parsed(Wanted, content)
     return StreamingResponse(_sent(storage, wanted.keys), media_type=MEDIA_TYPE)
 
 
