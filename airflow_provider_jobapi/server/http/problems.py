@@ -223,7 +223,7 @@ def _internal_error(request: Request, error: Exception | None) -> JSONResponse:
 
 
 def internal_problem(place: str, error: Exception | None) -> Problem:
-    """Log an error that is none of the client's, and return the problem that names its number.
+    """Log an error of the server itself, and return the problem that names its number.
 
     :param place: Where it happened, such as the method and the path of the request.
     """

@@ -12,6 +12,7 @@ from airflow_provider_jobapi.server.errors import ServerError
 from airflow_provider_jobapi.server.store.blobs import PIECE
 from airflow_provider_jobapi.server.store.object_keys import check_key
 from airflow_provider_jobapi.server.store.objects import ClientStorage, StoredObject
+from airflow_provider_jobapi.server.store.reservation import Reservation
 
 _KEYS = 500
 """The most keys of one transaction, which keeps the write lock for some milliseconds."""
@@ -28,8 +29,7 @@ class ObjectBatch:
 
     def __init__(self, storage: ClientStorage, room: int | None = None) -> None:
         self._storage = storage
-        self._room = storage.room() if room is None else room
-        self._reserved = 0
+        self._reservation = Reservation(storage, storage.room() if room is None else room)
         self._written: list[StoredObject] = []
 
     def add(self, source: int, key: str) -> StoredObject:
@@ -40,10 +40,9 @@ class ObjectBatch:
         :raises InvalidObjectKey: when this cannot be a key.
         """
         check_key(key)
-        if (size := os.fstat(source).st_size) > self._room - self._reserved:
-            raise self._storage.full_error(size, self._room - self._reserved)
+        self._reservation.check(os.fstat(source).st_size)
         offset = 0
-        with self._storage.blobs.writer(self._reserve) as writer:
+        with self._storage.blobs.writer(self._reservation.take) as writer:
             while True:
                 with self._storage.turn():
                     if not (piece := os.pread(source, PIECE, offset)):
@@ -65,9 +64,10 @@ class ObjectBatch:
         try:
             while self._written:
                 some = self._written[:_KEYS]
-                self._storage.publish_all(some)
+                replaced = self._storage.connect(some)
                 done += some
-                del self._written[:_KEYS]
+                del self._written[:_KEYS]  # from here on their bytes belong to the keys
+                self._storage.blobs.delete(replaced)
         except BaseException:
             for stored in done:
                 with suppress(ServerError):
@@ -75,14 +75,9 @@ class ObjectBatch:
             raise
         return done
 
-    def _reserve(self, size: int) -> None:
-        self._reserved += size
-        if (uploading := self._storage.count_upload(size)) > self._room:
-            raise self._storage.full_error(uploading, self._room)
-
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_unused: object) -> None:
         self._storage.blobs.delete(stored.blob for stored in self._written)
-        self._storage.count_upload(-self._reserved)
+        self._reservation.release()

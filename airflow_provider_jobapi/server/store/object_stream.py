@@ -17,6 +17,7 @@ from airflow_provider_jobapi.server.store.blobs import BlobWriter
 from airflow_provider_jobapi.server.store.job_record import job_of_key
 from airflow_provider_jobapi.server.store.object_keys import check_key
 from airflow_provider_jobapi.server.store.objects import ClientStorage, StoredObject, WriteCheck
+from airflow_provider_jobapi.server.store.reservation import Reservation
 
 MOST_OBJECTS = 500
 """The most objects of one stream. The transaction that connects them keeps the write lock for some milliseconds."""
@@ -42,8 +43,7 @@ class ObjectStream:
     def __init__(self, storage: ClientStorage, check: WriteCheck) -> None:
         self._storage = storage
         self._check = check
-        self._room = storage.room()
-        self._reserved = 0
+        self._reservation = Reservation(storage, storage.room())
         self._received: dict[str, StoredObject] = {}
         self._line = bytearray()
         self._object: Announced | None = None
@@ -88,8 +88,7 @@ class ObjectStream:
         if self._object is not None:
             self._storage.note_open(self._object.key, -1)
         self._forget()
-        self._storage.count_upload(-self._reserved)
-        self._reserved = 0
+        self._reservation.release()
         self._object = self._writer = None
 
     def _begin(self, rest: memoryview) -> memoryview:
@@ -103,7 +102,7 @@ class ObjectStream:
         announced = self._announced(bytes(self._line))
         self._line.clear()
         self._admit(announced)
-        self._writer = self._storage.blobs.writer(self._reserve)
+        self._writer = self._storage.blobs.writer(self._reservation.take)
         self._storage.note_open(announced.key, 1)
         self._object = announced
         if not announced.size:
@@ -127,8 +126,7 @@ class ObjectStream:
             raise InvalidStream(f"The body has {key!r} twice; send each object once.")
         if len(self._received) == MOST_OBJECTS:
             raise InvalidStream(f"The body has more than {MOST_OBJECTS} objects; send them in several requests.")
-        if announced.size > self._room - self._reserved:
-            raise self._storage.full_error(announced.size, self._room - self._reserved)
+        self._reservation.check(announced.size)
         self._jobs[job_of_key(key)] = key
 
     def _continue(self, rest: memoryview) -> memoryview:
@@ -158,11 +156,6 @@ class ObjectStream:
         for key in self._received:
             self._storage.note_open(key, -1)
         self._received = {}
-
-    def _reserve(self, size: int) -> None:
-        self._reserved += size
-        if (uploading := self._storage.count_upload(size)) > self._room:
-            raise self._storage.full_error(uploading, self._room)
 
     def __enter__(self) -> Self:
         return self

@@ -26,6 +26,7 @@ from airflow_provider_jobapi.server.store.blobs import Blobs, ProbeResult
 from airflow_provider_jobapi.server.store.database import Database, clients, inputs, jobs, objects
 from airflow_provider_jobapi.server.store.fair_slots import FairSlots
 from airflow_provider_jobapi.server.store.object_keys import check_key
+from airflow_provider_jobapi.server.store.reservation import Reservation
 from airflow_provider_jobapi.server.store.set_aside import SetAside
 from airflow_provider_jobapi.training.units import size_text
 
@@ -256,10 +257,6 @@ class ClientStorage:
         self.blobs.delete(replaced)
         return not replaced
 
-    def publish_all(self, stored: Sequence[StoredObject]) -> None:
-        """Connect keys to finished blobs in one transaction."""
-        self.blobs.delete(self.connect(stored))
-
     def connect(
         self, stored: Sequence[StoredObject], check: WriteCheck | None = None, checked: Sequence[str] = ()
     ) -> list[str]:
@@ -342,9 +339,8 @@ class ObjectWriter:
     def __init__(self, storage: ClientStorage, key: str, room: int) -> None:
         self._storage = storage
         self._key = key
-        self._room = room
-        self._blob = storage.blobs.writer(self._reserve)
-        self._reserved = 0
+        self._reservation = Reservation(storage, room)
+        self._blob = storage.blobs.writer(self._reservation.take)
         self._closed = False
         storage.note_open(key, 1)
 
@@ -374,16 +370,10 @@ class ObjectWriter:
     def close(self) -> None:
         """Remove the bytes that were not committed."""
         self._blob.close()
-        self._storage.count_upload(-self._reserved)
-        self._reserved = 0
+        self._reservation.release()
         if not self._closed:
             self._storage.note_open(self._key, -1)
             self._closed = True
-
-    def _reserve(self, size: int) -> None:
-        self._reserved += size
-        if (uploading := self._storage.count_upload(size)) > self._room:
-            raise self._storage.full_error(uploading, self._room)
 
     def __enter__(self) -> Self:
         return self

@@ -279,6 +279,32 @@ def test_an_object_that_was_written_stays_where_the_one_before_cannot_be_deleted
     assert store.read("a") == b"new"
 
 
+def test_a_batch_that_fails_after_its_commit_leaves_no_key_without_bytes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store.put("a", b"old")
+    old, delete = store.storage.head("a").blob, store.storage.blobs.delete
+    (tmp_path / "new").write_bytes(b"new")
+
+    def fails(blobs: Iterable[str]) -> None:
+        given = list(blobs)
+        if old in given:
+            raise OSError(errno.EIO, "the disk is broken")
+        delete(given)
+
+    def put_all() -> None:
+        with (tmp_path / "new").open("rb") as file, ObjectBatch(store.storage) as batch:
+            batch.add(file.fileno(), "a")
+            batch.commit()
+
+    monkeypatch.setattr(store.storage.blobs, "delete", fails)
+    with pytest.raises(OSError, match="the disk is broken"):
+        put_all()
+    monkeypatch.undo()
+    with pytest.raises(UnknownObject):
+        store.storage.head("a")
+
+
 def test_a_sweep_removes_files_of_a_crash_and_counts_the_used_bytes(store: Store):
     store.put("a", b"12345")
     store.storage.writer("b").write(b"half")  # and then the power went
