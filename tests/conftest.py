@@ -33,7 +33,7 @@ from tests.harness.server import Server, jobapi, jobapi_server  # noqa: E402
 
 __all__ = ["jobapi", "jobapi_server", "mlflow"]
 
-pytest_plugins = ["tests.harness.promised"]
+pytest_plugins = ["tests.harness.masked", "tests.harness.promised"]
 
 # How long an example takes depends on what else the machine does.
 examples.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
