@@ -8,7 +8,9 @@ out.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -31,6 +33,7 @@ from tests.harness.server import Server, poll, running
 
 _FILES = int(os.environ.get("JOBAPI_BENCH_FILES", "2000"))
 _LARGE = int(os.environ.get("JOBAPI_BENCH_MIB", "512")) * 2**20
+_ROUNDS = 3
 _LOG = logging.getLogger(__name__)
 
 
@@ -43,22 +46,42 @@ def measure() -> list[Row]:
 
 
 def _large(server: Server, folder: Path) -> list[Row]:
-    file = folder / "large"
+    file, got = folder / "large", folder / "got"
     with file.open("wb") as out:
         for _ in range(_LARGE // 2**20):
             out.write(os.urandom(2**20))
-    here = _ways(server, folder / "here", "large", measure_all({"large": file}))
-    url = f"{server.url}/api/v2/storage/objects/curl"
+    sources = measure_all({"large": file})
+    url = f"{server.url}/api/v2/storage/objects/here/large"
     curl = ["curl", "-sSf", "-H", f"Authorization: Bearer {server.token()}"]
-    there = (
-        _seconds(lambda: subprocess.run([*curl, "-T", str(file), "-o", os.devnull, url], check=True)),
-        _seconds(lambda: subprocess.run([*curl, "-o", str(folder / "got"), url], check=True)),
-    )
+
+    def sent_with_curl() -> None:
+        subprocess.run([*curl, "-T", str(file), "-o", os.devnull, url], check=True)
+
+    def fetched_with_curl() -> None:
+        got.mkdir()
+        subprocess.run([*curl, "-o", str(got / "large"), url], check=True)
+
+    def removed() -> None:
+        subprocess.run([*curl, "-X", "DELETE", url], check=True)
+
+    sent, fetched = _ways(server, got, "here", sources)
+    up = _in_turn(sent, sent_with_curl, removed)
+    sent()
+    down = _in_turn(fetched, fetched_with_curl, lambda: shutil.rmtree(got))
     size = f"{_LARGE // 2**20} MiB"
     return [
-        Row(f"{size}, up", here[0], there[0], "s", 1 / 0.9, anchor_is="curl"),
-        Row(f"{size}, down", here[1], there[1], "s", 1 / 0.8, anchor_is="curl"),
+        Row(f"{size}, up", *up, "s", 1 / 0.9, anchor_is="curl"),
+        Row(f"{size}, down", *down, "s", 1 / 0.8, anchor_is="curl"),
     ]
+
+
+def _in_turn(ours: Callable[[], None], theirs: Callable[[], None], tidy: Callable[[], None]) -> tuple[float, float]:
+    """The best times of both; a file whose pages are new to a virtual machine takes several times as long."""
+    best = [math.inf, math.inf]
+    for turn in range(2 * _ROUNDS):
+        best[turn % 2] = min(best[turn % 2], _seconds((ours, theirs)[turn % 2]))
+        tidy()
+    return best[0], best[1]
 
 
 def _small(server: Server, folder: Path) -> list[Row]:
@@ -70,7 +93,7 @@ def _small(server: Server, folder: Path) -> list[Row]:
     for number in range(_FILES):
         (small / f"{number:05}").write_bytes(os.urandom(10_000))
     sources = measure_all({path.name: path for path in small.iterdir()})
-    here = _ways(server, folder / "many", "small", sources)
+    here = [_seconds(way) for way in _ways(server, folder / "many", "small", sources)]
     up, down = _rclone(rclone, small, folder)
     what = f"{_FILES:,} files of 10 KB"
     return [
@@ -79,15 +102,18 @@ def _small(server: Server, folder: Path) -> list[Row]:
     ]
 
 
-def _ways(server: Server, place: Path, directory: str, sources: dict[str, Source]) -> tuple[float, float]:
+def _ways(
+    server: Server, place: Path, directory: str, sources: dict[str, Source]
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """What uploads the files, and what fetches them."""
     settings = connection(server)
     store = StreamingHttpStore(Client(settings, tokens_of(settings), lambda _: None))
     keys = {ModelFile(path, each.size, each.sha256): f"{directory}/{path}" for path, each in sources.items()}
-    there = destination_of(str(place), "1")
-    return (
-        _seconds(lambda: upload(store, directory, sources, Retry(), _LOG, "Uploading")),
-        _seconds(lambda: fetch("job", keys, there, lambda: store, Retry(), _LOG, None)),
-    )
+
+    def fetched() -> None:
+        fetch("job", keys, destination_of(str(place), "1"), lambda: store, Retry(), _LOG, None)
+
+    return lambda: upload(store, directory, sources, Retry(), _LOG, "Uploading"), fetched
 
 
 def _rclone(rclone: str, small: Path, folder: Path) -> tuple[float, float]:

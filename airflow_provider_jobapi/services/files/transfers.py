@@ -244,6 +244,11 @@ def download(store: ObjectStore, key: str, file: ModelFile, out: BinaryIO, retry
     """
     received = _Received(file)
 
+    def take(chunk: bytes) -> None:
+        received.add(chunk)
+        out.write(chunk)
+        on_bytes(len(chunk))
+
     def once() -> None:
         on_bytes(0)
         with store.read(key, received.size) as (start, chunks):
@@ -251,10 +256,7 @@ def download(store: ObjectStore, key: str, file: ModelFile, out: BinaryIO, retry
                 out.seek(0)
                 out.truncate()
                 received.restart()
-            for chunk in chunks:
-                received.add(chunk)
-                out.write(chunk)
-                on_bytes(len(chunk))
+            _each_beside(chunks, take)
         if received.size < file.size:
             raise ServiceUnavailable(
                 f"The download of {file.path} ended after {received.size:,} of {file.size:,} bytes."
@@ -264,6 +266,21 @@ def download(store: ObjectStore, key: str, file: ModelFile, out: BinaryIO, retry
     received.verify()
     out.flush()
     os.fsync(out.fileno())
+
+
+def _each_beside(chunks: Iterable[bytes], take: Callable[[bytes], None]) -> None:
+    """Take each chunk in a second thread, so that one is hashed and written while the next one is received."""
+    with ThreadPoolExecutor(1, thread_name_prefix="jobapi-written") as beside:
+        taken: Future[None] | None = None
+        try:
+            for chunk in chunks:
+                if taken is not None:
+                    taken.result()
+                taken = beside.submit(take, chunk)
+        finally:
+            # A chunk that was not written must not be counted as received, whatever else went wrong.
+            if taken is not None:
+                taken.result()
 
 
 def keep(content: bytes, file: ModelFile, out: BinaryIO, on_bytes: OnBytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_jobapi.exceptions import ServiceUnavailable
@@ -20,7 +21,7 @@ _REFUSED = (400, 404, 405, 409, 410, 411, 413, 415, 422, 501, 507)
 """Answers after which each object is transferred by itself: the route is not there, or an object is to blame."""
 
 _PIECE = 2**18
-"""Bytes that are sent at a time."""
+"""Bytes that are sent and read at a time."""
 
 _LONGEST_LINE = 16 * 1024
 """The most bytes of the line before an object."""
@@ -46,14 +47,16 @@ class StreamingHttpStore(HttpStore):
 
     def _received(self, response: Response, sizes: Mapping[str, int]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
+        # urllib3 reads a line byte by byte.
+        body = BufferedReader(response.raw, _PIECE)
         try:
             for key, size in sizes.items():
-                entry = _entry(response.raw.readline(_LONGEST_LINE))
+                entry = _entry(body.readline(_LONGEST_LINE))
                 if "problem" in entry:
                     continue
                 if entry.get("key") != key or entry.get("size") != size:
                     break
-                found[key] = content = response.raw.read(size)
+                found[key] = content = body.read(size)
                 if len(content) < size:
                     raise ServiceUnavailable("The download of many files ended before its last byte.")
         except ServiceUnavailable:

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from urllib3.response import HTTPResponse
 
 from airflow_provider_jobapi.exceptions import InvalidJob
 from airflow_provider_jobapi.services.base import ModelFile
@@ -61,6 +62,17 @@ def test_many_files_need_few_requests(store: StreamingHttpStore, network: FaultP
     assert network.count("/api/v2/storage/objects/") == 0
     upload(store, directory, sources, Retry(), LOG, "Uploading")  # they are there
     assert network.count(UPLOAD) == 9
+
+
+def test_a_line_is_not_read_byte_by_byte(store: StreamingHttpStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    sources, directory = measured(200), f"tests/{uuid.uuid4()}"
+    upload(store, directory, sources, Retry(), LOG, "Uploading")
+    read, reads = HTTPResponse.read, []
+    monkeypatch.setattr(
+        HTTPResponse, "read", lambda self, *args, **kwargs: reads.append(1) or read(self, *args, **kwargs)
+    )
+    fetched(store, sources, directory, tmp_path / "model")
+    assert 0 < len(reads) < len(sources)
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import logging
 import signal
 import threading
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import obstore
 import pytest
 
 from airflow_provider_jobapi.exceptions import InvalidJob, ServiceUnavailable
+from airflow_provider_jobapi.services.base import ModelFile
 from airflow_provider_jobapi.services.files import transfers
 from airflow_provider_jobapi.services.files.sources import measure
 from airflow_provider_jobapi.services.files.stores import S3Access, S3Store, obstore_of
-from airflow_provider_jobapi.services.files.transfers import THREADS, Task, run, upload
+from airflow_provider_jobapi.services.files.transfers import THREADS, Task, download, run, upload
 from airflow_provider_jobapi.services.retry import Retry
 from airflow_provider_jobapi.training.units import size_text
 from tests.harness.moto_s3 import MotoS3, moto_s3
@@ -140,6 +145,28 @@ def test_progress_is_told_at_a_humane_pace(caplog: pytest.LogCaptureFixture, mon
     assert caplog.messages[-1].startswith("Moving: 1 file, 1.0 MB, done in ")
     assert len(caplog.messages) == 5
     assert seconds >= 4 * 0.6
+
+
+def test_a_chunk_that_cannot_be_written_is_what_is_told_even_where_the_download_broke_off_too():
+    """It is hashed and written while the next one is received; were it counted, the download would go on behind it."""
+
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            assert broke.wait(10)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Breaking:
+        def read(self, *_: Any) -> Any:
+            return contextlib.nullcontext((0, self._chunks()))
+
+        def _chunks(self) -> Iterator[bytes]:
+            yield b"first"
+            broke.set()
+            raise ServiceUnavailable("The connection was cut.")
+
+    broke = threading.Event()
+    with pytest.raises(OSError, match="No space left"):
+        download(cast("Any", Breaking()), "key", ModelFile("a", 9, None), Full(), Retry(), lambda _: None)
 
 
 def test_nothing_to_move(caplog: pytest.LogCaptureFixture) -> None:
